@@ -54,8 +54,9 @@ use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::store::layout::Layout;
 use crate::store::{file, fixes, lock};
+use crate::sys::clock;
+use crate::sys::process::tree;
 use crate::sys::signal::Cancel;
-use crate::sys::{clock, descendants};
 use crate::vcs::clone::{self, Git, InspectError, Source, Trees, Unclonable};
 use ctx::FixContext;
 use leanfile::{Leanfile, Task};
@@ -164,7 +165,7 @@ pub fn run(means: &Means, asked: &FixRequest, say: &mut dyn FnMut(&Progress)) ->
     };
     let _held = lock::within(&dir.lock(), 500).map_err(|error| error.context(busy()))?;
     // An agent or a test of a killed run may still be alive, and would write into the resumed run.
-    descendants::end_marked(MARK, &[dir.path().to_string_lossy().into_owned()]);
+    tree::end_marked(MARK, &[dir.path().to_string_lossy().into_owned()]);
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     let objects = clone::stores(trees.dir().join(".git/objects"));
     drop(git);

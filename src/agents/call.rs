@@ -7,9 +7,9 @@ use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::model::time::Now;
 use crate::store::boxes::{Decider, SandboxBuilder};
-use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit, Sink};
-use crate::sys::program;
+use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, Sink};
 use crate::sys::signal::Cancel;
+use crate::sys::{program, sandbox};
 
 /// The most output of a runner in one call, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
@@ -149,32 +149,25 @@ pub fn call_process(
             write: program.write,
         })
         .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
-    let job = Job {
-        program: path,
-        args: args.to_vec(),
-        env: call.base_env.iter().chain(allowed).cloned().chain(set).chain(cell.env).collect(),
-        cwd: program.cwd.clone(),
-        input: Input::File(input),
-        keep: if sink.is_some() {
-            OutputLimit::Head(STREAM_KEPT_BYTES)
-        } else {
-            OutputLimit::All(MAX_OUTPUT_BYTES)
-        },
-        sink,
-        timeout_ms: call.timeout_ms,
-        gate: None,
-        sandbox: cell.sandbox,
+    let env = call.base_env.iter().chain(allowed).cloned().chain(set).chain(cell.env).collect();
+    let keep = match sink.is_some() {
+        true => OutputLimit::Head(STREAM_KEPT_BYTES),
+        false => OutputLimit::All(MAX_OUTPUT_BYTES),
     };
+    let command = ProcessCommand::new(path, args, env, &program.cwd);
+    let command = ProcessCommand { stdin: input.into(), ..command };
+    let layer = sandbox::layer(cell.sandbox);
+    let job = Job { sink, layer, ..Job::new(command, keep, call.timeout_ms) };
     let cap = if job.sink.is_some() { stream::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
     // The spinner is lent for the length of the call.
     let frame = call.frame.take();
     let ended = match frame {
         Some(frame) => {
-            let ended = proc::run_one(job, call.cancel, Some(&mut *frame));
+            let ended = process::run_one(job, call.cancel, Some(&mut *frame));
             call.frame = Some(frame);
             ended
         }
-        None => proc::run_one(job, call.cancel, None),
+        None => process::run_one(job, call.cancel, None),
     };
     let ended = ended.map_err(|e| failed(Class::Crashed, format!("could not wait for `{name}`: {e}")))?;
     let (class, why) = match &ended.exit {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
-use crate::sys::proc::ProcessExit;
+use crate::sys::process::ProcessExit;
 
 /// A runner from the config.
 #[derive(Clone, Debug)]

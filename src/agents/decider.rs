@@ -11,7 +11,7 @@ use crate::model::charge::{Basis, Usage};
 use crate::model::failing::{Class, reset_at_ms};
 use crate::model::price::Price;
 use crate::store::file;
-use crate::sys::proc::{ChildResult, ProcessExit};
+use crate::sys::process::{ChildResult, ProcessExit};
 
 /// An agent CLI that decides, as the config has it.
 #[derive(Clone)]

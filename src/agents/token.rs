@@ -7,7 +7,7 @@ use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::model::secret::Secrets;
 use crate::model::time::human_ms;
-use crate::sys::proc::{self, Input, Job, OutputLimit, ProcessExit};
+use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::sys::program;
 
 /// The timeout of the command, in milliseconds.
@@ -87,21 +87,11 @@ impl TokenSource {
         let Some(program) = program::find_program(name, call.path, &self.cwd) else {
             return Err(failed("it is not an executable on the configured PATH".to_owned()));
         };
-        let job = Job {
-            program,
-            args: args.to_vec(),
-            // The command belongs to the user and may ask a keyring or an agent of theirs, so it gets the whole
-            // environment.
-            env: call.full_env.to_vec(),
-            cwd: self.cwd.clone(),
-            input: Input::Null,
-            keep: OutputLimit::All(MAX_BYTES),
-            sink: None,
-            timeout_ms: TIMEOUT_MS,
-            gate: None,
-            sandbox: None,
-        };
-        let ended = proc::run_one(job, call.cancel, None).map_err(|error| failed(error.to_string()))?;
+        // The command belongs to the user and may ask a keyring or an agent of theirs, so it gets the whole
+        // environment.
+        let command = ProcessCommand::new(program, args, call.full_env.to_vec(), &self.cwd);
+        let job = Job::new(command, OutputLimit::All(MAX_BYTES), TIMEOUT_MS);
+        let ended = process::run_one(job, call.cancel, None).map_err(|error| failed(error.to_string()))?;
         let why = match ended.exit {
             ProcessExit::Code(0) => {
                 let text =

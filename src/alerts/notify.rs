@@ -17,7 +17,7 @@ use crate::store::json_file;
 use crate::store::layout::{Layout, ask_path};
 use crate::store::logs;
 use crate::store::workers::Worker;
-use crate::sys::proc::{self, Input, Job};
+use crate::sys::process::{self, Job, OutputLimit, ProcessCommand};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
@@ -76,7 +76,8 @@ pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &At
 /// When a notice cannot be written, or a child cannot be waited for.
 pub fn send(layout: &Layout, file: &Path, notices: &[Notice], reach: &Reach, now: Now) -> Result<()> {
     let jobs = notices.iter().map(|notice| job(file, notice, reach)).collect::<Result<Vec<Job>>>()?;
-    let ended = proc::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
+    let ended =
+        process::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
     for (notice, ended) in notices.iter().zip(ended) {
         let tail = &ended.stdout[ended.stdout.len().saturating_sub(STATUS_BYTES)..];
         let fields = Map::from_iter([
@@ -100,16 +101,7 @@ fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
     let input = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
     let mut env: Vec<(String, String)> = reach.env.iter().filter(|(key, _)| key != "PATH").cloned().collect();
     env.push(("PATH".to_owned(), reach.path.clone()));
-    Ok(Job {
-        program: program::find_program(name, &reach.path, &cwd).unwrap_or_else(|| name.into()),
-        args: args.to_vec(),
-        env,
-        cwd,
-        input: Input::File(input),
-        keep: proc::OutputLimit::Tail(STATUS_BYTES),
-        timeout_ms: NOTIFY_MS,
-        sink: None,
-        gate: None,
-        sandbox: None,
-    })
+    let program = program::find_program(name, &reach.path, &cwd).unwrap_or_else(|| name.into());
+    let command = ProcessCommand { stdin: input.into(), ..ProcessCommand::new(program, args, env, cwd) };
+    Ok(Job::new(command, OutputLimit::Tail(STATUS_BYTES), NOTIFY_MS))
 }

@@ -16,7 +16,7 @@ use tmux_interface::{
 
 use super::plan::Pane;
 use crate::model::fault::Fault;
-use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit};
+use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::sys::signal::Cancel;
 
 /// The pane option that names the owner of a window.
@@ -141,20 +141,10 @@ impl Server {
     fn call(&self, tmux: Tmux) -> Result<ChildResult> {
         let socket = self.socket.to_str().context("could not use a tmux socket: its path is not UTF-8")?;
         let built = tmux.force_utf8().socket_path(socket).build();
-        let args = built.to_vec().into_iter().skip(1).map(String::from).collect();
-        let job = Job {
-            program: self.program.clone(),
-            args,
-            env: self.locale.clone(),
-            cwd: PathBuf::from("/"),
-            input: Input::Null,
-            keep: OutputLimit::All(OUTPUT_BYTES),
-            timeout_ms: CALL_MS,
-            sink: None,
-            gate: None,
-            sandbox: None,
-        };
-        let ended = proc::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
+        let args = built.to_vec().into_iter().skip(1).map(String::from);
+        let command = ProcessCommand::new(&self.program, args, self.locale.clone(), "/");
+        let job = Job::new(command, OutputLimit::All(OUTPUT_BYTES), CALL_MS);
+        let ended = process::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
         match &ended.exit {
             ProcessExit::Code(_) => Ok(ended),
             other => Err(Fault::failed(format!("could not call tmux: {}", other.words())).into()),

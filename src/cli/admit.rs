@@ -6,7 +6,7 @@ use super::{App, Verb, print};
 use crate::model::fault::Fault;
 use crate::store::migrate::{self, Migrated};
 use crate::store::{fixes, layout, lock, seed, workers};
-use crate::sys::tree;
+use crate::sys::process::tree;
 
 impl App {
     /// Admits a verb if a data dir exists, or if the verb works without one in a worker's sandbox. It refuses

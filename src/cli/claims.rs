@@ -114,15 +114,15 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
     let ttl = parse_ms(&args.ttl).and_then(|ms| Ttl::try_from(ms.unsigned_abs() / 1000));
     let ttl = ttl.map_err(|why| Fault::usage(format!("could not {what}: {why}")))?;
     let claimant = claims::by_hand(&person, ttl);
-    match claims::acquire(&app.layout, &args.resource, &claimant, &claims::here())? {
+    match claims::acquire(&app.layout, &args.resource, &claimant, &claims::here()) {
         Ok(granted) => {
             granted.note.iter().for_each(|note| print::note(&format!("note: {note}")));
             let epoch = granted.holding.epoch;
             print::line(&format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())));
             Ok(0)
         }
-        Err(refusal) => {
-            let fault = Fault::failed(format!("could not {what}: {refusal}"));
+        Err(denied) => {
+            let fault = Fault::failed(format!("could not {what}: {}", denied.refusal()?));
             Err(fault.hint(format!("`looop release {} --force` takes it from them", args.resource)).into())
         }
     }

@@ -58,8 +58,10 @@ fn collect(app: &App, args: &Args) -> Result<Collected> {
     // A lease may change its holder while git works. The holder at the moment when the branch is written counts.
     let (holder, leases) = (Holder::Worker(args.id.clone()), worker.state.leases);
     let fence = |place: &mut dyn FnMut() -> Result<String>| {
-        claims::fenced(&layout, &holder, &leases, place)?
-            .map_err(|lost| Fault::failed(format!("could not fetch commits: {lost}")).into())
+        claims::fenced(&layout, &holder, &leases, place).map_err(|denied| match denied.refusal() {
+            Ok(lost) => Fault::failed(format!("could not fetch commits: {lost}")).into(),
+            Err(error) => error,
+        })
     };
     clone::collect_within(&git, &repo, &clone, &fence)
 }

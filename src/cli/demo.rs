@@ -13,7 +13,7 @@ use crate::model::fault::Fault;
 use crate::store::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
 use crate::store::json_file;
 use crate::store::{examples, file, records, seed};
-use crate::sys::proc;
+use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
@@ -212,22 +212,12 @@ impl Demo {
         let shown: Vec<String> =
             args.iter().map(|arg| crate::model::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
         print::line(&format!("$ looop {}", shown.join(" ")));
-        let job = proc::Job {
-            program: program::self_path(),
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            env: self.env.clone(),
-            cwd: self.data.clone(),
-            input: proc::Input::Null,
-            keep: proc::OutputLimit::Tail(64 * 1024),
-            timeout_ms: 60_000,
-            sink: None,
-            gate: None,
-            sandbox: None,
-        };
-        let ended = proc::run_one(job, &Cancel::on_signals()?, None)?;
+        let command = ProcessCommand::new(program::self_path(), args, self.env.clone(), &self.data);
+        let job = Job::new(command, OutputLimit::Tail(64 * 1024), 60_000);
+        let ended = process::run_one(job, &Cancel::on_signals()?, None)?;
         print::raw(&ended.stdout);
         anyhow::ensure!(
-            ended.exit == proc::ProcessExit::Code(0),
+            ended.exit == ProcessExit::Code(0),
             "could not continue the demo: `looop {}` failed",
             shown.join(" ")
         );

@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<u8> {
     if let Some(Err(error)) = folders.as_ref().map(SealedFolders::check) {
         return Ok(not_begun(&args.argv, &error));
     }
-    let error = program::exec(&args.program, name, rest, sandbox.as_ref(), &sealed);
+    let error = sandbox::exec(&args.program, name, rest, sandbox.as_ref(), &sealed);
     print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
     Ok(126)
 }
@@ -65,7 +65,7 @@ pub struct BoxArgs {
 /// Applies the inner part of the sandbox and executes the command; returns only if that failed.
 pub fn run_sandboxed(args: &BoxArgs) -> Result<u8> {
     let sandbox: Sandbox = serde_json::from_str(&args.sandbox).context("could not read a sandbox")?;
-    let error = program::exec_sandboxed(&sandbox, args.control, &args.argv, print::note);
+    let error = sandbox::exec_sandboxed(&sandbox, args.control, &args.argv, print::note);
     Ok(not_begun(&args.argv, &error))
 }
 

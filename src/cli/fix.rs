@@ -20,8 +20,8 @@ use crate::model::json::clip;
 use crate::model::text::visible;
 use crate::store::file::{self, Durability};
 use crate::store::{seed, trust};
+use crate::sys::process::reaper;
 use crate::sys::signal::Cancel;
-use crate::sys::tree;
 
 /// The leanfile that is read if none is named.
 const LEANFILE: &str = "leanfile.toml";
@@ -98,7 +98,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         app.enter_data_dir()?;
     }
     let cancel = Cancel::on_signals()?;
-    tree::become_subreaper();
+    reaper::become_subreaper();
     let endpoints = config.endpoints()?;
     let means = Means {
         layout: &app.layout,

@@ -16,8 +16,8 @@ use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 use crate::store::workers;
 use crate::sys::path;
+use crate::sys::process::wait::wait_readable;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::wait_readable;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]

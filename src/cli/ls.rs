@@ -16,8 +16,8 @@ use crate::store::layout::{Layout, WorkerDir};
 use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, records};
 use crate::sys::clock::{self, Deadline};
+use crate::sys::process::wait::wait_readable;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::wait_readable;
 use crate::worker::fleet;
 
 #[derive(Debug, clap::Args)]

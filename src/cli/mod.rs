@@ -54,9 +54,9 @@ use crate::store::layout::{self, Layout};
 use crate::store::seed;
 use crate::sys::clock;
 use crate::sys::privacy;
+use crate::sys::process::reaper;
 use crate::sys::program;
-use crate::sys::session;
-use crate::sys::tree;
+use crate::sys::signal;
 use crate::worker::supervise;
 use pick::pick;
 use print::{ColorWhen, Style};
@@ -281,7 +281,7 @@ struct App {
 
 pub fn main() -> ExitCode {
     print::print_panics();
-    if let Err(error) = session::reset_inherited() {
+    if let Err(error) = signal::reset_inherited() {
         print::note(&format!("error: could not reset the signals of this process: {error}"));
         return ExitCode::FAILURE;
     }
@@ -317,7 +317,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         _ => {}
     }
     // These verbs reap orphans. Children that the shell had before it executed looop must not be among them.
-    if cli.command.as_ref().is_none_or(Verb::sweeps) && tree::has_children() {
+    if cli.command.as_ref().is_none_or(Verb::sweeps) && reaper::has_children() {
         return Ok(program::run_again(&config::own_args())?);
     }
     let env = Env::read()?;

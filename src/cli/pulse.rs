@@ -5,7 +5,6 @@ mod renew;
 mod welcome;
 
 use std::io;
-use std::process::Child;
 
 use anyhow::{Context, Result};
 
@@ -16,11 +15,9 @@ use crate::model::fault::{ErrorKind, Fault};
 use crate::model::time::human_ms;
 use crate::store::{layout, lock, records, workers};
 use crate::sys::clock::{self, Deadline};
-use crate::sys::proc::ProcessExit;
+use crate::sys::process::{Child, ProcessExit, reaper, wait};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
-use crate::sys::tree;
-use crate::sys::wait;
 use crate::sys::watch::FileWatch;
 use crate::tick::gate;
 use bell::WakeSignals;
@@ -66,7 +63,7 @@ pub fn run(app: &App) -> Result<u8> {
 
 /// Runs beats until interrupted.
 fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) -> Result<u8> {
-    tree::become_subreaper();
+    reaper::become_subreaper();
     super::tick::check_clock(clock::now(), "start the pulse")?;
     let config = app.config()?;
     config.decider()?;
@@ -140,15 +137,15 @@ fn beat(
     bell: &mut WakeSignals,
     is_gone: &dyn Fn() -> bool,
 ) -> Result<bool> {
-    let mut child =
-        program::spawn_self(&["tick", "--pulse"], &app.env.places()).context("could not start a beat")?;
+    let child =
+        program::spawn_self(&["tick", "--pulse"], app.env.places()).context("could not start a beat")?;
     let limits = &config.settings.limits;
     let longest_ms =
         limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
     let deadline = Deadline::after_ms(longest_ms);
     let ended = loop {
         bell.look();
-        let ended = program::wait_child(&mut child, Some(cancel), bell.step_ms(FLAG_MS))?;
+        let ended = child.wait_ms(Some(cancel), bell.step_ms(FLAG_MS))?;
         if ended.is_some() || deadline.passed() || cancel.is_set() {
             break ended;
         }
@@ -162,7 +159,7 @@ fn beat(
                     human_ms(longest_ms)
                 ));
             }
-            end(&mut child)?
+            end(&child)?
         }
     };
     // This process has adopted the orphans of a beat that died.
@@ -170,7 +167,7 @@ fn beat(
         // Without the data dir the supervisors are unknown, and every one would be killed as an orphan.
         _ if is_gone() => {}
         Ok(supervisors) => {
-            tree::reap_orphans(&supervisors.into_iter().chain(bell.helpers().iter().copied()).collect());
+            reaper::reap_orphans(&supervisors.into_iter().chain(bell.helpers().iter().copied()).collect());
         }
         // An orphan may live on; killing a worker by mistake would be worse.
         Err(error) => print::note(&format!("warning: {error:#}")),
@@ -191,13 +188,13 @@ fn beat(
     })
 }
 
-fn end(child: &mut Child) -> io::Result<ProcessExit> {
-    program::signal_child(child, false);
-    if let Some(exit) = program::wait_child(child, None, END_MS)? {
+fn end(child: &Child) -> io::Result<ProcessExit> {
+    child.signal(false);
+    if let Some(exit) = child.wait_ms(None, END_MS)? {
         return Ok(exit);
     }
-    program::signal_child(child, true);
-    Ok(program::wait_child(child, None, END_MS)?.unwrap_or(ProcessExit::Signal(9)))
+    child.signal(true);
+    Ok(child.wait_ms(None, END_MS)?.unwrap_or(ProcessExit::Signal(9)))
 }
 
 /// The wait if something changed during each of the last `self_triggered` beats. Either the user changed it after the

@@ -16,8 +16,8 @@ use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::store::boxes::SandboxBuilder;
 use crate::store::{lock, logs, migrate, records, workers};
 use crate::sys::clock::{self, Deadline};
+use crate::sys::process::{reaper, tree};
 use crate::sys::signal::Cancel;
-use crate::sys::tree;
 use crate::tick::gate::{GateDecision, Hold};
 use crate::tick::log::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx, diff, frame, prompt, sense};
@@ -211,7 +211,7 @@ pub fn ctx<'a>(
     fleet: &'a Fleet,
     cancel: &'a Cancel,
 ) -> Ctx<'a> {
-    tree::become_subreaper();
+    reaper::become_subreaper();
     Ctx {
         layout: &app.layout,
         settings: &config.settings,

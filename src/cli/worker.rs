@@ -15,9 +15,9 @@ use crate::model::worker::{Phase, WorkerState};
 use crate::store::workers::Worker;
 use crate::store::{claims, layout, lock, logs, mail, workers};
 use crate::sys::clock::{self, Deadline};
+use crate::sys::process::tree;
+use crate::sys::process::wait::pause_ms;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::pause_ms;
-use crate::sys::{descendants, detach, tree};
 use crate::worker::refusal::WorkerError;
 use crate::worker::start::{WorkerProgram, WorkerRequest, Workplace};
 use crate::worker::{client, orphans};
@@ -175,7 +175,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let mut is_printed = false;
     // A supervisor whose socket does not answer gets a signal instead.
     if client::call(&dir.attach_socket(), WireRequest::Kill).is_err() {
-        detach::signal(supervisor.pid, supervisor.start, false);
+        tree::signal(supervisor.pid, supervisor.start, false);
     }
     let deadline = Deadline::after_ms(END_MS);
     while workers::is_alive(&dir)? {
@@ -211,7 +211,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     let id = &worker.spec.id;
     let (dir, supervisor) = (app.layout.worker(id), &worker.state.supervisor);
     let fail = |why: &str| Fault::failed(format!("could not end worker {id}: {why}"));
-    if !descendants::kill_tree((supervisor.pid, supervisor.start)) {
+    if !tree::kill_tree((supervisor.pid, supervisor.start)) {
         let fault = fail("one of its processes does not react to signals");
         return Err(fault.hint(format!("inspect process {} and its descendants", supervisor.pid)).into());
     }

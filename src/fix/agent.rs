@@ -16,9 +16,9 @@ use crate::model::fault::Fault;
 use crate::model::settings::{Fixes, Settings};
 use crate::model::transcript::{self, CommandRun, LoopSignal};
 use crate::store::file;
-use crate::sys::proc::{self, Input, Job, OutputLimit, ProcessExit};
+use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, Stream, reaper, tree};
 use crate::sys::signal::Cancel;
-use crate::sys::{program, tree};
+use crate::sys::{program, sandbox};
 
 /// How often an agent that prints nothing is called again.
 const EMPTY_RETRIES: usize = 5;
@@ -267,7 +267,7 @@ impl Fixer {
             anyhow::bail!("could not start {}: it is not a program", self.name);
         };
         let (mut args, mut env) = (args.clone(), env.clone());
-        let mut input = Input::Null;
+        let mut stdin = Stream::Null;
         if *wrapper {
             args.push(prompt.to_owned());
         } else {
@@ -277,7 +277,7 @@ impl Fixer {
             if !named {
                 let file =
                     std::fs::File::open(&caller.prompt_file).context("could not open the prompt's file")?;
-                input = Input::File(file);
+                stdin = file.into();
             }
         }
         env.push(caller.mark.clone());
@@ -291,21 +291,19 @@ impl Fixer {
         let argv: Vec<String> = [program.to_string_lossy().into_owned()].into_iter().chain(args).collect();
         let stream = EventStream::of_work(agents::events_of(&argv));
         let mut watched = Watched::new(stream, cwd, &caller.settings.fixes);
+        let command = ProcessCommand::new(&program, &argv[1..], env, cwd);
         let job = Job {
-            program: program.clone(),
-            args: argv[1..].to_vec(),
-            env,
-            cwd: cwd.to_owned(),
-            input,
-            keep: OutputLimit::All(MAX_OUTPUT_BYTES),
             sink: Some(Box::new(|bytes| watched.take(bytes))),
-            timeout_ms: self.timeout_ms,
-            gate: None,
-            sandbox: cell.sandbox,
+            layer: sandbox::layer(cell.sandbox),
+            ..Job::new(
+                ProcessCommand { stdin, ..command },
+                OutputLimit::All(MAX_OUTPUT_BYTES),
+                self.timeout_ms,
+            )
         };
         let mut tell = || caller.busy.iter().for_each(|who| who.busy());
-        let ended = proc::run_one(job, caller.cancel, caller.busy.is_some().then_some(&mut tell));
-        tree::reap_orphans(&tree::Known::new());
+        let ended = process::run_one(job, caller.cancel, caller.busy.is_some().then_some(&mut tell));
+        reaper::reap_orphans(&tree::Known::new());
         let ended = ended.with_context(|| format!("could not wait for `{}`", self.name))?;
         let looped = watched.looped();
         let (text, usage) = watched.stream.finish();

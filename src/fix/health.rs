@@ -7,8 +7,8 @@ use super::testing::interrupted;
 use crate::agents::http::up::{self, NoStatus};
 use crate::model::fault::Fault;
 use crate::sys::clock::Deadline;
+use crate::sys::process::wait::pause_ms;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::pause_ms;
 
 /// The wait between two checks, in milliseconds.
 const LOOK_MS: u64 = 250;

@@ -12,9 +12,9 @@ use crate::model::fault::Fault;
 use crate::model::settings::Settings;
 use crate::model::signature::{self, TestReport};
 use crate::model::strip::Strip;
-use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit};
+use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, reaper, tree};
 use crate::sys::signal::Cancel;
-use crate::sys::{program, tree};
+use crate::sys::{program, sandbox};
 
 /// The longest end of the tests' output that is kept, in bytes.
 const TAIL_BYTES: usize = 512 << 10;
@@ -171,21 +171,15 @@ impl Tester<'_> {
             write: &[],
         })?;
         env.extend(cell.env);
+        let command = ProcessCommand::new(program, &argv[1..], env, cwd);
+        let timeout_ms = i64::from(timeout_s.max(1)) * 1000;
         let job = Job {
-            program,
-            args: argv[1..].to_vec(),
-            env,
-            cwd: cwd.to_owned(),
-            input: Input::Null,
-            keep: OutputLimit::Tail(TAIL_BYTES),
-            sink: None,
-            timeout_ms: i64::from(timeout_s.max(1)) * 1000,
-            gate: None,
-            sandbox: cell.sandbox,
+            layer: sandbox::layer(cell.sandbox),
+            ..Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms)
         };
         let mut tell = || self.busy.iter().for_each(|who| who.busy());
-        let ended = proc::run_one(job, self.cancel, self.busy.is_some().then_some(&mut tell));
-        tree::reap_orphans(&tree::Known::new());
+        let ended = process::run_one(job, self.cancel, self.busy.is_some().then_some(&mut tell));
+        reaper::reap_orphans(&tree::Known::new());
         let ended = ended.context("could not wait for the tests")?;
         if ended.exit == ProcessExit::Cancelled {
             return Err(interrupted());

@@ -4,14 +4,13 @@
 //! lock shows: the kernel releases the lock on any death, so a crash leaves no money reserved.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::file::Durability;
 use super::layout::Layout;
 use super::ledger::{self, Totals};
-use super::{lock, workers};
+use super::{Denied, lock, workers};
 use crate::model::budget::{self, Budget, Hit, Raise, Raised, Reserved, UNKNOWN_CALL_MICROS};
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
@@ -121,31 +120,30 @@ pub fn look(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -
     let totals = ledger::totals(layout, now)?;
     let others = others(layout, wanted.caller)?;
     Ok(BudgetStatus {
-        capped: judge(layout, budget, &wanted.reserved(&totals), &others, &totals, now)?.err(),
+        capped: hit(layout, budget, &wanted.reserved(&totals), &others, &totals, now)?,
         day_spent_micros: totals.spending.day_micros,
         day_limit_micros: budget.day_limit(&raised(layout)?, now),
     })
 }
 
-/// Reserves what this call may cost, in place of the caller's earlier reservation; or returns the cap that has no room
-/// for it. The caller holds the store's lock, so that two callers never take the same money.
+/// Reserves what this call may cost, in place of the caller's earlier reservation. The caller holds the store's lock, so that two callers never take the same money.
 ///
 /// # Errors
-/// As [`look`], and when the reservation cannot be written.
-pub fn reserve(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -> Result<Result<(), Hit>> {
+/// As [`look`], when a cap has no room for the call, and when the reservation cannot be written.
+pub fn reserve(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -> Result<(), Denied<Hit>> {
     if *budget == Budget::default() {
-        return Ok(Ok(()));
+        return Ok(());
     }
     let totals = ledger::totals(layout, now)?;
     ledger::save_totals(layout, &totals)?;
     let mut kept = others(layout, wanted.caller)?;
     let reserved = wanted.reserved(&totals);
-    let judged = judge(layout, budget, &reserved, &kept, &totals, now)?;
-    if judged.is_ok() {
+    let hit = hit(layout, budget, &reserved, &kept, &totals, now)?;
+    if hit.is_none() {
         kept.insert(wanted.caller.key(), reserved);
     }
     json_file::write_json(&layout.reserved(), &kept, Durability::Whole)?;
-    Ok(judged)
+    hit.map_or(Ok(()), |hit| Err(Denied::Refused(hit)))
 }
 
 /// A cap that was raised.
@@ -219,17 +217,16 @@ fn next_raise(hit: &Hit, before: Option<Raise>, amount: Option<u64>) -> Result<R
     }
 }
 
-fn judge(
+fn hit(
     layout: &Layout,
     budget: &Budget,
     wanted: &Reserved,
     others: &BTreeMap<String, Reserved>,
     totals: &Totals,
     now: Now,
-) -> Result<Result<(), Hit>> {
+) -> Result<Option<Hit>> {
     let others: Vec<Reserved> = others.values().cloned().collect();
-    let hit = budget::hit(budget, &totals.spending, &others, &raised(layout)?, wanted, now);
-    Ok(hit.map_or(Ok(()), Err))
+    Ok(budget::hit(budget, &totals.spending, &others, &raised(layout)?, wanted, now))
 }
 
 fn raised(layout: &Layout) -> Result<Raised> {
@@ -255,10 +252,7 @@ fn lives(layout: &Layout, key: &str) -> Result<bool> {
     if key != Spender::BEAT {
         return Name::parse(key).map_or(Ok(false), |id| workers::is_alive(&layout.worker(&id)));
     }
-    let path = layout.tick_lock();
-    let file = File::open(&path).with_context(|| format!("could not open `{}`", path.display()))?;
-    lock::is_locked(file, lock::Mode::Alone)
-        .with_context(|| format!("could not look at the lock `{}`", path.display()))
+    lock::is_taken(&layout.tick_lock())
 }
 
 #[cfg(test)]
@@ -266,6 +260,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use std::fs::File;
+
     use crate::model::charge::{Charge, Usage};
     use crate::store::file;
 
@@ -322,8 +318,12 @@ mod tests {
             let id = worker.parse().unwrap();
             let wanted =
                 BudgetRequest { caller: Spender::Worker(&id), runner: "pi", goal: None, left_micros: None };
-            reserve(&self.layout(), &self.budget, wanted, NOW).unwrap().is_ok()
+            reserves(reserve(&self.layout(), &self.budget, wanted, NOW))
         }
+    }
+
+    fn reserves(reserved: Result<(), Denied<Hit>>) -> bool {
+        reserved.map_err(|denied| denied.refusal().unwrap()).is_ok()
     }
 
     fn day(micros: u64) -> Budget {
@@ -374,7 +374,7 @@ mod tests {
         let mut money = Money::new(day(UNKNOWN_CALL_MICROS + 50));
         let beat = lock::store(&money.layout().tick_lock()).unwrap();
         let wanted = BudgetRequest::decision("claude", None);
-        assert!(reserve(&money.layout(), &money.budget, wanted, NOW).unwrap().is_ok());
+        assert!(reserves(reserve(&money.layout(), &money.budget, wanted, NOW)));
         money.begins("w1");
         assert!(!money.reserves("w1"));
         drop(beat);
@@ -437,7 +437,7 @@ mod tests {
         let id = "w1".parse().unwrap();
         let last =
             BudgetRequest { caller: Spender::Worker(&id), runner: "pi", goal: None, left_micros: Some(30) };
-        assert!(reserve(&money.layout(), &money.budget, last, NOW).unwrap().is_ok());
+        assert!(reserves(reserve(&money.layout(), &money.budget, last, NOW)));
         let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 30"), "no more than its own budget leaves: {reserved}");
     }

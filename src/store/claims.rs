@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::file::{self, Durability, ReadError};
 use super::layout::Layout;
 use super::records;
-use super::{lock, workers};
+use super::{Denied, lock, workers};
 use crate::model::lease::{
     self, Alive, Claimant, Here, Holder, Lease, LeaseRead, LeaseStatus, Lost, Refusal, Ttl, floor_after,
     held, renewed,
@@ -19,7 +19,8 @@ use crate::model::name::Name;
 use crate::model::worker::{Holding, WorkerState};
 use crate::store::json_file;
 use crate::store::json_file::Parsed;
-use crate::sys::{clock, tree};
+use crate::sys::clock;
+use crate::sys::process::tree;
 
 /// Returns this machine and this moment, for the rules.
 pub fn here() -> Here {
@@ -48,32 +49,29 @@ pub struct Granted {
     pub note: Option<String>,
 }
 
-/// Acquires a lease, or returns its holder. A holder that asks again renews its own lease. A corrupt lease file is
+/// Acquires a lease. A holder that asks again renews its own lease. A corrupt lease file is
 /// quarantined and blocks no holder.
 ///
 /// # Errors
-/// When a file cannot be read or written; nothing was acquired then.
+/// When another holder has the lease, or when a file cannot be read or written; nothing was acquired then.
 pub fn acquire(
     layout: &Layout,
     resource: &Name,
     claimant: &Claimant,
     here: &Here,
-) -> Result<Result<Granted, Refusal>> {
+) -> Result<Granted, Denied<Refusal>> {
     let _held = lock::store(&layout.store_lock())?;
     let found = find(layout, resource)?;
     let alive = found.lease().map_or(Alive::Unknown, |lease| liveness(layout, lease));
     let floor = floor(layout)?;
-    let grant = match lease::acquire(resource, &found, floor, claimant, here, alive) {
-        Ok(grant) => grant,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
+    let grant = lease::acquire(resource, &found, floor, claimant, here, alive).map_err(Denied::Refused)?;
     let aside = set_aside(layout, resource, &found)?;
     // Write the floor first: if only the lease were on disk and were lost later, its epoch would be issued again.
     raise_floor(layout, floor, grant.floor)?;
     json_file::write_json(&layout.claim(resource), &grant.lease, Durability::Durable)?;
     let kept = aside.map(|path| format!("; it is kept as `{}`", path.display())).unwrap_or_default();
     let note = grant.note.map(|note| note + &kept);
-    Ok(Ok(Granted { holding: grant.lease.holding(), note }))
+    Ok(Granted { holding: grant.lease.holding(), note })
 }
 
 /// Renews these leases if this holder still has them, and returns the lost ones.
@@ -98,22 +96,22 @@ pub fn release(layout: &Layout, holder: &Holder, holdings: &[Holding]) -> Result
     })
 }
 
-/// Runs an operation that only the holder of all these leases may do; does not run it if one lease is lost. The store's
+/// Runs an operation that only the holder of all these leases may do. The store's
 /// lock is held meanwhile, so that no lease changes hands between the check and the operation. The operation must not
 /// take that lock.
 ///
 /// # Errors
-/// Those of the operation, or when a file cannot be read; the operation did not start then.
+/// Those of the operation; or when a lease is lost or a file cannot be read: the operation did not start then.
 pub fn fenced<T>(
     layout: &Layout,
     holder: &Holder,
     holdings: &[Holding],
     operation: impl FnOnce() -> Result<T>,
-) -> Result<Result<T, Lost>> {
+) -> Result<T, Denied<Lost>> {
     let _held = lock::store(&layout.store_lock())?;
     match each(layout, holder, holdings, |_| Ok(()))?.into_iter().next() {
-        Some(lost) => Ok(Err(lost)),
-        None => operation().map(Ok),
+        Some(lost) => Err(Denied::Refused(lost)),
+        None => Ok(operation()?),
     }
 }
 

@@ -29,7 +29,7 @@ fn person(text: &str) -> Holder {
 
 impl Dir {
     fn take(&self, resource: &str, who: &Claimant) -> Result<Granted, Refusal> {
-        acquire(&self.layout, &name(resource), who, &here()).unwrap()
+        acquire(&self.layout, &name(resource), who, &here()).map_err(|denied| denied.refusal().unwrap())
     }
 
     fn hand(&self, resource: &str, who: &str) -> Result<Granted, Refusal> {
@@ -166,14 +166,15 @@ fn the_fence_admits_only_the_current_holder_of_all_leases() {
         assert!(locked, "a lease could change hands during the operation");
         Ok(7)
     };
-    assert_eq!(fenced(&dir.layout, &ada, &both, run).unwrap(), Ok(7));
+    assert_eq!(fenced(&dir.layout, &ada, &both, run).unwrap(), 7);
     let freed = free(&dir.layout, &name("window"), &person("bob"), true).unwrap();
     assert!(matches!(freed, Freed::Lease(lease) if lease.holding() == window));
     let newer = dir.hand("window", "bob").unwrap().holding;
     let refused = |holder: &Holder, holdings: &[Holding]| {
         fenced(&dir.layout, holder, holdings, || -> Result<()> { panic!("the operation started") })
-            .unwrap()
             .unwrap_err()
+            .refusal()
+            .unwrap()
     };
     assert_eq!(refused(&ada, &both).to_string(), "the lease window (epoch 1) went to bob (epoch 2)");
     assert_eq!(refused(&ada, &[Holding { epoch: 0, ..door.clone() }]).to, Some((ada.clone(), 1)));
@@ -206,7 +207,7 @@ fn an_unreadable_lease_is_an_error() {
     fs::remove_dir(dir.layout.claims()).unwrap();
     fs::write(dir.layout.claims(), "").unwrap();
     let asked = acquire(&dir.layout, &name("door"), &by_hand(&person("ada"), Ttl::DEFAULT), &here());
-    assert!(format!("{:#}", asked.unwrap_err()).contains("claims/door.json"));
+    assert!(format!("{:#}", asked.unwrap_err().refusal().unwrap_err()).contains("claims/door.json"));
     assert!(list(&dir.layout, &here()).is_err());
 }
 

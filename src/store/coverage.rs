@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::Denied;
 use super::file::{self, Durability, ReadError};
 use super::layout::Layout;
 use crate::model::argument;
@@ -105,11 +106,11 @@ fn is_system(path: &Path) -> bool {
 }
 
 impl CoverageScan<'_> {
-    /// Computes the scope of a command whose program is `exe`. The inner error says why no approval can cover it.
+    /// Computes the scope of a command whose program is `exe`.
     ///
     /// # Errors
-    /// When a file cannot be read, or when `stop` ends the search.
-    pub fn run(&self, argv: &[String], exe: &Path) -> Result<Result<Coverage, String>> {
+    /// When the command is too large for an approval, when a file cannot be read, or when `stop` ends the search.
+    pub fn run(&self, argv: &[String], exe: &Path) -> Result<Coverage, Denied<String>> {
         let mut search = Search::default();
         search.add("program", exe.to_owned(), 0);
         for arg in argv.iter().skip(1) {
@@ -128,7 +129,7 @@ impl CoverageScan<'_> {
                 continue;
             }
             let content = match file::digest_within(&real, &mut left, self.stop) {
-                Err(ReadError::TooLarge(_)) => return Ok(Err(too_much())),
+                Err(ReadError::TooLarge(_)) => return Err(Denied::Refused(too_much())),
                 read => read.with_context(|| format!("could not read `{}`", real.display()))?,
             };
             let place = place(&real)?;
@@ -138,7 +139,7 @@ impl CoverageScan<'_> {
         }
         self.folders(&mut search, &mut out)?;
         out.beyond.extend(search.beyond);
-        Ok(Ok(out))
+        Ok(out)
     }
 
     /// Describes the command itself as a part of a scope.
@@ -472,7 +473,7 @@ mod tests {
         let scan =
             CoverageScan { layout: &layout, settings: &settings, cwd: Some(&cwd), most, stop: &|| false };
         let argv: Vec<String> = argv.iter().map(|arg| (*arg).to_owned()).collect();
-        scan.run(&argv, Path::new("/bin/sh")).unwrap().unwrap()
+        scan.run(&argv, Path::new("/bin/sh")).unwrap()
     }
 
     fn paths(found: &Coverage, root: &Path) -> Vec<String> {

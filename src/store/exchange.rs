@@ -224,10 +224,6 @@ struct Leftover {
 }
 
 fn leftovers(dir: &Path) -> Result<Vec<Leftover>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.with_context(|| format!("could not list `{}`", dir.display()))?,
-    };
     let left = |private: OsString| {
         let bytes = private.as_bytes();
         let change = FileChange::parse(bytes);
@@ -235,7 +231,7 @@ fn leftovers(dir: &Path) -> Result<Vec<Leftover>> {
         let path = dir.join(OsStr::from_bytes(name));
         Some(Leftover { path, change: change.map(|(_, change)| change), private: dir.join(&private) })
     };
-    Ok(entries.flatten().filter_map(|entry| left(entry.file_name())).collect())
+    Ok(file::entries(dir)?.iter().filter_map(|entry| left(entry.file_name())).collect())
 }
 
 /// The result of a settlement.

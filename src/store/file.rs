@@ -261,11 +261,25 @@ pub fn publish_dir(from: &Path, to: &Path, keep: Durability) -> Result<bool> {
 
 /// Removes a file durably; a missing file is not an error.
 pub fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_dir(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("could not remove `{}`", path.display())),
+    let removed = present(fs::remove_file(path));
+    match removed.with_context(|| format!("could not remove `{}`", path.display()))? {
+        Some(()) => sync_dir(path),
+        None => Ok(()),
     }
+}
+
+/// Turns the error that there is no such file or directory into `None`.
+pub fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Lists a directory; an absent one is empty.
+pub fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>> {
+    let listed = present(fs::read_dir(dir)).and_then(|entries| entries.into_iter().flatten().collect());
+    listed.with_context(|| format!("could not list `{}`", dir.display()))
 }
 
 /// Makes a directory that only its owner can enter, and its parents.
@@ -286,10 +300,8 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         io::ErrorKind::NotADirectory => fs::remove_file(path),
         _ => Err(error),
     });
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.with_context(|| format!("could not remove `{}`", path.display())),
-    }
+    let removed = present(removed).with_context(|| format!("could not remove `{}`", path.display()));
+    removed.map(|_| ())
 }
 
 /// A failure here makes the removal fail, which reports it.

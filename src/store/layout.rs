@@ -1,5 +1,12 @@
 //! The data dir: where each kind of file is, and whether the directory may be used at all.
 
+/// Defines methods that return the paths of files: a name, the folder that they are in, and the path from there.
+macro_rules! paths {
+    ($($(#[$doc:meta])* $name:ident = $folder:tt / $file:literal;)*) => {
+        $($(#[$doc])* pub fn $name(&self) -> PathBuf { self.$folder.join($file) })*
+    };
+}
+
 mod fix;
 mod worker;
 
@@ -61,6 +68,79 @@ impl Layout {
         &self.root
     }
 
+    paths! {
+        format = root / "format";
+        playbook = root / "PLAYBOOK.md";
+        goals = root / "goals";
+        sensors = root / "sensors";
+        /// The directory of the readings that the last decision saw.
+        snapshots = root / "snapshots";
+        /// The context of the last decision.
+        world = root / "world.json";
+        journal = root / "journal.md";
+        /// The directory of older parts of the journal.
+        journal_past = root / "journal";
+        asks = root / "asks";
+        /// The directory of the timers.
+        schedules = root / "schedules";
+        /// The directory of the spend ledger.
+        cost = root / "cost";
+        /// Money reserved for calls in progress.
+        reserved = root / "cost/reserved.json";
+        /// Caps that the user has raised, and for how long.
+        raised = root / "cost/raised.json";
+        /// The directory of prompts and replies of decisions.
+        runs = root / "runs";
+        /// The memory of the loop.
+        beat = root / "beat.json";
+        /// Exists while the user has paused the loop.
+        paused = root / "paused.json";
+        /// Exists once the user has started a pulse of this data dir on a terminal.
+        pulse = root / "pulse.json";
+        /// Exists while a move waits for its commit, because git could not make it.
+        commit_pending = root / "commit.pending";
+        /// The machine log.
+        events = root / "events.jsonl";
+        /// The lock of a whole beat.
+        tick_lock = root / "tick.lock";
+        /// Held by processes that run sensors outside of a beat, as `looop why` does; several may hold it.
+        look_lock = root / "look.lock";
+        /// Held by the one pulse of a data dir.
+        pulse_lock = root / "pulse.lock";
+        /// Held by the one process that shows flags to the user; exists since the first flag.
+        surface_lock = root / "surface.lock";
+        /// The ids of the loop's open asks of which the notifier was told.
+        notified_asks = root / "told.json";
+        /// The notice that a notifier reads, while it runs.
+        notice = root / "notice.json";
+        /// The lock around short replaces.
+        store_lock = root / "store.lock";
+        /// The directory of the leases.
+        claims = root / "claims";
+        /// The epoch from which every lease without a file counts on.
+        claims_floor = root / "claims/floor";
+        workers = root / "workers";
+        /// The directory of archived workers.
+        past_workers = root / "workers/past";
+        /// Touched when a worker's state has changed, to wake watchers.
+        wake = root / "workers/.poke";
+        fixes = root / "fix";
+        /// The key for digests of values that an approval covers.
+        approval_key = cache / "approval.key";
+        /// The time of the last idle beat.
+        idle = cache / "idle";
+        /// The last runs of sensors with an interval.
+        sensor_runs = cache / "sensors.json";
+        /// The last probe of this machine's sandboxes.
+        sandbox = cache / "sandbox.json";
+        /// The git directories that existed before the command of a `run` move started.
+        git_watch = cache / "git-watch.json";
+        /// The best sandboxes that this machine ever had, and whether the user was notified that they are weaker now.
+        best_sandbox = cache / "sandbox-best.json";
+        /// An empty directory for a child that needs no files.
+        empty_dir = cache / "empty";
+    }
+
     /// Returns the path of a file of the data dir by its relative path, as an operation names it.
     pub fn file(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
@@ -71,173 +151,16 @@ impl Layout {
         &self.cache
     }
 
-    pub fn format(&self) -> PathBuf {
-        self.root.join("format")
-    }
-
-    pub fn playbook(&self) -> PathBuf {
-        self.root.join("PLAYBOOK.md")
-    }
-
-    pub fn goals(&self) -> PathBuf {
-        self.root.join("goals")
-    }
-
-    pub fn sensors(&self) -> PathBuf {
-        self.root.join("sensors")
-    }
-
-    /// The directory of the readings that the last decision saw.
-    pub fn snapshots(&self) -> PathBuf {
-        self.root.join("snapshots")
-    }
-
-    /// The context of the last decision.
-    pub fn world(&self) -> PathBuf {
-        self.root.join("world.json")
-    }
-
-    pub fn journal(&self) -> PathBuf {
-        self.root.join("journal.md")
-    }
-
-    /// The directory of older parts of the journal.
-    pub fn journal_past(&self) -> PathBuf {
-        self.root.join("journal")
-    }
-
-    pub fn asks(&self) -> PathBuf {
-        self.root.join("asks")
-    }
-
-    /// The directory of the timers.
-    pub fn schedules(&self) -> PathBuf {
-        self.root.join("schedules")
-    }
-
-    /// The directory of the spend ledger.
-    pub fn cost(&self) -> PathBuf {
-        self.root.join("cost")
-    }
-
-    /// Money reserved for calls in progress.
-    pub fn reserved(&self) -> PathBuf {
-        self.cost().join("reserved.json")
-    }
-
-    /// Caps that the user has raised, and for how long.
-    pub fn raised(&self) -> PathBuf {
-        self.cost().join("raised.json")
-    }
-
-    /// The directory of prompts and replies of decisions.
-    pub fn runs(&self) -> PathBuf {
-        self.root.join("runs")
-    }
-
-    /// The memory of the loop.
-    pub fn beat(&self) -> PathBuf {
-        self.root.join("beat.json")
-    }
-
-    /// Exists while the user has paused the loop.
-    pub fn paused(&self) -> PathBuf {
-        self.root.join("paused.json")
-    }
-
-    /// Exists once the user has started a pulse of this data dir on a terminal.
-    pub fn pulse(&self) -> PathBuf {
-        self.root.join("pulse.json")
-    }
-
-    /// Exists while a move waits for its commit, because git could not make it.
-    pub fn commit_pending(&self) -> PathBuf {
-        self.root.join("commit.pending")
-    }
-
-    /// The machine log.
-    pub fn events(&self) -> PathBuf {
-        self.root.join("events.jsonl")
-    }
-
-    /// The lock of a whole beat.
-    pub fn tick_lock(&self) -> PathBuf {
-        self.root.join("tick.lock")
-    }
-
-    /// Held by processes that run sensors outside of a beat, as `looop why` does; several may hold it.
-    pub fn look_lock(&self) -> PathBuf {
-        self.root.join("look.lock")
-    }
-
-    /// Held by the one pulse of a data dir.
-    pub fn pulse_lock(&self) -> PathBuf {
-        self.root.join("pulse.lock")
-    }
-
-    /// Held by the one process that shows flags to the user; exists since the first flag.
-    pub fn surface_lock(&self) -> PathBuf {
-        self.root.join("surface.lock")
-    }
-
-    /// The ids of the loop's open asks of which the notifier was told.
-    pub fn notified_asks(&self) -> PathBuf {
-        self.root.join("told.json")
-    }
-
-    /// The notice that a notifier reads, while it runs.
-    pub fn notice(&self) -> PathBuf {
-        self.root.join("notice.json")
-    }
-
-    /// The lock around short replaces.
-    pub fn store_lock(&self) -> PathBuf {
-        self.root.join("store.lock")
-    }
-
-    /// The directory of the leases.
-    pub fn claims(&self) -> PathBuf {
-        self.root.join("claims")
-    }
-
     pub fn claim(&self, resource: &Name) -> PathBuf {
         self.claims().join(format!("{resource}.json"))
-    }
-
-    /// The epoch from which every lease without a file counts on.
-    pub fn claims_floor(&self) -> PathBuf {
-        self.claims().join("floor")
-    }
-
-    pub fn workers(&self) -> PathBuf {
-        self.root.join("workers")
-    }
-
-    /// The directory of archived workers.
-    pub fn past_workers(&self) -> PathBuf {
-        self.workers().join("past")
-    }
-
-    /// Touched when a worker's state has changed, to wake watchers.
-    pub fn wake(&self) -> PathBuf {
-        self.workers().join(".poke")
     }
 
     pub fn worker(&self, id: &Name) -> WorkerDir {
         WorkerDir(self.workers().join(id.as_str()))
     }
 
-    pub fn fixes(&self) -> PathBuf {
-        self.root.join("fix")
-    }
-
     pub fn fix(&self, id: &Name) -> FixDir {
         FixDir(self.fixes().join(id.as_str()))
-    }
-
-    /// The key for digests of values that an approval covers.
-    pub fn approval_key(&self) -> PathBuf {
-        self.cache.join("approval.key")
     }
 
     /// Returns true for a path of looop itself: its files in the data dir, which change with each beat, and the cache.
@@ -251,31 +174,6 @@ impl Layout {
         path.starts_with(&self.cache) || part.is_some_and(is_named)
     }
 
-    /// The time of the last idle beat.
-    pub fn idle(&self) -> PathBuf {
-        self.cache.join("idle")
-    }
-
-    /// The last runs of sensors with an interval.
-    pub fn sensor_runs(&self) -> PathBuf {
-        self.cache.join("sensors.json")
-    }
-
-    /// The last probe of this machine's sandboxes.
-    pub fn sandbox(&self) -> PathBuf {
-        self.cache.join("sandbox.json")
-    }
-
-    /// The git directories that existed before the command of a `run` move started.
-    pub fn git_watch(&self) -> PathBuf {
-        self.cache.join("git-watch.json")
-    }
-
-    /// The best sandboxes that this machine ever had, and whether the user was notified that they are weaker now.
-    pub fn best_sandbox(&self) -> PathBuf {
-        self.cache.join("sandbox-best.json")
-    }
-
     /// The temporary directory of a sandboxed child.
     pub fn temp(&self, whose: &str) -> PathBuf {
         self.cache.join("tmp").join(whose)
@@ -285,11 +183,6 @@ impl Layout {
     pub fn map(&self, root: &Path) -> PathBuf {
         let key = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
         self.cache.join("map").join(format!("{}.json", &key[..16]))
-    }
-
-    /// An empty directory for a child that needs no files.
-    pub fn empty_dir(&self) -> PathBuf {
-        self.cache.join("empty")
     }
 }
 

@@ -85,11 +85,9 @@ pub fn append(layout: &Layout, charge: &Charge) -> Result<()> {
 
 /// Reads all charges of the months from `first` on (`2026-11`; empty for all), oldest first.
 pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
-    let mut months: Vec<String> = match std::fs::read_dir(layout.cost()) {
-        Ok(entries) => entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error).context("could not list the spend ledger"),
-    };
+    let entries = file::entries(&layout.cost()).context("could not list the spend ledger")?;
+    let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut months: Vec<String> = names.collect();
     months.retain(|name| name.ends_with(".jsonl") && name.as_str() >= first);
     months.sort();
     let mut all = Month::default();
@@ -153,13 +151,7 @@ fn add_lines(mut totals: Totals, bytes: &[u8], now: Now) -> Totals {
 /// Reads the whole lines of a file after the line end at `from`; `None` if no line ends there.
 fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
     let read = || -> std::io::Result<Option<Vec<u8>>> {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok((from == 0).then(Vec::new));
-            }
-            Err(error) => return Err(error),
-        };
+        let Some(mut file) = file::present(File::open(path))? else { return Ok((from == 0).then(Vec::new)) };
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(from.saturating_sub(1)))?;
         file.take(MAX_LEDGER_BYTES as u64).read_to_end(&mut bytes)?;

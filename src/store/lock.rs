@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::file::present;
 use crate::model::fault::{ErrorKind, Fault};
 use crate::sys::clock::Deadline;
+use crate::sys::process::wait::pause_ms;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::pause_ms;
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
@@ -65,10 +66,13 @@ pub fn tick(path: &Path) -> Result<Held> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Held(file)),
-            Err(TryLockError::WouldBlock) => match writers(&file) {
-                Some(writers) if writers.is_empty() && !wait_limit.passed() => pause_ms(2),
-                writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
-            },
+            // The lock file itself stays empty, because an idle beat must not write a byte.
+            Err(TryLockError::WouldBlock) => {
+                match Table::read().map(|mut table| table.of(&file, Mode::Alone)) {
+                    Some(writers) if writers.is_empty() && !wait_limit.passed() => pause_ms(2),
+                    writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
+                }
+            }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("could not lock `{}`", path.display()));
             }
@@ -117,17 +121,7 @@ pub fn look(path: &Path) -> Result<Held> {
     // On a read-only disk the file may still exist and can be locked.
     let file = File::open(path).or_else(|_| open(path))?;
     // A process that asks for the shared holders has the lock exclusively for a moment.
-    let wait_limit = Deadline::after_ms(LOOK_MS);
-    loop {
-        match file.try_lock_shared() {
-            Ok(()) => return Ok(Held(file)),
-            Err(TryLockError::WouldBlock) if !wait_limit.passed() => pause_ms(2),
-            Err(error) => {
-                return Err(anyhow::Error::from(error))
-                    .with_context(|| format!("could not lock `{}`", path.display()));
-            }
-        }
-    }
+    wait(file, path, LOOK_MS, File::try_lock_shared)
 }
 
 /// The holders of a lock, for a decision that must not be wrong.
@@ -196,6 +190,16 @@ fn is_held(path: &Path, mode: Mode) -> bool {
     File::open(path).is_ok_and(|file| is_locked(file, mode).unwrap_or(false))
 }
 
+/// Returns true if another process holds this lock exclusively. Nobody holds one whose file is absent.
+///
+/// # Errors
+/// When that cannot be found out.
+pub fn is_taken(path: &Path) -> Result<bool> {
+    let file = present(File::open(path)).with_context(|| format!("could not open `{}`", path.display()))?;
+    let is_locked = file.map_or(Ok(false), |file| is_locked(file, Mode::Alone));
+    is_locked.with_context(|| format!("could not look at the lock `{}`", path.display()))
+}
+
 /// Returns true if another process holds the lock of this file, which was opened for this check.
 ///
 /// # Errors
@@ -228,7 +232,7 @@ pub fn store(path: &Path) -> Result<Held> {
 /// # Errors
 /// When the lock is not free in time.
 pub fn within(path: &Path, wait_ms: i64) -> Result<Held> {
-    wait(open(path)?, path, wait_ms)
+    wait(open(path)?, path, wait_ms, File::try_lock)
 }
 
 /// Takes the lock of a directory itself, before the first files in it are made.
@@ -237,13 +241,13 @@ pub fn within(path: &Path, wait_ms: i64) -> Result<Held> {
 /// When the lock is not free within ten seconds.
 pub fn dir(path: &Path) -> Result<Held> {
     let opened = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
-    wait(opened, path, SHORT_WAIT_MS)
+    wait(opened, path, SHORT_WAIT_MS, File::try_lock)
 }
 
-fn wait(file: File, path: &Path, wait_ms: i64) -> Result<Held> {
+fn wait(file: File, path: &Path, wait_ms: i64, take: fn(&File) -> Result<(), TryLockError>) -> Result<Held> {
     let deadline = Deadline::after_ms(wait_ms);
     loop {
-        match file.try_lock() {
+        match take(&file) {
             Ok(()) => return Ok(Held(file)),
             Err(TryLockError::WouldBlock) if !deadline.passed() => pause_ms(2),
             Err(error) => {
@@ -252,12 +256,6 @@ fn wait(file: File, path: &Path, wait_ms: i64) -> Result<Held> {
             }
         }
     }
-}
-
-/// Returns the processes that hold this file's lock exclusively, as the kernel lists them; `None` if it does not. The
-/// lock file itself stays empty, because an idle beat must not write a byte.
-fn writers(file: &File) -> Option<Vec<u32>> {
-    Some(Table::read()?.of(file, Mode::Alone))
 }
 
 /// The held locks, as the kernel lists them.

@@ -25,3 +25,36 @@ pub mod texts;
 pub mod transcript;
 pub mod trust;
 pub mod workers;
+
+/// Why something was not done.
+#[derive(Debug)]
+pub enum Denied<R> {
+    /// A rule refused it.
+    Refused(R),
+    /// It failed.
+    Failed(anyhow::Error),
+}
+
+impl<R> Denied<R> {
+    /// Returns the refusal, or the failure as an error.
+    pub fn refusal(self) -> anyhow::Result<R> {
+        match self {
+            Denied::Refused(refusal) => Ok(refusal),
+            Denied::Failed(error) => Err(error),
+        }
+    }
+
+    /// Turns the refusal into another.
+    pub fn map<T>(self, turn: impl FnOnce(R) -> T) -> Denied<T> {
+        match self {
+            Denied::Refused(refusal) => Denied::Refused(turn(refusal)),
+            Denied::Failed(error) => Denied::Failed(error),
+        }
+    }
+}
+
+impl<R> From<anyhow::Error> for Denied<R> {
+    fn from(error: anyhow::Error) -> Denied<R> {
+        Denied::Failed(error)
+    }
+}

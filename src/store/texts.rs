@@ -159,20 +159,10 @@ fn inspect(path: &std::path::Path) -> (Result<SensorHeader, Unfit>, String) {
 /// Lists the names of the files in a directory, sorted. Leaves out hidden files and directories; an absent directory is
 /// empty. A name that is not UTF-8 is shown with its invalid bytes replaced.
 pub(super) fn list(dir: &std::path::Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("could not list `{}`", dir.display())),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("could not list `{}`", dir.display()))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !name.starts_with('.') && !is_dir {
-            names.push(name);
-        }
-    }
+    let files = file::entries(dir)?.into_iter();
+    let files = files.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = files.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
     names.sort();
     Ok(names)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::model::process::Started;
 use crate::model::user_side::UserSidePath;
 use crate::model::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
 use crate::store::json_file;
-use crate::sys::tree;
+use crate::sys::process::tree;
 
 /// A worker as its files describe it.
 #[derive(Clone, Debug)]
@@ -39,17 +39,8 @@ pub struct Worker {
 pub fn is_alive(dir: &WorkerDir) -> Result<bool> {
     // A supervisor writes a state only under its lock, so if a state exists, the starter's lock does not matter.
     let has_begun = dir.state().exists();
-    Ok(is_locked(&dir.alive())? || (!has_begun && (is_locked(&dir.spec())? || is_locked(&dir.alive())?)))
-}
-
-fn is_locked(path: &Path) -> Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).with_context(|| format!("could not open `{}`", path.display())),
-    };
-    lock::is_locked(file, lock::Mode::Alone)
-        .with_context(|| format!("could not look at the lock `{}`", path.display()))
+    let is_taken = |path: PathBuf| lock::is_taken(&path);
+    Ok(is_taken(dir.alive())? || (!has_begun && (is_taken(dir.spec())? || is_taken(dir.alive())?)))
 }
 
 /// Reads one worker that is not archived; `None` if there is none of that name.
@@ -128,19 +119,10 @@ pub fn list(layout: &Layout) -> Result<(Vec<Worker>, Vec<String>)> {
 
 /// Lists the names of all workers that are not archived, sorted.
 pub fn ids(layout: &Layout) -> Result<Vec<Name>> {
-    let dir = layout.workers();
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("could not list `{}`", dir.display())),
-    };
-    let mut ids = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("could not list `{}`", dir.display()))?;
-        let name = entry.file_name().into_string().ok().and_then(|name| Name::parse_new(&name).ok());
-        // Reserved words and leftovers are not workers.
-        ids.extend(name.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())));
-    }
+    // Reserved words and leftovers are not workers.
+    let dirs = file::entries(&layout.workers())?.into_iter();
+    let dirs = dirs.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut ids: Vec<Name> = dirs.filter_map(|dir| Name::parse_new(dir.file_name().to_str()?).ok()).collect();
     ids.sort();
     Ok(ids)
 }

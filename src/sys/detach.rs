@@ -1,20 +1,15 @@
-//! Starting a process of this program that outlives its starter, and signalling known processes.
+//! Children in the background: a process of this program that outlives its starter, helpers, and commands with their
+//! output in a pipe.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
-
-use rustix::process::{Pid, Signal, WaitOptions};
+use std::path::Path;
 
 use super::clock::Deadline;
-use super::executable::{find_program, self_path};
-
-use super::start::{self, Child, Start, Streams};
-use super::tree;
-use super::wait::{ignore, wait_readable};
+use super::process::wait::wait_readable;
+use super::process::{Child, ProcessCommand, Stream};
+use super::program::{self, self_path};
 
 /// The longest message of a detached process about its start, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
@@ -28,21 +23,13 @@ pub struct Launched {
     started: bool,
 }
 
-/// Describes a start of this program with these arguments, in the root folder.
-fn this_program(args: &[&str], env: &[(String, String)], streams: Streams) -> Start {
-    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    Start { program: self_path(), args, env: env.to_vec(), cwd: PathBuf::from("/"), streams }
-}
-
 impl Launched {
-    /// Launches this program with these arguments. It gets no descriptor of the caller, and in its environment only a
-    /// shell: code that opens terminals looks for one, and would otherwise read the system's list of users.
+    /// Launches this program with these arguments. It gets no descriptor and no variable of the caller.
     pub fn new(args: &[&str]) -> io::Result<Launched> {
         let (input, stdin) = io::pipe()?;
         let (stdout, output) = io::pipe()?;
-        let streams = Streams { stdin: Some(input.into()), stdout: Some(output.into()), stderr: None };
-        let env = [("SHELL".to_owned(), "/bin/sh".to_owned())];
-        let child = start::spawn(&this_program(args, &env, streams))?;
+        let command = ProcessCommand::new(self_path(), args, Vec::new(), "/");
+        let child = ProcessCommand { stdin: input.into(), stdout: output.into(), ..command }.start()?;
         Ok(Launched { child, stdin: Some(stdin), stdout, started: false })
     }
 
@@ -70,7 +57,7 @@ impl Launched {
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
             if !wait_readable(&[&self.stdout], i64::try_from(deadline.left().as_millis()).unwrap_or(0)) {
-                ignore(rustix::process::kill_process(self.child.pid(), Signal::TERM));
+                self.child.signal(false);
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not report its start in time"));
             }
             let mut buffer = [0_u8; 4096];
@@ -88,7 +75,7 @@ impl Launched {
 impl Drop for Launched {
     fn drop(&mut self) {
         if !self.started {
-            self.child.kill();
+            self.child.signal(true);
             drop(self.child.wait());
         }
     }
@@ -123,55 +110,15 @@ pub fn spawn_piped(
     cwd: &Path,
     with_stderr: bool,
 ) -> io::Result<(File, u32)> {
-    let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let path = env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, path)| path);
-    let program = find_program(program, path, cwd).ok_or(io::ErrorKind::NotFound)?;
+    let command = program::command(argv, env.to_vec(), cwd)?;
     let (read, write) = io::pipe()?;
     rustix::io::ioctl_fionbio(&read, true)?;
-    let stderr = if with_stderr { Some(write.try_clone()?.into()) } else { None };
-    let streams = Streams { stdin: None, stdout: Some(write.into()), stderr };
-    let start = Start { program, args: args.to_vec(), env: env.to_vec(), cwd: cwd.to_owned(), streams };
-    Ok((File::from(OwnedFd::from(read)), start::spawn(&start)?.id()))
+    let stderr = if with_stderr { write.try_clone()?.into() } else { Stream::Null };
+    let child = ProcessCommand { stdout: write.into(), stderr, ..command }.start()?;
+    Ok((File::from(OwnedFd::from(read)), child.id()))
 }
 
 /// Starts this program as a helper process: its starter waits neither for its end nor for its output.
 pub fn helper(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
-    Ok(start::spawn(&this_program(args, env, Streams::default()))?.id())
-}
-
-/// Reaps one child that has ended, including adopted ones; `None` if there is none. Never waits.
-pub fn reap() -> Option<(u32, ExitStatus)> {
-    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
-    let pid = u32::try_from(pid.as_raw_nonzero().get()).ok()?;
-    Some((pid, ExitStatus::from_raw(status.as_raw())))
-}
-
-/// Signals the process with this pid and start time, and no later process with the same pid. Returns true if there was
-/// such a process.
-pub fn signal(pid: u32, start: u64, kill: bool) -> bool {
-    send_to(pid, start, if kill { Signal::KILL } else { Signal::TERM })
-}
-
-/// Stops a process, identified as in [`signal`]. Returns true if there was such a process.
-pub fn stop(pid: u32, start: u64) -> bool {
-    send_to(pid, start, Signal::STOP)
-}
-
-fn send_to(pid: u32, start: u64, signal: Signal) -> bool {
-    let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    send(raw, signal, || tree::start_of(pid) == Some(start))
-}
-
-/// Opens the descriptor before reading the start time, so that the signal reaches the process that was checked.
-#[cfg(target_os = "linux")]
-fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
-    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    is_meant() && pidfd_send_signal(&pidfd, signal).is_ok()
-}
-
-/// Without process descriptors, the pid may be reused between the check and the signal.
-#[cfg(not(target_os = "linux"))]
-fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
-    is_meant() && rustix::process::kill_process(pid, signal).is_ok()
+    Ok(ProcessCommand::new(self_path(), args, env.to_vec(), "/").start()?.id())
 }

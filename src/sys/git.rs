@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::clock::Deadline;
-use super::proc::{self, Input, Job, OutputLimit, ProcessExit, Sink};
+use super::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, Sink, Stream};
 use super::program;
 use super::signal::Cancel;
 use crate::model::fault::Fault;
@@ -413,19 +413,13 @@ impl<'a> Git<'a> {
             ["-c", LIMITED, "sh", &MAX_MEMORY_KIB.to_string()].map(str::to_owned).into();
         args.push(text(&self.program)?);
         args.extend(command.args());
-        let job = Job {
-            program: self.shell.clone(),
-            args,
-            env: self.env(dir),
-            cwd: dir.cwd(command.files()).to_owned(),
-            input: input.map_or(Input::Null, Input::File),
-            keep: if sink.is_some() { OutputLimit::Head(0) } else { OutputLimit::All(MAX_OUTPUT_BYTES) },
-            timeout_ms: i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX),
-            sink,
-            gate: None,
-            sandbox: None,
-        };
-        let ended = proc::run_one(job, self.cancel, None).context("could not run git")?;
+        let keep = if sink.is_some() { OutputLimit::Head(0) } else { OutputLimit::All(MAX_OUTPUT_BYTES) };
+        let timeout_ms = i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX);
+        let cwd = dir.cwd(command.files());
+        let stdin = input.map_or(Stream::Null, Stream::from);
+        let process = ProcessCommand { stdin, ..ProcessCommand::new(&self.shell, args, self.env(dir), cwd) };
+        let job = Job { sink, ..Job::new(process, keep, timeout_ms) };
+        let ended = process::run_one(job, self.cancel, None).context("could not run git")?;
         Ok((ended.exit, ended.stdout, String::from_utf8_lossy(&ended.stderr).into_owned()))
     }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use super::sandbox::git_dirs;
+
 /// The most entries of a covered folder, including those of its folders.
 pub const MAX_ENTRIES: usize = 20_000;
 /// The most bytes of a folder's files that are read. Further files, and each larger file, count by their size and
@@ -151,7 +153,7 @@ fn is_in_git(path: &Path) -> bool {
 }
 
 /// Returns true for an entry that comes and goes by itself: a socket, and in a git directory objects, logs, locks, and
-/// the refs with which looop keeps the bases of clones.
+/// the refs with which looop keeps the bases of clones; and the empty directories that a sandbox makes in one.
 fn is_passing(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let parent = path.parent().unwrap_or(Path::new(""));
@@ -159,7 +161,9 @@ fn is_passing(path: &Path) -> bool {
     let own_refs = name == "looop" && parent.ends_with("refs");
     let of_git =
         (in_objects || name == "logs" || own_refs || name.as_bytes().ends_with(b".lock")) && is_in_git(path);
-    of_git || path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket())
+    of_git
+        || git_dirs::is_empty_part(path)
+        || path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 /// Returns the blake3 digest of a regular file and its length. Does not block if a pipe has replaced the file.
@@ -274,6 +278,29 @@ mod tests {
             swap(root);
             assert_ne!(before, digest(root), "{what}");
         }
+    }
+
+    #[test]
+    fn the_directories_that_a_sandbox_makes_in_a_git_directory_change_no_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for git in [root.join(".git"), root.join("bare")] {
+            create_dir_all(git.join("objects")).unwrap();
+            create_dir_all(git.join("refs")).unwrap();
+            write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        }
+        let before = digest(root);
+        git_dirs::mounts(root);
+        git_dirs::mounts(&root.join("bare"));
+        assert!(root.join(".git/modules").is_dir() && root.join("bare/hooks").is_dir());
+        assert_eq!(before, digest(root));
+        for part in [".git/modules/x", "bare/hooks/post-commit", ".git/info/attributes"] {
+            write(root.join(part), "").unwrap();
+            assert_ne!(before, digest(root), "{part}");
+            fs::remove_file(root.join(part)).unwrap();
+        }
+        create_dir_all(root.join("modules")).unwrap();
+        assert_ne!(before, digest(root), "an empty folder elsewhere counts");
     }
 
     #[test]

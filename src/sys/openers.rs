@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use super::process::tree::processes;
 
 /// A process, and the command that it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +53,6 @@ pub fn running(name: &str) -> io::Result<Vec<(RunningCommand, PathBuf)>> {
         found.push((RunningCommand { pid, argv }, cwd));
     }
     Ok(found)
-}
-
-fn processes() -> io::Result<impl Iterator<Item = (u32, PathBuf)>> {
-    let entries = fs::read_dir(Path::new("/proc"))?.flatten();
-    Ok(entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))))
 }
 
 /// Parses `flags: 0100001`, as in proc(5): the last two bits are the access mode.

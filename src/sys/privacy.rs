@@ -16,7 +16,7 @@ pub fn close() {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         if geteuid().is_root() || !hides_processes(&mounts) {
             // It fails for no valid value; without it this process is as open as any other program.
-            super::wait::ignore(set_dumpable_behavior(DumpableBehavior::NotDumpable));
+            super::process::wait::ignore(set_dumpable_behavior(DumpableBehavior::NotDumpable));
         }
     }
 }

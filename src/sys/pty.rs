@@ -1,13 +1,18 @@
-//! Pseudo-terminals: a command in a terminal of its own, whose other side is a file here. Only this module uses
-//! portable-pty.
+//! Pseudo-terminals: a command in a terminal of its own, whose other side is a file here.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
-use filedescriptor::FileDescriptor;
-use portable_pty::{CommandBuilder, PtySize, SlavePty, native_pty_system};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::process::{ChildSession, ProcessCommand};
+use super::program;
 
 /// A size in cells. The least is one cell each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +35,7 @@ impl Size {
 pub struct Terminal {
     ours: File,
     /// Kept open: if programs close their side for a while, the line must not hang up.
-    _theirs: Box<dyn SlavePty + Send>,
+    _theirs: OwnedFd,
 }
 
 impl Terminal {
@@ -48,21 +53,22 @@ pub fn spawn(
     cwd: &Path,
     size: Size,
 ) -> io::Result<(Terminal, u32)> {
-    let other = |error: anyhow::Error| io::Error::other(format!("{error:#}"));
-    let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let pty_size = PtySize { rows: size.rows, cols: size.cols, pixel_width: 0, pixel_height: 0 };
-    let pair = native_pty_system().openpty(pty_size).map_err(other)?;
-    let raw = pair.master.as_raw_fd().ok_or_else(|| io::Error::other("the terminal has no descriptor"))?;
-    let ours = FileDescriptor::dup(&raw).and_then(|fd| fd.as_file()).map_err(io::Error::other)?;
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let name = PathBuf::from(OsString::from_vec(ptsname(&ours, Vec::new())?.into_bytes()));
+    // Without NOCTTY it would become the terminal of this process.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let theirs = rustix::fs::open(&name, flags, Mode::empty())?;
     rustix::io::ioctl_fionbio(&ours, true)?;
-    let mut command = CommandBuilder::new(program);
-    command.args(args);
-    command.env_clear();
-    env.iter().for_each(|(key, value)| command.env(key, value));
-    command.cwd(cwd);
-    let child = pair.slave.spawn_command(command).map_err(other)?;
-    let pid = child.process_id().ok_or_else(|| io::Error::other("it ended at once"))?;
-    Ok((Terminal { ours, _theirs: pair.slave }, pid))
+    let terminal = Terminal { ours: ours.into(), _theirs: theirs };
+    resize(&terminal, size)?;
+    // Programs of a terminal look for a shell.
+    let shell = ("SHELL".to_owned(), "/bin/sh".to_owned());
+    let env = std::iter::once(shell).chain(env.iter().cloned()).collect();
+    let command = program::command(argv, env, cwd)?;
+    let child = ProcessCommand { session: ChildSession::Terminal(name), ..command }.start()?;
+    Ok((terminal, child.id()))
 }
 
 /// Changes the size of the terminal and notifies its programs.

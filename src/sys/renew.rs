@@ -1,15 +1,12 @@
 //! Self-upgrade: detects a replacement of this program's file, and becomes the new program by exec.
 
-#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
-
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use super::process::ProcessCommand;
 use super::program::{installed_path, self_path};
 
 /// Distinguishes two files that have had the same name.
@@ -51,9 +48,8 @@ impl RunningProgram {
 
 /// Becomes a program under the same process number, with this file as its stdin, so that a lock on the file is never
 /// released. `env` is added to this process's own environment. Returns only on failure; stdin then stays this file.
-pub fn become_with(program: &Path, args: &[OsString], env: &[(String, String)], stdin: File) -> io::Error {
-    let env = env.iter().map(|(key, value)| (key, value));
-    Command::new(program).args(args).envs(env).stdin(stdin).exec()
+pub fn become_with(program: &Path, args: &[OsString], env: Vec<(String, String)>, stdin: File) -> io::Error {
+    ProcessCommand { env, stdin: stdin.into(), ..ProcessCommand::shared(program, args) }.exec()
 }
 
 /// Takes the file on stdin, and replaces stdin with `/dev/null`.

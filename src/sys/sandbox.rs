@@ -1,7 +1,7 @@
 //! Sandboxes: one description of what a child may access, and the mechanisms that enforce it.
 //!
 //! # Guarantees
-//! - `partial` is Landlock and a system call filter, applied to the thread or process that then becomes the child.
+//! - `partial` is Landlock and a system call filter, applied to the process that then becomes the child.
 //! - An engine first puts the child into a mount, process and IPC namespace, and into a network namespace unless it has
 //!   the machine's network: what is not in its [`Walls`] does not exist there. The rest is applied inside.
 //! - Such a sandbox ends with the thread that started it, also if that thread is killed.
@@ -11,7 +11,7 @@
 mod bubblewrap;
 #[cfg(target_os = "linux")]
 pub(super) mod filter;
-mod git_dirs;
+pub(super) mod git_dirs;
 mod git_watch;
 #[cfg(target_os = "linux")]
 mod layer;
@@ -20,11 +20,13 @@ pub(super) mod lock;
 #[cfg(target_os = "linux")]
 mod network;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::executable::installed_path;
-use super::job::ProcessExit;
+use super::process::{Layer, ProcessCommand, ProcessExit, Stream};
+use super::program::installed_path;
+use super::sealed::{self, Sealed};
 #[cfg(target_os = "linux")]
 use crate::model::boxing::Net;
 use crate::model::boxing::{Engine, Sandbox, Walls};
@@ -111,6 +113,11 @@ pub fn outer_exit(code: i32, stated: &[u8]) -> ProcessExit {
         let why = format!("its sandbox could not be made: {} (`looop doctor` tries again)", stated.trim());
         return ProcessExit::NotStarted(why);
     }
+    helper_exit(code, &stated)
+}
+
+/// Interprets the end of the process that applied the inner part of a sandbox and then became the program.
+fn helper_exit(code: i32, stated: &str) -> ProcessExit {
     let line = stated.lines().next_back().filter(|line| code == NOT_BEGUN.2 && line.starts_with(NOT_BEGUN.0));
     match line.and_then(|line| line.split_once(NOT_BEGUN.1)) {
         Some((_, why)) => ProcessExit::NotStarted(why.to_owned()),
@@ -125,7 +132,7 @@ pub fn outer_exit(code: i32, stated: &[u8]) -> ProcessExit {
 /// # Errors
 /// Names what could not be applied. The process must not become the child then.
 #[cfg(target_os = "linux")]
-pub fn enter(sandbox: &Sandbox, control: Option<i32>) -> io::Result<Vec<String>> {
+fn enter(sandbox: &Sandbox, control: Option<i32>) -> io::Result<Vec<String>> {
     let walls = &sandbox.walls;
     let has_layers = sandbox.has_files() && !walls.layered.is_empty();
     let less = if has_layers { layer::lay_all(walls)? } else { Vec::new() };
@@ -144,8 +151,8 @@ pub fn enter(sandbox: &Sandbox, control: Option<i32>) -> io::Result<Vec<String>>
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn enter(sandbox: &Sandbox, _control: Option<i32>) -> io::Result<Vec<String>> {
-    lock(sandbox).map(|()| Vec::new())
+fn enter(_sandbox: &Sandbox, _control: Option<i32>) -> io::Result<Vec<String>> {
+    Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
 /// The directories that exist in an overlay's own directory before the sandbox is made.
@@ -155,26 +162,9 @@ pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
 ///
 /// # Errors
 /// Names what could not be applied.
-pub fn lock(sandbox: &Sandbox) -> io::Result<()> {
-    lock_files(sandbox)?;
-    lock_calls(sandbox)
-}
-
-/// Applies Landlock to this thread, and to everything that it starts from now on.
-///
-/// # Errors
-/// Names what could not be applied.
 #[cfg(target_os = "linux")]
-pub fn lock_files(sandbox: &Sandbox) -> io::Result<()> {
-    lock::landlock(sandbox)
-}
-
-/// Applies the filter to this thread, and to everything that it starts from now on.
-///
-/// # Errors
-/// Names what could not be applied.
-#[cfg(target_os = "linux")]
-pub fn lock_calls(sandbox: &Sandbox) -> io::Result<()> {
+fn lock(sandbox: &Sandbox) -> io::Result<()> {
+    lock::landlock(sandbox)?;
     match filter::apply(&sandbox.walls.net, sandbox.has_files()) {
         // These networks work without a filter; those that need one were refused before.
         Err(_) if sandbox.walls.net == Net::On || sandbox.has_files() && sandbox.walls.net == Net::Off => {
@@ -190,26 +180,85 @@ pub fn lock_calls(sandbox: &Sandbox) -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn lock_files(_sandbox: &Sandbox) -> io::Result<()> {
-    Err(io::Error::other("this system has no sandbox that looop knows"))
-}
-
-/// This system has no sandbox.
-///
-/// # Errors
-/// Always.
-#[cfg(not(target_os = "linux"))]
-pub fn lock_calls(_sandbox: &Sandbox) -> io::Result<()> {
-    Err(io::Error::other("this system has no sandbox that looop knows"))
-}
-
-/// This system has no sandbox.
-///
-/// # Errors
-/// Always.
-#[cfg(not(target_os = "linux"))]
 pub fn become_networked(_sandbox: &Sandbox, _argv: &[String]) -> io::Result<u8> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
+}
+
+/// Becomes another program, inside the sandbox if there is one. Requires that the approved files are unchanged. Returns
+/// only if the program did not begin.
+pub fn exec(
+    program: &Path,
+    argv0: &str,
+    args: &[String],
+    sandbox: Option<&Sandbox>,
+    files: &[Sealed],
+) -> io::Error {
+    match sandbox {
+        Some(sandbox) if sandbox.has_files() => match sandbox.wrap(ProcessCommand::shared(program, args)) {
+            Ok(command) => ProcessCommand { stdin: Stream::Null, ..command }.exec(),
+            Err(error) => error,
+        },
+        Some(sandbox) if let Err(error) = enter(sandbox, None) => error,
+        _ => exec_approved(program, argv0, args, Stream::Null, files),
+    }
+}
+
+/// Becomes another program inside a sandbox that is built around this process first. Returns only on failure. `tell`
+/// receives a message for each access that the program lacks although it should have it.
+pub fn exec_sandboxed(sandbox: &Sandbox, control: Option<i32>, argv: &[String], tell: fn(&str)) -> io::Error {
+    let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
+    match enter(sandbox, control) {
+        Ok(less) => {
+            less.iter().for_each(|line| tell(line));
+            exec_approved(Path::new(program), program, args, Stream::Inherited, &sandbox.sealed)
+        }
+        Err(error) => error,
+    }
+}
+
+/// Becomes a program whose approved files are unchanged. The check holds the program's file open until then.
+fn exec_approved(program: &Path, argv0: &str, args: &[String], stdin: Stream, files: &[Sealed]) -> io::Error {
+    match sealed::check(files, program) {
+        Ok(begins) => {
+            let command = ProcessCommand::shared(&begins.path, args);
+            ProcessCommand { argv0: Some(argv0.into()), stdin, ..command }.exec()
+        }
+        Err(error) => error,
+    }
+}
+
+/// Returns the sandbox as a layer over a command.
+pub fn layer(sandbox: Option<Sandbox>) -> Option<Box<dyn Layer>> {
+    sandbox.map(|sandbox| -> Box<dyn Layer> { Box::new(sandbox) })
+}
+
+impl Layer for Sandbox {
+    fn wrap(&self, command: ProcessCommand) -> io::Result<ProcessCommand> {
+        let words =
+            std::iter::once(command.program.as_os_str()).chain(command.args.iter().map(OsString::as_os_str));
+        let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        let cwd = match &command.cwd {
+            Some(cwd) => cwd.clone(),
+            None => std::env::current_dir()?,
+        };
+        let mut argv = argv(self, &cwd, &words)?;
+        Ok(ProcessCommand {
+            program: PathBuf::from(argv.remove(0)),
+            args: argv.into_iter().map(OsString::from).collect(),
+            ..command
+        })
+    }
+
+    fn has_outer(&self) -> bool {
+        self.has_files()
+    }
+
+    fn exit(&self, code: i32, output: &[u8]) -> ProcessExit {
+        match self.has_files() {
+            true => outer_exit(code, output),
+            false => helper_exit(code, &String::from_utf8_lossy(output)),
+        }
+    }
 }
 
 /// Returns this program's file under a name that is valid inside a sandbox: the new file if it was replaced.

@@ -1,17 +1,13 @@
 //! A probe of this machine's sandboxes: it starts a child in each kind.
 
-#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
-
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::boxing::{Engine, Net, Powers, Sandbox, Walls};
-use crate::sys::executable::{find_program, self_path};
-use crate::sys::job::{Input, Job, OutputLimit, ProcessExit};
-use crate::sys::proc::run_one;
+use crate::sys::process::{Job, OutputLimit, ProcessCommand, ProcessExit, run_one, tree};
+use crate::sys::program::{find_program, self_path};
 use crate::sys::sandbox;
 use crate::sys::signal::Cancel;
-use crate::sys::tree;
 
 /// How long one trial may take, in milliseconds.
 const TRY_MS: i64 = 20_000;
@@ -142,30 +138,19 @@ fn try_out(
 ) -> Result<(), String> {
     let mut sandbox = Sandbox::new(Some(engine.clone()), Walls { net, ..Walls::default() });
     sandbox.landlock = powers.landlock;
-    let mut command = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
+    let mut args = ["-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {
         let (lower, own) = (dir.join("lower"), dir.join("own"));
         for made in sandbox::LAYER_PARTS.map(|part| own.join(part)).iter().chain([&lower]) {
             std::fs::create_dir_all(made).map_err(|e| e.to_string())?;
         }
-        command[2] = ": >\"$0\"".to_owned();
-        command.push(sandbox::text(&lower.join("file")));
+        args[1] = ": >\"$0\"".to_owned();
+        args.push(sandbox::text(&lower.join("file")));
         sandbox.walls.layered.push((lower, own));
     }
-    let mut argv = sandbox::argv(&sandbox, Path::new("/"), &command).map_err(|e| e.to_string())?;
-    let program = PathBuf::from(argv.remove(0));
-    let job = Job {
-        program,
-        args: argv,
-        env: Vec::new(),
-        cwd: PathBuf::from("/"),
-        input: Input::Null,
-        keep: OutputLimit::Tail(2_000),
-        sink: None,
-        timeout_ms: TRY_MS,
-        gate: None,
-        sandbox: None,
-    };
+    let command = ProcessCommand::new("/bin/sh", args, Vec::new(), "/");
+    let job =
+        Job { layer: sandbox::layer(Some(sandbox)), ..Job::new(command, OutputLimit::Tail(2_000), TRY_MS) };
     let ended = run_one(job, cancel, None).map_err(|e| e.to_string())?;
     match ended.exit {
         ProcessExit::Code(0) => Ok(()),

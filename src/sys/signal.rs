@@ -1,15 +1,59 @@
-//! Interruption by the user or the system: SIGINT, SIGTERM and SIGHUP as a file descriptor to poll.
+//! Signals: interruption by the user or the system as a file descriptor to poll, and default signals for this process.
+
+#![allow(unsafe_code, reason = "the standard library has no call for the mask and the actions of signals")]
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use libc::{SIG_DFL, SIG_IGN, SIG_SETMASK, SIGPIPE, c_int, sigset_t};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::session;
+/// The highest signal number of the systems that looop runs on.
+const LAST_SIGNAL: c_int = 64;
+
+/// Gives this process default signals, whatever its parent ignored or blocked: without SIGCHLD the end of a child would
+/// go unnoticed. Call it before the first thread starts.
+///
+/// An ignored SIGHUP stays ignored for looop itself, because `nohup` asks for that. The Rust runtime ignores SIGPIPE,
+/// so that a closed pipe is an error and does not kill the process.
+///
+/// # Errors
+/// When the kernel refuses to change the mask.
+pub fn reset_inherited() -> io::Result<()> {
+    for signal in (1..=LAST_SIGNAL).filter(|signal| ![SIGHUP, SIGPIPE].contains(signal)) {
+        if is_ignored(signal) {
+            // SAFETY: no handler is installed; the default action is set for a signal that was ignored.
+            unsafe { libc::signal(signal, SIG_DFL) };
+        }
+    }
+    unblock_all()
+}
+
+/// Returns true if this process ignores the signal.
+pub fn is_ignored(signal: c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only writes the present one to the place that it is given.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == SIG_IGN
+    }
+}
+
+/// Unblocks all signals of this thread, and of threads that it starts.
+pub(super) fn unblock_all() -> io::Result<()> {
+    let mut none = MaybeUninit::<sigset_t>::zeroed();
+    // SAFETY: the set is written by `sigemptyset` before it is read.
+    let failed = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+}
 
 /// Becomes and stays readable once the process was asked to end.
 #[derive(Debug)]
@@ -28,7 +72,7 @@ impl Cancel {
     pub fn on_signals() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
         let deaf = Arc::new(AtomicBool::new(false));
-        let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !session::is_ignored(*signal));
+        let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
         for signal in heeded {
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&deaf))?;
             signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;

@@ -17,11 +17,10 @@ use crate::store::exchange::Fallback;
 use crate::store::json_file;
 use crate::store::operations::{self, ChangeResult};
 use crate::store::{file, git_watch, layout, ledger, logs, records, workers};
-use crate::sys::descendants;
-use crate::sys::proc::{self, Input, Job, OutputLimit, ProcessExit};
+use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, reaper, tree};
 use crate::sys::program;
+use crate::sys::sandbox;
 use crate::sys::sealed::Sealed;
-use crate::sys::tree;
 
 /// How much of the end of a command's output the next decision sees, in bytes.
 const TAIL_BYTES: usize = 4_000;
@@ -140,21 +139,16 @@ fn exec(
     args.extend([exe.to_owned(), "--".to_owned()]);
     args.extend(argv.iter().cloned());
     let env = run_env(ctx).into_iter().chain(cell.env).collect();
+    let command = ProcessCommand::new(program::self_path(), args, env, cwd);
+    let timeout_ms = ctx.settings.limits.run_timeout_ms;
     let job = Job {
-        program: program::self_path(),
-        args,
-        env,
-        cwd: PathBuf::from(cwd),
-        input: Input::Null,
-        keep: OutputLimit::Tail(TAIL_BYTES),
-        timeout_ms: ctx.settings.limits.run_timeout_ms,
-        sink: None,
         gate: Some(Box::new(gate)),
-        sandbox: cell.sandbox,
+        layer: sandbox::layer(cell.sandbox),
+        ..Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms)
     };
-    let mut ended = proc::run_one(job, ctx.cancel, None)?;
+    let mut ended = process::run_one(job, ctx.cancel, None)?;
     ctx.settings.secrets.redact_bytes(&mut ended.stdout);
-    tree::reap_orphans(&ctx.excluded);
+    reaper::reap_orphans(&ctx.excluded);
     let new_git = git_watch::end(&layout.git_watch())?;
     let mut status = match ended.exit {
         ProcessExit::NotStarted(why) => return Ok(MoveOutcome::NotDone { why }),
@@ -187,7 +181,7 @@ pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut LoopState) -> Result<()> {
     }
     if let Some(call) = &beat.inflight {
         let (key, value) = decide::mark(ctx, &call.beat);
-        descendants::end_marked(&key, &[value]);
+        tree::end_marked(&key, &[value]);
         let known = ledger::has_beat(ctx.layout, &call.beat, call.at_ms, ctx.now)?;
         let charge = (!known).then(|| Box::new(step::unknown_charge(call, ctx.now)));
         log::event(ctx, "call_cut_off", &[("beat", call.beat.clone().into())]);

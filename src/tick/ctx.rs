@@ -9,8 +9,8 @@ use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::model::time::Now;
 use crate::store::layout::Layout;
+use crate::sys::process::tree;
 use crate::sys::signal::Cancel;
-use crate::sys::tree;
 use crate::worker::Fleet;
 
 /// The context of a tick. The caller holds the tick's lock.

@@ -141,7 +141,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
             failed.why = secrets.redact(&failed.why).into_owned();
         }
     }
-    crate::sys::tree::reap_orphans(&ctx.excluded);
+    crate::sys::process::reaper::reap_orphans(&ctx.excluded);
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),

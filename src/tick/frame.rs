@@ -62,8 +62,10 @@ pub fn reserve(ctx: &Ctx, verdict: gate::GateDecision) -> Result<gate::GateDecis
     }
     let _held = lock::store(&ctx.layout.store_lock())?;
     let wanted = BudgetRequest::decision(ctx.runner.name(), ctx.forced.as_ref());
-    let reserved = budget::reserve(ctx.layout, &ctx.settings.budget, wanted, ctx.now)?;
-    Ok(reserved.map_or_else(|hit| gate::GateDecision::Hold(gate::Hold::capped(hit, ctx.now)), |()| verdict))
+    match budget::reserve(ctx.layout, &ctx.settings.budget, wanted, ctx.now) {
+        Ok(()) => Ok(verdict),
+        Err(denied) => Ok(gate::GateDecision::Hold(gate::Hold::capped(denied.refusal()?, ctx.now))),
+    }
 }
 
 pub fn build(

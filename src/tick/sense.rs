@@ -26,8 +26,8 @@ use crate::store::layout::{self, Layout};
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
 use crate::store::{file, operations, records, texts};
-use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit};
-use crate::sys::tree;
+use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, reaper};
+use crate::sys::sandbox;
 
 /// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;
@@ -173,8 +173,8 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Sens
             false
         }
     });
-    let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
-    tree::reap_orphans(&ctx.excluded);
+    let ended = process::run_all(jobs, WIDTH, ctx.cancel, None)?;
+    reaper::reap_orphans(&ctx.excluded);
     ctx.go_on()?;
     let mut ran_timed = false;
     for ((sensor, header), ended) in due.into_iter().zip(ended) {
@@ -243,17 +243,11 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &SensorHeader, cell: Cell) -> Job
     let mut env: Vec<(String, String)> = settings.base_env.iter().chain(granted).cloned().collect();
     env.push(("LOOOP_DATA_DIR".to_owned(), ctx.layout.root().to_string_lossy().into_owned()));
     env.extend(cell.env);
+    let command = ProcessCommand::new(&sensor.path, [""; 0], env, ctx.layout.root());
+    let timeout_ms = header.timeout_ms.unwrap_or(settings.limits.sensor_timeout_ms);
     Job {
-        program: sensor.path.clone(),
-        args: Vec::new(),
-        env,
-        cwd: ctx.layout.root().to_owned(),
-        input: Input::Null,
-        keep: OutputLimit::All(MAX_OUTPUT_BYTES),
-        timeout_ms: header.timeout_ms.unwrap_or(settings.limits.sensor_timeout_ms),
-        sink: None,
-        gate: None,
-        sandbox: cell.sandbox,
+        layer: sandbox::layer(cell.sandbox),
+        ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), timeout_ms)
     }
 }
 

@@ -11,7 +11,8 @@ use crate::model::fault::Fault;
 use crate::model::time::human_ms;
 use crate::model::wire::{self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest};
 use crate::sys::clock::Deadline;
-use crate::sys::{socket, tree};
+use crate::sys::process::tree;
+use crate::sys::socket;
 
 /// How long a supervisor may take for an immediate reply, in milliseconds.
 const REPLY_MS: i64 = 10_000;

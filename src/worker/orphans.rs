@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::model::worker::Phase;
 use crate::store::layout::Layout;
 use crate::store::workers::{self, Worker};
-use crate::sys::{descendants, tree};
+use crate::sys::process::tree;
 
 /// Lists the workers without a supervisor.
 pub(super) fn lost(layout: &Layout) -> Result<Vec<Worker>> {
@@ -24,8 +24,8 @@ pub fn end_lost(layout: &Layout, lost: &[Worker]) {
     let boot = tree::boot_id();
     let children = lost.iter().filter_map(|worker| worker.state.child.as_ref());
     let children: Vec<_> = children.filter(|child| child.boot == boot).collect();
-    descendants::end_all(|| {
-        let mut left = descendants::marked("LOOOP_SOCKET", &sockets);
+    tree::end_all(|| {
+        let mut left = tree::marked("LOOOP_SOCKET", &sockets);
         left.extend(children.iter().flat_map(|child| tree::session_of(child.pid, child.start)));
         left
     });

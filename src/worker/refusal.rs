@@ -5,21 +5,11 @@ use std::path::PathBuf;
 
 use crate::model::name::Name;
 use crate::model::worker::Phase;
+use crate::store::Denied;
 use crate::vcs::clone::InspectError;
 
-/// An error of a start, or of another move about a worker.
-#[derive(Debug)]
-pub enum WorkerError {
-    /// The requester gets the reason.
-    Refused(WorkerRefusal),
-    Failed(anyhow::Error),
-}
-
-impl From<anyhow::Error> for WorkerError {
-    fn from(error: anyhow::Error) -> WorkerError {
-        WorkerError::Failed(error)
-    }
-}
+/// An error of a start, or of another move about a worker. The requester gets the reason of a refusal.
+pub type WorkerError = Denied<WorkerRefusal>;
 
 impl From<WorkerRefusal> for WorkerError {
     fn from(why: WorkerRefusal) -> WorkerError {

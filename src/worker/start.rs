@@ -23,7 +23,7 @@ use crate::store::json_file;
 use crate::store::layout::WorkerDir;
 use crate::store::{budget, file, lock, workers};
 use crate::sys::clock::Deadline;
-use crate::sys::wait::pause_ms;
+use crate::sys::process::wait::pause_ms;
 use crate::sys::{detach::Launched, program};
 use crate::vcs::clone;
 
@@ -364,8 +364,8 @@ impl Fleet<'_> {
         // Reserve what its first turn may cost, if it reports its spending.
         if spec.runner.is_some() || spec.kind == FIX || agents::events_of(&spec.argv).is_some() {
             let turn = budget::BudgetRequest::turn(spec, 0);
-            let reserved = budget::reserve(self.layout, &spec.limits.budget, turn, self.now)?;
-            reserved.map_err(|hit| WorkerRefusal::Budget(hit.words(self.now)))?;
+            let reserved = budget::reserve(self.layout, &spec.limits.budget, turn, self.now);
+            reserved.map_err(|denied| denied.map(|hit| WorkerRefusal::Budget(hit.words(self.now))))?;
         }
         let created = workers::create(self.layout, spec, brief, staged)?;
         Ok(created.ok_or_else(|| {

@@ -37,9 +37,10 @@ use crate::store::layout::{Layout, WorkerDir};
 use crate::store::transcript::TranscriptWriter;
 use crate::store::{claims, git_watch, lock, workers};
 use crate::sys::clock::{self, Deadline};
+use crate::sys::process::{reaper, tree, wait};
 use crate::sys::pty::{Size, Terminal};
 use crate::sys::signal::SignalPipe;
-use crate::sys::{detach, path, socket, tree, wait};
+use crate::sys::{detach, path, socket};
 use crate::worker::secrets_pipe;
 use conns::{Conn, Side};
 use meter::Meter;
@@ -107,7 +108,7 @@ struct Supervisor {
 /// # Errors
 /// When it could not start; the starter was notified.
 pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
-    tree::become_subreaper();
+    reaper::become_subreaper();
     let bells =
         (SignalPipe::on(&[SIGTERM, SIGINT])?, SignalPipe::on(&[SIGCHLD])?, SignalPipe::on(&[SIGHUP])?);
     let layout = Layout::new(root, cache);
@@ -409,9 +410,9 @@ fn take_leases(layout: &Layout, spec: &Spec, claimant: &Claimant, state: &mut Wo
         wanted.push(lease::free_name(claim).map_err(anyhow::Error::msg)?);
     }
     for resource in wanted {
-        match claims::acquire(layout, &resource, claimant, &claims::here())? {
+        match claims::acquire(layout, &resource, claimant, &claims::here()) {
             Ok(granted) => state.leases.push(granted.holding),
-            Err(refusal) => anyhow::bail!("could not take the lease on {resource}: {refusal}"),
+            Err(denied) => anyhow::bail!("could not take the lease on {resource}: {}", denied.refusal()?),
         }
     }
     Ok(())

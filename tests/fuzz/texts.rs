@@ -19,7 +19,7 @@ use looop::model::settings::{Limits, PolicyRules};
 use looop::model::text::{is_hidden, quote_argv};
 use looop::model::time::Now;
 use looop::model::world::{LoopStatus, SensorReading, Trust, World};
-use looop::sys::proc::{ChildResult, ProcessExit};
+use looop::sys::process::{ChildResult, ProcessExit};
 use looop::tick::gate::{self, Inputs};
 use looop::tick::{diff, sense};
 use serde::Serialize;

@@ -13,5 +13,5 @@ pub use looop::model::tokens;
 pub use looop::store::fixes::ledger;
 pub use looop::store::layout::Layout;
 pub use looop::store::seed::make_dirs;
+pub use looop::sys::process::tree::become_subreaper;
 pub use looop::sys::signal::Cancel;
-pub use looop::sys::tree::become_subreaper;

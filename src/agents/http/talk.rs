@@ -12,7 +12,7 @@ use crate::agents::{Failed, ModelCall};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::sys::clock::Deadline;
-use crate::sys::wait::pause_ms;
+use crate::sys::process::wait::pause_ms;
 
 /// How often an interruption is checked, in milliseconds.
 const LOOK_MS: u64 = 50;

@@ -15,7 +15,7 @@ use crate::model::time::human_ms;
 use crate::store::boxes::SandboxBuilder;
 use crate::store::{file, ledger, logs};
 use crate::sys::clock::Deadline;
-use crate::sys::proc::{self, Input, Job, OutputLimit};
+use crate::sys::process::{self, Job, OutputLimit, ProcessCommand};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
@@ -206,20 +206,10 @@ fn version(
     path: &std::path::Path,
     is_well: &mut bool,
 ) -> String {
-    let job = Job {
-        program: path.to_owned(),
-        args: vec!["--version".to_owned()],
-        env: config.settings.base_env.clone(),
-        cwd: std::path::PathBuf::from("/"),
-        input: Input::Null,
-        keep: OutputLimit::Tail(4096),
-        sink: None,
-        timeout_ms: VERSION_TIMEOUT_MS,
-        gate: None,
-        // The user asks for this check, and no text of a model is involved.
-        sandbox: None,
-    };
-    let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
+    // It has no sandbox: the user asks for this check, and no text of a model is involved.
+    let command = ProcessCommand::new(path, ["--version"], config.settings.base_env.clone(), "/");
+    let job = Job::new(command, OutputLimit::Tail(4096), VERSION_TIMEOUT_MS);
+    let ended = Cancel::never().and_then(|cancel| process::run_one(job, &cancel, None));
     let stated = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
     let (major, minor, patch) = mode.oldest;
     let tested = agent.tested.unwrap_or("no version");

@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::store::file;
 use crate::store::workers::{self, Worker};
 use crate::sys::clock::Deadline;
-use crate::sys::{detach, tree};
+use crate::sys::detach;
+use crate::sys::process::tree;
 
 /// How long the user's windows may take to open before the pulse prints a line instead, in milliseconds.
 const WINDOW_MS: i64 = 800;

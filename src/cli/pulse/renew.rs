@@ -8,7 +8,7 @@ use super::bell::WakeSignals;
 use crate::config;
 use crate::model::json::clip;
 use crate::store::lock::{self, Held};
-use crate::sys::proc::{self, Input, Job, OutputLimit, ProcessExit};
+use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::sys::renew::{self, RunningProgram};
 use crate::sys::signal::Cancel;
 
@@ -71,19 +71,9 @@ impl Renewal {
 
     /// Checks that the new program starts and can continue as the pulse.
     fn ask(&self, app: &App, cancel: &Cancel) -> Result<(), String> {
-        let job = Job {
-            program: self.own.path().to_owned(),
-            args: [VERB, READY].map(str::to_owned).into(),
-            env: app.env.all(),
-            cwd: "/".into(),
-            input: Input::Null,
-            keep: OutputLimit::Tail(4096),
-            sink: None,
-            timeout_ms: ANSWER_MS,
-            gate: None,
-            sandbox: None,
-        };
-        let ended = proc::run_one(job, cancel, None).map_err(|error| error.to_string())?;
+        let command = ProcessCommand::new(self.own.path(), [VERB, READY], app.env.all(), "/");
+        let job = Job::new(command, OutputLimit::Tail(4096), ANSWER_MS);
+        let ended = process::run_one(job, cancel, None).map_err(|error| error.to_string())?;
         let stated = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
         match ended.exit {
             ProcessExit::Code(0) if stated.starts_with("looop ") => Ok(()),
@@ -101,7 +91,7 @@ impl Renewal {
         cancel.set_deaf(true);
         // A signal that arrived before ends this program as usual.
         let tried =
-            (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, &app.env.places(), lock));
+            (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, app.env.places(), lock));
         cancel.set_deaf(false);
         tried.map_or(Ok(()), |error| Err(error.to_string()))
     }

@@ -2,7 +2,6 @@
 //! a power loss may leave a newest commit that cannot be read.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -58,8 +57,8 @@ pub(super) fn heal(dir: &Path, head_tree: Option<String>) -> Result<Vec<String>>
     }
     let notes = locks::remove_stale(dir, is_ours)?;
     if since.is_some() {
-        remove(&git.join(TREE))?;
-        remove(&marker)?;
+        file::remove(&git.join(TREE))?;
+        file::remove(&marker)?;
     }
     Ok(notes)
 }
@@ -94,7 +93,7 @@ pub(super) fn go_back(dir: &Path, why: &anyhow::Error, is_whole: impl Fn(&str) -
         }
     }
     // The next commit makes the index again: this one names objects of the lost commit.
-    remove(&git.join("index"))?;
+    file::remove(&git.join("index"))?;
     remove_empty_objects(&git.join("objects"))?;
     // Last: until then the tip cannot be read, so a crash repeats all of this.
     file::write(&git.join(branch), format!("{good}\n").as_bytes(), 0o600, Durability::Durable)?;
@@ -107,20 +106,11 @@ fn remove_empty_objects(objects: &Path) -> Result<()> {
     let dirs = fs::read_dir(objects).with_context(|| format!("could not list `{}`", objects.display()))?;
     let files = dirs.flatten().filter_map(|dir| fs::read_dir(dir.path()).ok()).flatten().flatten();
     for file in files.filter(|file| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)) {
-        remove(&file.path())?;
+        file::remove(&file.path())?;
     }
     Ok(())
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
     fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok()
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("could not remove `{}`", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

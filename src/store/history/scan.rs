@@ -16,6 +16,7 @@ use gix::index::fs::Metadata;
 use gix::worktree::stack::state::ignore::Source;
 
 use super::Leaf;
+use crate::store::file;
 
 /// Compares all stat data, including nanoseconds: a mismatch only costs one read of the file.
 pub(super) const STRICT: stat::Options =
@@ -56,12 +57,7 @@ impl<'a> Scan<'a> {
 
     /// Scans one directory; `hidden` means that new files below it do not count.
     fn dir(&mut self, at: &str, hidden: bool) -> Result<()> {
-        let cause = || format!("could not list {}", self.dir.join(at).display());
-        let entries = match fs::read_dir(self.dir.join(at)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            listed => listed.with_context(cause)?.collect::<io::Result<Vec<_>>>().with_context(cause)?,
-        };
-        for entry in entries {
+        for entry in file::entries(&self.dir.join(at))? {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };

@@ -18,7 +18,7 @@ const SKIPPED: [&str; 3] = ["node_modules", "target", ".venv"];
 
 /// Lists paths below a writable directory that are mounted over themselves, and whether each is writable. A mount
 /// cannot be renamed or removed, so that no other git directory can replace it.
-pub(super) fn mounts(dir: &Path) -> Vec<(PathBuf, bool)> {
+pub(in crate::sys) fn mounts(dir: &Path) -> Vec<(PathBuf, bool)> {
     let mut all = Vec::new();
     if !dir.is_dir() {
         return all;
@@ -29,6 +29,14 @@ pub(super) fn mounts(dir: &Path) -> Vec<(PathBuf, bool)> {
     let mut left = MAX_DIRS;
     find(dir, MAX_DEPTH, &mut left, &mut all);
     all
+}
+
+/// Returns true for an empty directory in which a git directory holds what it runs or obeys: to git it is as if it were
+/// absent.
+pub(in crate::sys) fn is_empty_part(dir: &Path) -> bool {
+    DIRS.iter().any(|name| dir.ends_with(name))
+        && dir.parent().is_some_and(is_git_dir)
+        && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn is_git_dir(dir: &Path) -> bool {
@@ -59,8 +67,9 @@ fn find(dir: &Path, depth: usize, left: &mut usize, all: &mut Vec<(PathBuf, bool
     }
 }
 
-/// Lists the parts of one git directory. Makes a missing directory empty, as git does; otherwise a child could make and
-/// fill it.
+/// Lists the parts of one git directory. Makes a missing directory empty, as git does: a mount needs a place, and without
+/// it a child could make and fill the directory. It stays, because another sandbox may have it mounted by now; the digest
+/// of a folder leaves it out ([`is_empty_part`]), so that approvals of the folder hold.
 fn parts(git: &Path, all: &mut Vec<(PathBuf, bool)>) {
     let is_git = is_git_dir(git);
     for name in DIRS {

@@ -7,17 +7,12 @@
 //!   process listens there at the endpoint's own address and sends the listening socket to the relay.
 //! - Keys typed in the sandbox's terminal interrupt its program, not pasta or the relay.
 
-#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
-
-use std::ffi::CString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -31,6 +26,7 @@ use rustix::net::{
 
 use super::text;
 use crate::model::boxing::{Endpoint, Sandbox};
+use crate::sys::process::ProcessCommand;
 
 /// Arguments of pasta: configure the network, and forward nothing to or from this machine's loopback.
 const PASTA: [&str; 12] =
@@ -106,19 +102,14 @@ fn become_pasta(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<u8
         inner.insert(1, "--unshare-net".to_owned());
     }
     all.extend(inner);
-    let words: Result<Vec<CString>, _> = all.into_iter().map(CString::new).collect();
-    let words = words.map_err(io::Error::other)?;
     keep_signals()?;
-    // pasta fails if SIGPIPE is ignored, as it is here; exec resets a caught signal to its default.
-    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())?;
     let own = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
     if is_quiet {
         rustix::stdio::dup2_stderr(std::fs::File::options().write(true).open("/dev/null")?)?;
     }
-    // Use this call, not std's own, which would unblock signals.
-    let Err(error) = nix::unistd::execv(&words[0], &words);
+    let error = ProcessCommand::shared(all.remove(0), all).exec();
     rustix::stdio::dup2_stderr(own)?;
-    Err(error.into())
+    Err(error)
 }
 
 /// Returns true if stdout and stderr are one terminal.
@@ -162,14 +153,12 @@ fn relay(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     let (ours, theirs) = UnixStream::pair()?;
     rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;
     let control = std::os::fd::AsRawFd::as_raw_fd(&theirs);
-    let argv = super::inner_argv(sandbox, cwd, argv, Some(control))?;
-    let mut child = Command::new(&argv[0]).args(&argv[1..]).spawn()?;
+    let mut argv = super::inner_argv(sandbox, cwd, argv, Some(control))?;
+    let child = ProcessCommand::shared(argv.remove(0), argv).start()?;
     drop(theirs);
     let endpoints = sandbox.walls.forward.clone();
     thread::spawn(move || serve(&ours, &endpoints));
-    let status = child.wait()?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(u8::try_from(code).unwrap_or(1))
+    Ok(child.wait()?.shell_code())
 }
 
 /// Receives listening sockets, each with the number of its endpoint, and serves them until the relay ends.

@@ -41,9 +41,9 @@ pub(super) fn scope(
         most: identity::MAX_ENTRIES,
         stop: &stop,
     };
-    let Coverage { files, folders, beyond } = match scan.run(&argv, &exe)? {
+    let Coverage { files, folders, beyond } = match scan.run(&argv, &exe) {
         Ok(coverage) => coverage,
-        Err(why) => return Ok(Err(why)),
+        Err(denied) => return Ok(Err(denied.refusal()?)),
     };
     let home = ctx.settings.home.as_deref();
     let bases: Vec<&Path> = home.into_iter().chain([cwd.as_path()]).collect();

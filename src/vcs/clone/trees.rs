@@ -19,7 +19,7 @@ use crate::store::history::repository::RepoForm;
 use crate::sys::clock;
 use crate::sys::git::dir::read_plain;
 use crate::sys::git::{Git, GitCommand, GitDir, TreeDifference, fault, text};
-use crate::sys::proc::Sink;
+use crate::sys::process::Sink;
 
 /// The branch from which clones of the states are made.
 const BRANCH: &str = "base";

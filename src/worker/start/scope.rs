@@ -65,7 +65,7 @@ impl Fleet<'_> {
             let Some(exe) = program::find_program(name, &self.settings.path, Path::new("/")) else {
                 continue;
             };
-            covered.add(scan.run(argv, &exe)?.map_err(WorkerRefusal::Approval)?);
+            covered.add(scan.run(argv, &exe).map_err(|denied| denied.map(WorkerRefusal::Approval))?);
         }
         let repo = wanted.place.repo().map(|path| self.repo_scope(path, spec)).transpose()?;
         let grants = self.grant_scopes(wanted, &scan)?;

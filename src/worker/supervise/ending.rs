@@ -6,8 +6,7 @@ use super::Supervisor;
 use super::stage::{Next, Stage};
 use crate::model::worker::Phase;
 use crate::sys::clock::Deadline;
-use crate::sys::descendants;
-use crate::sys::proc::GRACE_MS;
+use crate::sys::process::{GRACE_MS, tree};
 
 /// How often the tree is checked while it ends, in milliseconds.
 const STEP_MS: i64 = 20;
@@ -42,13 +41,13 @@ impl Ending {
     /// Checks what is left; returns the next stage if nothing is. The outer process of a sandbox would kill the
     /// sandboxed program at once, so it is not signalled; it ends with that program.
     pub(super) fn step(&mut self, excluded: &[u32], outer: Option<u32>) -> Option<Next> {
-        let left = descendants::descendants(excluded);
+        let left = tree::descendants(excluded);
         if left.is_empty() || self.wait_limit.passed() {
             return Some(self.next);
         }
         if !self.asked || self.grace.passed() {
             let notified = left.into_iter().filter(|(pid, _)| self.asked || Some(*pid) != outer);
-            descendants::signal_all(&notified.collect::<Vec<_>>(), self.asked);
+            tree::signal_all(&notified.collect::<Vec<_>>(), self.asked);
             self.asked = true;
         }
         self.look = Deadline::after_ms(STEP_MS);

@@ -12,7 +12,7 @@ use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::worker::Phase;
 use crate::store::budget::{self, BudgetRequest};
-use crate::store::{ledger, lock};
+use crate::store::{Denied, ledger, lock};
 
 /// How often a worker may report its spending: each report is a line of the ledger.
 const MAX_CHARGES: u32 = 10_000;
@@ -131,11 +131,12 @@ impl Supervisor {
         }
         let wanted = BudgetRequest::turn(&self.spec, self.state.cost_micros);
         let reserved = lock::store(&self.layout.store_lock())
+            .map_err(Denied::from)
             .and_then(|_held| budget::reserve(&self.layout, &self.spec.limits.budget, wanted, now()));
         match reserved {
-            Ok(Ok(())) => None,
-            Ok(Err(hit)) => Some(self.spent_all(hit.words(now()))),
-            Err(error) => {
+            Ok(()) => None,
+            Err(Denied::Refused(hit)) => Some(self.spent_all(hit.words(now()))),
+            Err(Denied::Failed(error)) => {
                 self.event("turn_not_reserved", &format!("{error:#}"));
                 None
             }

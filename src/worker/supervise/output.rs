@@ -1,8 +1,6 @@
 //! The output of processes, and how they end, as bytes and words.
 
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 
 use super::stage::Stage;
 use super::{Conn, LOOK_MS, MAX_KEYS, Supervisor, now};
@@ -10,6 +8,7 @@ use crate::model::query::{self, ProgramState, ProgramStatus, TerminalQuery};
 use crate::model::worker::{Phase, WorkerExit};
 use crate::screen::{self, Screen};
 use crate::sys::clock::Deadline;
+use crate::sys::process::ProcessExit;
 use crate::sys::sandbox;
 
 /// How much is read at once of a process's output or a client's message, in bytes: a terminal returns no more at once,
@@ -129,9 +128,13 @@ pub(super) fn with_returns(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Returns how a process ended. The outer process of a sandbox reports a signal as a shell does: 128 plus its number.
-pub(super) fn exit_of(status: ExitStatus, is_outer: bool) -> WorkerExit {
-    if let Some(signal) = status.code().filter(|_| is_outer).and_then(sandbox::signal_of) {
-        return WorkerExit::Signal(signal);
+pub(super) fn exit_of(exit: ProcessExit, is_outer: bool) -> WorkerExit {
+    match exit {
+        ProcessExit::Code(code) => {
+            let signal = sandbox::signal_of(code).filter(|_| is_outer);
+            signal.map_or(WorkerExit::Code(code), WorkerExit::Signal)
+        }
+        ProcessExit::Signal(signal) => WorkerExit::Signal(signal),
+        _ => WorkerExit::Signal(0),
     }
-    status.code().map_or_else(|| WorkerExit::Signal(status.signal().unwrap_or(0)), WorkerExit::Code)
 }

@@ -104,8 +104,8 @@ impl Supervisor {
 
     /// Does what only the holder of all its leases may do. The inner error names a lost lease.
     pub(super) fn fenced<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<Result<T, Refusal>> {
-        let done = claims::fenced(&self.layout, &self.claimant.holder, &self.state.leases, write)?;
-        Ok(done.map_err(|lost| lost.to_string()))
+        let done = claims::fenced(&self.layout, &self.claimant.holder, &self.state.leases, write);
+        done.map(Ok).or_else(|denied| Ok(Err(denied.refusal()?.to_string())))
     }
 
     /// Raises the flag; returns false if it is raised with the same text already.
@@ -193,9 +193,9 @@ impl Supervisor {
             claimant.ttl = Ttl::try_from(ttl_s).map_err(anyhow::Error::msg)?;
             self.claimant.ttl = self.claimant.ttl.min(claimant.ttl);
         }
-        let granted = match claims::acquire(&self.layout, &resource, &claimant, &claims::here())? {
+        let granted = match claims::acquire(&self.layout, &resource, &claimant, &claims::here()) {
             Ok(granted) => granted,
-            Err(refusal) => return Ok(Err(refusal.to_string())),
+            Err(denied) => return Ok(Err(denied.refusal()?.to_string())),
         };
         let epoch = granted.holding.epoch.to_string();
         self.state.leases.retain(|other| other.resource != granted.holding.resource);

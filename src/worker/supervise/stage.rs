@@ -19,8 +19,9 @@ use crate::model::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
 use crate::store::layout::WorkerDir;
 use crate::store::{boxes, claims, file, git_watch};
 use crate::sys::clock::Deadline;
+use crate::sys::process::{ProcessExit, reaper, tree};
 use crate::sys::pty::{self, Size, Terminal};
-use crate::sys::{detach, proc, program, sandbox, sandbox_probe, tree};
+use crate::sys::{detach, program, sandbox, sandbox_probe};
 use crate::vcs::clone::Collected;
 
 /// The timeout for fetching the branch, in milliseconds.
@@ -127,7 +128,7 @@ fn not_begun(sandbox: Option<&Sandbox>, exit: WorkerExit, stated: &[u8]) -> Opti
     sandbox.and_then(|sandbox| sandbox.engine.as_ref())?;
     let WorkerExit::Code(code) = exit else { return None };
     match sandbox::outer_exit(code, stated) {
-        proc::ProcessExit::NotStarted(why) => Some(why),
+        ProcessExit::NotStarted(why) => Some(why),
         _ => None,
     }
 }
@@ -153,7 +154,7 @@ impl Supervisor {
 
     /// Handles each process that has ended.
     pub(super) fn reap(&mut self) {
-        while let Some((pid, status)) = detach::reap() {
+        while let Some((pid, status)) = reaper::reap() {
             self.helper_ended(pid);
             let is_main = match &self.stage {
                 Stage::Agent { pid: agent } => *agent == pid,

@@ -10,8 +10,8 @@ use std::process::Command;
 use looop::agents::{Completion, Failed, ModelCall, Runner};
 use looop::config::{self, Env};
 use looop::store::lock;
+use looop::sys::clock;
 use looop::sys::signal::Cancel;
-use looop::sys::{clock, tree};
 use looop::tick::{self, Ctx};
 use looop::worker::Fleet;
 use serde_json::Value;
@@ -65,7 +65,7 @@ fn beat(uses: usize) {
         clock::now()
     };
     let (cancel, now) = (Cancel::never().unwrap(), clock::now());
-    tree::become_subreaper();
+    looop::sys::process::reaper::become_subreaper();
     let mut ctx = Ctx {
         layout: &layout,
         settings: &config.settings,
@@ -84,7 +84,7 @@ fn beat(uses: usize) {
         person: env.person(),
         frame: None,
         dry: false,
-        excluded: looop::sys::tree::Known::new(),
+        excluded: looop::sys::process::tree::Known::new(),
         settles: false,
         waits: None,
         usage: None,

@@ -97,7 +97,7 @@ fn each_door_has_one_owner() {
         ("env::vars_os()", "src/config.rs"),
         ("std::env::set_var(name, value)", "src/config.rs"),
         ("std::env::remove_var(name)", "src/config.rs"),
-        ("Command::new(name)", "src/sys/proc.rs"),
+        ("Command::new(name)", "src/sys/process/command.rs"),
         ("#[cfg(target_os = \"linux\")] go()", "src/sys/proc.rs"),
         ("print!()", "src/cli/print.rs"),
         ("println!()", "src/cli/print.rs"),
@@ -126,7 +126,7 @@ fn crates_stay_behind_their_fences() {
         broken_tree(&[two[0], two[1], user("src/map/mod.rs", "//! It is not gix that names it.\n")]),
         NONE
     );
-    let code = "//! A user of it.\nuse portable_pty::All;\nfn f(a: portable_pty::One) {}\n";
+    let code = "//! A user of it.\nuse rustix::pty::All;\nfn f(a: rustix::pty::One) {}\n";
     assert_eq!(broken_tree(&[("src/worker/a.rs", code)]), NONE);
     assert_eq!(broken_tree(&[("src/worker/a.rs", code), ("src/worker/b.rs", code)]), ["fences"]);
     for (path, rules) in [("src/alerts/tmux.rs", &NONE[..]), ("src/alerts/mod.rs", &["fences"])] {

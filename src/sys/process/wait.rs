@@ -6,6 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
+/// How long a process has between SIGTERM and SIGKILL, in milliseconds.
+pub const GRACE_MS: i64 = 2_000;
+
 /// Waits for a moment, with `poll` on nothing.
 pub fn pause_ms(ms: u64) {
     let time = timespec(std::time::Duration::from_millis(ms));
