@@ -262,7 +262,8 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
 fn unknown_model(config: &Config, name: &str, program: &str) -> String {
     let boxes = &config.settings.boxes;
     let program = program.rsplit('/').next().unwrap_or_default();
-    let has_loopback = boxes.worker.wanted == SandboxMode::None || boxes.worker.net == NetworkAccess::On;
+    let worker = boxes.request(SandboxSubject::Worker);
+    let has_loopback = worker.mode == SandboxMode::None || worker.net == NetworkAccess::On;
     match has_loopback || boxes.endpoint(&[name, program]).is_some() {
         true => String::new(),
         false => format!(

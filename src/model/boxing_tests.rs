@@ -15,8 +15,8 @@ fn powers(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Powers {
     Powers { engine: engine(bwrap, pasta), landlock, filter, missing, ..Powers::default() }
 }
 
-fn asks(wanted: SandboxMode, net: NetworkAccess) -> SandboxRequest {
-    SandboxRequest { wanted, net }
+fn asks(mode: SandboxMode, net: NetworkAccess) -> SandboxRequest {
+    SandboxRequest { mode, net }
 }
 
 /// The level of a worker by the rules in the documentation, written independently of the code.

@@ -176,10 +176,10 @@ impl<'a> SandboxBuilder<'a> {
     /// # Errors
     /// As [`SandboxBuilder::level`].
     pub fn grant(&self, kind: SandboxSubject) -> Result<SandboxGrant, String> {
-        let boxing = self.settings.boxes.of(kind);
-        match boxing.wanted {
+        let request = self.settings.boxes.request(kind);
+        match request.mode {
             crate::model::boxing::SandboxMode::None => Ok(SandboxGrant::default()),
-            _ => self.powers().grant(kind, boxing),
+            _ => self.powers().grant(kind, &request),
         }
     }
 

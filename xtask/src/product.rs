@@ -6,7 +6,7 @@ pub use looop::map;
 pub use looop::model::attempt::alike::{Sample, alike};
 pub use looop::model::attempt::delta::{Changed, FileDelta, parse as parse_diff};
 pub use looop::model::attempt::{Alike, LedgerLine, Thresholds};
-pub use looop::model::boxing::{SandboxConfig, SandboxMode, SandboxRequest};
+pub use looop::model::boxing::{SandboxConfig, SandboxMode};
 pub use looop::model::fix::TaskStatus;
 pub use looop::model::settings::{Fixes, Settings};
 pub use looop::model::tokens;
