@@ -2,11 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
-mod boxes;
 mod deciders;
 mod explain;
 mod fixes;
 mod form;
+mod sandboxes;
 mod workers;
 
 use std::collections::BTreeMap;

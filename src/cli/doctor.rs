@@ -9,8 +9,8 @@ use serde_json::json;
 use super::forms::{CheckStatus, Finding};
 use super::{App, envelope, print};
 use crate::config::Config;
-use crate::model::boxing::{Level, NetworkAccess, SandboxMode, SandboxSubject};
 use crate::model::fault::Fault;
+use crate::model::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
 use crate::store::boxes::SandboxBuilder;
 use crate::store::history::{Blocked, History, locks};
 use crate::store::{commits, layout, lock, seed, texts};
@@ -331,7 +331,7 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
     if let Some(lost) = sandboxes.downgrade() {
         found.push(finding(CheckStatus::Odd, "sandbox before", lost, &fixes));
     }
-    if keep && powers.level() == Level::Full && !powers.layers {
+    if keep && powers.level() == Level::Full && !powers.overlays {
         let found_so = "are read-only in a sandbox: overlays are not available here";
         let fix = "move the data dir and the cache to a file system that overlayfs can write to";
         found.push(finding(CheckStatus::Odd, "caches of builds", found_so, &[fix]));

@@ -164,7 +164,7 @@ fn an_error_names_the_place_and_the_nearest_key() {
 
 #[test]
 fn boxes_are_read_with_their_network() {
-    use crate::model::boxing::{NetworkAccess, SandboxMode, SandboxRequest, SandboxSubject};
+    use crate::model::sandbox::{NetworkAccess, SandboxMode, SandboxRequest, SandboxSubject};
     let config = loaded(
         r#"{"sandbox":{"worker":"full","run":"none","network":{"worker":[443,53],"sensor":"off"},"read":["/srv/data"]}}"#,
         &[],

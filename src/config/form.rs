@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::Env;
 use crate::agents::http::Protocol;
 use crate::agents::http::wire::Shape;
-use crate::model::boxing::SandboxConfig;
+use crate::model::sandbox::SandboxConfig;
 use crate::model::settings::PolicyRules;
 use crate::model::time::parse_ms;
 use crate::model::worker::Objects;

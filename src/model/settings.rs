@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::attempt::Thresholds;
-use super::boxing::SandboxConfig;
 use super::budget::Budget;
+use super::sandbox::SandboxConfig;
 use super::secret::Secrets;
 use super::worker::{Objects, WorkerLimits};
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use crate::model::boxing::Sandbox;
+use crate::model::sandbox::Sandbox;
 
 /// How long a group has between SIGTERM and SIGKILL, in milliseconds.
 pub const GRACE_MS: i64 = 2_000;

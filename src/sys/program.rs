@@ -19,7 +19,7 @@ use super::sealed::{self, Sealed};
 use super::signal::Cancel;
 use super::wait::{exit_watch, ignore, timespec};
 use super::{sandbox, session};
-use crate::model::boxing::Sandbox;
+use crate::model::sandbox::Sandbox;
 
 /// Waits for one byte on stdin, which permits the start; the end of file forbids it.
 ///

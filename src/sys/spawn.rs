@@ -12,7 +12,7 @@ use super::job::{Gate, Input, Job, OutputLimit, ProcessExit};
 use super::start::{self, Child, Start, Streams};
 use super::wait::{exit_watch, pause_ms};
 use super::{executable, sandbox};
-use crate::model::boxing::{Net, Sandbox};
+use crate::model::sandbox::{Net, Sandbox};
 
 /// The stack of a thread that starts one child, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
@@ -148,10 +148,10 @@ impl ThreadStarter {
     }
 
     fn begin(&mut self, index: usize, prepared: Prepared, sandbox: Sandbox) -> io::Result<()> {
-        let at = match self.filtered.iter().position(|(net, _)| *net == sandbox.walls.net) {
+        let at = match self.filtered.iter().position(|(net, _)| *net == sandbox.access.net) {
             Some(at) => at,
             None => {
-                self.filtered.push((sandbox.walls.net.clone(), filtered(sandbox.clone())?));
+                self.filtered.push((sandbox.access.net.clone(), filtered(sandbox.clone())?));
                 self.filtered.len() - 1
             }
         };

@@ -328,7 +328,7 @@ impl WorkerStarter<'_> {
         spec.objects = Some(objects);
         if objects == Objects::Shared {
             for sandbox in [&mut spec.sandbox, &mut spec.checks_sandbox].into_iter().flatten() {
-                sandbox.walls.read.push(found.common.join("objects"));
+                sandbox.access.read.push(found.common.join("objects"));
             }
         }
         json_file::write_json(&staged.spec(), spec, Durability::Whole)?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Source;
 use crate::agents::AGENTS;
-use crate::model::boxing::{Endpoint, NetworkAccess, SandboxConfig, SandboxMode, SandboxSubject};
+use crate::model::sandbox::{Endpoint, NetworkAccess, SandboxConfig, SandboxMode, SandboxSubject};
 
 impl Source<'_> {
     /// Builds the sandbox settings.

@@ -299,21 +299,26 @@ pub struct Engine {
 /// The files and the network that a child may access. All paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Walls {
+pub struct SandboxAccess {
     /// If true, the child sees the whole file system; if false, only the system's directories and the paths below.
-    pub whole: bool,
+    #[serde(alias = "whole")]
+    pub allow_all: bool,
     /// Paths that it may read and execute.
     pub read: Vec<PathBuf>,
     /// Paths that it may write.
     pub write: Vec<PathBuf>,
     /// Writable bind mounts under `full`: `[source, target]`.
-    pub moved: Vec<(PathBuf, PathBuf)>,
+    #[serde(alias = "moved")]
+    pub binds: Vec<(PathBuf, PathBuf)>,
     /// Overlays under `full`: a readable path, and the directory that receives what is written there.
-    pub layered: Vec<(PathBuf, PathBuf)>,
+    #[serde(alias = "layered")]
+    pub overlays: Vec<(PathBuf, PathBuf)>,
     /// Paths that are hidden under `full`.
-    pub hide: Vec<PathBuf>,
+    #[serde(alias = "hide")]
+    pub masks: Vec<PathBuf>,
     /// Read-only bind mounts of files: `[source, target]`.
-    pub placed: Vec<(PathBuf, PathBuf)>,
+    #[serde(alias = "placed")]
+    pub read_only_binds: Vec<(PathBuf, PathBuf)>,
     pub net: Net,
     /// More endpoints that the child can reach, each at its own address.
     pub forward: Vec<Endpoint>,
@@ -325,7 +330,8 @@ pub struct Walls {
 pub struct Sandbox {
     /// The engine; `None`: only Landlock and the filter.
     pub engine: Option<Engine>,
-    pub walls: Walls,
+    #[serde(alias = "walls")]
+    pub access: SandboxAccess,
     /// The version of Landlock that is applied; 0: none. Earlier versions of looop did not write it and applied all of
     /// Landlock.
     #[serde(default = "all_of_landlock")]
@@ -341,13 +347,13 @@ fn all_of_landlock() -> u8 {
 
 impl Sandbox {
     /// Creates a sandbox without approved files.
-    pub fn new(engine: Option<Engine>, walls: Walls) -> Sandbox {
-        Sandbox { engine, walls, landlock: all_of_landlock(), sealed: Vec::new() }
+    pub fn new(engine: Option<Engine>, access: SandboxAccess) -> Sandbox {
+        Sandbox { engine, access, landlock: all_of_landlock(), sealed: Vec::new() }
     }
 
     /// The level that this sandbox enforces.
     pub fn level(&self) -> Level {
-        match (&self.engine, &self.walls.net) {
+        match (&self.engine, &self.access.net) {
             (None, _) | (_, Net::On) => Level::Partial,
             (Some(_), Net::Off) => Level::Full,
             (Some(engine), Net::Internet | Net::Ports(_)) if engine.pasta.is_some() => Level::Full,
@@ -367,12 +373,12 @@ impl Sandbox {
 
     /// True if a relay connects it to its endpoints, because its private network is isolated.
     pub fn has_relay(&self) -> bool {
-        self.has_files() && self.walls.net == Net::Off && !self.walls.forward.is_empty()
+        self.has_files() && self.access.net == Net::Off && !self.access.forward.is_empty()
     }
 
     /// True if pasta connects it to the internet.
     pub fn has_pasta(&self) -> bool {
-        matches!(self.walls.net, Net::Internet | Net::Ports(_))
+        matches!(self.access.net, Net::Internet | Net::Ports(_))
             && self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
     }
 }
@@ -380,7 +386,7 @@ impl Sandbox {
 /// What this machine supports, as found by tests of each feature.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Powers {
+pub struct Capabilities {
     /// The engine; `None`: no engine works here.
     pub engine: Option<Engine>,
     /// The version of Landlock in the kernel; 0: none.
@@ -388,7 +394,8 @@ pub struct Powers {
     /// True if a system call filter can be installed.
     pub filter: bool,
     /// True if overlays work: what is written to a read-only directory goes to another one.
-    pub layers: bool,
+    #[serde(alias = "layers")]
+    pub overlays: bool,
     /// True if an installed program did not work.
     #[serde(default)]
     pub failed: bool,
@@ -415,7 +422,7 @@ pub const SCOPES: u8 = 6;
 /// The first version of Landlock that can restrict TCP ports.
 pub const PORTS: u8 = 4;
 
-impl Powers {
+impl Capabilities {
     /// The best level that this machine supports.
     pub fn level(&self) -> Level {
         match (&self.engine, self.landlock) {
@@ -426,7 +433,7 @@ impl Powers {
     }
 
     /// Describes what this machine no longer supports; `None` if it still supports everything.
-    pub fn lost_since(&self, before: &Powers) -> Option<String> {
+    pub fn lost_since(&self, before: &Capabilities) -> Option<String> {
         let lost = match (&before.engine, &self.engine) {
             (Some(_), None) => "sandboxes no longer have a private file system",
             (Some(_), Some(_)) if before.has_pasta() && !self.has_pasta() => {
@@ -564,5 +571,5 @@ fn usual_network(kind: SandboxSubject, mode: SandboxMode, has_pasta: bool) -> Ne
 }
 
 #[cfg(test)]
-#[path = "boxing_tests.rs"]
-mod boxing_tests;
+#[path = "sandbox_tests.rs"]
+mod tests;
