@@ -2,11 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
-mod boxes;
 mod deciders;
 mod explain;
 mod fixes;
 mod form;
+mod sandboxes;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use explain::{explain, refuse_shared};
-use form::{ConfigFile, DurationText, FreeMove, LimitsFile, RuleFile, RunnerFile};
+use form::{ConfigFile, DurationText, LimitsFile, RunnerFile};
 pub use form::{FRESH_DAY_USD, write_fresh};
 
 use crate::model::budget::Budget;
@@ -88,10 +88,12 @@ pub fn holds_secrets() -> bool {
 
 /// The secrets in the environment of this process.
 pub fn secrets() -> Secrets {
+    Secrets::of(&all_vars().collect::<Vec<_>>(), &path::is_there)
+}
+
+fn all_vars() -> impl Iterator<Item = (String, String)> {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
-    let env: Vec<(String, String)> =
-        std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect();
-    Secrets::of(&env, &crate::sys::path::is_there)
+    std::env::vars_os().map(move |(key, value)| (lossy(key), lossy(value)))
 }
 
 /// The arguments of this process, to start the same command again.
@@ -126,21 +128,19 @@ impl Env {
             let fault = Fault::failed("could not use LOOOP_DATA_DIR: its path is not UTF-8 text");
             return Err(fault.hint("set LOOOP_DATA_DIR to another directory").into());
         }
-        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        let vars = std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect();
+        let vars = all_vars().collect();
         let here = std::env::current_dir().ok();
         let is_dir_gone = here.is_none();
         // If the directory was deleted, the kernel's name for it does not exist; errors show that name.
         let gone = || std::fs::read_link("/proc/self/cwd").unwrap_or_else(|_| PathBuf::from("/nowhere"));
         let cwd = here.unwrap_or_else(gone);
-        let dirs = match directories::BaseDirs::new() {
-            Some(base) => Dirs {
-                home: Some(base.home_dir().to_owned()),
-                config: base.config_dir().to_owned(),
-                state: base.state_dir().unwrap_or(base.data_dir()).to_owned(),
-                cache: base.cache_dir().to_owned(),
-            },
-            None => return Err(Fault::failed("could not find a home directory").hint("set HOME").into()),
+        let base = directories::BaseDirs::new()
+            .ok_or_else(|| Fault::failed("could not find a home directory").hint("set HOME"))?;
+        let dirs = Dirs {
+            home: Some(base.home_dir().to_owned()),
+            config: base.config_dir().to_owned(),
+            state: base.state_dir().unwrap_or(base.data_dir()).to_owned(),
+            cache: base.cache_dir().to_owned(),
         };
         let mut env = Env { vars, cwd, is_dir_gone, dirs };
         env.make_places_absolute()?;
@@ -307,9 +307,10 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         Some(text) => serde_json::from_str::<ConfigFile>(text).map_err(|e| explain(&path, &e))?,
         None => ConfigFile::default(),
     };
+    let source = Source { env, file: &parsed, path: &path };
     let mut warnings = Vec::new();
-    let interval_ms = interval(env, &parsed, &mut warnings)?;
-    warnings.extend(workers::without_effort(&parsed));
+    let interval_ms = source.interval(&mut warnings)?;
+    warnings.extend(source.without_effort());
     let decide =
         env.get("LOOOP_DECIDE").map(str::to_owned).or(parsed.decide.clone()).unwrap_or("pi".to_owned());
     let search = parsed.path.clone().unwrap_or_else(|| env.path());
@@ -319,44 +320,37 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
     let protected = path.parent().map(|dir| vec![dir.join("looop.json"), path.clone()]).unwrap_or_default();
     let settings = Settings {
         limits: limits(&parsed.limits),
-        rules: rules(env, &parsed, &path)?,
-        budget: budget(&parsed.budget, &path)?,
+        rules: source.rules()?,
+        budget: source.budget()?,
         path: search,
         base_env,
         full_env: env.all(),
-        secrets: Secrets::of(&env.all(), &crate::sys::path::is_there),
+        secrets: Secrets::of(&env.all(), &path::is_there),
         home: env.dirs.home.clone(),
-        workers: workers::of(env, &parsed, &path)?,
-        fixes: fixes::of(env, &parsed, &path)?,
-        boxes: boxes::of(env, &parsed, &path)?,
+        workers: source.workers()?,
+        fixes: source.fixes()?,
+        boxes: source.sandboxes()?,
         config_env: config_env(env, &path),
         protected,
     };
     let mut writes = BTreeMap::new();
     for (name, runner) in &parsed.runners {
-        let key = format!("runners.{name}.write");
-        writes.insert(name.clone(), boxes::paths(env, &runner.write, &key, &path)?);
+        writes.insert(name.clone(), source.paths(&runner.write, &format!("runners.{name}.write"))?);
     }
     Ok(Config { writes, path, interval_ms, decide, settings, warnings, runners: parsed.runners })
+}
+
+/// The parsed config file with what its values depend on.
+struct Source<'a> {
+    env: &'a Env,
+    file: &'a ConfigFile,
+    /// The path of the config file, for errors.
+    path: &'a Path,
 }
 
 /// The JSON schema of the config file.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(ConfigFile).to_value()
-}
-
-fn budget(parsed: &form::BudgetFile, path: &Path) -> Result<Budget> {
-    let mut runner_micros = BTreeMap::new();
-    for (name, usd) in &parsed.runner_usd {
-        let micros = dollars(Some(*usd), &format!("budget.runner_usd.{name}"), path)?;
-        runner_micros.extend(micros.map(|micros| (name.clone(), micros)));
-    }
-    Ok(Budget {
-        hour_micros: dollars(parsed.hour_usd, "budget.hour_usd", path)?,
-        day_micros: dollars(parsed.day_usd, "budget.day_usd", path)?,
-        goal_micros: dollars(parsed.goal_usd, "budget.goal_usd", path)?,
-        runner_micros,
-    })
 }
 
 /// The variables that a child with a reduced environment needs to find this profile and the user's tmux.
@@ -374,20 +368,13 @@ fn usage(what: String) -> anyhow::Error {
     Fault::usage(what).into()
 }
 
-fn interval(env: &Env, parsed: &ConfigFile, warnings: &mut Vec<String>) -> Result<i64> {
-    let ms = match env.get("LOOOP_INTERVAL") {
-        Some(text) => parse_ms(text).map_err(|e| usage(format!("could not read LOOOP_INTERVAL: {e}")))?,
-        None => parsed.interval.map_or(60_000, |span| span.0),
-    };
-    if ms < 1000 {
-        warnings.push("the interval is shorter than 1s; 1s is used".to_owned());
-    }
-    Ok(ms.max(1000))
+/// A time limit in milliseconds; 0 would stop everything at once.
+fn at_least_1(span: Option<DurationText>, default: i64) -> i64 {
+    span.map_or(default, |span| span.0.max(1))
 }
 
 fn limits(from: &LimitsFile) -> Limits {
-    let base = Limits::default();
-    let ms = |span: Option<DurationText>, default: i64| span.map_or(default, |span| span.0.max(1));
+    let (base, ms) = (Limits::default(), at_least_1);
     Limits {
         decides_per_hour: from.decides_per_hour.unwrap_or(base.decides_per_hour),
         workers: from.workers.unwrap_or(base.workers),
@@ -399,50 +386,77 @@ fn limits(from: &LimitsFile) -> Limits {
     }
 }
 
-fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<PolicyRules> {
-    let from = &parsed.policy;
-    let dir = |text: &String| {
-        let path = env.absolute(text);
-        std::fs::canonicalize(&path).unwrap_or(path)
-    };
-    let rule = |rule: &RuleFile| RunRule { argv: rule.argv.clone(), cwd: rule.cwd.iter().map(dir).collect() };
-    for (nth, rule) in from.allow.iter().enumerate() {
-        let place = |key: &str, why: &str| {
-            usage(format!("could not use the config `{}`: policy.allow[{nth}].{key}: {why}", path.display()))
-        };
-        if let Some(why) = RunRule::flaw(&rule.argv) {
-            return Err(place("argv", &why));
-        }
-        if let Some(dir) = rule.cwd.iter().find(|dir| dir.contains('*')) {
-            return Err(place(
-                "cwd",
-                &format!("{dir:?} is not a directory, and patterns are not allowed here"),
-            ));
-        }
+impl Source<'_> {
+    /// The message about an invalid value.
+    fn refusal(&self, what: String) -> String {
+        format!("could not use the config `{}`: {what}", self.path.display())
     }
-    for (nth, repo) in parsed.repos.iter().enumerate() {
-        if let Some(why) = listed_path_flaw(repo) {
-            return Err(usage(format!("could not use the config `{}`: repos[{nth}]: {why}", path.display())));
-        }
-    }
-    let tag = |free: &FreeMove| match free {
-        FreeMove::WriteSensor => "write_sensor".to_owned(),
-        FreeMove::WritePlaybook => "write_playbook".to_owned(),
-    };
-    Ok(PolicyRules {
-        allow: from.allow.iter().map(rule).collect(),
-        free_moves: from.free_moves.iter().map(tag).collect(),
-        repos: parsed.repos.iter().map(dir).collect(),
-    })
-}
 
-fn dollars(usd: Option<f64>, key: &str, path: &Path) -> Result<Option<u64>> {
-    match usd {
-        Some(usd) if !(0.0..=1e9).contains(&usd) => Err(usage(format!(
-            "could not use the config `{}`: {key} is {usd}; expected 0 to 1000000000",
-            path.display()
-        ))),
-        other => Ok(other.map(|usd| (usd * 1e6).round() as u64)),
+    fn invalid(&self, what: String) -> anyhow::Error {
+        usage(self.refusal(what))
+    }
+
+    fn interval(&self, warnings: &mut Vec<String>) -> Result<i64> {
+        let ms = match self.env.get("LOOOP_INTERVAL") {
+            Some(text) => parse_ms(text).map_err(|e| usage(format!("could not read LOOOP_INTERVAL: {e}")))?,
+            None => self.file.interval.map_or(60_000, |span| span.0),
+        };
+        if ms < 1000 {
+            warnings.push("the interval is shorter than 1s; 1s is used".to_owned());
+        }
+        Ok(ms.max(1000))
+    }
+
+    fn budget(&self) -> Result<Budget> {
+        let caps = &self.file.budget;
+        let mut runner_micros = BTreeMap::new();
+        for (name, usd) in &caps.runner_usd {
+            let micros = self.dollars(Some(*usd), &format!("budget.runner_usd.{name}"))?;
+            runner_micros.extend(micros.map(|micros| (name.clone(), micros)));
+        }
+        Ok(Budget {
+            hour_micros: self.dollars(caps.hour_usd, "budget.hour_usd")?,
+            day_micros: self.dollars(caps.day_usd, "budget.day_usd")?,
+            goal_micros: self.dollars(caps.goal_usd, "budget.goal_usd")?,
+            runner_micros,
+        })
+    }
+
+    fn dollars(&self, usd: Option<f64>, key: &str) -> Result<Option<u64>> {
+        match usd {
+            Some(usd) if !(0.0..=1e9).contains(&usd) => {
+                Err(self.invalid(format!("{key} is {usd}; expected 0 to 1000000000")))
+            }
+            other => Ok(other.map(|usd| (usd * 1e6).round() as u64)),
+        }
+    }
+
+    fn rules(&self) -> Result<PolicyRules> {
+        let resolved = |text: &str| {
+            let path = self.env.absolute(text);
+            std::fs::canonicalize(&path).unwrap_or(path)
+        };
+        let mut rules = self.file.policy.clone();
+        for (nth, rule) in rules.allow.iter_mut().enumerate() {
+            if let Some(why) = RunRule::flaw(&rule.argv) {
+                return Err(self.invalid(format!("policy.allow[{nth}].argv: {why}")));
+            }
+            for dir in &mut rule.cwd {
+                let text = dir.to_string_lossy();
+                if text.contains('*') {
+                    let why = format!("{dir:?} is not a directory, and patterns are not allowed here");
+                    return Err(self.invalid(format!("policy.allow[{nth}].cwd: {why}")));
+                }
+                *dir = resolved(&text);
+            }
+        }
+        for (nth, repo) in self.file.repos.iter().enumerate() {
+            if let Some(why) = listed_path_flaw(repo) {
+                return Err(self.invalid(format!("repos[{nth}]: {why}")));
+            }
+        }
+        rules.repos = self.file.repos.iter().map(|repo| resolved(repo)).collect();
+        Ok(rules)
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::forms::{CheckStatus, Finding};
 use super::{App, envelope, print};
 use crate::config::Config;
-use crate::model::boxing::{Level, NetworkAccess, SandboxMode, SandboxSubject};
 use crate::model::fault::Fault;
+use crate::model::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
 use crate::store::boxes::SandboxBuilder;
 use crate::store::history::{Blocked, History, locks};
 use crate::store::{commits, layout, lock, seed, texts};
@@ -262,7 +262,8 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
 fn unknown_model(config: &Config, name: &str, program: &str) -> String {
     let boxes = &config.settings.boxes;
     let program = program.rsplit('/').next().unwrap_or_default();
-    let has_loopback = boxes.worker.wanted == SandboxMode::None || boxes.worker.net == NetworkAccess::On;
+    let worker = boxes.request(SandboxSubject::Worker);
+    let has_loopback = worker.mode == SandboxMode::None || worker.net == NetworkAccess::On;
     match has_loopback || boxes.endpoint(&[name, program]).is_some() {
         true => String::new(),
         false => format!(
@@ -330,7 +331,7 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
     if let Some(lost) = sandboxes.downgrade() {
         found.push(finding(CheckStatus::Odd, "sandbox before", lost, &fixes));
     }
-    if keep && powers.level() == Level::Full && !powers.layers {
+    if keep && powers.level() == Level::Full && !powers.overlays {
         let found_so = "are read-only in a sandbox: overlays are not available here";
         let fix = "move the data dir and the cache to a file system that overlayfs can write to";
         found.push(finding(CheckStatus::Odd, "caches of builds", found_so, &[fix]));

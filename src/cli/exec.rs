@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::print;
-use crate::model::boxing::Sandbox;
+use crate::model::sandbox::Sandbox;
 use crate::store::coverage::SealedFolders;
 use crate::sys::sealed::Sealed;
 use crate::sys::{program, sandbox};

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::model::ask::{AskKind, QuestionState as AskState};
 use crate::model::beat::{Backoff, Failure, LastResult, Settled};
-use crate::model::boxing::Level;
 use crate::model::name::Name;
+use crate::model::sandbox::Level;
 use crate::model::schedule::FireTime;
 use crate::model::scope::ApprovalScope;
 use crate::model::user_side::UserSidePath;

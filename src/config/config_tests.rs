@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::model::settings::WorkerRunner;
+use crate::model::settings::{FreeMove, WorkerRunner};
 
 /// A config file in its own directory, and an environment that names it.
 fn env_with(text: Option<&str>, vars: &[(&str, &str)]) -> (tempfile::TempDir, Env) {
@@ -86,7 +86,7 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(config.settings.budget.day_micros, Some(20_500_000));
     let rules = &config.settings.rules;
     assert_eq!(rules.allow[0].cwd, [dir.path().join("home/src/app")]);
-    assert_eq!(rules.free_moves, ["write_sensor", "write_playbook"]);
+    assert_eq!(rules.free_moves, [FreeMove::WriteSensor, FreeMove::WritePlaybook]);
     let decider = config.decider().unwrap();
     assert_eq!((decider.name(), decider.program()), ("mine", "sh"));
 }
@@ -164,19 +164,22 @@ fn an_error_names_the_place_and_the_nearest_key() {
 
 #[test]
 fn boxes_are_read_with_their_network() {
-    use crate::model::boxing::{NetworkAccess, SandboxMode, SandboxSubject};
+    use crate::model::sandbox::{NetworkAccess, SandboxMode, SandboxRequest, SandboxSubject};
     let config = loaded(
         r#"{"sandbox":{"worker":"full","run":"none","network":{"worker":[443,53],"sensor":"off"},"read":["/srv/data"]}}"#,
         &[],
     );
     let boxes = &config.settings.boxes;
     assert_eq!(
-        (boxes.worker.wanted, &boxes.worker.net),
-        (SandboxMode::Full, &NetworkAccess::Ports(vec![443, 53]))
+        boxes.request(SandboxSubject::Worker),
+        SandboxRequest { mode: SandboxMode::Full, net: NetworkAccess::Ports(vec![443, 53]) }
     );
-    assert_eq!((boxes.run.wanted, &boxes.run.net), (SandboxMode::None, &NetworkAccess::Auto));
-    assert_eq!((boxes.sensor.wanted, &boxes.sensor.net), (SandboxMode::Auto, &NetworkAccess::Off));
-    assert_eq!(boxes.of(SandboxSubject::Verify).net, NetworkAccess::Auto, "each kind has its own default");
+    let run = boxes.request(SandboxSubject::Run);
+    assert_eq!((run.mode, run.net), (SandboxMode::None, NetworkAccess::Auto));
+    let sensor = boxes.request(SandboxSubject::Sensor);
+    assert_eq!((sensor.mode, sensor.net), (SandboxMode::Auto, NetworkAccess::Off));
+    let verify = boxes.request(SandboxSubject::Verify);
+    assert_eq!(verify.net, NetworkAccess::Auto, "each kind has its own default");
     assert_eq!(boxes.read, [Path::new("/srv/data")]);
     for (text, what) in [
         (r#"{"sandbox":{"worker":"none","network":{"worker":"off"}}}"#, "sandbox.network.worker"),

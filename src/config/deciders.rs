@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::form::{HttpForm, PriceForm, RunnerFile, ShapeForm};
+use super::form::{PriceForm, RunnerFile};
 use super::{Config, usage};
 use crate::agents::command::Command;
 use crate::agents::decider::AgentRunner;
-use crate::agents::http::wire::Shape;
 use crate::agents::http::{Http, IDLE_MS, Protocol};
 use crate::agents::token::{KeyedRunner, TokenSource};
 use crate::agents::{self, Runner};
 use crate::model::fault::Fault;
 use crate::model::price::Price;
+use crate::model::text::nearest;
 
 /// The default variable that passes the key of `token_cmd` to a call of an endpoint.
 const TOKEN_VAR: &str = "COMMAND_TOKEN";
@@ -39,8 +39,8 @@ impl Config {
         if let Some(argv) = &entry.decide {
             return self.keyed(name, entry, self.command(name, argv, entry)?);
         }
-        if let Some(form) = entry.http {
-            return Ok(Box::new(self.http(name, form, entry)?));
+        if let Some(protocol) = entry.http {
+            return Ok(Box::new(self.http(name, protocol, entry)?));
         }
         let agent = agents::find(name);
         if let Some(agent) = agent
@@ -72,13 +72,8 @@ impl Config {
             )),
             (None, None) => Fault::usage(format!("could not find the runner `{name}`")),
         };
-        let near = known
-            .iter()
-            .map(|known| (strsim::jaro_winkler(name, known), known))
-            .filter(|(likeness, known)| *likeness > 0.8 && *known != name)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let fault = match near {
-            Some((_, near)) => fault.hint(format!("did you mean `{near}`?")),
+        let fault = match nearest(name, known.iter().filter(|known| *known != name), 0.8) {
+            Some(near) => fault.hint(format!("did you mean `{near}`?")),
             None => fault,
         };
         let entry = format!("{{\"runners\":{{\"{name}\":{{\"decide\":[\"program\",\"argument\"]}}}}}}");
@@ -156,14 +151,15 @@ impl Config {
     pub fn endpoints(&self) -> Result<BTreeMap<String, Http>> {
         let mut all = BTreeMap::new();
         for (name, _) in self.settings.fixes.runners.iter().filter(|(_, runner)| runner.argv.is_empty()) {
-            if let Some((form, entry)) = self.runners.get(name).and_then(|entry| Some((entry.http?, entry))) {
-                all.insert(name.clone(), self.http(name, form, entry)?);
+            let runner = self.runners.get(name);
+            if let Some((protocol, entry)) = runner.and_then(|entry| Some((entry.http?, entry))) {
+                all.insert(name.clone(), self.http(name, protocol, entry)?);
             }
         }
         Ok(all)
     }
 
-    fn http(&self, name: &str, form: HttpForm, entry: &RunnerFile) -> Result<Http> {
+    fn http(&self, name: &str, protocol: Protocol, entry: &RunnerFile) -> Result<Http> {
         let bad =
             |what: String| usage(format!("could not use runners.{name} of {}: {what}", self.path.display()));
         let Some(base_url) = &entry.base_url else { return Err(bad("`http` needs a `base_url`".to_owned())) };
@@ -174,21 +170,14 @@ impl Config {
         }
         Ok(Http {
             name: name.to_owned(),
-            protocol: match form {
-                HttpForm::Openai => Protocol::Openai,
-                HttpForm::Anthropic => Protocol::Anthropic,
-            },
+            protocol,
             base_url: base_url.trim_end_matches('/').to_owned(),
             model: model.clone(),
             effort: entry.effort.clone(),
             key_env: entry.key_env.clone().or_else(|| entry.token_cmd.as_ref().map(|_| TOKEN_VAR.to_owned())),
             token: self.token(name, entry, Some(TOKEN_VAR))?,
             health: entry.health.clone(),
-            shape: entry.shape.map(|shape| match shape {
-                ShapeForm::Prompt => Shape::Prompt,
-                ShapeForm::JsonObject => Shape::Object,
-                ShapeForm::JsonSchema => Shape::Schema,
-            }),
+            shape: entry.shape,
             idle_ms: entry.idle.map_or(IDLE_MS, |span| span.0),
             price: self.price(name, entry.price)?,
         })

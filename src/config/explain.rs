@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::model::fault::Fault;
+use crate::model::text::nearest;
 
 /// Refuses a config file that other users can write.
 pub(super) fn refuse_shared(path: &Path) -> Result<()> {
@@ -30,10 +31,7 @@ pub(super) fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
         Some((key, known)) if cause.starts_with("unknown field") => {
             let fault =
                 Fault::usage(format!("could not read the config: {place}: `{key}` is not a key here"));
-            let near = known
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-            match near {
+            match nearest(key, known, 0.0) {
                 Some(near) => {
                     fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
                 }

@@ -1,95 +1,83 @@
 //! The fix settings of the config: runners, their order, and when an agent is stopped.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Result;
 
-use super::form::{ConfigFile, FixFile};
-use super::{Env, usage, workers};
+use super::Source;
 use crate::agents::{AGENTS, FIX_TASK};
 use crate::model::attempt::Thresholds;
 use crate::model::settings::{Fixes, WorkerRunner};
 
-/// The part of the settings that is about fixes.
-pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
-    let file = &parsed.fix;
-    let runners = runners(env, parsed, path)?;
-    for name in file.escalate.iter().chain(&file.runner) {
-        if !runners.contains_key(name) {
+impl Source<'_> {
+    /// The part of the settings that is about fixes.
+    pub(super) fn fixes(&self) -> Result<Fixes> {
+        let file = &self.file.fix;
+        let runners = self.fix_runners()?;
+        if let Some(name) = file.escalate.iter().chain(&file.runner).find(|name| !runners.contains_key(*name))
+        {
             let known: Vec<&str> = runners.keys().map(String::as_str).collect();
-            return Err(usage(format!(
-                "could not use the config `{}`: fix names {name:?}, which is not a runner that can fix; available: {}",
-                path.display(),
+            return Err(self.invalid(format!(
+                "fix names {name:?}, which is not a runner that can fix; available: {}",
                 known.join(", ")
             )));
         }
+        let base = Fixes::default();
+        Ok(Fixes {
+            runner: file.runner.clone().or_else(|| file.escalate.first().cloned()),
+            escalate: file.escalate.clone(),
+            thresholds: self.thresholds()?,
+            map: file.map.unwrap_or(base.map),
+            nudge: file.nudge.unwrap_or(base.nudge),
+            stop: file.stop.unwrap_or(base.stop),
+            runners,
+        })
     }
-    let base = Fixes::default();
-    Ok(Fixes {
-        runner: file.runner.clone().or_else(|| file.escalate.first().cloned()),
-        escalate: file.escalate.clone(),
-        thresholds: thresholds(file, path)?,
-        map: file.map.unwrap_or(base.map),
-        nudge: file.nudge.unwrap_or(base.nudge),
-        stop: file.stop.unwrap_or(base.stop),
-        runners,
-    })
-}
 
-fn thresholds(file: &FixFile, path: &Path) -> Result<Thresholds> {
-    let base = Thresholds::default();
-    let share = |value: Option<f64>, key: &str, default: f64| match value {
-        Some(value) if !(0.0..=1.0).contains(&value) => Err(usage(format!(
-            "could not use the config `{}`: fix.{key} is {value}; expected 0 to 1",
-            path.display()
-        ))),
-        value => Ok(value.unwrap_or(default)),
-    };
-    Ok(Thresholds {
-        same_ratio: share(file.same_ratio, "same_ratio", base.same_ratio)?,
-        rework_share: share(file.rework_share, "rework_share", base.rework_share)?,
-        novel_tokens: file.novel_tokens.unwrap_or(base.novel_tokens),
-        novel_share: share(file.novel_share, "novel_share", base.novel_share)?,
-        halt: file.halt.unwrap_or(base.halt).max(1),
-        rollback: file.rollback.unwrap_or(base.rollback).max(1),
-        same_failure: file.same_failure.unwrap_or(base.same_failure).max(1),
-        replans: file.replans.unwrap_or(base.replans).max(1),
-    })
-}
+    fn thresholds(&self) -> Result<Thresholds> {
+        let (file, base) = (&self.file.fix, Thresholds::default());
+        let share = |value: Option<f64>, key: &str, default: f64| match value {
+            Some(value) if !(0.0..=1.0).contains(&value) => {
+                Err(self.invalid(format!("fix.{key} is {value}; expected 0 to 1")))
+            }
+            value => Ok(value.unwrap_or(default)),
+        };
+        Ok(Thresholds {
+            same_ratio: share(file.same_ratio, "same_ratio", base.same_ratio)?,
+            rework_share: share(file.rework_share, "rework_share", base.rework_share)?,
+            novel_tokens: file.novel_tokens.unwrap_or(base.novel_tokens),
+            novel_share: share(file.novel_share, "novel_share", base.novel_share)?,
+            halt: file.halt.unwrap_or(base.halt).max(1),
+            rollback: file.rollback.unwrap_or(base.rollback).max(1),
+            same_failure: file.same_failure.unwrap_or(base.same_failure).max(1),
+            replans: file.replans.unwrap_or(base.replans).max(1),
+        })
+    }
 
-/// The built-in runners with their settings, and the runners of the config, by `fix` or else by `worker`.
-fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRunner>> {
-    let mut runners = BTreeMap::new();
-    for agent in AGENTS {
-        let Ok(mode) = &agent.fix else { continue };
-        let mut runner = workers::of_agent(env, parsed, path, agent, mode.set)?;
-        runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", FIX_TASK)));
-        runner.argv.extend(workers::options(parsed, agent, mode.effort));
-        runners.insert(agent.name.to_owned(), runner);
-    }
-    for (name, own) in &parsed.runners {
-        let is_known = runners.contains_key(name);
-        if own.http.is_some() && own.fix.is_none() && own.worker.is_none() {
-            // An endpoint has no command: it is called over HTTP, and needs only the variable of its key.
-            runners.insert(
-                name.clone(),
-                WorkerRunner {
-                    env: own.key_env.iter().cloned().collect(),
-                    free: own.free,
-                    ..WorkerRunner::default()
-                },
-            );
-            continue;
+    /// The built-in runners with their settings, and the runners of the config, by `fix` or else by `worker`.
+    fn fix_runners(&self) -> Result<BTreeMap<String, WorkerRunner>> {
+        let mut runners = BTreeMap::new();
+        for agent in AGENTS {
+            let Ok(mode) = &agent.fix else { continue };
+            let mut runner = self.agent(agent, mode.set)?;
+            runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", FIX_TASK)));
+            runner.argv.extend(self.options(agent, mode.effort));
+            runners.insert(agent.name.to_owned(), runner);
         }
-        let Some(argv) = own.fix.as_ref().or(own.worker.as_ref().filter(|_| !is_known)) else { continue };
-        if argv.first().is_none_or(String::is_empty) {
-            return Err(usage(format!(
-                "could not use the config `{}`: runners.{name}.fix is empty",
-                path.display()
-            )));
+        for (name, own) in &self.file.runners {
+            let is_known = runners.contains_key(name);
+            if own.http.is_some() && own.fix.is_none() && own.worker.is_none() {
+                // An endpoint has no command: it is called over HTTP, and needs only the variable of its key.
+                let env = own.key_env.iter().cloned().collect();
+                runners.insert(name.clone(), WorkerRunner { env, free: own.free, ..WorkerRunner::default() });
+                continue;
+            }
+            let Some(argv) = own.fix.as_ref().or(own.worker.as_ref().filter(|_| !is_known)) else { continue };
+            if argv.first().is_none_or(String::is_empty) {
+                return Err(self.invalid(format!("runners.{name}.fix is empty")));
+            }
+            runners.insert(name.clone(), self.command(name, own, argv)?);
         }
-        runners.insert(name.clone(), workers::of_command(env, name, own, argv, path)?);
+        Ok(runners)
     }
-    Ok(runners)
 }

@@ -1,13 +1,17 @@
 //! The form of the config file: known keys only, each with a default, and the JSON schema.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Env;
+use crate::agents::http::Protocol;
+use crate::agents::http::wire::Shape;
+use crate::model::sandbox::SandboxConfig;
+use crate::model::settings::PolicyRules;
 use crate::model::time::parse_ms;
 use crate::model::worker::Objects;
 use crate::store::{file, lock};
@@ -34,7 +38,7 @@ pub(super) struct ConfigFile {
     /// Spending limits.
     pub(super) budget: BudgetFile,
     /// What needs no approval.
-    pub(super) policy: PolicyFile,
+    pub(super) policy: PolicyRules,
     /// Repositories that the loop may clone for its workers without an approval, each by its own path.
     pub(super) repos: Vec<String>,
     /// Commands that decide whether a worker's work is done.
@@ -44,7 +48,7 @@ pub(super) struct ConfigFile {
     /// The runners of fixes, and when a fix is stopped.
     pub(super) fix: FixFile,
     /// The sandbox of each kind of child.
-    pub(super) sandbox: SandboxFile,
+    pub(super) sandbox: SandboxConfig,
     /// A command that gets each ask as JSON on stdin.
     pub(super) notify: Vec<String>,
 }
@@ -86,7 +90,7 @@ pub(super) struct RunnerFile {
     /// Names of environment variables that the runner gets.
     pub(super) env: Vec<String>,
     /// Paths that the runner may write in its sandbox.
-    pub(super) write: Vec<String>,
+    pub(super) write: Vec<PathBuf>,
     /// A pattern for stderr that marks a temporary failure.
     pub(super) transient: Option<String>,
     /// The model.
@@ -96,7 +100,7 @@ pub(super) struct RunnerFile {
     /// More arguments for a built-in runner that decides.
     pub(super) args: Vec<String>,
     /// The protocol of an endpoint.
-    pub(super) http: Option<HttpForm>,
+    pub(super) http: Option<Protocol>,
     /// The address of the endpoint.
     pub(super) base_url: Option<String>,
     /// The path of the endpoint's health check.
@@ -106,35 +110,13 @@ pub(super) struct RunnerFile {
     /// A command that prints the key on its first line.
     pub(super) token_cmd: Option<Vec<String>>,
     /// How looop asks the endpoint for one JSON object.
-    pub(super) shape: Option<ShapeForm>,
+    pub(super) shape: Option<Shape>,
     /// The longest time without data from an endpoint.
     pub(super) idle: Option<DurationText>,
     /// The price in US dollars for a million tokens.
     pub(super) price: Option<PriceForm>,
     /// If true, its workers cost nothing, so that the first one needs no approval.
     pub(super) free: bool,
-}
-
-/// The protocol of an endpoint.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum HttpForm {
-    /// The chat completions of OpenAI.
-    Openai,
-    /// The messages API of Anthropic.
-    Anthropic,
-}
-
-/// How looop asks for the form of the answer.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum ShapeForm {
-    /// Only in the prompt.
-    Prompt,
-    /// As any JSON object.
-    JsonObject,
-    /// With the JSON schema of a move.
-    JsonSchema,
 }
 
 /// The price in US dollars for a million tokens.
@@ -206,121 +188,6 @@ pub(super) struct BudgetFile {
     pub(super) worker_usd: Option<f64>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct PolicyFile {
-    /// Commands that need no approval.
-    pub(super) allow: Vec<RuleFile>,
-    /// Moves that need no approval although the default is to ask.
-    pub(super) free_moves: Vec<FreeMove>,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RuleFile {
-    /// The argument vector; `*` matches one argument, `**` the rest.
-    pub(super) argv: Vec<String>,
-    /// The directories in which the rule applies. Default: the data dir.
-    #[serde(default)]
-    pub(super) cwd: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum FreeMove {
-    WriteSensor,
-    WritePlaybook,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct SandboxFile {
-    /// The sandbox of a runner that decides.
-    pub(super) decide: Option<SandboxLevel>,
-    /// The sandbox of a sensor.
-    pub(super) sensor: Option<SandboxLevel>,
-    /// The sandbox of a `run` move.
-    pub(super) run: Option<SandboxLevel>,
-    /// The sandbox of a check.
-    pub(super) verify: Option<SandboxLevel>,
-    /// The sandbox of a worker.
-    pub(super) worker: Option<SandboxLevel>,
-    /// The sandbox of the processes of `looop fix`, if you run it.
-    pub(super) fix: Option<SandboxLevel>,
-    /// The network access of each kind of child.
-    pub(super) network: NetworkFile,
-    /// More paths that workers and checks may read.
-    pub(super) read: Vec<String>,
-    /// More paths that workers and checks may write.
-    pub(super) write: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct NetworkFile {
-    /// The network access of a runner that decides.
-    pub(super) decide: Option<Network>,
-    /// The network access of a sensor.
-    pub(super) sensor: Option<Network>,
-    /// The network access of a `run` move.
-    pub(super) run: Option<Network>,
-    /// The network access of a check.
-    pub(super) verify: Option<Network>,
-    /// The network access of a worker.
-    pub(super) worker: Option<Network>,
-    /// The network access of the processes of `looop fix`, if you run it.
-    pub(super) fix: Option<Network>,
-}
-
-/// The network access of a child: a word, or TCP connections to some ports.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "serde_json::Value")]
-pub(super) enum Network {
-    Auto,
-    On,
-    Internet,
-    Model,
-    Off,
-    Ports(Vec<u16>),
-}
-
-impl TryFrom<serde_json::Value> for Network {
-    type Error = String;
-
-    fn try_from(value: serde_json::Value) -> Result<Network, String> {
-        let port = |value: &serde_json::Value| {
-            value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
-        };
-        let ports = value.as_array().and_then(|all| all.iter().map(port).collect::<Option<Vec<u16>>>());
-        match (value.as_str(), ports) {
-            (Some("auto"), _) => Ok(Network::Auto),
-            (Some("on"), _) => Ok(Network::On),
-            (Some("internet"), _) => Ok(Network::Internet),
-            (Some("model"), _) => Ok(Network::Model),
-            (Some("off"), _) => Ok(Network::Off),
-            (_, Some(ports)) if !ports.is_empty() => Ok(Network::Ports(ports)),
-            _ => Err(format!(
-                "a network is \"auto\", \"on\", \"internet\", \"model\", \"off\" or a list of ports from 1 to 65535; this is `{value}`"
-            )),
-        }
-    }
-}
-
-impl JsonSchema for Network {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Network".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "oneOf": [
-                { "enum": ["auto", "on", "internet", "model", "off"] },
-                { "type": "array", "minItems": 1, "items": { "type": "integer", "minimum": 1, "maximum": 65535 } },
-            ]
-        })
-    }
-}
-
 /// The runners of fixes, and the thresholds that stop an agent which repeats itself.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -354,38 +221,8 @@ pub(super) struct FixFile {
     pub(super) stop: Option<usize>,
 }
 
-/// The required level of a sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum SandboxLevel {
-    /// The strongest available sandbox.
-    Auto,
-    /// The full sandbox; without it nothing runs.
-    Full,
-    /// Landlock at least; without it nothing runs.
-    Partial,
-    /// No sandbox.
-    None,
-}
-
 /// The daily budget of a new config, in US dollars.
 pub const FRESH_DAY_USD: u32 = 20;
-
-/// The content of a new config file.
-#[derive(Serialize)]
-pub(super) struct Fresh<'a> {
-    #[serde(rename = "$schema")]
-    schema: &'a str,
-    interval: &'a str,
-    path: &'a str,
-    decide: &'a str,
-    budget: FreshBudget,
-}
-
-#[derive(Serialize)]
-pub(super) struct FreshBudget {
-    day_usd: u32,
-}
 
 /// Writes a config file and its schema, unless a config file exists. Returns whether it did.
 pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
@@ -401,14 +238,12 @@ pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
     let schema_name = "looop.schema.json";
     let schema = serde_json::to_string_pretty(&super::schema()).context("could not write the schema")?;
     file::write(&dir.join(schema_name), (schema + "\n").as_bytes(), 0o600, file::Durability::Durable)?;
-    let search = env.path();
-    let fresh = Fresh {
-        schema: &format!("./{schema_name}"),
-        interval: "60s",
-        path: &search,
-        decide,
-        budget: FreshBudget { day_usd: FRESH_DAY_USD },
-    };
-    let text = serde_json::to_string_pretty(&fresh).context("could not write the config as JSON")?;
-    file::create(&path, (text + "\n").as_bytes(), 0o600)
+    let fresh = serde_json::json!({
+        "$schema": format!("./{schema_name}"),
+        "interval": "60s",
+        "path": env.path(),
+        "decide": decide,
+        "budget": { "day_usd": FRESH_DAY_USD },
+    });
+    file::create(&path, format!("{fresh:#}\n").as_bytes(), 0o600)
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::agents;
-use crate::model::boxing::{Endpoint, SandboxSubject};
 use crate::model::fault::Fault;
+use crate::model::sandbox::{Endpoint, SandboxSubject};
 use crate::model::settings::Settings;
-use crate::store::boxes::{AgentSandbox, Cell, Rooms, SandboxBuilder};
+use crate::store::boxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
 use crate::store::layout::{FixDir, Layout};
 
 /// The builder of sandboxes.
@@ -60,7 +60,7 @@ impl Bench<'_> {
     fn cell(&self, kind: SandboxSubject, start: &SandboxStart) -> Result<Cell> {
         let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
         let work = self.dir.work();
-        let rooms = Rooms { home: self.dir.home(), caches: self.dir.caches(), temp: self.dir.temp() };
+        let rooms = PrivateDirs { home: self.dir.home(), caches: self.dir.caches(), temp: self.dir.temp() };
         let program = start.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let names = [start.name, program];
         let agent = agents::home_of(&names);

@@ -4,7 +4,7 @@ pub mod argument;
 pub mod ask;
 pub mod attempt;
 pub mod beat;
-pub mod boxing;
+
 pub mod bring_in;
 pub mod budget;
 pub mod card;
@@ -27,6 +27,7 @@ pub mod price;
 pub mod process;
 pub mod query;
 pub mod reply;
+pub mod sandbox;
 pub mod schedule;
 pub mod scope;
 pub mod secret;

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::argument;
 use super::decision::{Action, Move};
 use super::sensor::SensorHeader;
-use super::settings::PolicyRules;
+use super::settings::{FreeMove, PolicyRules};
 use super::user_side;
 
 /// The decision of policy.
@@ -72,6 +72,7 @@ const MAX_RESOLVED: usize = 2048;
 
 pub fn judge(decided: &Move, facts: &PolicyFacts) -> PolicyDecision {
     let tag = decided.action.tag();
+    let is_free = |own| facts.rules.free_moves.contains(&own) && !facts.tainted;
     if facts.was_cut {
         return PolicyDecision::Refused(
             "its text was truncated in the prompt, and writing it back would lose the rest".to_owned(),
@@ -82,10 +83,9 @@ pub fn judge(decided: &Move, facts: &PolicyFacts) -> PolicyDecision {
         Action::WriteSensor { script, .. } if asks_for_more(script) => {
             PolicyDecision::Waits("its header asks for a credential or a path".to_owned())
         }
+        Action::WritePlaybook { .. } if is_free(FreeMove::WritePlaybook) => PolicyDecision::Free,
+        Action::WriteSensor { .. } if is_free(FreeMove::WriteSensor) => PolicyDecision::Free,
         Action::WritePlaybook { .. } | Action::WriteSensor { .. } => {
-            if facts.rules.free_moves.iter().any(|free| free == tag) && !facts.tainted {
-                return PolicyDecision::Free;
-            }
             PolicyDecision::Waits(format!("`{tag}` changes how looop judges or what it runs"))
         }
         Action::WriteGoal { .. } if facts.proposed => {

@@ -1,7 +1,7 @@
 //! Tests of policy: each row of the table, and each move that must never be free.
 
 use super::*;
-use crate::model::settings::RunRule;
+use crate::model::settings::{FreeMove, RunRule};
 use serde_json::json;
 
 fn decided(value: serde_json::Value) -> Move {
@@ -145,7 +145,7 @@ fn a_shell_line_is_never_free() {
 #[test]
 fn untrusted_text_disables_wildcards_and_free_moves() {
     let mut allow = rules(&[(&["git", "fetch", "*"], &[]), (&["date"], &[])]);
-    allow.free_moves = vec!["write_playbook".to_owned()];
+    allow.free_moves = vec![FreeMove::WritePlaybook];
     let clean = facts(&allow);
     let tainted = PolicyFacts { tainted: true, ..clean.clone() };
     assert_eq!(judge(&run(&["git", "fetch", "x"]), &clean), PolicyDecision::Free);
@@ -158,7 +158,7 @@ fn untrusted_text_disables_wildcards_and_free_moves() {
 
 #[test]
 fn a_freed_sensor_that_asks_for_a_credential_or_a_path_waits() {
-    let allow = PolicyRules { free_moves: vec!["write_sensor".to_owned()], ..PolicyRules::default() };
+    let allow = PolicyRules { free_moves: vec![FreeMove::WriteSensor], ..PolicyRules::default() };
     for (header, free) in [
         ("interval=5m", true),
         ("env=GH_TOKEN", false),

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::attempt::Thresholds;
-use super::boxing::SandboxConfig;
 use super::budget::Budget;
+use super::sandbox::SandboxConfig;
 use super::secret::Secrets;
 use super::worker::{Objects, WorkerLimits};
 
@@ -42,13 +45,23 @@ impl Default for Limits {
     }
 }
 
-/// A rule that frees a `run`: `*` matches one argument, `**` matches the rest.
-#[derive(Clone, Debug, PartialEq)]
+/// A rule that frees a `run`.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RunRule {
-    /// The argument vectors that it matches.
+    /// The argument vector; `*` matches one argument, `**` the rest.
     pub argv: Vec<String>,
-    /// The directories in which it applies, absolute; empty: only the data dir.
+    /// The directories in which the rule applies. Default: the data dir.
+    #[serde(default)]
     pub cwd: Vec<PathBuf>,
+}
+
+/// A move that needs an approval unless the config frees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FreeMove {
+    WriteSensor,
+    WritePlaybook,
 }
 
 impl RunRule {
@@ -76,13 +89,15 @@ impl RunRule {
 }
 
 /// What the user has allowed in advance.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct PolicyRules {
     /// Commands that need no approval.
     pub allow: Vec<RunRule>,
-    /// Tags of moves that need no approval although they need one by default.
-    pub free_moves: Vec<String>,
+    /// Moves that need no approval although the default is to ask.
+    pub free_moves: Vec<FreeMove>,
     /// Repositories that the loop may clone for its workers, absolute and with symbolic links resolved.
+    #[serde(skip)]
     pub repos: Vec<PathBuf>,
 }
 

@@ -62,6 +62,13 @@ fn quote(arg: &str) -> String {
     out
 }
 
+/// Returns the known word that is most similar to `word`, if its similarity is at least `least`, of 1.
+pub fn nearest<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>, least: f64) -> Option<T> {
+    let rated = known.into_iter().map(|known| (strsim::jaro_winkler(word, known.as_ref()), known));
+    let best = rated.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    best.filter(|(similarity, _)| *similarity >= least).map(|(_, known)| known)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::boxing::{Level, Net, Sandbox};
 use super::budget::Budget;
 use super::leftovers::Leftovers;
 use super::name::Name;
+use super::sandbox::{Level, Net, Sandbox};
 pub use super::scope::Check;
 use super::user_side::UserSidePath;
 use crate::model::process::Started;
@@ -65,7 +65,7 @@ impl Spec {
 
     /// True if it has access to any network.
     pub fn has_network(&self) -> bool {
-        self.sandbox.as_ref().is_none_or(|sandbox| sandbox.walls.net != Net::Off)
+        self.sandbox.as_ref().is_none_or(|sandbox| sandbox.access.net != Net::Off)
     }
 
     /// True if the process that really starts and the checks of its work run in a full sandbox: the checks execute what
@@ -86,7 +86,7 @@ impl Spec {
     /// Describes the network access of the worker and its checks, for an approval.
     pub fn network_words(&self) -> String {
         let words = |sandbox: &Option<Sandbox>| match sandbox {
-            Some(sandbox) => network_words(&sandbox.walls.net, !sandbox.walls.forward.is_empty()),
+            Some(sandbox) => network_words(&sandbox.access.net, !sandbox.access.forward.is_empty()),
             None => network_words(&Net::On, false),
         };
         format!("{}; its checks: {}", words(&self.sandbox), words(&self.checks_sandbox))

@@ -14,16 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Durability};
 use super::layout::Layout;
-use crate::model::boxing::{Endpoint, Level, Powers, Sandbox, SandboxGrant, SandboxSubject, Walls};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::policy;
+use crate::model::sandbox::{
+    Capabilities, Endpoint, Level, Sandbox, SandboxAccess, SandboxGrant, SandboxSubject,
+};
 use crate::model::sensor::SensorHeader;
 use crate::model::settings::Settings;
 use crate::store::json_file;
 use crate::sys::sandbox_probe;
 use crate::sys::signal::Cancel;
-pub use agent_sandbox::{AgentSandbox, Rooms};
+pub use agent_sandbox::{AgentSandbox, PrivateDirs};
 use home::AgentPlaces;
 pub use home::{AddTrust, AgentHome};
 
@@ -59,14 +61,14 @@ pub struct Decider<'a> {
 #[serde(deny_unknown_fields)]
 struct ProbeResult {
     stamp: String,
-    powers: Powers,
+    powers: Capabilities,
 }
 
 /// The best capabilities that a probe has found on this machine.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BestSandbox {
-    powers: Powers,
+    powers: Capabilities,
     /// True if the user was notified that the sandbox is weaker now.
     notified: bool,
 }
@@ -82,7 +84,7 @@ pub struct SandboxBuilder<'a> {
     layout: &'a Layout,
     settings: &'a Settings,
     keep: bool,
-    powers: OnceCell<Powers>,
+    powers: OnceCell<Capabilities>,
 }
 
 impl<'a> SandboxBuilder<'a> {
@@ -92,12 +94,12 @@ impl<'a> SandboxBuilder<'a> {
     }
 
     /// Makes a builder for a machine with these capabilities, without a probe.
-    pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Powers) -> SandboxBuilder<'a> {
+    pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Capabilities) -> SandboxBuilder<'a> {
         SandboxBuilder { layout, settings, keep: false, powers: OnceCell::from(powers) }
     }
 
     /// Returns what this machine can do, from the cached probe or from a new one.
-    pub fn powers(&self) -> &Powers {
+    pub fn powers(&self) -> &Capabilities {
         self.powers.get_or_init(|| {
             let stamp = sandbox_probe::stamp(&self.settings.path);
             self.tried(&stamp).unwrap_or_else(|| self.probe(stamp, None))
@@ -105,25 +107,25 @@ impl<'a> SandboxBuilder<'a> {
     }
 
     /// Reads the cached probe, if it is valid for this machine as it is now.
-    fn tried(&self, stamp: &str) -> Option<Powers> {
+    fn tried(&self, stamp: &str) -> Option<Capabilities> {
         let tried = json_file::read_json::<ProbeResult>(&self.layout.sandbox()).ok().flatten();
         tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.powers)
     }
 
     /// Probes this machine again. Overlays are probed only if their result is unknown, because that probe writes files.
-    pub fn probe_again(&self) -> Powers {
+    pub fn probe_again(&self) -> Capabilities {
         let stamp = sandbox_probe::stamp(&self.settings.path);
-        let layers = self.tried(&stamp).map(|powers| powers.layers);
+        let layers = self.tried(&stamp).map(|powers| powers.overlays);
         self.probe(stamp, layers)
     }
 
-    fn probe(&self, stamp: String, layers: Option<bool>) -> Powers {
-        let Ok(cancel) = Cancel::never() else { return Powers::default() };
+    fn probe(&self, stamp: String, layers: Option<bool>) -> Capabilities {
+        let Ok(cancel) = Cancel::never() else { return Capabilities::default() };
         // Two processes may probe at the same time.
         let fresh = || self.fresh_temp(&format!("try-{}", std::process::id())).ok();
         let scratch = (self.keep && layers.is_none()).then(fresh).flatten();
         let mut powers = sandbox_probe::probe(&self.settings.path, scratch.as_deref(), &cancel);
-        powers.layers |= layers.unwrap_or(false) && powers.engine.is_some();
+        powers.overlays |= layers.unwrap_or(false) && powers.engine.is_some();
         // The next probe empties what stays there.
         drop(scratch.map(|dir| file::remove_tree(&dir)));
         // A failure may concern this caller alone, so it is not cached: the next caller probes again.
@@ -176,10 +178,10 @@ impl<'a> SandboxBuilder<'a> {
     /// # Errors
     /// As [`SandboxBuilder::level`].
     pub fn grant(&self, kind: SandboxSubject) -> Result<SandboxGrant, String> {
-        let boxing = self.settings.boxes.of(kind);
-        match boxing.wanted {
-            crate::model::boxing::SandboxMode::None => Ok(SandboxGrant::default()),
-            _ => self.powers().grant(kind, boxing),
+        let request = self.settings.boxes.request(kind);
+        match request.mode {
+            crate::model::sandbox::SandboxMode::None => Ok(SandboxGrant::default()),
+            _ => self.powers().grant(kind, &request),
         }
     }
 
@@ -207,7 +209,7 @@ impl<'a> SandboxBuilder<'a> {
         &self,
         kind: SandboxSubject,
         grant: &SandboxGrant,
-        mut walls: Walls,
+        mut walls: SandboxAccess,
         endpoint: Option<&Endpoint>,
     ) -> Result<Option<Sandbox>, String> {
         if grant.level == Level::None {
@@ -220,7 +222,7 @@ impl<'a> SandboxBuilder<'a> {
         let engine = self.powers().engine.clone().filter(|_| grant.has_files);
         let mut sandbox = Sandbox { landlock: self.powers().landlock, ..Sandbox::new(engine, walls) };
         if sandbox.has_pasta() {
-            sandbox.walls.placed.extend(network::resolver(self.layout.cache())?);
+            sandbox.access.read_only_binds.extend(network::resolver(self.layout.cache())?);
         }
         Ok(Some(sandbox))
     }
@@ -237,9 +239,9 @@ impl<'a> SandboxBuilder<'a> {
         }
         // If the cache cannot be written, the sensor only loses its temporary directory.
         let temp = self.fresh_temp(&format!("sensor-{name}")).ok();
-        let mut walls = self.whole(temp.as_deref());
-        walls.hide.push(PathBuf::from(SESSION));
-        walls.hide.extend(self.keys());
+        let mut walls = self.allow_all(temp.as_deref());
+        walls.masks.push(PathBuf::from(SESSION));
+        walls.masks.extend(self.keys());
         for path in &header.write {
             walls.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
         }
@@ -258,7 +260,7 @@ impl<'a> SandboxBuilder<'a> {
             return Ok(Cell::default());
         }
         let temp = self.fresh_temp("run").ok();
-        let mut walls = self.whole(temp.as_deref());
+        let mut walls = self.allow_all(temp.as_deref());
         let entries = fs::read_dir(self.layout.root()).into_iter().flatten().flatten();
         let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(policy::is_own_part));
         let own: Vec<PathBuf> = own.map(|entry| entry.path()).chain(self.config_files()).collect();
@@ -268,7 +270,7 @@ impl<'a> SandboxBuilder<'a> {
             false => around(cwd, &own),
         };
         walls.read.extend(own);
-        walls.read.retain(|path| !walls.hide.contains(path));
+        walls.read.retain(|path| !walls.masks.contains(path));
         let sandbox = self.sandbox(SandboxSubject::Run, &grant, walls, None)?;
         Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), sandbox })
     }
@@ -292,27 +294,27 @@ impl<'a> SandboxBuilder<'a> {
             Some(_) if grant.has_files => {
                 let temp = temp.clone()?;
                 let inside = self.fresh_temp("decide-home")?;
-                let mut moved = vec![(inside.clone(), home.to_owned()), (temp, PathBuf::from("/tmp"))];
+                let mut binds = vec![(inside.clone(), home.to_owned()), (temp, PathBuf::from("/tmp"))];
                 if let Some(elsewhere) = &found.elsewhere {
                     let own = inside.join(elsewhere.dir);
                     file::make_dir(&own).map_err(|error| format!("{error:#}"))?;
-                    moved.push((own, elsewhere.place.clone()));
+                    binds.push((own, elsewhere.place.clone()));
                 }
                 copy(&found.copied, &inside)?;
                 let mut seen = tools::found(&self.settings.path, home, &self.own());
                 seen.extend(found.read.iter().cloned());
-                Walls { read: seen, write: found.login, moved, ..Walls::default() }
+                SandboxAccess { read: seen, write: found.login, binds, ..SandboxAccess::default() }
             }
             _ => {
-                let mut walls = self.whole(temp.as_deref().ok());
+                let mut walls = self.allow_all(temp.as_deref().ok());
                 walls.read.retain(|path| path != self.layout.root());
-                walls.hide.extend([PathBuf::from(SESSION), self.layout.root().to_owned()]);
+                walls.masks.extend([PathBuf::from(SESSION), self.layout.root().to_owned()]);
                 walls.write.extend(found.dirs);
                 walls
             }
         };
         walls.read.extend([program.to_owned(), cwd.to_owned()]);
-        if !walls.whole {
+        if !walls.allow_all {
             walls.read.extend(tools::program(program, &self.settings.path, home, &self.own()));
         }
         walls.read.extend(read.iter().cloned());
@@ -334,18 +336,18 @@ impl<'a> SandboxBuilder<'a> {
     }
 
     /// Allows all reads except other users' temporary files, container engines and workers.
-    fn whole(&self, temp: Option<&Path>) -> Walls {
-        let mut hide: Vec<PathBuf> = CONTAINERS.map(PathBuf::from).into();
-        hide.push(self.layout.workers());
+    fn allow_all(&self, temp: Option<&Path>) -> SandboxAccess {
+        let mut masks: Vec<PathBuf> = CONTAINERS.map(PathBuf::from).into();
+        masks.push(self.layout.workers());
         if temp.is_none() {
-            hide.push(PathBuf::from("/tmp"));
+            masks.push(PathBuf::from("/tmp"));
         }
-        Walls {
-            whole: true,
+        SandboxAccess {
+            allow_all: true,
             read: vec![self.layout.root().to_owned()],
-            moved: temp.into_iter().map(|temp| (temp.to_owned(), PathBuf::from("/tmp"))).collect(),
-            hide,
-            ..Walls::default()
+            binds: temp.into_iter().map(|temp| (temp.to_owned(), PathBuf::from("/tmp"))).collect(),
+            masks,
+            ..SandboxAccess::default()
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::file::Durability;
-use crate::model::boxing::Sandbox;
+use crate::model::sandbox::Sandbox;
 use crate::model::user_side::UserSidePath;
 use crate::store::json_file;
 use crate::sys::sandbox::GitWatch;
@@ -15,7 +15,7 @@ use crate::sys::sandbox::GitWatch;
 /// Leaves out the folder `own`: a worker's clone belongs to the worker, and holds what the worker checks out.
 pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Result<()> {
     let Some(sandbox) = sandbox else { return Ok(()) };
-    let mut walls = sandbox.walls.clone();
+    let mut walls = sandbox.access.clone();
     walls.write.retain(|dir| Some(dir.as_path()) != own);
     json_file::write_json(record, &GitWatch::begin(&walls), Durability::Whole)
 }

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - `partial` is Landlock and a system call filter, applied to the process that then becomes the child.
 //! - An engine first puts the child into a mount, process and IPC namespace, and into a network namespace unless it has
-//!   the machine's network: what is not in its [`Walls`] does not exist there. The rest is applied inside.
+//!   the machine's network: what is not in its [`SandboxAccess`] does not exist there. The rest is applied inside.
 //! - Such a sandbox ends with the thread that started it, also if that thread is killed.
 //! - No part of it can be removed again, and it also holds everything that the child starts. If a part cannot be
 //!   applied, that is an error, and the child does not begin.
@@ -28,8 +28,8 @@ use super::process::{Layer, ProcessCommand, ProcessExit, Stream};
 use super::program::installed_path;
 use super::sealed::{self, Sealed};
 #[cfg(target_os = "linux")]
-use crate::model::boxing::Net;
-use crate::model::boxing::{Engine, Sandbox, Walls};
+use crate::model::sandbox::Net;
+use crate::model::sandbox::{Engine, Sandbox, SandboxAccess};
 
 pub use git_watch::GitWatch;
 #[cfg(target_os = "linux")]
@@ -133,8 +133,8 @@ fn helper_exit(code: i32, stated: &str) -> ProcessExit {
 /// Names what could not be applied. The process must not become the child then.
 #[cfg(target_os = "linux")]
 fn enter(sandbox: &Sandbox, control: Option<i32>) -> io::Result<Vec<String>> {
-    let walls = &sandbox.walls;
-    let has_layers = sandbox.has_files() && !walls.layered.is_empty();
+    let walls = &sandbox.access;
+    let has_layers = sandbox.has_files() && !walls.overlays.is_empty();
     let less = if has_layers { layer::lay_all(walls)? } else { Vec::new() };
     if let Some(control) = control {
         network::listen(&walls.forward, control)?;
@@ -165,12 +165,12 @@ pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
 #[cfg(target_os = "linux")]
 fn lock(sandbox: &Sandbox) -> io::Result<()> {
     lock::landlock(sandbox)?;
-    match filter::apply(&sandbox.walls.net, sandbox.has_files()) {
+    match filter::apply(&sandbox.access.net, sandbox.has_files()) {
         // These networks work without a filter; those that need one were refused before.
-        Err(_) if sandbox.walls.net == Net::On || sandbox.has_files() && sandbox.walls.net == Net::Off => {
+        Err(_) if sandbox.access.net == Net::On || sandbox.has_files() && sandbox.access.net == Net::Off => {
             Ok(())
         }
-        Err(_) if sandbox.walls.net == Net::Internet => Ok(()),
+        Err(_) if sandbox.access.net == Net::Internet => Ok(()),
         put => put,
     }
 }
@@ -310,13 +310,13 @@ fn without_seen_links(all: Vec<(PathBuf, Mount)>) -> Vec<(PathBuf, Mount)> {
 ///
 /// # Errors
 /// Names a path that does not exist.
-fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
+fn mounts(walls: &SandboxAccess, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     let mut all: Vec<(PathBuf, Mount)> = Vec::new();
     let found = |path: &Path| {
         std::fs::canonicalize(path)
             .map_err(|e| io::Error::new(e.kind(), format!("could not find `{}`: {e}", path.display())))
     };
-    if !walls.whole {
+    if !walls.allow_all {
         for dir in SYSTEM.map(PathBuf::from) {
             match std::fs::read_link(&dir) {
                 Ok(target) => all.push((dir, Mount::Link(target))),
@@ -326,16 +326,16 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
         }
         // The name server file may be a link to any place.
         let names = std::fs::canonicalize("/etc/resolv.conf").ok().filter(|file| !file.starts_with("/etc"));
-        let names = names.filter(|file| !walls.placed.iter().any(|(_, at)| at == file));
+        let names = names.filter(|file| !walls.read_only_binds.iter().any(|(_, at)| at == file));
         all.extend(names.map(|file| (file.clone(), Mount::Read(file))));
     }
-    for (what, at) in &walls.moved {
+    for (what, at) in &walls.binds {
         all.push((at.clone(), Mount::Write(found(what)?)));
     }
     // A path below an already visible place needs no mount, unless a mount covers that place.
-    let covers = walls.moved.iter().map(|(_, at)| at).chain(&walls.hide).chain(&walls.write);
+    let covers = walls.binds.iter().map(|(_, at)| at).chain(&walls.masks).chain(&walls.write);
     let covers: Vec<&PathBuf> = covers.collect();
-    let is_seen = |path: &Path| match walls.whole {
+    let is_seen = |path: &Path| match walls.allow_all {
         true => !covers.iter().any(|cover| path.starts_with(cover)),
         false => SYSTEM.iter().any(|dir| path.starts_with(dir)),
     };
@@ -348,13 +348,13 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
             all.push((at.clone(), if is_write { Mount::Write(at) } else { Mount::Read(at) }));
         }
     }
-    for (what, own) in &walls.layered {
+    for (what, own) in &walls.overlays {
         all.push((what.clone(), Mount::Layer(found(what)?, found(own)?)));
     }
-    for (what, at) in &walls.placed {
+    for (what, at) in &walls.read_only_binds {
         all.push((at.clone(), Mount::Read(found(what)?)));
     }
-    for path in walls.hide.iter().cloned().chain(SECRET.map(PathBuf::from)) {
+    for path in walls.masks.iter().cloned().chain(SECRET.map(PathBuf::from)) {
         match std::fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => all.push((path, Mount::Nothing)),
             Ok(_) => all.push((path, Mount::Blank)),

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::boxing::{Engine, Net, Powers, Sandbox, Walls};
+use crate::model::sandbox::{Capabilities, Engine, Net, Sandbox, SandboxAccess};
 use crate::sys::process::{Job, OutputLimit, ProcessCommand, ProcessExit, run_one, tree};
 use crate::sys::program::{find_program, self_path};
 use crate::sys::sandbox;
@@ -37,8 +37,8 @@ pub fn stamp(path: &str) -> String {
 }
 
 /// Tries everything out, overlays in the empty directory `scratch`. Takes some 20 ms, and 200 ms with pasta.
-pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
-    let mut powers = Powers { landlock: landlock(), filter: has_filter(), ..Powers::default() };
+pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Capabilities {
+    let mut powers = Capabilities { landlock: landlock(), filter: has_filter(), ..Capabilities::default() };
     let [bwrap, pasta] = programs(path);
     match bwrap {
         None => powers.missing.push("`bwrap` is not installed".to_owned()),
@@ -99,7 +99,7 @@ fn namespace_fixes() -> Vec<String> {
 }
 
 /// Tries an engine, with overlays if it can make them.
-fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cancel: &Cancel) {
+fn try_engine(powers: &mut Capabilities, engine: Engine, scratch: Option<&Path>, cancel: &Cancel) {
     let layered = scratch.map(|dir| try_out(&engine, Net::Off, Some(dir), powers, cancel));
     let tried = match layered {
         Some(Ok(())) => Ok(()),
@@ -107,7 +107,7 @@ fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cance
     };
     match tried {
         Ok(()) => {
-            powers.layers = matches!(layered, Some(Ok(())));
+            powers.overlays = matches!(layered, Some(Ok(())));
             powers.engine = Some(engine);
         }
         Err(why) => {
@@ -123,7 +123,7 @@ fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cance
 /// Says why it cannot.
 pub fn try_internet(sandbox: &Sandbox) -> Result<(), String> {
     let engine = sandbox.engine.as_ref().ok_or("it has no file system of its own")?;
-    let powers = Powers { landlock: sandbox.landlock, ..Powers::default() };
+    let powers = Capabilities { landlock: sandbox.landlock, ..Capabilities::default() };
     let cancel = Cancel::never().map_err(|error| error.to_string())?;
     try_out(engine, Net::Internet, None, &powers, &cancel)
 }
@@ -133,10 +133,10 @@ fn try_out(
     engine: &Engine,
     net: Net,
     scratch: Option<&Path>,
-    powers: &Powers,
+    powers: &Capabilities,
     cancel: &Cancel,
 ) -> Result<(), String> {
-    let mut sandbox = Sandbox::new(Some(engine.clone()), Walls { net, ..Walls::default() });
+    let mut sandbox = Sandbox::new(Some(engine.clone()), SandboxAccess { net, ..SandboxAccess::default() });
     sandbox.landlock = powers.landlock;
     let mut args = ["-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {
@@ -146,7 +146,7 @@ fn try_out(
         }
         args[1] = ": >\"$0\"".to_owned();
         args.push(sandbox::text(&lower.join("file")));
-        sandbox.walls.layered.push((lower, own));
+        sandbox.access.overlays.push((lower, own));
     }
     let command = ProcessCommand::new("/bin/sh", args, Vec::new(), "/");
     let job =

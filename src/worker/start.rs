@@ -298,7 +298,7 @@ impl Fleet<'_> {
         let objects = if found.borrows { Objects::Reachable } else { spec.objects.unwrap_or_default() };
         if objects == Objects::Shared {
             for sandbox in [&mut spec.sandbox, &mut spec.checks_sandbox].into_iter().flatten() {
-                sandbox.walls.read.push(found.common.join("objects"));
+                sandbox.access.read.push(found.common.join("objects"));
             }
         }
         (spec.repo, spec.objects) = (Some(repo.clone()), Some(objects));

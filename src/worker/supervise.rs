@@ -23,11 +23,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::agents;
-use crate::model::boxing::Level;
 use crate::model::lease::{self, Claimant, Holder, Ttl};
 use crate::model::name::Name;
 use crate::model::process::Started;
 use crate::model::query::Scanner;
+use crate::model::sandbox::Level;
 use crate::model::secret::Secrets;
 use crate::model::time::Now;
 use crate::model::wire::WireReply;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::product::{
     Alike, Cancel, Defaults, Endpoints, FixRequest, Fixes, Layout, Lean, Leanfile, LedgerLine, Means,
-    Progress, SandboxConfig, SandboxMode, SandboxRequest, Settings, Task, TaskStatus, Tests, Thresholds,
-    Tone, fix, ledger, make_dirs,
+    Progress, SandboxConfig, SandboxMode, Settings, Task, TaskStatus, Tests, Thresholds, Tone, fix, ledger,
+    make_dirs,
 };
 
 /// What a trial is made of.
@@ -84,10 +84,7 @@ pub fn run(setup: &Setup, dir: &Path, path: &str, cancel: &Cancel) -> Result<(Ou
         full_env: env,
         home: Some(home.clone()),
         // The agents are scripts of this benchmark and save their state outside of their clone.
-        boxes: SandboxConfig {
-            fix: SandboxRequest { wanted: SandboxMode::None, ..SandboxRequest::default() },
-            ..SandboxConfig::default()
-        },
+        boxes: SandboxConfig { fix: Some(SandboxMode::None), ..SandboxConfig::default() },
         fixes: Fixes { map: setup.map, ..breaker(setup.breaker) },
         ..Settings::default()
     };

@@ -12,6 +12,8 @@ pub mod wire;
 
 use std::hash::{BuildHasher, Hasher};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wire::{ChatRequest, Shape};
 
 use super::stream::{OUTPUT_LIMIT, StreamSummary};
@@ -30,7 +32,8 @@ const RETRY_MS: i64 = 500;
 const RETRY_LONGEST_MS: i64 = 15_000;
 
 /// The protocol of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Chat completions: OpenAI, llama-server, Ollama, vLLM, LM Studio and most others.
     Openai,
@@ -105,7 +108,7 @@ impl Http {
         self.is_up(call)?;
         let (system, user) = (&read(&call.system_file)?, &read(&call.user_file)?);
         let mut shape = self.shape.unwrap_or(match self.protocol {
-            Protocol::Openai => Shape::Object,
+            Protocol::Openai => Shape::JsonObject,
             Protocol::Anthropic => Shape::Prompt,
         });
         let mut tries = 0;

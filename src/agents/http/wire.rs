@@ -1,6 +1,7 @@
 //! Pure. The two protocols of model endpoints: request bodies, and response streams.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Protocol;
@@ -15,15 +16,15 @@ const MAX_EVENT_BYTES: usize = 16 << 20;
 const MAX_TOKENS: u32 = 32_000;
 
 /// How the endpoint is asked for one JSON object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// Only in the prompt.
-    #[default]
     Prompt,
-    /// `response_format: json_object`.
-    Object,
-    /// `response_format: json_schema`, with the schema of a move.
-    Schema,
+    /// As any JSON object.
+    JsonObject,
+    /// With the JSON schema of a move.
+    JsonSchema,
 }
 
 /// The content of a request.
@@ -112,8 +113,8 @@ pub fn body(protocol: Protocol, ask: &ChatRequest) -> Result<Vec<u8>, serde_json
 fn response_format(shape: Shape) -> Option<Value> {
     match shape {
         Shape::Prompt => None,
-        Shape::Object => Some(serde_json::json!({ "type": "json_object" })),
-        Shape::Schema => Some(serde_json::json!({
+        Shape::JsonObject => Some(serde_json::json!({ "type": "json_object" })),
+        Shape::JsonSchema => Some(serde_json::json!({
             "type": "json_schema",
             "json_schema": { "name": "move", "schema": decision::schema() },
         })),

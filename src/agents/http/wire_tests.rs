@@ -42,7 +42,7 @@ fn the_stable_part_goes_first_and_is_marked_for_the_cache() {
     let value: Value = serde_json::from_str(&anthropic).unwrap();
     assert_eq!(value["system"][0]["cache_control"], json!({ "type": "ephemeral" }));
     assert_eq!((&value["stream"], &value["output_config"]["effort"]), (&json!(true), &json!("low")));
-    let openai = String::from_utf8(body(Protocol::Openai, &ask(Shape::Object)).unwrap()).unwrap();
+    let openai = String::from_utf8(body(Protocol::Openai, &ask(Shape::JsonObject)).unwrap()).unwrap();
     assert!(openai.find("the norms") < openai.find("the world"));
     let value: Value = serde_json::from_str(&openai).unwrap();
     assert_eq!(
@@ -54,7 +54,7 @@ fn the_stable_part_goes_first_and_is_marked_for_the_cache() {
         value["response_format"]["type"].clone()
     };
     assert_eq!(
-        [Shape::Prompt, Shape::Object, Shape::Schema].map(format),
+        [Shape::Prompt, Shape::JsonObject, Shape::JsonSchema].map(format),
         [Value::Null, json!("json_object"), json!("json_schema")]
     );
 }

@@ -1,5 +1,7 @@
 //! Pure. The known keys of a leanfile, and warnings for unknown ones.
 
+use crate::model::text::{nearest, visible};
+
 const TOP: [&str; 6] = ["lean", "health", "defaults", "prompts", "runner", "tasks"];
 const LEAN: [&str; 7] = ["binary", "base_url", "api_key", "model", "approval_mode", "auth_type", "timeout"];
 const HEALTH: [&str; 2] = ["check_url", "max_wait"];
@@ -49,13 +51,8 @@ pub(super) fn unknown(table: &toml::Table) -> Vec<String> {
 
 fn look(table: &toml::Table, place: &str, known: &[&str], odd: &mut Vec<String>) {
     for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
-        let nearest =
-            known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-        let nearest = nearest.filter(|near| strsim::jaro_winkler(key, near) > 0.7);
-        let meant = nearest.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        odd.push(format!(
-            "unknown key `{place}{}` has no effect{meant}",
-            crate::model::text::visible(key, false)
-        ));
+        let meant =
+            nearest(key, known, 0.7).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        odd.push(format!("unknown key `{place}{}` has no effect{meant}", visible(key, false)));
     }
 }

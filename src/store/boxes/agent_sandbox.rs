@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::{AgentHome, Cell, SandboxBuilder, copy, temp_env, tools};
-use crate::model::boxing::{Endpoint, Level, SandboxSubject, Walls};
 use crate::model::fault::Fault;
+use crate::model::sandbox::{Endpoint, Level, SandboxAccess, SandboxSubject};
 use crate::store::file;
 use crate::sys::sandbox;
 
 /// Inputs of a worker's sandbox.
 #[derive(Clone, Copy)]
 pub struct AgentSandbox<'a> {
-    pub rooms: &'a Rooms,
+    pub rooms: &'a PrivateDirs,
     /// Its working directory, which it may write.
     pub cwd: &'a Path,
     /// The endpoint that it was told to use; `None` means the endpoint of its runner.
@@ -31,7 +31,7 @@ pub struct AgentSandbox<'a> {
 }
 
 /// Private directories of such a sandbox.
-pub struct Rooms {
+pub struct PrivateDirs {
     /// Mounted over the home directory at the level `full`.
     pub home: PathBuf,
     /// Receives writes to build caches at the level `full`.
@@ -56,7 +56,7 @@ impl SandboxBuilder<'_> {
         Ok(Cell { env: temp_env(grant.has_files, Some(&agent_sandbox.rooms.temp)), sandbox })
     }
 
-    fn fence(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<Walls, String> {
+    fn fence(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<SandboxAccess, String> {
         let home = self.home()?;
         let found = self.agent(agent_sandbox.agent)?;
         let boxes = &self.settings.boxes;
@@ -78,23 +78,23 @@ impl SandboxBuilder<'_> {
         write.extend(agent_sandbox.write.iter().cloned());
         // Without bind mounts the agent finds its own directories only at their real places.
         write.extend(if is_full { found.login } else { found.dirs });
-        let mut moved = vec![(agent_sandbox.rooms.temp.clone(), PathBuf::from("/tmp"))];
-        let mut layered = Vec::new();
+        let mut binds = vec![(agent_sandbox.rooms.temp.clone(), PathBuf::from("/tmp"))];
+        let mut overlays = Vec::new();
         if is_full {
-            moved.push((agent_sandbox.rooms.home.clone(), home.to_owned()));
-            moved.extend(
+            binds.push((agent_sandbox.rooms.home.clone(), home.to_owned()));
+            binds.extend(
                 found
                     .elsewhere
                     .map(|elsewhere| (agent_sandbox.rooms.home.join(elsewhere.dir), elsewhere.place)),
             );
-            if self.powers().layers {
-                layered = tools::layers(home)
+            if self.powers().overlays {
+                overlays = tools::layers(home)
                     .map(|(dir, name)| (dir, agent_sandbox.rooms.caches.join(name)))
                     .collect();
             }
         }
-        read.retain(|path| !layered.iter().any(|(dir, _)| dir == path));
-        Ok(Walls { read, write, moved, layered, ..Walls::default() })
+        read.retain(|path| !overlays.iter().any(|(dir, _)| dir == path));
+        Ok(SandboxAccess { read, write, binds, overlays, ..SandboxAccess::default() })
     }
 
     /// Makes the private directories of such a sandbox.
@@ -102,14 +102,14 @@ impl SandboxBuilder<'_> {
         &self,
         is_full: bool,
         agent: Option<&AgentHome>,
-        rooms: &Rooms,
+        rooms: &PrivateDirs,
         cwd: &Path,
     ) -> Result<()> {
-        let Rooms { home, caches, temp } = rooms;
+        let PrivateDirs { home, caches, temp } = rooms;
         file::make_dir(temp)?;
         if let (true, Ok(own)) = (is_full, self.home()) {
             file::make_dir(home)?;
-            for (_, name) in tools::layers(own).filter(|_| self.powers().layers) {
+            for (_, name) in tools::layers(own).filter(|_| self.powers().overlays) {
                 for part in sandbox::LAYER_PARTS {
                     file::make_dir(&caches.join(&name).join(part))?;
                 }

@@ -4,15 +4,15 @@ use std::io;
 use std::path::Path;
 
 use super::{Mount, mounts, text};
-use crate::model::boxing::{Net, Sandbox};
+use crate::model::sandbox::{Net, Sandbox};
 
 /// Returns the command up to the program that it will start.
 pub(super) fn argv(program: &Path, sandbox: &Sandbox, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
-    let walls = &sandbox.walls;
+    let walls = &sandbox.access;
     let mut argv = vec![text(program)];
     let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
     add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--die-with-parent"]);
-    if !walls.layered.is_empty() {
+    if !walls.overlays.is_empty() {
         // The inner process mounts the overlays and then drops these capabilities.
         add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_DAC_OVERRIDE"]);
     }
@@ -29,7 +29,7 @@ pub(super) fn argv(program: &Path, sandbox: &Sandbox, own: &Path, cwd: &Path) ->
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         add(&["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
     }
-    if walls.whole {
+    if walls.allow_all {
         add(&["--ro-bind", "/", "/"]);
     }
     add(&["--dev", "/dev", "--proc", "/proc"]);

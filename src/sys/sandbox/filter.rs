@@ -10,7 +10,7 @@ use seccompiler::{
     TargetArch,
 };
 
-use crate::model::boxing::Net;
+use crate::model::sandbox::Net;
 
 /// Calls that are refused whatever their arguments are: namespaces and mounts, call queues that bypass filters, the
 /// kernel's own state, descriptors of other processes, and files by handle.

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::SYSTEM;
-use crate::model::boxing::{Net, PORTS, SCOPES, Sandbox, Walls};
+use crate::model::sandbox::{Net, PORTS, SCOPES, Sandbox, SandboxAccess};
 
 /// The last version that added an access from which children are kept. Device calls, which came later, stay open: a
 /// terminal needs them.
@@ -44,7 +44,7 @@ fn give_up_powers() -> io::Result<()> {
 
 /// Applies Landlock to this thread, in the version that the sandbox says the kernel has.
 pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
-    let walls: &Walls = &sandbox.walls;
+    let walls: &SandboxAccess = &sandbox.access;
     give_up_powers()?;
     let files = match sandbox.landlock {
         0 if sandbox.has_files() => return Ok(()),
@@ -57,7 +57,7 @@ pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
     let write = handled & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = AccessFs::from_read(files);
     // With a file system of its own, the child may read all that it can see.
-    let reads_all = walls.whole || sandbox.has_files();
+    let reads_all = walls.allow_all || sandbox.has_files();
     let ports = match &walls.net {
         Net::On | Net::Internet => None,
         Net::Off => Some(&[][..]).filter(|_| !sandbox.has_files() && sandbox.landlock >= PORTS),
@@ -88,8 +88,8 @@ pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
         rules = allow(rules, &super::own_file()?, read, true)?;
     }
     // With a file system of its own the child finds bind mounts at their new place, otherwise at their old one.
-    let moved = walls.moved.iter().map(|(what, at)| if sandbox.has_files() { at } else { what });
-    let layered = walls.layered.iter().map(|(what, _)| what);
+    let moved = walls.binds.iter().map(|(what, at)| if sandbox.has_files() { at } else { what });
+    let layered = walls.overlays.iter().map(|(what, _)| what);
     for path in walls.write.iter().chain(moved).chain(layered) {
         rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;
     }

@@ -25,7 +25,7 @@ use rustix::net::{
 };
 
 use super::text;
-use crate::model::boxing::{Endpoint, Sandbox};
+use crate::model::sandbox::{Endpoint, Sandbox};
 use crate::sys::process::ProcessCommand;
 
 /// Arguments of pasta: configure the network, and forward nothing to or from this machine's loopback.
@@ -81,10 +81,10 @@ fn become_pasta(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<u8
         let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
         add(&[&text(pasta)]);
         add(&PASTA);
-        let ports = sandbox.walls.forward.iter().filter(|at| at.is_loopback());
+        let ports = sandbox.access.forward.iter().filter(|at| at.is_loopback());
         let ports: Vec<String> = ports.map(|at| at.port.to_string()).collect();
         add(&[if ports.is_empty() { "none".to_owned() } else { ports.join(",") }.as_str()]);
-        if sandbox.walls.placed.iter().any(|(_, at)| at.ends_with("resolv.conf")) {
+        if sandbox.access.read_only_binds.iter().any(|(_, at)| at.ends_with("resolv.conf")) {
             add(&["--dns-forward", RESOLVER]);
         }
         if rustix::process::geteuid().is_root() {
@@ -156,7 +156,7 @@ fn relay(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     let mut argv = super::inner_argv(sandbox, cwd, argv, Some(control))?;
     let child = ProcessCommand::shared(argv.remove(0), argv).start()?;
     drop(theirs);
-    let endpoints = sandbox.walls.forward.clone();
+    let endpoints = sandbox.access.forward.clone();
     thread::spawn(move || serve(&ours, &endpoints));
     Ok(child.wait()?.shell_code())
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::place_of;
-use crate::model::boxing::{Level, SandboxSubject};
 use crate::model::decision::Move;
+use crate::model::sandbox::{Level, SandboxSubject};
 use crate::model::scope::{ApprovalScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::network_words;

@@ -158,7 +158,7 @@ fn sandbox_scope(spec: &Spec) -> SandboxScope {
     let writes = match &spec.sandbox {
         None => vec![SandboxScope::ANYTHING.to_owned()],
         Some(sandbox) => sandbox
-            .walls
+            .access
             .write
             .iter()
             .map(|path| path.to_string_lossy().into_owned())

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::{FIX, WorkerRefusal, WorkerRequest, Workplace};
 use crate::agents;
-use crate::model::boxing::{Level, Sandbox, SandboxSubject};
+use crate::model::sandbox::{Level, Sandbox, SandboxSubject};
 use crate::model::worker::Spec;
-use crate::store::boxes::{AgentSandbox, Cell, Rooms, SandboxBuilder};
+use crate::store::boxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
 use crate::store::layout::WorkerDir;
 use crate::sys::program;
 use crate::worker::Fleet;
@@ -18,8 +18,8 @@ pub(super) fn is_path(grant: &str) -> bool {
     grant.contains('/') || grant.starts_with('~')
 }
 
-fn rooms(dir: &WorkerDir) -> Rooms {
-    Rooms { home: dir.home(), caches: dir.caches(), temp: dir.temp() }
+fn rooms(dir: &WorkerDir) -> PrivateDirs {
+    PrivateDirs { home: dir.home(), caches: dir.caches(), temp: dir.temp() }
 }
 
 impl Fleet<'_> {

@@ -149,7 +149,7 @@ fn objects_of_a_start(trust: &str, chosen: Option<&str>, borrows: bool) -> Strin
     // Its sandbox lets it read the repository's objects where they are lent, and only there.
     let spec = fs::read_to_string(profile.data().join("workers/w1/spec.json")).unwrap();
     let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
-    let readable = spec["sandbox"]["walls"]["read"].to_string();
+    let readable = spec["sandbox"]["access"]["read"].to_string();
     let has_store = readable.contains(&repo.join(".git/objects").display().to_string());
     assert!(spec["sandbox"].is_null() || has_store == lent, "{spec}");
     objects

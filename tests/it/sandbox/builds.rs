@@ -67,7 +67,7 @@ fn mends(profile: &Profile, project: &Project) {
     let tail = row["verify"]["tail"].as_str().unwrap_or_default();
     assert!(tail.contains(project.says), "{row}\n{}", profile.looop(&["logs", "w1"]).stdout);
     assert_eq!((&row["state"], &row["sandbox"]), (&json!("done"), &json!("full")), "{row}");
-    assert_eq!(profile.read_json("workers/w1/spec.json")["checks_sandbox"]["walls"]["net"], "off");
+    assert_eq!(profile.read_json("workers/w1/spec.json")["checks_sandbox"]["access"]["net"], "off");
     assert_eq!(git_in(&repo, &["log", "-1", "--format=%s", "looop/w1"]).trim(), "mended");
 }
 

@@ -10,13 +10,13 @@ fn engine(bwrap: bool, pasta: bool) -> Option<Engine> {
     })
 }
 
-fn powers(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Powers {
+fn powers(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Capabilities {
     let missing = vec!["no bwrap".to_owned()];
-    Powers { engine: engine(bwrap, pasta), landlock, filter, missing, ..Powers::default() }
+    Capabilities { engine: engine(bwrap, pasta), landlock, filter, missing, ..Capabilities::default() }
 }
 
-fn asks(wanted: SandboxMode, net: NetworkAccess) -> SandboxRequest {
-    SandboxRequest { wanted, net }
+fn asks(mode: SandboxMode, net: NetworkAccess) -> SandboxRequest {
+    SandboxRequest { mode, net }
 }
 
 /// The level of a worker by the rules in the documentation, written independently of the code.
@@ -71,7 +71,7 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
                 }
                 // A spec records the level that was granted.
                 if let Ok(grant) = auto.clone() {
-                    let walls = Walls { net: grant.net, ..Walls::default() };
+                    let walls = SandboxAccess { net: grant.net, ..SandboxAccess::default() };
                     let sandbox = Sandbox::new(machine.engine.clone().filter(|_| grant.has_files), walls);
                     let recorded = if grant.level == Level::None { Level::None } else { sandbox.level() };
                     assert_eq!(recorded, grant.level, "{row}");

@@ -2,22 +2,26 @@
 //! the child gets.
 
 use core::net::IpAddr;
+use core::num::NonZeroU16;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The requested sandbox level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum SandboxMode {
-    /// The best available level.
+    /// The strongest available sandbox.
     #[default]
     Auto,
-    /// Full, or the child does not run.
+    /// The full sandbox; without it nothing runs.
     Full,
-    /// At least Landlock, or the child does not run.
+    /// Landlock at least; without it nothing runs.
     Partial,
+    /// No sandbox.
     None,
 }
 
@@ -61,8 +65,9 @@ pub enum Net {
     Ports(Vec<u16>),
 }
 
-/// The network access that the config requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The network access that the config requests: a word, or TCP connections to some ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
 pub enum NetworkAccess {
     /// The default for the kind of child.
     #[default]
@@ -89,6 +94,42 @@ impl NetworkAccess {
             NetworkAccess::Off => "off".to_owned(),
             NetworkAccess::Ports(ports) => format!("{ports:?}"),
         }
+    }
+}
+
+impl TryFrom<Value> for NetworkAccess {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<NetworkAccess, String> {
+        let ports = || serde_json::from_value::<Vec<NonZeroU16>>(value.clone()).ok();
+        match value.as_str() {
+            Some("auto") => Ok(NetworkAccess::Auto),
+            Some("on") => Ok(NetworkAccess::On),
+            Some("internet") => Ok(NetworkAccess::Internet),
+            Some("model") => Ok(NetworkAccess::Model),
+            Some("off") => Ok(NetworkAccess::Off),
+            _ => match ports().filter(|ports| !ports.is_empty()) {
+                Some(ports) => Ok(NetworkAccess::Ports(ports.into_iter().map(NonZeroU16::get).collect())),
+                None => Err(format!(
+                    "a network is \"auto\", \"on\", \"internet\", \"model\", \"off\" or a list of ports from 1 to 65535; this is `{value}`"
+                )),
+            },
+        }
+    }
+}
+
+impl JsonSchema for NetworkAccess {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NetworkAccess".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "oneOf": [
+                { "enum": ["auto", "on", "internet", "model", "off"] },
+                { "type": "array", "minItems": 1, "items": { "type": "integer", "minimum": 1, "maximum": 65535 } },
+            ]
+        })
     }
 }
 
@@ -135,7 +176,7 @@ impl Endpoint {
 /// The sandbox that the config requests for one kind of child.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SandboxRequest {
-    pub wanted: SandboxMode,
+    pub mode: SandboxMode,
     pub net: NetworkAccess,
 }
 
@@ -179,20 +220,48 @@ impl SandboxSubject {
 }
 
 /// The sandbox settings of the config.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct SandboxConfig {
-    pub decide: SandboxRequest,
-    pub sensor: SandboxRequest,
-    pub run: SandboxRequest,
-    pub verify: SandboxRequest,
-    pub worker: SandboxRequest,
-    pub fix: SandboxRequest,
+    /// The sandbox of a runner that decides.
+    pub decide: Option<SandboxMode>,
+    /// The sandbox of a sensor.
+    pub sensor: Option<SandboxMode>,
+    /// The sandbox of a `run` move.
+    pub run: Option<SandboxMode>,
+    /// The sandbox of a check.
+    pub verify: Option<SandboxMode>,
+    /// The sandbox of a worker.
+    pub worker: Option<SandboxMode>,
+    /// The sandbox of the processes of `looop fix`, if you run it.
+    pub fix: Option<SandboxMode>,
+    /// The network access of each kind of child.
+    pub network: NetworkConfig,
     /// More paths that workers and checks may read.
     pub read: Vec<PathBuf>,
     /// More paths that workers and checks may write.
     pub write: Vec<PathBuf>,
     /// The known endpoints, by the runner's name.
+    #[serde(skip)]
     pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// The network settings of the config.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// The network access of a runner that decides.
+    pub decide: Option<NetworkAccess>,
+    /// The network access of a sensor.
+    pub sensor: Option<NetworkAccess>,
+    /// The network access of a `run` move.
+    pub run: Option<NetworkAccess>,
+    /// The network access of a check.
+    pub verify: Option<NetworkAccess>,
+    /// The network access of a worker.
+    pub worker: Option<NetworkAccess>,
+    /// The network access of the processes of `looop fix`, if you run it.
+    pub fix: Option<NetworkAccess>,
 }
 
 impl SandboxConfig {
@@ -202,15 +271,16 @@ impl SandboxConfig {
     }
 
     /// Returns the settings for this kind.
-    pub fn of(&self, kind: SandboxSubject) -> &SandboxRequest {
-        match kind {
-            SandboxSubject::Decide => &self.decide,
-            SandboxSubject::Sensor => &self.sensor,
-            SandboxSubject::Run => &self.run,
-            SandboxSubject::Verify => &self.verify,
-            SandboxSubject::Worker => &self.worker,
-            SandboxSubject::Fix => &self.fix,
-        }
+    pub fn request(&self, kind: SandboxSubject) -> SandboxRequest {
+        let (mode, net) = match kind {
+            SandboxSubject::Decide => (self.decide, &self.network.decide),
+            SandboxSubject::Sensor => (self.sensor, &self.network.sensor),
+            SandboxSubject::Run => (self.run, &self.network.run),
+            SandboxSubject::Verify => (self.verify, &self.network.verify),
+            SandboxSubject::Worker => (self.worker, &self.network.worker),
+            SandboxSubject::Fix => (self.fix, &self.network.fix),
+        };
+        SandboxRequest { mode: mode.unwrap_or_default(), net: net.clone().unwrap_or_default() }
     }
 }
 
@@ -229,21 +299,26 @@ pub struct Engine {
 /// The files and the network that a child may access. All paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Walls {
+pub struct SandboxAccess {
     /// If true, the child sees the whole file system; if false, only the system's directories and the paths below.
-    pub whole: bool,
+    #[serde(alias = "whole")]
+    pub allow_all: bool,
     /// Paths that it may read and execute.
     pub read: Vec<PathBuf>,
     /// Paths that it may write.
     pub write: Vec<PathBuf>,
     /// Writable bind mounts under `full`: `[source, target]`.
-    pub moved: Vec<(PathBuf, PathBuf)>,
+    #[serde(alias = "moved")]
+    pub binds: Vec<(PathBuf, PathBuf)>,
     /// Overlays under `full`: a readable path, and the directory that receives what is written there.
-    pub layered: Vec<(PathBuf, PathBuf)>,
+    #[serde(alias = "layered")]
+    pub overlays: Vec<(PathBuf, PathBuf)>,
     /// Paths that are hidden under `full`.
-    pub hide: Vec<PathBuf>,
+    #[serde(alias = "hide")]
+    pub masks: Vec<PathBuf>,
     /// Read-only bind mounts of files: `[source, target]`.
-    pub placed: Vec<(PathBuf, PathBuf)>,
+    #[serde(alias = "placed")]
+    pub read_only_binds: Vec<(PathBuf, PathBuf)>,
     pub net: Net,
     /// More endpoints that the child can reach, each at its own address.
     pub forward: Vec<Endpoint>,
@@ -255,7 +330,8 @@ pub struct Walls {
 pub struct Sandbox {
     /// The engine; `None`: only Landlock and the filter.
     pub engine: Option<Engine>,
-    pub walls: Walls,
+    #[serde(alias = "walls")]
+    pub access: SandboxAccess,
     /// The version of Landlock that is applied; 0: none. Earlier versions of looop did not write it and applied all of
     /// Landlock.
     #[serde(default = "all_of_landlock")]
@@ -271,13 +347,13 @@ fn all_of_landlock() -> u8 {
 
 impl Sandbox {
     /// Creates a sandbox without approved files.
-    pub fn new(engine: Option<Engine>, walls: Walls) -> Sandbox {
-        Sandbox { engine, walls, landlock: all_of_landlock(), sealed: Vec::new() }
+    pub fn new(engine: Option<Engine>, access: SandboxAccess) -> Sandbox {
+        Sandbox { engine, access, landlock: all_of_landlock(), sealed: Vec::new() }
     }
 
     /// The level that this sandbox enforces.
     pub fn level(&self) -> Level {
-        match (&self.engine, &self.walls.net) {
+        match (&self.engine, &self.access.net) {
             (None, _) | (_, Net::On) => Level::Partial,
             (Some(_), Net::Off) => Level::Full,
             (Some(engine), Net::Internet | Net::Ports(_)) if engine.pasta.is_some() => Level::Full,
@@ -297,12 +373,12 @@ impl Sandbox {
 
     /// True if a relay connects it to its endpoints, because its private network is isolated.
     pub fn has_relay(&self) -> bool {
-        self.has_files() && self.walls.net == Net::Off && !self.walls.forward.is_empty()
+        self.has_files() && self.access.net == Net::Off && !self.access.forward.is_empty()
     }
 
     /// True if pasta connects it to the internet.
     pub fn has_pasta(&self) -> bool {
-        matches!(self.walls.net, Net::Internet | Net::Ports(_))
+        matches!(self.access.net, Net::Internet | Net::Ports(_))
             && self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
     }
 }
@@ -310,7 +386,7 @@ impl Sandbox {
 /// What this machine supports, as found by tests of each feature.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Powers {
+pub struct Capabilities {
     /// The engine; `None`: no engine works here.
     pub engine: Option<Engine>,
     /// The version of Landlock in the kernel; 0: none.
@@ -318,7 +394,8 @@ pub struct Powers {
     /// True if a system call filter can be installed.
     pub filter: bool,
     /// True if overlays work: what is written to a read-only directory goes to another one.
-    pub layers: bool,
+    #[serde(alias = "layers")]
+    pub overlays: bool,
     /// True if an installed program did not work.
     #[serde(default)]
     pub failed: bool,
@@ -345,7 +422,7 @@ pub const SCOPES: u8 = 6;
 /// The first version of Landlock that can restrict TCP ports.
 pub const PORTS: u8 = 4;
 
-impl Powers {
+impl Capabilities {
     /// The best level that this machine supports.
     pub fn level(&self) -> Level {
         match (&self.engine, self.landlock) {
@@ -356,7 +433,7 @@ impl Powers {
     }
 
     /// Describes what this machine no longer supports; `None` if it still supports everything.
-    pub fn lost_since(&self, before: &Powers) -> Option<String> {
+    pub fn lost_since(&self, before: &Capabilities) -> Option<String> {
         let lost = match (&before.engine, &self.engine) {
             (Some(_), None) => "sandboxes no longer have a private file system",
             (Some(_), Some(_)) if before.has_pasta() && !self.has_pasta() => {
@@ -383,26 +460,26 @@ impl Powers {
     ///
     /// # Errors
     /// The config requests more than this machine supports: the error says what is missing. The child is then not run.
-    pub fn grant(&self, kind: SandboxSubject, boxing: &SandboxRequest) -> Result<SandboxGrant, String> {
-        if boxing.wanted == SandboxMode::None {
+    pub fn grant(&self, kind: SandboxSubject, request: &SandboxRequest) -> Result<SandboxGrant, String> {
+        if request.mode == SandboxMode::None {
             return Ok(SandboxGrant::default());
         }
-        let has_files = self.engine.is_some() && self.wants_files(kind, boxing.wanted);
+        let has_files = self.engine.is_some() && self.wants_files(kind, request.mode);
         if !has_files && self.landlock == 0 {
-            return self.grant_none(kind, boxing);
+            return self.grant_none(kind, request);
         }
-        let asked = match &boxing.net {
-            NetworkAccess::Auto => usual_network(kind, boxing.wanted, has_files && self.has_pasta()),
+        let asked = match &request.net {
+            NetworkAccess::Auto => usual_network(kind, request.mode, has_files && self.has_pasta()),
             asked => asked.clone(),
         };
-        let net = self.net(kind, boxing, &asked, has_files)?;
+        let net = self.net(kind, request, &asked, has_files)?;
         let is_apart = match &asked {
             NetworkAccess::Off | NetworkAccess::Model => has_files,
             NetworkAccess::Internet | NetworkAccess::Ports(_) => has_files && self.has_pasta(),
             NetworkAccess::On | NetworkAccess::Auto => false,
         };
         let level = if is_apart { Level::Full } else { Level::Partial };
-        if boxing.wanted == SandboxMode::Full && level < Level::Full {
+        if request.mode == SandboxMode::Full && level < Level::Full {
             return Err(self.lacks_full(kind, &asked));
         }
         let model = matches!(asked, NetworkAccess::Model) && is_apart || net == Net::Internet;
@@ -410,23 +487,23 @@ impl Powers {
     }
 
     /// Sensors run by the hundred in each beat. A private file system would cost more than most of them do.
-    fn wants_files(&self, kind: SandboxSubject, wanted: SandboxMode) -> bool {
-        match wanted {
+    fn wants_files(&self, kind: SandboxSubject, mode: SandboxMode) -> bool {
+        match mode {
             SandboxMode::Full => true,
             SandboxMode::Auto => kind != SandboxSubject::Sensor || self.landlock == 0,
             SandboxMode::Partial | SandboxMode::None => self.landlock == 0,
         }
     }
 
-    fn grant_none(&self, kind: SandboxSubject, boxing: &SandboxRequest) -> Result<SandboxGrant, String> {
-        match (boxing.wanted, &boxing.net) {
+    fn grant_none(&self, kind: SandboxSubject, request: &SandboxRequest) -> Result<SandboxGrant, String> {
+        match (request.mode, &request.net) {
             (SandboxMode::Full, _) => Err(self.lacks(kind, Level::Full)),
             (SandboxMode::Partial, _) => Err(self.lacks(kind, Level::Partial)),
             // Checks have no network by default. That default alone must not prevent a check where the network cannot
             // be isolated.
             (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != SandboxSubject::Verify => {
                 let why = "no sandbox here can enforce it";
-                Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), boxing.net.words()))
+                Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), request.net.words()))
             }
             _ => Ok(SandboxGrant::default()),
         }
@@ -436,7 +513,7 @@ impl Powers {
     fn net(
         &self,
         kind: SandboxSubject,
-        boxing: &SandboxRequest,
+        request: &SandboxRequest,
         asked: &NetworkAccess,
         has_files: bool,
     ) -> Result<Net, String> {
@@ -448,7 +525,7 @@ impl Powers {
             NetworkAccess::Model if has_files => Ok(Net::Off),
             NetworkAccess::Model => Ok(Net::On),
             NetworkAccess::Off if has_files || self.filter => Ok(Net::Off),
-            NetworkAccess::Off if kind == SandboxSubject::Verify && boxing.wanted == SandboxMode::Auto => {
+            NetworkAccess::Off if kind == SandboxSubject::Verify && request.mode == SandboxMode::Auto => {
                 Ok(Net::On)
             }
             NetworkAccess::Off => refused("no network, and no sandbox here can enforce that"),
@@ -481,8 +558,8 @@ impl Powers {
 }
 
 /// Returns the network access of a kind for which the config requests none.
-fn usual_network(kind: SandboxSubject, wanted: SandboxMode, has_pasta: bool) -> NetworkAccess {
-    match (kind, wanted) {
+fn usual_network(kind: SandboxSubject, mode: SandboxMode, has_pasta: bool) -> NetworkAccess {
+    match (kind, mode) {
         // A check judges the work, so it must not receive the answer over the network.
         (SandboxSubject::Verify, _) => NetworkAccess::Off,
         (SandboxSubject::Worker | SandboxSubject::Fix, SandboxMode::Auto) if has_pasta => {
@@ -494,5 +571,5 @@ fn usual_network(kind: SandboxSubject, wanted: SandboxMode, has_pasta: bool) -> 
 }
 
 #[cfg(test)]
-#[path = "boxing_tests.rs"]
-mod boxing_tests;
+#[path = "sandbox_tests.rs"]
+mod tests;
