@@ -80,12 +80,8 @@ pub enum WorkerEvent {
     ProgramEnded(WorkerExit, Option<String>),
     /// It reported that its work is done.
     DoneCalled,
-    /// A check ended; the text says how it failed.
-    CheckEnded(Result<(), String>),
-    /// The fetch of its branch ended; the text says how it failed.
-    FetchEnded(Result<(), String>),
-    /// The search of its clone ended.
-    SearchEnded,
+    /// The check, the fetch or the search of this stage ended; the text says how it failed.
+    TaskEnded(Result<(), String>),
     /// None of its processes is left.
     ProcessesGone,
     EndRequested(EndCause),
@@ -235,7 +231,7 @@ pub fn next(mut life: WorkerLife, event: WorkerEvent) -> (WorkerLife, Vec<Worker
         (Stage::Running, WorkerEvent::ProgramEnded(exit, not_begun)) => life.program_ended(exit, not_begun),
         // The end of the program is not a failure then.
         (Stage::Running, WorkerEvent::DoneCalled) => life.program_ended(WorkerExit::Code(0), None),
-        (Stage::Checking(_), WorkerEvent::CheckEnded(result)) => {
+        (Stage::Checking(_), WorkerEvent::TaskEnded(result)) => {
             life.passed += usize::from(result.is_ok());
             life.failed = result.err();
             life.end_processes()
@@ -244,7 +240,7 @@ pub fn next(mut life: WorkerLife, event: WorkerEvent) -> (WorkerLife, Vec<Worker
             life.failed = Some(why);
             life.close()
         }
-        (Stage::Fetching, WorkerEvent::FetchEnded(result)) => {
+        (Stage::Fetching, WorkerEvent::TaskEnded(result)) => {
             (life.fetched, life.searched) = (true, result.is_ok());
             life.decided = result.err().map(WorkerOutcome::failed);
             life.end_processes()
@@ -253,7 +249,7 @@ pub fn next(mut life: WorkerLife, event: WorkerEvent) -> (WorkerLife, Vec<Worker
             life.decided = Some(WorkerOutcome::failed(why));
             life.close()
         }
-        (Stage::Searching, WorkerEvent::SearchEnded) => life.end_processes(),
+        (Stage::Searching, WorkerEvent::TaskEnded(_)) => life.end_processes(),
         (Stage::Searching, WorkerEvent::NotStarted(_)) => life.close(),
         (Stage::Ending, WorkerEvent::ProcessesGone) => life.advance(),
         (Stage::Closing, WorkerEvent::FenceRead(lost)) => {

@@ -238,17 +238,15 @@ impl Lives {
     }
 
     fn tool_ends(&self, world: &mut LifeWorld, is_good: bool) -> Option<()> {
-        let result = || if is_good { Ok(()) } else { Err("bad".to_owned()) };
-        let event = match world.life.stage {
-            Stage::Checking(_) => WorkerEvent::CheckEnded(result()),
-            Stage::Fetching => WorkerEvent::FetchEnded(result()),
-            Stage::Searching => WorkerEvent::SearchEnded,
-            _ => return None,
-        };
+        let stage = world.life.stage;
+        if !matches!(stage, Stage::Checking(_) | Stage::Fetching | Stage::Searching) {
+            return None;
+        }
         world.tool = false;
-        world.failed |= !is_good && event != WorkerEvent::SearchEnded;
-        world.checks_passed += usize::from(is_good && matches!(event, WorkerEvent::CheckEnded(_)));
-        self.happen(world, event);
+        world.failed |= !is_good && stage != Stage::Searching;
+        world.checks_passed += usize::from(is_good && matches!(stage, Stage::Checking(_)));
+        let result = if is_good { Ok(()) } else { Err("bad".to_owned()) };
+        self.happen(world, WorkerEvent::TaskEnded(result));
         Some(())
     }
 

@@ -43,12 +43,12 @@ use crate::sys::pty::{Size, Terminal};
 use crate::sys::signal::SignalPipe;
 use crate::sys::{detach, tree, wait};
 use crate::worker::secrets_pipe;
-use attention::UserAttention;
+use attention::{AskResult, UserAttention};
 use clients::{ClientEvent, Clients, Side};
 use lifecycle::Lifecycle;
 use meter::Meter;
 use output::{READ_BYTES, is_for_now, with_returns};
-use question::AskResult;
+use question::WorkerQuestion;
 use record::Record;
 use refusal::RequestRefusal;
 use tty::Tty;
@@ -257,7 +257,8 @@ impl Supervisor {
         let started = match effect {
             WorkerEffect::Enter(phase) => return self.record.enter(phase),
             WorkerEffect::Withdraw => {
-                self.meter_rest();
+                let rest = self.meter.rest();
+                self.charge_output(rest, true);
                 return self.attention.withdraw(&mut self.record);
             }
             WorkerEffect::EndProcesses => return self.lifecycle.end_processes(),
@@ -382,7 +383,8 @@ impl Supervisor {
                 self.attention.printed(&mut self.record, offset, is_redraw);
                 let status = self.tty.scan(bytes, &self.record.dir);
                 status.into_iter().for_each(|status| self.heard(status));
-                self.meter(bytes);
+                let used = self.meter.take(bytes);
+                self.charge_output(used, false);
             }
         }
         let limit = self.record.spec.limits.output_bytes;
@@ -437,8 +439,9 @@ impl Supervisor {
                 return self.clients.begin_report(at, &name, &self.record);
             }
             (Side::Worker, WireRequest::Ask { text, options, reference }) => {
-                match self.attention.ask(&mut self.record, &text, &options, reference.as_deref()) {
-                    Ok(AskResult::Open(id, _)) => return self.clients.wait_for(at, id),
+                let question = WorkerQuestion { text, options, reference };
+                match self.attention.ask(&mut self.record, &question) {
+                    Ok(AskResult::Open(id)) => return self.clients.wait_for(at, id),
                     Ok(AskResult::Answered(answer)) => Ok(answer),
                     Err(refusal) => Err(refusal),
                 }
@@ -473,7 +476,11 @@ impl Supervisor {
                 return Ok(epoch);
             }
             (Side::Worker, WireRequest::Release { resource }) => self.record.release(&resource)?,
-            (Side::Worker, WireRequest::Spend(spent)) => self.spend(spent.usage())?,
+            (Side::Worker, WireRequest::Spend(_)) if self.lifecycle.stage() == Stage::Ended => {
+                return Err(RequestRefusal::NotCharged);
+            }
+            // An agent that continues as long as it is allowed stops here, before it is ended.
+            (Side::Worker, WireRequest::Spend(spent)) => self.charge(spent.usage(), false)?,
             (Side::Worker, WireRequest::HookStatus { state, text }) => {
                 let named = ProgramState::named(state.as_bytes());
                 let state = named.ok_or(RequestRefusal::NoStatus(state))?;
@@ -496,48 +503,24 @@ impl Supervisor {
         }
     }
 
-    /// Charges the usage in these events.
-    fn meter(&mut self, bytes: &[u8]) {
-        if let Some(used) = self.meter.take(bytes) {
-            match self.charge(used) {
-                Ok(()) => drop(self.reserve()),
-                Err(refusal) => self.record.log("spend_not_charged", &refusal.to_string()),
-            }
-        }
-    }
-
-    /// Charges the rest when the program has ended. It spends no more, so no cap keeps its work from its checks.
-    fn meter_rest(&mut self) {
-        if let Some(used) = self.meter.rest()
-            && let Err(refusal) = self.charge(used)
-        {
-            self.record.log("spend_not_charged", &refusal.to_string());
+    /// Charges what the output reports. The last charge comes after the end of the program: no cap keeps its work from
+    /// its checks.
+    fn charge_output(&mut self, used: Option<Usage>, is_last: bool) {
+        match used.map(|used| self.charge(used, is_last)) {
+            None | Some(Ok(()) | Err(RequestRefusal::SpentAll(_))) => {}
+            Some(Err(refusal)) => self.record.log("spend_not_charged", &refusal.to_string()),
         }
     }
 
     /// Takes the cost of a turn. If no cap has room for another turn, the worker ends; its clone stays.
-    fn spend(&mut self, usage: Usage) -> Result<(), RequestRefusal> {
-        if self.lifecycle.stage() == Stage::Ended {
-            return Err(RequestRefusal::NotCharged);
-        }
-        self.charge(usage)?;
-        // An agent that continues as long as it is allowed stops here, before it is ended.
-        self.reserve().map_or(Ok(()), |why| Err(RequestRefusal::SpentAll(why)))
-    }
-
-    fn charge(&mut self, usage: Usage) -> Result<(), RequestRefusal> {
-        let charged = self.meter.charge(&mut self.record, usage);
-        if let Err(refusal @ RequestRefusal::TooManyCharges(_)) = &charged {
-            self.end(EndCause::Spending(refusal.to_string()));
+    fn charge(&mut self, used: Usage, is_last: bool) -> Result<(), RequestRefusal> {
+        let charged = self.meter.charge(&mut self.record, used, is_last);
+        match &charged {
+            Err(RequestRefusal::SpentAll(why)) => self.end(EndCause::Spending(why.clone())),
+            Err(why @ RequestRefusal::TooManyCharges(_)) => self.end(EndCause::Spending(why.to_string())),
+            _ => {}
         }
         charged
-    }
-
-    /// Reserves what the next turn may cost, or ends the worker and returns why.
-    fn reserve(&mut self) -> Option<String> {
-        let why = meter::reserve(&self.record)?;
-        self.end(EndCause::Spending(why.clone()));
-        Some(why)
     }
 
     /// Sends viewers the state, if it has changed.

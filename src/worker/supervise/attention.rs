@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::question::{AskResult, LastQuestion};
+use super::question::{self, WorkerQuestion};
 use super::record::Record;
 use super::refusal::RequestRefusal;
 use crate::agents;
@@ -18,6 +18,8 @@ use crate::sys::clock::{self, Deadline};
 use crate::sys::detach;
 use crate::worker::screen;
 
+/// How often the supervisor checks for an answer to an open ask without a wake-up, in milliseconds.
+const LOOK_MS: i64 = 1_000;
 /// How many helper processes may run at once.
 const MAX_HELPERS: usize = 4;
 /// The longest text of a flag that no command raised, in bytes.
@@ -31,7 +33,11 @@ const FIRST_BYTES: u64 = 128 * 1024;
 
 /// The calls for the user. The record has the flag and the open ask.
 pub(super) struct UserAttention {
-    question: LastQuestion,
+    /// The last question, and its answer if no connection was there to take it.
+    question: Option<blake3::Hash>,
+    unread: Option<String>,
+    /// When to check for an answer next.
+    look: Deadline,
     /// True if the program raised the flag by a status on its terminal.
     flag_by_status: bool,
     /// When to check its silence; `None` if that was done since it last printed.
@@ -45,11 +51,21 @@ pub(super) struct UserAttention {
     helper_due: bool,
 }
 
+/// What follows a question.
+pub(super) enum AskResult {
+    /// The user has not answered this ask yet.
+    Open(Name),
+    /// The answer was there already.
+    Answered(String),
+}
+
 impl UserAttention {
     /// Makes the calls of a starting program, which may be silent for so long.
     pub(super) fn new(idle_ms: i64) -> UserAttention {
         UserAttention {
-            question: LastQuestion::none(),
+            question: None,
+            unread: None,
+            look: Deadline::after_ms(LOOK_MS),
             flag_by_status: false,
             quiet: Some(Deadline::after_ms(idle_ms)),
             first_look: false,
@@ -71,7 +87,7 @@ impl UserAttention {
             return false;
         }
         state.flags += 1;
-        state.flag = Some(Flag { text, at_ms: clock::now().unix_ms, nth: state.flags, guess });
+        state.flag = Some(Flag { text, at_ms: clock::unix_ms(), nth: state.flags, guess });
         self.flag_by_status = false;
         self.changed(record);
         true
@@ -129,26 +145,43 @@ impl UserAttention {
         }
     }
 
-    /// Asks the user a question.
+    /// Asks the user a question, and returns the id of the open ask, or the answer. The same question is the same ask:
+    /// while it is open, and if its answer has not been delivered.
     pub(super) fn ask(
         &mut self,
         record: &mut Record,
-        text: &str,
-        options: &[String],
-        reference: Option<&str>,
+        question: &WorkerQuestion,
     ) -> Result<AskResult, RequestRefusal> {
-        let result = self.question.ask(record, text, options, reference)?;
-        if let AskResult::Open(_, true) = result {
-            self.changed(record);
+        let hash = Some(question.hash()?);
+        if let Some(id) = &record.state.ask {
+            return match self.question == hash {
+                true => Ok(AskResult::Open(id.clone())),
+                false => Err(RequestRefusal::QuestionOpen(id.clone())),
+            };
         }
-        Ok(result)
+        if self.question == hash
+            && let Some(answer) = self.unread.take()
+        {
+            return Ok(AskResult::Answered(answer));
+        }
+        let id = question.write(record)?;
+        (self.question, self.unread) = (hash, None);
+        record.state.ask = Some(id.clone());
+        self.changed(record);
+        Ok(AskResult::Open(id))
     }
 
     /// Hands the answer to the open ask to `deliver`, which returns true if it was heard.
     pub(super) fn answer(&mut self, record: &mut Record, deliver: impl FnOnce(&Name, &WireReply) -> bool) {
-        let Some((id, answer)) = self.question.answer(record) else { return };
-        let is_heard = deliver(&id, &answer);
-        self.question.unread = Some(answer).filter(|_| !is_heard);
+        self.look = Deadline::after_ms(LOOK_MS);
+        let Some(id) = &record.state.ask else { return };
+        let Some(answer) = question::answer(record, id) else { return };
+        let is_heard = deliver(id, &answer);
+        record.state.ask = None;
+        self.unread = match answer {
+            WireReply::Ok(text) if !is_heard => Some(text),
+            _ => None,
+        };
         self.changed(record);
     }
 
@@ -197,12 +230,13 @@ impl UserAttention {
     pub(super) fn due(&self, record: &Record) -> Option<Duration> {
         let unworded = self.unworded.as_ref().map(|(due, _)| due.left());
         let quiet = self.quiet.as_ref().map(Deadline::left);
-        [unworded, quiet, self.question.due(record)].into_iter().flatten().min()
+        let answer = record.state.ask.as_ref().map(|_| self.look.left());
+        [unworded, quiet, answer].into_iter().flatten().min()
     }
 
     /// Returns true if it is time to check for an answer.
     pub(super) fn answer_is_due(&self, record: &Record) -> bool {
-        self.question.due(record).is_some_and(|left| left.is_zero())
+        record.state.ask.is_some() && self.look.passed()
     }
 
     /// Does the checks that are due: reads a drawn question, or checks the silence.

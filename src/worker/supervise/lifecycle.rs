@@ -2,7 +2,6 @@
 //! of its branch, and the end of what each of them leaves behind.
 
 use std::fs::File;
-use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -133,12 +132,8 @@ impl Lifecycle {
     /// # Errors
     /// Says why it could not be started; the record says that the clone was not searched.
     pub(super) fn start_search(&mut self, record: &mut Record) -> Result<(), String> {
-        let started = programs::start_fetch(record, true).map_err(|error: io::Error| {
-            let why = error.to_string();
-            record.state.left = Some(Leftovers { unclear: Some(why.clone()), ..Leftovers::default() });
-            why
-        })?;
-        self.pipe(started, SEARCH_MS, FETCH_BYTES);
+        let started = programs::start_fetch(record, true).map_err(|error| error.to_string());
+        self.pipe(started.inspect_err(|why| not_searched(why, record))?, SEARCH_MS, FETCH_BYTES);
         Ok(())
     }
 
@@ -172,30 +167,20 @@ impl Lifecycle {
 
     /// Handles the end of the main process of the stage.
     pub(super) fn main_ended(&mut self, exit: WorkerExit, record: &mut Record) -> Option<WorkerEvent> {
-        let piped = self.piped.take();
-        match (self.stage(), piped) {
-            (Stage::Running, _) => {
-                record.state.exit = Some(exit);
-                Some(WorkerEvent::ProgramEnded(exit, programs::command_not_begun(record, exit)))
-            }
-            (Stage::Checking(index), Some(piped)) => {
-                Some(WorkerEvent::CheckEnded(check_ended(index, &piped, exit, record)))
-            }
-            (Stage::Fetching, Some(piped)) => {
-                let fetched = collected(&piped, exit, record).map_err(|why| {
-                    record.state.unfetched = Some(why.clone());
-                    not_fetched(&why)
-                });
-                Some(WorkerEvent::FetchEnded(fetched))
-            }
-            (Stage::Searching, Some(piped)) => {
-                if let Err(why) = collected(&piped, exit, record) {
-                    record.state.left = Some(Leftovers { unclear: Some(why), ..Leftovers::default() });
-                }
-                Some(WorkerEvent::SearchEnded)
-            }
-            _ => None,
+        if self.stage() == Stage::Running {
+            record.state.exit = Some(exit);
+            return Some(WorkerEvent::ProgramEnded(exit, programs::command_not_begun(record, exit)));
         }
+        let piped = self.piped.take()?;
+        let result = match self.stage() {
+            Stage::Checking(index) => check_ended(index, &piped, exit, record),
+            Stage::Fetching => collected(&piped, exit, record).map_err(|why| {
+                record.state.unfetched = Some(why.clone());
+                not_fetched(&why)
+            }),
+            _ => collected(&piped, exit, record).inspect_err(|why| not_searched(why, record)),
+        };
+        Some(WorkerEvent::TaskEnded(result))
     }
 
     /// Returns true if the main process is over its own deadline. It is ended with everything else that is left.
@@ -223,6 +208,10 @@ impl Lifecycle {
 
 fn not_fetched(why: &str) -> String {
     format!("its branch could not be fetched: {why}")
+}
+
+fn not_searched(why: &str, record: &mut Record) {
+    record.state.left = Some(Leftovers { unclear: Some(why.to_owned()), ..Leftovers::default() });
 }
 
 fn check_ended(index: usize, piped: &Piped, exit: WorkerExit, record: &mut Record) -> Result<(), String> {

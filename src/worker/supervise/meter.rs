@@ -46,8 +46,14 @@ impl Meter {
         stream.end().usage.beyond(&charged)
     }
 
-    /// Counts spending: under the worker's own runner, and within its own budget.
-    pub(super) fn charge(&mut self, record: &mut Record, stated: Usage) -> Result<(), RequestRefusal> {
+    /// Counts spending: under the worker's own runner, and within its own budget. Unless it is the last, reserves what
+    /// the next turn may cost.
+    pub(super) fn charge(
+        &mut self,
+        record: &mut Record,
+        stated: Usage,
+        is_last: bool,
+    ) -> Result<(), RequestRefusal> {
         if self.charges >= MAX_CHARGES {
             return Err(RequestRefusal::TooManyCharges(MAX_CHARGES));
         }
@@ -75,25 +81,26 @@ impl Meter {
         self.charges += 1;
         record.state.cost_micros = record.state.cost_micros.saturating_add(cost_micros);
         record.save();
-        Ok(())
+        if is_last { Ok(()) } else { reserve(record) }
     }
 }
 
-/// Reserves what the next turn may cost. Returns why the worker may spend no more.
-pub(super) fn reserve(record: &Record) -> Option<String> {
+/// Reserves what the next turn may cost.
+fn reserve(record: &Record) -> Result<(), RequestRefusal> {
     let cost_micros = record.state.cost_micros;
     if let Some((micros, key)) = budget::own_budget(&record.spec).filter(|(micros, _)| cost_micros >= *micros)
     {
-        return Some(format!("it spent its budget of {} ({key})", dollars(micros)));
+        let why = format!("it spent its budget of {} ({key})", dollars(micros));
+        return Err(RequestRefusal::SpentAll(why));
     }
     let wanted = BudgetRequest::turn(&record.spec, cost_micros);
     let reserved = lock::store(&record.layout.store_lock())
         .and_then(|_held| budget::reserve(&record.layout, &record.spec.limits.budget, wanted, clock::now()));
     match reserved {
-        Ok(result) => result.err().map(|hit| hit.words(clock::now())),
+        Ok(result) => result.map_err(|hit| RequestRefusal::SpentAll(hit.words(clock::now()))),
         Err(error) => {
             record.log("turn_not_reserved", &format!("{error:#}"));
-            None
+            Ok(())
         }
     }
 }

@@ -44,7 +44,7 @@ impl Record {
         let ttl = Ttl::try_from(spec.limits.ttl_s).map_err(anyhow::Error::msg)?;
         let claimant = claims::supervisor(&spec.id, ttl);
         let me = Started { pid: claimant.pid, start: claimant.pid_start, boot: tree::boot_id() };
-        let state = WorkerState::new(spec.id.clone(), clock::now().unix_ms, me);
+        let state = WorkerState::new(spec.id.clone(), clock::unix_ms(), me);
         workers::save_state(&dir, &state)?;
         let renew = Deadline::after_ms(ttl.ms() / 3);
         Ok(Record { layout, dir, spec, secrets, state, unsaved: None, claimant, renew })
@@ -72,7 +72,7 @@ impl Record {
     pub(super) fn enter(&mut self, phase: Phase) {
         if self.state.phase != phase {
             self.state.phase = phase;
-            self.state.since_ms = clock::now().unix_ms;
+            self.state.since_ms = clock::unix_ms();
         }
         self.save();
     }
@@ -81,7 +81,7 @@ impl Record {
     pub(super) fn end(&mut self, outcome: WorkerOutcome) {
         (self.state.flag, self.state.ask) = (None, None);
         self.state.why = outcome.why.map(|why| self.clean(&why));
-        (self.state.phase, self.state.since_ms) = (outcome.phase, clock::now().unix_ms);
+        (self.state.phase, self.state.since_ms) = (outcome.phase, clock::unix_ms());
         let next = self.next_step();
         self.state.flag_leftovers(next.as_deref(), self.state.since_ms);
         self.save();

@@ -60,7 +60,7 @@ impl Tty {
 
     /// Appends to the transcript. Returns how many bytes were lost.
     pub(super) fn write(&mut self, bytes: &[u8]) -> u64 {
-        self.writer.append(bytes, clock::now().unix_ms)
+        self.writer.append(bytes, clock::unix_ms())
     }
 
     /// Answers queries of programs to their terminal, and returns the last status that they report. However much they
@@ -116,6 +116,6 @@ impl Tty {
             // A terminal whose programs are gone needs no size.
             drop(pty::resize(terminal, size));
         }
-        self.writer.resize(size.cols, size.rows, clock::now().unix_ms);
+        self.writer.resize(size.cols, size.rows, clock::unix_ms());
     }
 }
