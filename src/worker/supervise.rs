@@ -105,8 +105,8 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
 
 /// Makes the supervisor, and takes the lock that shows that it lives. On an error the worker has failed.
 ///
-/// Not inlined: its caller's stack would hold the data of the start for the worker's whole life, and a thousand
-/// supervisors may run in parallel.
+/// Not inlined, and in a box: its caller's stack would hold the data of the start for the worker's whole life, and a
+/// thousand supervisors may run in parallel.
 #[inline(never)]
 fn begin(
     layout: Layout,
@@ -114,12 +114,12 @@ fn begin(
     secrets: Secrets,
     term: SignalPipe,
     child: SignalPipe,
-) -> Result<(Supervisor, lock::Held)> {
+) -> Result<(Box<Supervisor>, lock::Held)> {
     let alive = lock::store(&dir.alive())?;
     let clients = Clients::listen(dir)?;
     // Read here, so that the reader is not on the stack below the rest of the start.
     let spec: Box<Spec> = json_file::read_json(&dir.spec())?.context("the worker has no spec.json")?;
-    let mut record = Record::begin(layout, dir.clone(), *spec, secrets)?;
+    let mut record = Record::begin(layout, dir.clone(), spec, secrets)?;
     let mut lifecycle = Lifecycle::new(&record.spec);
     let size = Size::DEFAULT;
     let (writer, terminal) = match start(&mut record, size) {
@@ -140,7 +140,8 @@ fn begin(
     let attention = UserAttention::new(record.spec.limits.idle_ms);
     let meter = Meter::of(&record.spec.argv);
     let tty = Tty::new(terminal, writer, size);
-    let mut supervisor = Supervisor { record, tty, clients, lifecycle, attention, meter, term, child };
+    let supervisor = Supervisor { record, tty, clients, lifecycle, attention, meter, term, child };
+    let mut supervisor = Box::new(supervisor);
     // From here on the command runs, and a failed write must not end its supervisor.
     supervisor.happen(WorkerEvent::Started);
     Ok((supervisor, alive))

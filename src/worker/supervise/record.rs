@@ -27,7 +27,7 @@ const MAX_LEASES: usize = 64;
 pub(super) struct Record {
     pub(super) layout: Layout,
     pub(super) dir: WorkerDir,
-    pub(super) spec: Spec,
+    pub(super) spec: Box<Spec>,
     /// Secrets that must not appear in what the supervisor writes.
     pub(super) secrets: Secrets,
     pub(super) state: WorkerState,
@@ -39,7 +39,7 @@ pub(super) struct Record {
 
 impl Record {
     /// Writes the first state of a worker.
-    pub(super) fn begin(layout: Layout, dir: WorkerDir, spec: Spec, secrets: Secrets) -> Result<Record> {
+    pub(super) fn begin(layout: Layout, dir: WorkerDir, spec: Box<Spec>, secrets: Secrets) -> Result<Record> {
         let secrets = secrets.and(Secrets::of(&spec.env, &path::is_there));
         let ttl = Ttl::try_from(spec.limits.ttl_s).map_err(anyhow::Error::msg)?;
         let claimant = claims::supervisor(&spec.id, ttl);

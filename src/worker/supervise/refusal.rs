@@ -7,7 +7,6 @@ use crate::model::name::Name;
 use crate::model::wire::{self, MAX_REPORT, MAX_TEXT, WireReply};
 
 /// A request that was not carried out.
-#[derive(Debug)]
 pub(super) enum RequestRefusal {
     /// The client speaks another version of the protocol.
     Version,
