@@ -21,6 +21,7 @@ pub mod front_matter;
 pub mod json;
 pub mod lease;
 pub mod leftovers;
+pub mod lifecycle;
 pub mod name;
 pub mod policy;
 pub mod price;

@@ -6,8 +6,6 @@
 
 mod answer;
 
-pub use answer::answer;
-
 /// The longest control sequence and control string that are kept, in bytes. No supported query is longer.
 const CSI_BYTES: usize = 32;
 const STRING_BYTES: usize = 8 * 1024;
@@ -21,52 +19,29 @@ pub enum TerminalQuery {
     Status(ProgramStatus),
 }
 
-/// A query to the terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A query to the terminal, by what answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// DA1: its capabilities.
-    Primary,
-    /// DA2: its type.
-    Secondary,
-    /// DA3: its serial number.
-    Tertiary,
-    /// DSR 5: its health.
-    Health,
-    /// DSR 6: the cursor position; `dec` for the form with a question mark.
+    /// Always this text.
+    Text(String),
+    /// The cursor position; `dec` for the form with a question mark.
     Cursor {
         /// True for DECXCPR.
         dec: bool,
     },
-    /// DECRQM: whether a mode is set; `dec` for private modes.
-    Mode {
-        /// True for private modes.
-        dec: bool,
-        number: u16,
-    },
-    /// XTVERSION: its name and version.
-    Version,
-    /// The flags of the kitty keyboard protocol, which is not supported here.
-    Keyboard,
-    /// OSC 10 to 12: the color of text, background or cursor. `bell` says how the query ended.
-    Color {
-        /// 10, 11 or 12.
-        which: u8,
-        /// True if the query ended with BEL; the answer must then end the same way.
-        bell: bool,
-    },
-    /// OSC 4: a color of the palette.
-    Palette {
-        /// Its number.
-        index: u8,
-        /// As in `Color`.
-        bell: bool,
-    },
-    /// OSC 7501: whether it supports status reports of programs.
-    Program,
-    /// XTGETTCAP: a capability by its name.
-    Capability,
-    /// DECRQSS: a setting.
-    Setting,
+}
+
+impl Query {
+    /// Returns what is sent to the program. The cursor (row and column from 1) is read only if the answer needs it.
+    pub fn answer(self, cursor: impl FnOnce() -> (u16, u16)) -> String {
+        match self {
+            Query::Text(text) => text,
+            Query::Cursor { dec } => {
+                let (row, col) = cursor();
+                format!("\x1b[{}{row};{col}R", if dec { "?" } else { "" })
+            }
+        }
+    }
 }
 
 /// The status that a program reports.
@@ -174,7 +149,7 @@ impl Scanner {
             (ScanState::Csi, 0x20..0x40) if self.kept.len() < CSI_BYTES => self.kept.push(byte),
             (ScanState::Csi, 0x40..0x7f) => {
                 if let Some(query) = csi(&self.kept, byte) {
-                    found(TerminalQuery::Query(query));
+                    found(query);
                 }
                 self.rest();
             }
@@ -211,8 +186,8 @@ impl Scanner {
                 }
                 osc(&text, bell, found);
             }
-            QueryKind::Dcs if text.starts_with(b"+q") => found(TerminalQuery::Query(Query::Capability)),
-            QueryKind::Dcs if text.starts_with(b"$q") => found(TerminalQuery::Query(Query::Setting)),
+            QueryKind::Dcs if text.starts_with(b"+q") => found(fixed(answer::CAPABILITY)),
+            QueryKind::Dcs if text.starts_with(b"$q") => found(fixed(answer::SETTING)),
             _ => {}
         }
         self.rest();
@@ -236,20 +211,24 @@ impl Scanner {
     }
 }
 
-fn csi(body: &[u8], last: u8) -> Option<Query> {
+fn fixed(text: &str) -> TerminalQuery {
+    TerminalQuery::Query(Query::Text(text.to_owned()))
+}
+
+/// Returns the query of a control sequence. The kitty keyboard protocol is not supported, so its query gets no answer.
+fn csi(body: &[u8], last: u8) -> Option<TerminalQuery> {
     Some(match (body, last) {
-        (b"" | b"0", b'c') => Query::Primary,
-        (b">" | b">0", b'c') => Query::Secondary,
-        (b"=" | b"=0", b'c') => Query::Tertiary,
-        (b"5", b'n') => Query::Health,
-        (b"6", b'n') => Query::Cursor { dec: false },
-        (b"?6", b'n') => Query::Cursor { dec: true },
-        (b">" | b">0", b'q') => Query::Version,
-        (b"?", b'u') => Query::Keyboard,
+        (b"" | b"0", b'c') => fixed(answer::PRIMARY),
+        (b">" | b">0", b'c') => fixed(answer::SECONDARY),
+        (b"=" | b"=0", b'c') => fixed(answer::TERTIARY),
+        (b"5", b'n') => fixed(answer::HEALTH),
+        (b"6", b'n') => TerminalQuery::Query(Query::Cursor { dec: false }),
+        (b"?6", b'n') => TerminalQuery::Query(Query::Cursor { dec: true }),
+        (b">" | b">0", b'q') => fixed(answer::VERSION),
         (_, b'p') => {
             let number = body.strip_suffix(b"$")?;
-            let dec = number.first() == Some(&b'?');
-            Query::Mode { dec, number: decimal(if dec { &number[1..] } else { number })? }
+            let private = number.strip_prefix(b"?");
+            fixed(&answer::mode(private.is_some(), decimal(private.unwrap_or(number))?))
         }
         _ => return None,
     })
@@ -267,20 +246,19 @@ fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(TerminalQuery)) {
     match number {
         // Each further part is about the next color.
         10..=12 => {
-            for (which, _) in (10..=12).skip(usize::from(number - 10)).zip(parts).filter(|(_, p)| *p == b"?")
-            {
-                found(TerminalQuery::Query(Query::Color { which, bell }));
+            for (which, _) in (number..=12).zip(parts).filter(|(_, part)| *part == b"?") {
+                found(fixed(&answer::color(which, bell)));
             }
         }
         4 => {
             while let (Some(index), Some(value)) = (parts.next(), parts.next()) {
                 if let (Some(index), b"?") = (decimal(index), value) {
-                    found(TerminalQuery::Query(Query::Palette { index, bell }));
+                    found(fixed(&answer::palette(index, bell)));
                 }
             }
         }
         7501 => match parts.next() {
-            Some(b"?") => found(TerminalQuery::Query(Query::Program)),
+            Some(b"?") => found(fixed(answer::PROGRAM)),
             Some(body) => {
                 if let Some(status) = status(body) {
                     found(TerminalQuery::Status(status));

@@ -29,8 +29,8 @@ fn queries(bytes: &[u8]) -> Vec<Query> {
 }
 
 fn answered(bytes: &[u8]) -> String {
-    let all = queries(bytes).into_iter().filter_map(|query| answer(&query, || (7, 12)));
-    String::from_utf8(all.flatten().collect()).unwrap().replace('\x1b', "^")
+    let all = queries(bytes).into_iter().map(|query| query.answer(|| (7, 12)));
+    all.collect::<String>().replace('\x1b', "^")
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_plain_terminal_answers() {
     for (asked, expected) in cases {
         assert_eq!(answered(asked), expected, "{}", asked.escape_ascii());
     }
-    assert_eq!(queries(b"\x1b[?u"), [Query::Keyboard], "no answer is the right answer");
+    assert_eq!(queries(b"\x1b[?u"), [], "no answer is the right answer");
 }
 
 #[test]

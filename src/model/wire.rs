@@ -23,11 +23,12 @@ pub const MAX_TEXT: usize = 32 * 1024;
 
 /// The kind of a frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum FrameKind {
     /// A JSON object.
-    Json,
+    Json = b'J',
     /// Raw bytes: the user's keys, or a part of a report. An empty payload ends a report.
-    Data,
+    Data = b'D',
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +39,9 @@ pub struct WireFrame {
 
 /// Encodes a frame. The caller must split a payload longer than [`MAX_PAYLOAD`].
 pub fn encode(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
-    let tag = match kind {
-        FrameKind::Json => b'J',
-        FrameKind::Data => b'D',
-    };
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(5 + payload.len());
-    bytes.push(tag);
+    bytes.push(kind as u8);
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(payload);
     bytes

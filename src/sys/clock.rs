@@ -17,6 +17,12 @@ pub fn now() -> Now {
     Now { offset_s: Local.offset_from_utc_datetime(&moment).fix().local_minus_utc(), ..utc }
 }
 
+/// Returns the milliseconds since the Unix epoch. Unlike [`now`], it loads no time zone.
+pub fn unix_ms() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Now::from_clock(time.tv_sec, time.tv_nsec, 0).unix_ms
+}
+
 /// A moment in the future, on a clock that is never set.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {

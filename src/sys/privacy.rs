@@ -4,6 +4,13 @@
 //! `/proc/PID/{environ,mem,fd,maps}`. World-readable files stay open: `stat`, `status`, `cgroup` and the lists of
 //! children. A program that this process starts or becomes by exec is dumpable again.
 
+#[cfg(target_os = "linux")]
+use std::fs::File;
+#[cfg(any(target_os = "linux", test))]
+use std::io::BufRead;
+#[cfg(target_os = "linux")]
+use std::io::BufReader;
+
 /// Closes this process to other processes of its user.
 ///
 /// If `/proc` hides processes that its reader may not trace (`hidepid`), this process would become invisible to other
@@ -13,8 +20,9 @@ pub fn close() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        if geteuid().is_root() || !hides_processes(&mounts) {
+        // In small pieces: a table of many mounts would stay in the memory of each supervisor.
+        let mounts = File::open("/proc/self/mountinfo").map(|file| BufReader::with_capacity(1024, file));
+        if geteuid().is_root() || !mounts.is_ok_and(hides_processes) {
             // It fails for no valid value; without it this process is as open as any other program.
             super::process::wait::ignore(set_dumpable_behavior(DumpableBehavior::NotDumpable));
         }
@@ -23,10 +31,11 @@ pub fn close() {
 
 /// Returns true if the `/proc` of this mount table shows a process only to those that may trace it.
 #[cfg(any(target_os = "linux", test))]
-fn hides_processes(mountinfo: &str) -> bool {
+fn hides_processes(mountinfo: impl BufRead) -> bool {
     // proc(5): the fifth field is the mount point; after ` - ` follow type, source and options of the file system.
-    let mut of_proc = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
-    let options = of_proc.next_back().and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2));
+    let is_proc = |line: &String| line.split(' ').nth(4) == Some("/proc");
+    let of_proc = mountinfo.lines().map_while(Result::ok).filter(is_proc).last();
+    let options = of_proc.as_ref().and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2));
     let hidepid = options.and_then(|all| all.split(',').find_map(|option| option.strip_prefix("hidepid=")));
     hidepid.is_some_and(|value| !["0", "off"].contains(&value))
 }
@@ -39,15 +48,15 @@ mod tests {
     fn a_proc_that_hides_processes_is_recognised() {
         let line = |options: &str| format!("24 30 0:22 / /proc rw,nosuid shared:13 - proc proc {options}");
         for hides in ["rw,hidepid=2", "rw,hidepid=invisible", "rw,gid=4,hidepid=1", "rw,hidepid=ptraceable"] {
-            assert!(hides_processes(&line(hides)), "{hides}");
+            assert!(hides_processes(line(hides).as_bytes()), "{hides}");
         }
         for shows in ["rw", "rw,hidepid=0", "rw,hidepid=off"] {
-            assert!(!hides_processes(&line(shows)), "{shows}");
+            assert!(!hides_processes(line(shows).as_bytes()), "{shows}");
         }
         let other = "25 30 0:23 / /mnt/proc rw - proc proc rw,hidepid=2";
-        assert!(!hides_processes(&format!("{}\n{other}", line("rw"))));
+        assert!(!hides_processes(format!("{}\n{other}", line("rw")).as_bytes()));
         assert!(
-            !hides_processes(&format!("{}\n{}", line("rw,hidepid=2"), line("rw"))),
+            !hides_processes(format!("{}\n{}", line("rw,hidepid=2"), line("rw")).as_bytes()),
             "the upper mount counts"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use looop::model::query::{Scanner, TerminalQuery as Heard, answer};
+use looop::model::query::{Scanner, TerminalQuery as Heard};
 use looop::model::secret::Secrets;
 use looop::model::silence;
 use looop::model::strip::Strip;
@@ -96,8 +96,8 @@ pub fn screen(bytes: &[u8]) {
     assert_eq!(heard, whole, "questions depend on how they came");
     for event in whole {
         if let Heard::Query(query) = event {
-            let printed = answer(&query, || screen.cursor()).unwrap_or_default();
-            assert!(printed.len() <= 256 && printed.iter().all(u8::is_ascii), "{printed:?}");
+            let printed = query.answer(|| screen.cursor());
+            assert!(printed.len() <= 256 && printed.is_ascii(), "{printed:?}");
         }
     }
     let shown = screen.text();
