@@ -9,7 +9,7 @@ use std::path::Path;
 use super::clock::Deadline;
 use super::process::wait::wait_readable;
 use super::process::{Child, ProcessCommand, Stream};
-use super::program::{self, self_path};
+use super::program::self_path;
 
 /// The longest message of a detached process about its start, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
@@ -110,7 +110,7 @@ pub fn spawn_piped(
     cwd: &Path,
     with_stderr: bool,
 ) -> io::Result<(File, u32)> {
-    let command = program::command(argv, env.to_vec(), cwd)?;
+    let command = ProcessCommand::of_argv(argv, env.to_vec(), cwd)?;
     let (read, write) = io::pipe()?;
     rustix::io::ioctl_fionbio(&read, true)?;
     let stderr = if with_stderr { write.try_clone()?.into() } else { Stream::Null };

@@ -3,6 +3,7 @@
 
 pub mod command;
 mod exit;
+pub mod find;
 mod jobs;
 pub mod reaper;
 pub mod tree;

@@ -5,33 +5,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use super::process::find::find_program;
+use super::process::find::is_program;
 use super::process::{Child, ChildSession, ProcessCommand, ProcessExit, Stream};
 use super::signal::Cancel;
 
 /// How much of a script the kernel reads to find its interpreter, in bytes.
 const MAX_FIRST_LINE_BYTES: u64 = 256;
-
-/// Finds a program: by its path if it has a slash, otherwise on `path`. Only executable regular files count.
-pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(cwd.join(name)).filter(|file| is_program(file));
-    }
-    let dirs = path.split(':').filter(|dir| dir.starts_with('/'));
-    dirs.map(|dir| Path::new(dir).join(name)).find(|file| is_program(file))
-}
-
-/// Returns a command with this whole environment, on whose PATH its program is searched.
-pub(super) fn command(argv: &[String], env: Vec<(String, String)>, cwd: &Path) -> io::Result<ProcessCommand> {
-    let (name, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let path = env.iter().rfind(|(key, _)| key == "PATH").map_or("", |(_, path)| path);
-    let program = find_program(name, path, cwd).ok_or(io::ErrorKind::NotFound)?;
-    Ok(ProcessCommand { argv0: Some(name.into()), ..ProcessCommand::new(program, args, env, cwd) })
-}
-
-fn is_program(file: &Path) -> bool {
-    let regular = std::fs::metadata(file).is_ok_and(|meta| meta.is_file());
-    regular && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
-}
 
 /// Returns the interpreter in the first line of a script, if that program does not exist: the kernel does not start
 /// such a script, whatever its mode is.

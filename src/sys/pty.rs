@@ -12,7 +12,6 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::process::{ChildSession, ProcessCommand};
-use super::program;
 
 /// A size in cells. The least is one cell each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ pub fn spawn(
     // Programs of a terminal look for a shell.
     let shell = ("SHELL".to_owned(), "/bin/sh".to_owned());
     let env = std::iter::once(shell).chain(env.iter().cloned()).collect();
-    let command = program::command(argv, env, cwd)?;
+    let command = ProcessCommand::of_argv(argv, env, cwd)?;
     let child = ProcessCommand { session: ChildSession::Terminal(name), ..command }.start()?;
     Ok((terminal, child.id()))
 }

@@ -29,9 +29,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::exit::ProcessExit;
+use super::find::find_program;
 use super::wait::{exit_watch, ignore, timespec};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
+
+/// Where programs are searched if the environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/bin:/bin";
 
 /// Where a standard stream of a command leads.
 #[derive(Debug, Default)]
@@ -67,7 +71,7 @@ pub enum ChildSession {
 /// It owns the child's ends of pipes: drop it once the child has started, or the other ends never see an end of file.
 #[derive(Debug, Default)]
 pub struct ProcessCommand {
-    /// The path of the executable. If the session is shared, a name without a slash is searched on the PATH.
+    /// The executable. A name without a slash is searched on the PATH of `env`.
     pub program: PathBuf,
     /// Argument zero, if it is not the program's path.
     pub argv0: Option<OsString>,
@@ -93,6 +97,15 @@ impl ProcessCommand {
     ) -> ProcessCommand {
         let args = args.into_iter().map(Into::into).collect();
         ProcessCommand { program: program.into(), args, env, cwd: Some(cwd.into()), ..Self::default() }
+    }
+
+    /// Returns the command of these words: its program, and its arguments. It is otherwise as [`ProcessCommand::new`].
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn of_argv(argv: &[String], env: Vec<(String, String)>, cwd: &Path) -> io::Result<ProcessCommand> {
+        let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+        Ok(ProcessCommand::new(program, args, env, cwd))
     }
 
     /// Returns a command that shares all with this process.
@@ -152,9 +165,6 @@ impl ProcessCommand {
     }
 
     fn words(&self) -> io::Result<Words> {
-        let program = c_string(self.program.as_os_str())?;
-        let argv0 = self.argv0.as_deref().unwrap_or(self.program.as_os_str());
-        let argv = std::iter::once(argv0).chain(self.args.iter().map(OsString::as_os_str)).map(c_string);
         // If a name has two values, the last one counts; C would take the first.
         let mut env = BTreeMap::new();
         for variable in own_environment().into_iter().filter(|_| self.inherits_env) {
@@ -164,7 +174,22 @@ impl ProcessCommand {
         for (name, value) in &self.env {
             env.insert(name.as_bytes().to_vec(), CString::new(format!("{name}={value}"))?);
         }
-        Ok(Words { program, argv: argv.collect::<io::Result<_>>()?, env: env.into_values().collect() })
+        let argv0 = self.argv0.as_deref().unwrap_or(self.program.as_os_str());
+        let argv = std::iter::once(argv0).chain(self.args.iter().map(OsString::as_os_str)).map(c_string);
+        let program = match self.program.to_str().filter(|name| !name.contains('/')) {
+            Some(name) => {
+                let path = env.get(b"PATH".as_slice()).map(|variable| variable.to_string_lossy());
+                let path = path.as_deref().map_or(DEFAULT_PATH, |path| &path["PATH=".len()..]);
+                let found = find_program(name, path, Path::new("/"));
+                &found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?
+            }
+            None => &self.program,
+        };
+        Ok(Words {
+            program: c_string(program.as_os_str())?,
+            argv: argv.collect::<io::Result<_>>()?,
+            env: env.into_values().collect(),
+        })
     }
 }
 
@@ -279,9 +304,8 @@ mod linux {
         let attributes = Attributes::of(command.is_shared())?;
         let mut pid = 0;
         // SAFETY: every pointer is to a value that lives until the call returns, and both lists end with null.
-        let spawn = if command.is_shared() { libc::posix_spawnp } else { libc::posix_spawn };
         check(unsafe {
-            spawn(
+            libc::posix_spawn(
                 &raw mut pid,
                 words.program.as_ptr(),
                 &raw const actions.0,
