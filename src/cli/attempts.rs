@@ -36,24 +36,20 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let all = fixes::goals(&app.layout)?;
     let Some(wanted) = &args.goal else { return list(args, &all) };
     let names: Vec<String> = all.iter().map(|(dir, goal)| full(dir, goal)).collect();
-    let is_short = |name: &str| name.rsplit_once('/').is_some_and(|(_, goal)| goal == wanted);
-    let shorts: Vec<&String> = names.iter().filter(|name| is_short(name)).collect();
-    let chosen = match shorts.as_slice() {
-        [one] => one.as_str(),
-        [] => {
-            let by_goal = names
-                .iter()
-                .filter(|name| name.rsplit('/').next().is_some_and(|goal| goal.starts_with(wanted.as_str())));
-            let some: Vec<&String> = by_goal.collect();
-            match some.as_slice() {
-                [one] => one.as_str(),
-                _ => super::pick("goal", wanted, names.iter().map(String::as_str))?,
-            }
-        }
+    let by_goal = |fits: &dyn Fn(&str) -> bool| -> Vec<&str> {
+        let is_hit = |name: &&str| name.rsplit('/').next().is_some_and(fits);
+        names.iter().map(String::as_str).filter(is_hit).collect()
+    };
+    let mut found = by_goal(&|goal| goal == wanted);
+    if found.is_empty() {
+        found = by_goal(&|goal| goal.starts_with(wanted.as_str()));
+    }
+    let chosen = match found.as_slice() {
+        [one] => one,
+        [] => super::pick("goal", wanted, names.iter().map(String::as_str))?,
         many => {
             let fault = Fault::usage(format!("{wanted:?} is not unique"));
-            let names: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
-            return Err(fault.hint(format!("it could be: {}", names.join(", "))).into());
+            return Err(fault.hint(format!("it could be: {}", many.join(", "))).into());
         }
     };
     let (dir, goal) = &all[names.iter().position(|name| name == chosen).unwrap_or_default()];
