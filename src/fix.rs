@@ -48,7 +48,7 @@ use crate::agents::http::Http;
 use crate::model::fault::{ErrorKind, Fault};
 use crate::model::fix::{FixSession, TaskState, TaskStatus};
 use crate::model::name::Name;
-use crate::store::{file, fixes, lock};
+use crate::store::{file, json_file, lock};
 use crate::sys::{clock, descendants};
 use crate::worker::clone::{self, Git, Source, Trees};
 use ctx::{FixContext, TaskRun};
@@ -219,7 +219,7 @@ fn slug(text: &str, other: &str) -> Name {
 fn resumed(ctx: &FixContext) -> Result<FixSession> {
     let FixRequest { tasks, root, branch, fresh, .. } = ctx.request;
     let digest = blake3::hash(format!("{tasks:?}\n{root:?}\n{branch}").as_bytes()).to_hex().to_string();
-    if let Some(run) = fixes::run(&ctx.env.dir)?
+    if let Some(run) = json_file::read_json::<FixSession>(&ctx.env.dir.run())?
         && !fresh
         && run.end.is_none()
         && run.asked == digest

@@ -34,8 +34,11 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let all = fixes::goals(&app.layout)?;
-    let Some(wanted) = &args.goal else { return list(args, &all) };
-    let names: Vec<String> = all.iter().map(|(dir, goal)| full(dir, goal)).collect();
+    let name = |(dir, goal): &(FixDir, Name)| {
+        format!("{}/{goal}", dir.path().file_name().unwrap_or_default().to_string_lossy())
+    };
+    let names: Vec<String> = all.iter().map(name).collect();
+    let Some(wanted) = &args.goal else { return list(args, names) };
     let by_goal = |fits: &dyn Fn(&str) -> bool| -> Vec<&str> {
         let is_hit = |name: &&str| name.rsplit('/').next().is_some_and(fits);
         names.iter().map(String::as_str).filter(is_hit).collect()
@@ -60,20 +63,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     show(app, args, goal, &lines)
 }
 
-fn full(dir: &FixDir, goal: &Name) -> String {
-    format!("{}/{goal}", dir.path().file_name().unwrap_or_default().to_string_lossy())
-}
-
-fn list(args: &Args, all: &[(FixDir, Name)]) -> Result<u8> {
+fn list(args: &Args, goals: Vec<String>) -> Result<u8> {
     if args.json {
-        let names: Vec<String> = all.iter().map(|(dir, goal)| full(dir, goal)).collect();
-        print::json(&envelope_with(json!(forms::Attempted { goals: names })));
+        print::json(&envelope_with(json!(forms::Attempted { goals })));
         return Ok(0);
     }
-    for (dir, goal) in all {
-        print::line(&full(dir, goal));
-    }
-    if all.is_empty() {
+    goals.iter().for_each(|name| print::line(name));
+    if goals.is_empty() {
         print::line("no attempts; `looop fix` makes them");
     }
     Ok(0)

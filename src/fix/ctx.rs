@@ -19,7 +19,8 @@ use crate::model::fault::Fault;
 use crate::model::fix::{FixSession, TaskState, TaskStatus};
 use crate::model::name::Name;
 use crate::model::wire::{ReportedSpend, WireRequest};
-use crate::store::{file, fixes, ledger};
+use crate::store::file::{self, Durability};
+use crate::store::{fixes, json_file, ledger};
 use crate::sys::{beneath, clock};
 use crate::worker::client;
 use crate::worker::clone::{self, Git, Grown, Source, Trees};
@@ -124,7 +125,7 @@ impl FixContext<'_> {
 
     /// Saves the state of the run.
     pub fn save(&self, run: &FixSession) -> Result<()> {
-        fixes::save_run(&self.env.dir, run)
+        json_file::write_json(&self.env.dir.run(), run, Durability::Durable)
     }
 
     /// Who is called after so many new plans.
@@ -292,7 +293,7 @@ impl TaskRun<'_> {
     /// Keeps the last output of the tests for the next prompt.
     pub fn keep_output(&self, output: &str) -> Result<()> {
         let path = self.ctx.env.dir.output(&self.state().goal);
-        file::write(&path, output.as_bytes(), 0o600, file::Durability::Whole)
+        file::write(&path, output.as_bytes(), 0o600, Durability::Whole)
     }
 
     /// The last output of the tests; empty if unknown, or if the task has no tests.

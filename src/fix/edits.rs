@@ -148,20 +148,16 @@ fn unclear(path: &str) -> String {
 /// The mark on a line.
 fn mark(line: &str) -> Option<&'static str> {
     let text = line.trim_end();
-    match text.trim_start_matches('<') {
-        rest if text.len() - rest.len() >= 5 => match rest.trim() {
-            "SEARCH" => Some("SEARCH"),
-            "WHOLE" => Some("WHOLE"),
-            _ => None,
-        },
-        _ => match text.trim_start_matches('>') {
-            rest if text.len() - rest.len() >= 5 => match rest.trim() {
-                "REPLACE" => Some("REPLACE"),
-                "WHOLE" => Some("END"),
-                _ => None,
-            },
-            _ => (text == "=======").then_some("="),
-        },
+    let word_after = |sign: char| {
+        let rest = text.trim_start_matches(sign);
+        (text.len() - rest.len() >= 5).then(|| rest.trim())
+    };
+    match (word_after('<'), word_after('>')) {
+        (Some("SEARCH"), _) => Some("SEARCH"),
+        (Some("WHOLE"), _) => Some("WHOLE"),
+        (_, Some("REPLACE")) => Some("REPLACE"),
+        (_, Some("WHOLE")) => Some("END"),
+        _ => (text == "=======").then_some("="),
     }
 }
 

@@ -32,7 +32,8 @@ impl TaskRun<'_> {
         if self.state().status != TaskStatus::Running && !self.open()? {
             return Ok(());
         }
-        loop {
+        let mut goes_on = true;
+        while goes_on {
             ctx.env.check()?;
             let lines = self.ledger()?;
             let now = standing(&lines);
@@ -44,27 +45,20 @@ impl TaskRun<'_> {
             let made = now.attempts.iter().filter(|attempt| attempt.n >= first).count();
             let most = ctx.defaults().max_iters_per_task.max(1) as usize;
             match rule(&lines, ctx.limits()) {
-                Ruling::Parked(ask) => {
-                    if !stuck::answered(self, &ask, &now)? {
-                        return Ok(());
-                    }
-                }
-                Ruling::Ask(why) => {
-                    if !stuck::ask(self, &why, &now)? {
-                        return Ok(());
-                    }
-                }
+                Ruling::Parked(ask) => goes_on = stuck::answered(self, &ask, &now)?,
+                Ruling::Ask(why) => goes_on = stuck::ask(self, &why, &now)?,
                 _ if made >= most => {
                     let failure = now.last().map_or("", |last| &last.failure);
                     self.set(TaskStatus::Failed, format!("{made} attempts; {failure}"));
                     ctx.say(Tone::Bad, format!("{title}: failed after {made} attempts"));
-                    return Ok(());
+                    goes_on = false;
                 }
                 Ruling::Replan => self.replan(&now)?,
                 Ruling::RollBack => self.roll_back(&now)?,
                 Ruling::GoOn => self.make_attempt(&lines)?,
             }
         }
+        Ok(())
     }
 
     /// Starts a task: its tests run once before anything is done. False if there is nothing to do.

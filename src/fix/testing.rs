@@ -52,23 +52,21 @@ pub fn argv(tests: &Tests, test_files: &[String]) -> Vec<String> {
 /// Test files in the runner's form: cargo takes targets, go takes directories.
 fn named(tests: &Tests, test_files: &[String]) -> Vec<String> {
     let program = tests.command.rsplit('/').next().unwrap_or_default().split(' ').next().unwrap_or_default();
-    let mut all: Vec<String> = match program {
+    match program {
         "cargo" => {
             let stem = |file: &String| file.strip_prefix("tests/")?.strip_suffix(".rs").map(str::to_owned);
             let targets = test_files.iter().filter_map(stem);
-            return targets.flat_map(|target| ["--test".to_owned(), target]).collect();
+            targets.flat_map(|target| ["--test".to_owned(), target]).collect()
         }
-        "go" => test_files
-            .iter()
-            .map(|file| match file.rsplit_once('/') {
-                Some((dir, _)) => format!("./{dir}"),
-                None => ".".to_owned(),
-            })
-            .collect(),
-        _ => return test_files.to_vec(),
-    };
-    all.dedup();
-    all
+        "go" => {
+            let dir_of = |file: &String| Some(format!("./{}", file.rsplit_once('/')?.0));
+            let dirs = test_files.iter().map(|file| dir_of(file).unwrap_or_else(|| ".".to_owned()));
+            let mut dirs: Vec<String> = dirs.collect();
+            dirs.dedup();
+            dirs
+        }
+        _ => test_files.to_vec(),
+    }
 }
 
 /// Checks that the program of a task's tests exists.

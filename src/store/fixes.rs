@@ -1,4 +1,4 @@
-//! Fixes as files: the state of a run, and the ledger of each goal.
+//! Fixes as files: the ledger of each goal.
 
 use std::path::{Path, PathBuf};
 
@@ -8,22 +8,10 @@ use super::file::{self, Durability};
 use super::layout::{FixDir, Layout};
 use crate::model::attempt::LedgerLine;
 use crate::model::fault::Fault;
-use crate::model::fix::FixSession;
 use crate::model::name::Name;
-use crate::store::json_file;
 
 /// The longest ledger that is read, in bytes.
 const MAX_LEDGER_BYTES: usize = 64 << 20;
-
-/// Reads the run of a directory; `None` if there is none.
-pub fn run(dir: &FixDir) -> Result<Option<FixSession>> {
-    json_file::read_json(&dir.run())
-}
-
-/// Replaces the run.
-pub fn save_run(dir: &FixDir, run: &FixSession) -> Result<()> {
-    json_file::write_json(&dir.run(), run, Durability::Durable)
-}
 
 /// Reads the ledger of a goal, oldest line first. Skips a last line that a crash tore.
 ///
