@@ -17,23 +17,19 @@
 //! - Without a sandbox an agent can write wherever the user can. Its changes outside of the clone are not undone.
 //! - The clone lacks the files that git ignores.
 
-pub mod agent;
+mod agent;
 mod attempt;
-mod bench;
-mod call;
 mod compress;
 mod context;
 mod ctx;
 mod edits;
 mod endpoint;
+mod exec;
 mod goal;
 mod guard;
-mod hands;
-pub mod health;
 mod land;
 pub mod leanfile;
 mod plan;
-mod retrieve;
 mod sources;
 mod stuck;
 mod testing;
@@ -45,48 +41,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub use context::attempt_line;
+pub use exec::{FixDeps, Progress, Tone};
 pub use land::Landed;
 
 use crate::agents::http::Http;
 use crate::model::fault::{ErrorKind, Fault};
 use crate::model::fix::{FixSession, TaskState, TaskStatus};
 use crate::model::name::Name;
-use crate::model::settings::Settings;
-use crate::store::layout::Layout;
-use crate::store::{file, fixes, lock};
+use crate::store::{file, json_file, lock};
 use crate::sys::clock;
 use crate::sys::process::tree;
-use crate::sys::signal::Cancel;
 use crate::vcs::clone::{self, Git, InspectError, Source, Trees, Unclonable};
-use ctx::FixContext;
+use ctx::{FixContext, TaskRun};
+use exec::{ExecEnv, MARK};
 use leanfile::{Leanfile, Task};
-
-/// The variable that marks all processes of a fix.
-const MARK: &str = "LOOOP_FIX";
-
-/// Severity of a progress line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
-    /// Information.
-    Plain,
-    /// Success.
-    Good,
-    /// Warning.
-    Warn,
-    /// Failure.
-    Bad,
-    /// A step in progress: reported about ten times a second without text while an agent or a test runs, and
-    /// with text when a new step starts.
-    Busy,
-}
-
-/// One line of progress.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub tone: Tone,
-    /// The line; parts of it may come from an agent.
-    pub text: String,
-}
 
 /// A request for a fix.
 #[derive(Clone, Debug)]
@@ -111,25 +79,10 @@ pub struct FixRequest {
     pub force: bool,
     /// If true, start over instead of resuming an interrupted run.
     pub fresh: bool,
-    /// The supervisor's socket, if a worker runs the fix.
-    pub socket: Option<PathBuf>,
 }
 
 /// Endpoints without tools of their own, by the names of their runners.
 pub type Endpoints = BTreeMap<String, Http>;
-
-/// The dependencies of a fix.
-pub struct Means<'a> {
-    pub layout: &'a Layout,
-    /// The settings from the config.
-    pub settings: &'a Settings,
-    /// The endpoints from the config.
-    pub endpoints: &'a Endpoints,
-    /// Interruption by the user.
-    pub cancel: &'a Cancel,
-    /// If true, report [`Tone::Busy`].
-    pub live: bool,
-}
 
 /// The result of a fix.
 #[derive(Clone, Debug)]
@@ -148,15 +101,15 @@ pub struct Finished {
 /// A usage error if a required program or setting is missing; [`ErrorKind::Busy`] if the same fix runs already; a
 /// failure if one of looop's own files or processes fails, or if the user interrupts. A failed task is not an
 /// error.
-pub fn run(means: &Means, asked: &FixRequest, say: &mut dyn FnMut(&Progress)) -> Result<Finished> {
-    let git = Git::find(&means.settings.path, 10 * 60_000, means.cancel)?;
-    let (project, sub, mut source) = project_of(&git, &asked.root, asked.inside.as_deref())?;
-    if let Some(source) = source.as_mut().filter(|_| asked.socket.is_some()) {
+pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
+    let git = Git::find(&deps.settings.path, 10 * 60_000, deps.cancel)?;
+    let (project, sub, mut source) = project_of(&git, &request.root, request.inside.as_deref())?;
+    if let Some(source) = source.as_mut().filter(|_| deps.socket.is_some()) {
         // A worker's clone borrows objects only as looop arranged.
         source.borrows = false;
     }
-    let id = id_of(&project, &asked.key);
-    let dir = means.layout.fix(&id);
+    let id = id_of(&project, &request.key);
+    let dir = deps.layout.fix(&id);
     file::make_dir(dir.path())?;
     let busy = || Fault {
         kind: ErrorKind::Busy,
@@ -169,64 +122,48 @@ pub fn run(means: &Means, asked: &FixRequest, say: &mut dyn FnMut(&Progress)) ->
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     let objects = clone::stores(trees.dir().join(".git/objects"));
     drop(git);
-    let lean = &asked.leanfile.lean;
-    let agents = agent::chain(lean, &asked.near, asked.leaner.as_deref(), means.settings, means.endpoints)?;
     let ctx = FixContext {
-        layout: means.layout,
-        settings: means.settings,
-        cancel: means.cancel,
-        leanfile: &asked.leanfile,
+        env: ExecEnv { deps, dir, objects },
+        request,
         id,
-        dir,
         project,
         sub,
         source,
         trees,
-        objects,
-        agents,
-        socket: asked.socket.clone(),
-        live: means.live,
+        agents: agent::chain(request, deps)?,
         at: RefCell::default(),
         deltas: RefCell::default(),
-        say: RefCell::new(say),
     };
-    if let Some(words) = idle_keys(lean) {
+    if let Some(words) = idle_keys(&request.leanfile.lean) {
         ctx.say(Tone::Warn, format!("{words} of [lean] has no effect: {} is called", ctx.agents[0].name));
     }
-    for task in &asked.tasks {
-        ctx.tester().check(task, &ctx.project.join(&ctx.sub))?;
+    for task in &request.tasks {
+        testing::check(deps.settings, task, &ctx.project.join(&ctx.sub))?;
     }
-    let mut run = resumed(&ctx, asked)?;
-    for at in 0..run.tasks.len() {
-        if run.tasks[at].status.is_good() {
-            continue;
+    let mut session = resumed(&ctx)?;
+    for (at, task) in request.tasks.iter().enumerate() {
+        let mut run = TaskRun { ctx: &ctx, task, session: &mut session, at };
+        if !run.state().status.is_good() {
+            goal::work(&mut run)?;
         }
-        goal::work(&ctx, &mut run, at, asked)?;
-        if !run.tasks[at].status.is_good() {
+        if !run.state().status.is_good() {
             break;
         }
     }
-    run.landing = true;
-    ctx.save(&run)?;
-    let landed = land::land(&ctx, &run, asked.branch)?;
-    run.end = Some(landed.words());
-    ctx.save(&run)?;
+    session.landing = true;
+    ctx.save(&session)?;
+    let landed = land::land(&ctx, &session)?;
+    session.end = Some(landed.words());
+    ctx.save(&session)?;
     ctx.remove()?;
-    Ok(Finished { run, landed, id: ctx.id })
+    Ok(Finished { run: session, landed, id: ctx.id })
 }
 
 /// The keys of `[lean]` that have no effect, because the leanfile names no agent.
 fn idle_keys(lean: &leanfile::Lean) -> Option<String> {
-    let named = lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some());
-    let all = [
-        ("base_url", &lean.base_url),
-        ("api_key", &lean.api_key),
-        ("model", &lean.model),
-        ("approval_mode", &lean.approval_mode),
-        ("auth_type", &lean.auth_type),
-    ];
-    let set: Vec<&str> = all.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect();
-    (!named && !set.is_empty()).then(|| set.join(", "))
+    let set = lean.values().into_iter().filter_map(|(key, value)| value.is_some().then_some(key));
+    let set: Vec<&str> = set.collect();
+    (!lean.names_agent() && !set.is_empty()).then(|| set.join(", "))
 }
 
 /// Finds the top of the project, the tasks' directory in it, and its repository.
@@ -280,28 +217,24 @@ fn slug(text: &str, other: &str) -> Name {
 }
 
 /// The interrupted run, if it had the same request, else a new one.
-fn resumed(ctx: &FixContext, asked: &FixRequest) -> Result<FixSession> {
-    let digest = digest_of(asked);
-    if let Some(run) = fixes::run(&ctx.dir)?
-        && !asked.fresh
+fn resumed(ctx: &FixContext) -> Result<FixSession> {
+    let FixRequest { tasks, root, branch, fresh, .. } = ctx.request;
+    let digest = blake3::hash(format!("{tasks:?}\n{root:?}\n{branch}").as_bytes()).to_hex().to_string();
+    if let Some(run) = json_file::read_json::<FixSession>(&ctx.env.dir.run())?
+        && !fresh
         && run.end.is_none()
         && run.asked == digest
-        && run.tasks.len() == asked.tasks.len()
+        && run.tasks.len() == tasks.len()
     {
         let done = run.tasks.iter().filter(|task| task.status.is_good()).count();
         let at = run.under_way.as_ref().map_or(String::new(), |under| format!(", at attempt {}", under.n));
         ctx.say(Tone::Warn, format!("resuming the interrupted run: {done} tasks are done{at}"));
         return Ok(run);
     }
-    begin(ctx, asked, digest)
+    begin(ctx, digest)
 }
 
-fn digest_of(asked: &FixRequest) -> String {
-    let parts = format!("{:?}\n{:?}\n{}", asked.tasks, asked.root, asked.branch);
-    blake3::hash(parts.as_bytes()).to_hex().to_string()
-}
-
-fn begin(ctx: &FixContext, asked: &FixRequest, digest: String) -> Result<FixSession> {
+fn begin(ctx: &FixContext, digest: String) -> Result<FixSession> {
     let git = ctx.git()?;
     let base_tree = ctx.project_tree()?;
     let head = ctx.source.as_ref().map(|source| source.head.clone());
@@ -315,7 +248,7 @@ fn begin(ctx: &FixContext, asked: &FixRequest, digest: String) -> Result<FixSess
     };
     ctx.trees.begin_at(&git, &base)?;
     let mut taken = BTreeSet::new();
-    let tasks = asked.tasks.iter().map(|task| {
+    let tasks = ctx.request.tasks.iter().map(|task| {
         let first = slug(&task.name, "task");
         let mut goal = first.clone();
         for nth in 2.. {
@@ -359,6 +292,7 @@ fn begin(ctx: &FixContext, asked: &FixRequest, digest: String) -> Result<FixSess
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::signal::Cancel;
 
     #[test]
     fn a_root_that_became_a_link_since_the_leanfile_was_read_is_refused() {

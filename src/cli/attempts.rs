@@ -34,26 +34,25 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let all = fixes::goals(&app.layout)?;
-    let Some(wanted) = &args.goal else { return list(args, &all) };
-    let names: Vec<String> = all.iter().map(|(dir, goal)| full(dir, goal)).collect();
-    let is_short = |name: &str| name.rsplit_once('/').is_some_and(|(_, goal)| goal == wanted);
-    let shorts: Vec<&String> = names.iter().filter(|name| is_short(name)).collect();
-    let chosen = match shorts.as_slice() {
-        [one] => one.as_str(),
-        [] => {
-            let by_goal = names
-                .iter()
-                .filter(|name| name.rsplit('/').next().is_some_and(|goal| goal.starts_with(wanted.as_str())));
-            let some: Vec<&String> = by_goal.collect();
-            match some.as_slice() {
-                [one] => one.as_str(),
-                _ => super::pick("goal", wanted, names.iter().map(String::as_str))?,
-            }
-        }
+    let name = |(dir, goal): &(FixDir, Name)| {
+        format!("{}/{goal}", dir.path().file_name().unwrap_or_default().to_string_lossy())
+    };
+    let names: Vec<String> = all.iter().map(name).collect();
+    let Some(wanted) = &args.goal else { return list(args, names) };
+    let by_goal = |fits: &dyn Fn(&str) -> bool| -> Vec<&str> {
+        let is_hit = |name: &&str| name.rsplit('/').next().is_some_and(fits);
+        names.iter().map(String::as_str).filter(is_hit).collect()
+    };
+    let mut found = by_goal(&|goal| goal == wanted);
+    if found.is_empty() {
+        found = by_goal(&|goal| goal.starts_with(wanted.as_str()));
+    }
+    let chosen = match found.as_slice() {
+        [one] => one,
+        [] => super::pick("goal", wanted, names.iter().map(String::as_str))?,
         many => {
             let fault = Fault::usage(format!("{wanted:?} is not unique"));
-            let names: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
-            return Err(fault.hint(format!("it could be: {}", names.join(", "))).into());
+            return Err(fault.hint(format!("it could be: {}", many.join(", "))).into());
         }
     };
     let (dir, goal) = &all[names.iter().position(|name| name == chosen).unwrap_or_default()];
@@ -64,20 +63,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     show(app, args, goal, &lines)
 }
 
-fn full(dir: &FixDir, goal: &Name) -> String {
-    format!("{}/{goal}", dir.path().file_name().unwrap_or_default().to_string_lossy())
-}
-
-fn list(args: &Args, all: &[(FixDir, Name)]) -> Result<u8> {
+fn list(args: &Args, goals: Vec<String>) -> Result<u8> {
     if args.json {
-        let names: Vec<String> = all.iter().map(|(dir, goal)| full(dir, goal)).collect();
-        print::json(&envelope_with(json!(forms::Attempted { goals: names })));
+        print::json(&envelope_with(json!(forms::Attempted { goals })));
         return Ok(0);
     }
-    for (dir, goal) in all {
-        print::line(&full(dir, goal));
-    }
-    if all.is_empty() {
+    goals.iter().for_each(|name| print::line(name));
+    if goals.is_empty() {
         print::line("no attempts; `looop fix` makes them");
     }
     Ok(0)

@@ -3,6 +3,7 @@
 
 mod show;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use super::{App, input, print};
 use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
-use crate::fix::{self, FixRequest, Means};
+use crate::fix::{self, FixDeps, FixRequest};
 use crate::model::fault::Fault;
 use crate::model::fix::TaskStatus;
 use crate::model::json::clip;
@@ -100,16 +101,18 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     reaper::become_subreaper();
     let endpoints = config.endpoints()?;
-    let means = Means {
+    let screen = RefCell::new(ProgressView::new(app));
+    let deps = FixDeps {
         layout: &app.layout,
         settings: &config.settings,
         endpoints: &endpoints,
         cancel: &cancel,
+        socket: app.inside_worker(),
+        report: &|progress| screen.borrow_mut().take(progress),
         live: show::is_watched(),
     };
-    let mut screen = ProgressView::new(app);
-    let finished = fix::run(&means, &asked, &mut |progress| screen.take(progress));
-    screen.clear();
+    let finished = fix::run(&deps, &asked);
+    screen.borrow_mut().clear();
     let finished = finished?;
     show::summary(app, &finished, asked.leanfile.defaults.log_token_savings)?;
     let has = |status: TaskStatus| finished.run.tasks.iter().any(|task| task.status == status);
@@ -252,7 +255,6 @@ fn asked(app: &App, args: &Args) -> Result<FixRequest> {
         branch: args.branch,
         force: args.force,
         fresh: args.fresh,
-        socket: app.inside_worker(),
     })
 }
 
@@ -265,8 +267,7 @@ fn root_of(sources: &[LeanSource], base: &Path) -> Result<PathBuf> {
 /// True if a leanfile, and not only the static config, names the agent: a program, or an endpoint.
 fn names_agent(sources: &[LeanSource], fixed: &Path, base: &Path) -> Result<bool> {
     let own: Vec<LeanSource> = sources.iter().filter(|source| source.path != fixed).cloned().collect();
-    let lean = leanfile::combined(&own, base)?.leanfile.lean;
-    Ok(lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some()))
+    Ok(leanfile::combined(&own, base)?.leanfile.lean.names_agent())
 }
 
 fn issue(app: &App, args: &Args) -> Result<Option<String>> {
@@ -290,22 +291,19 @@ fn issue(app: &App, args: &Args) -> Result<Option<String>> {
 }
 
 fn choose(args: &Args, leanfile: &Leanfile, issue: Option<&str>) -> Result<Vec<Task>> {
+    let only = |name: String, prompt: &str| {
+        let (prompt, runner) = (prompt.to_owned(), leanfile.runner.clone());
+        Ok(vec![Task { name, prompt, runner, ..Task::default() }])
+    };
     if let Some(text) = issue {
         let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        return Ok(vec![Task {
-            name: clip(&visible(first.trim(), false), 60),
-            prompt: text.to_owned(),
-            runner: leanfile.runner.clone(),
-            ..Task::default()
-        }]);
+        return only(clip(&visible(first.trim(), false), 60), text);
     }
     if leanfile.tasks.is_empty() {
         if args.task.is_some() || !args.tasks.is_empty() {
             return Err(Fault::usage("could not find a task: the leanfile has none").into());
         }
-        let prompt = "Make the tests pass: fix whatever fails.".to_owned();
-        let name = "whatever fails".to_owned();
-        return Ok(vec![Task { name, prompt, runner: leanfile.runner.clone(), ..Task::default() }]);
+        return only("whatever fails".to_owned(), "Make the tests pass: fix whatever fails.");
     }
     let names = || leanfile.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(name) = &args.task {

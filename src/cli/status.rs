@@ -209,7 +209,7 @@ fn as_text(app: &App, facts: &StatusFacts) -> String {
         put("last move", format!("{} — {became} ({ago} ago)", made.trim_end()));
     }
     if let Some(failure) = &beat.failure {
-        put("failure", style.red(&format!("{}: {}", failure.class.word(), visible(&failure.why, false))));
+        put("failure", style.red(&format!("{}: {}", failure.class, visible(&failure.why, false))));
         if !failure.class.remedy().is_empty() {
             put("remedy", failure.class.remedy().to_owned());
         }

@@ -302,7 +302,7 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
         }
         BeatResult::Failed(failure) => {
             let why = clip(&crate::model::text::visible(&failure.why, false), 400);
-            format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class.word())
+            format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class)
         }
         BeatResult::Cancelled => {
             format!("{time} {}", style.yellow("interrupted or paused; no move was made"))

@@ -1,24 +1,22 @@
 //! Calls an agent once: the wrapper program of a leanfile, one of looop's own runners, or a model endpoint. The
-//! first two edit files themselves; the module `hands` applies the edits in an endpoint's answer.
+//! first two edit files themselves; the module `edits` applies the edits in an endpoint's answer.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::bench::{Bench, SandboxStart};
-use super::ctx::Busy;
+use super::exec::{AgentReply, ExecEnv, FixDeps, SandboxStart, caller_env, caller_path};
 use super::leanfile::Lean;
-use super::{Endpoints, endpoint};
+use super::{FixRequest, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::Usage;
 use crate::model::fault::Fault;
-use crate::model::sandbox::Endpoint;
+use crate::model::sandbox::{Endpoint, SandboxSubject};
 use crate::model::settings::{Fixes, Settings};
 use crate::model::transcript::{self, CommandRun, LoopSignal};
 use crate::store::file;
-use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, Stream, reaper, tree};
-use crate::sys::signal::Cancel;
-use crate::sys::{program, sandbox};
+use crate::sys::process::{Job, OutputLimit, ProcessCommand, ProcessExit, Stream};
+use crate::sys::program;
 
 /// How often an agent that prints nothing is called again.
 const EMPTY_RETRIES: usize = 5;
@@ -54,90 +52,34 @@ enum Way {
     Endpoint { http: Box<Http>, key: Option<String> },
 }
 
-/// The reply of an agent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AgentReply {
-    /// Its words; or why there are none.
-    pub text: Result<String, String>,
-    /// The usage of all calls that were needed.
-    pub usage: Usage,
-    /// The duration in milliseconds.
-    pub took_ms: i64,
-    /// The command that it repeated without progress, if it did.
-    pub looped: Option<String>,
-}
-
-/// The context of a call.
-pub struct AgentCaller<'a> {
-    /// The environment and the PATH.
-    pub settings: &'a Settings,
-    /// Interruption by the user.
-    pub cancel: &'a Cancel,
-    /// The variable that marks all processes of the fix.
-    pub mark: (String, String),
-    /// The path of the prompt file.
-    pub prompt_file: PathBuf,
-    /// The builder of its sandbox.
-    pub bench: Bench<'a>,
-    /// An empty directory.
-    pub empty_dir: PathBuf,
-    /// The receiver of progress reports.
-    pub busy: Option<&'a dyn Busy>,
-}
-
-impl AgentReply {
-    /// Tokens in and out.
-    pub fn tokens(&self) -> u64 {
-        self.usage.tokens()
-    }
-
-    /// True if the tokens are estimated from bytes, or unknown.
-    pub fn is_estimated(&self) -> bool {
-        self.usage.basis >= Basis::Estimated
-    }
-}
-
 /// Finds the agents in the order of their use: the wrapper or endpoint of the leanfile, else the config's
 /// runner, and then those of `escalate`.
 ///
 /// # Errors
 /// A usage error if no agent is named, or if a program is missing.
-pub fn chain(
-    lean: &Lean,
-    near: &Path,
-    chosen: Option<&str>,
-    settings: &Settings,
-    endpoints: &Endpoints,
-) -> Result<Vec<Fixer>> {
-    let fixes = &settings.fixes;
+pub(super) fn chain(request: &FixRequest, deps: &FixDeps) -> Result<Vec<Fixer>> {
+    let (lean, fixes) = (&request.leanfile.lean, &deps.settings.fixes);
     let mut names: Vec<&str> = Vec::new();
     let mut agents = Vec::new();
-    match (&lean.binary, chosen) {
+    match (&lean.binary, &request.leaner) {
         (_, Some(name)) => names.push(name),
-        (Some(binary), None) => match fixes.runners.get(binary) {
-            Some(_) => names.push(binary),
-            None => agents.push(wrapper(lean, binary, near, settings)?),
-        },
+        (Some(binary), None) if fixes.runners.contains_key(binary) => names.push(binary),
+        (Some(binary), None) => agents.push(wrapper(lean, binary, &request.near, deps.settings)?),
         (None, None) => match endpoint::of(lean)? {
-            Some((http, key)) => agents.push(Fixer {
-                name: http.name.clone(),
-                way: Way::Endpoint { http: Box::new(http), key },
-                timeout_ms: i64::from(lean.timeout) * 1000,
-            }),
+            Some((http, key)) => {
+                agents.push((http.name.clone(), Way::Endpoint { http: Box::new(http), key }))
+            }
             None => names.extend(fixes.runner.as_deref()),
         },
     }
     let first = names.first().copied();
     names.extend(fixes.escalate.iter().map(String::as_str).filter(|name| first != Some(*name)));
     for name in names {
-        agents.push(match endpoints.get(name) {
-            Some(http) => Fixer {
-                name: name.to_owned(),
-                way: Way::Endpoint { http: Box::new(http.clone()), key: None },
-                timeout_ms: i64::from(lean.timeout) * 1000,
-            },
-            None => runner(name, lean, fixes, settings)?,
-        });
+        let way = match deps.endpoints.get(name) {
+            Some(http) => Way::Endpoint { http: Box::new(http.clone()), key: None },
+            None => runner(name, deps.settings)?,
+        };
+        agents.push((name.to_owned(), way));
     }
     if agents.is_empty() {
         let fault =
@@ -147,77 +89,50 @@ pub fn chain(
             .hint("`looop fix --list-leaners` lists the available agents")
             .into());
     }
-    Ok(agents)
+    let timeout_ms = i64::from(lean.timeout) * 1000;
+    Ok(agents.into_iter().map(|(name, way)| Fixer { name, way, timeout_ms }).collect())
 }
 
-fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<Fixer> {
-    let beside = near.join(binary);
-    let found = program::find_program(&beside.to_string_lossy(), &settings.path, near);
-    let path = path_of(settings);
-    let program = found.or_else(|| program::find_program(binary, &path, near)).ok_or_else(|| {
+fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<(String, Way)> {
+    let path = caller_path(settings);
+    let beside = program::find_program(&near.join(binary).to_string_lossy(), path, near);
+    let program = beside.or_else(|| program::find_program(binary, path, near)).ok_or_else(|| {
         let fault =
             Fault::usage(format!("could not find the agent `{binary}`: it is not an executable file"));
         fault.hint(format!("searched in `{}` and on the PATH", near.display()))
     })?;
-    let named = [
-        ("LEAN_BASE_URL", &lean.base_url),
-        ("LEAN_API_KEY", &lean.api_key),
-        ("LEAN_MODEL", &lean.model),
-        ("LEAN_APPROVAL_MODE", &lean.approval_mode),
-        ("LEAN_AUTH_TYPE", &lean.auth_type),
-    ];
     let mut env = caller_env(settings);
     if lean.base_url.is_some() || lean.api_key.is_some() {
         // An address and a key belong together: mixing two sources would send the key to a foreign address.
         env.retain(|(key, _)| !matches!(key.as_str(), "LEAN_BASE_URL" | "LEAN_API_KEY"));
     }
-    env.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
-    Ok(Fixer {
-        name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        way: Way::Process { program, args: vec!["-p".to_owned()], env, write: Vec::new(), wrapper: true },
-        timeout_ms: i64::from(lean.timeout) * 1000,
-    })
+    let values = lean.values().into_iter();
+    env.extend(
+        values.filter_map(|(key, value)| Some((format!("LEAN_{}", key.to_uppercase()), value.clone()?))),
+    );
+    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((name, Way::Process { program, args: vec!["-p".to_owned()], env, write: Vec::new(), wrapper: true }))
 }
 
-fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result<Fixer> {
-    let Some(table) = fixes.runners.get(name) else {
-        let known: Vec<&str> = fixes.runners.keys().map(String::as_str).collect();
+fn runner(name: &str, settings: &Settings) -> Result<Way> {
+    let runners = &settings.fixes.runners;
+    let Some(table) = runners.get(name) else {
+        let known: Vec<&str> = runners.keys().map(String::as_str).collect();
         let fault = Fault::usage(format!("could not find the runner {name:?}"));
         return Err(fault.hint(format!("runners that can fix: {}", known.join(", "))).into());
     };
-    if let Err(why) = table.check_key(name) {
-        return Err(Fault::usage(format!("could not call the runner {name}: {why}")).into());
-    }
+    let failed = |why| Fault::usage(format!("could not call the runner {name}: {why}"));
+    table.check_key(name).map_err(failed)?;
     let (first, args) =
         table.argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let program = program::find_program(first, &settings.path, Path::new("/")).ok_or_else(|| {
-        let fault = Fault::usage(format!(
-            "could not call the runner {name}: `{first}` is not on the configured PATH"
-        ));
+        let fault = failed(format!("`{first}` is not on the configured PATH"));
         fault.hint("install it, or choose another with `looop fix --set-leaner NAME`")
     })?;
     let mut env = settings.base_env.clone();
     env.extend(settings.full_env.iter().filter(|(key, _)| table.env.contains(key)).cloned());
     env.extend(table.set.iter().cloned());
-    Ok(Fixer {
-        name: name.to_owned(),
-        way: Way::Process { program, args: args.to_vec(), env, write: table.write.clone(), wrapper: false },
-        timeout_ms: i64::from(lean.timeout) * 1000,
-    })
-}
-
-/// The caller's environment, for the user's own programs: the wrapper and the tests. Git variables are removed,
-/// because they would point git to the caller's repository; looop's variables are removed, because a worker's
-/// socket is only for the worker.
-pub fn caller_env(settings: &Settings) -> Vec<(String, String)> {
-    let own = |key: &str| !key.starts_with("GIT_") && !key.starts_with("LOOOP_");
-    settings.full_env.iter().filter(|(key, _)| own(key)).cloned().collect()
-}
-
-/// The PATH of the caller.
-pub fn path_of(settings: &Settings) -> String {
-    let own = settings.full_env.iter().find(|(key, _)| key == "PATH").map(|(_, path)| path.clone());
-    own.unwrap_or_else(|| settings.path.clone())
+    Ok(Way::Process { program, args: args.to_vec(), env, write: table.write.clone(), wrapper: false })
 }
 
 impl Fixer {
@@ -238,76 +153,68 @@ impl Fixer {
     ///
     /// # Errors
     /// When the prompt cannot be written, or a process cannot be waited for. A failure of the agent is part of the reply.
-    pub fn call(&self, caller: &AgentCaller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
-        file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Durability::Whole)?;
-        let mut reply: Option<AgentReply> = None;
-        for _ in 0..=EMPTY_RETRIES {
-            let mut once = match &self.way {
-                Way::Process { .. } => self.process(caller, prompt, cwd)?,
-                Way::Endpoint { http, key } => {
-                    endpoint::ask(http, key.as_deref(), caller, prompt, self.timeout_ms)?
-                }
-            };
-            if let Some(before) = &reply {
-                once.usage = before.usage.plus(&once.usage);
-                once.took_ms = once.took_ms.saturating_add(before.took_ms);
+    pub fn call(&self, env: &ExecEnv, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        file::write(&env.dir.prompt(), prompt.as_bytes(), 0o600, file::Durability::Whole)?;
+        let mut reply = self.call_once(env, prompt, cwd)?;
+        for tries in 1.. {
+            let is_empty = matches!(&reply.text, Ok(text) if text.trim().is_empty());
+            if env.deps.cancel.is_set() || !is_empty {
+                break;
             }
-            let is_empty = matches!(&once.text, Ok(text) if text.trim().is_empty());
-            if caller.cancel.is_set() || !is_empty {
-                return Ok(once);
+            if tries > EMPTY_RETRIES {
+                reply.text = Err(format!("it printed nothing, {tries} times"));
+                break;
             }
-            once.text = Err(format!("it printed nothing, {} times", EMPTY_RETRIES + 1));
-            reply = Some(once);
+            let before = std::mem::replace(&mut reply, self.call_once(env, prompt, cwd)?);
+            reply.usage = before.usage.plus(&reply.usage);
+            reply.took_ms = reply.took_ms.saturating_add(before.took_ms);
         }
-        reply.context("could not call an agent")
+        Ok(reply)
     }
 
-    fn process(&self, caller: &AgentCaller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
-        let Way::Process { program, args, env, write, wrapper } = &self.way else {
-            anyhow::bail!("could not start {}: it is not a program", self.name);
+    fn call_once(&self, env: &ExecEnv, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        let (program, args, vars, write, wrapper) = match &self.way {
+            Way::Process { program, args, env, write, wrapper } => (program, args, env, write, *wrapper),
+            Way::Endpoint { http, key } => {
+                return endpoint::ask(http, key.as_deref(), env, prompt.len(), self.timeout_ms);
+            }
         };
-        let (mut args, mut env) = (args.clone(), env.clone());
+        let (mut args, vars) = (args.clone(), vars.clone());
+        let prompt_file = env.dir.prompt();
         let mut stdin = Stream::Null;
-        if *wrapper {
+        if wrapper {
             args.push(prompt.to_owned());
         } else {
-            let path = caller.prompt_file.to_string_lossy().into_owned();
-            let named = args.iter().any(|arg| arg.contains("{brief}"));
-            args.iter_mut().for_each(|arg| *arg = arg.replace("{brief}", &path));
-            if !named {
-                let file =
-                    std::fs::File::open(&caller.prompt_file).context("could not open the prompt's file")?;
+            let path = prompt_file.to_string_lossy();
+            if !args.iter().any(|arg| arg.contains("{brief}")) {
+                let file = std::fs::File::open(&prompt_file).context("could not open the prompt's file")?;
                 stdin = file.into();
             }
+            args.iter_mut().for_each(|arg| *arg = arg.replace("{brief}", &path));
         }
-        env.push(caller.mark.clone());
-        let read: &[PathBuf] = if *wrapper { &[] } else { std::slice::from_ref(&caller.prompt_file) };
-        let notified = env.iter().find(|(key, _)| key == "LEAN_BASE_URL");
-        let endpoint = notified.and_then(|(_, url)| Endpoint::of_url(url));
+        let read: &[PathBuf] = if wrapper { &[] } else { &[prompt_file] };
+        let base_url = vars.iter().find(|(key, _)| key == "LEAN_BASE_URL");
+        let endpoint = base_url.and_then(|(_, url)| Endpoint::of_url(url));
         let start = SandboxStart { name: &self.name, program, cwd, endpoint, read, write };
-        let cell = caller.bench.agent(&start)?;
-        env.extend(cell.env);
+        let cell = env.cell(SandboxSubject::Worker, &start)?;
         agents::fill_box(&mut args, cell.sandbox.is_some());
-        let argv: Vec<String> = [program.to_string_lossy().into_owned()].into_iter().chain(args).collect();
+        let argv = [&[program.to_string_lossy().into_owned()], args.as_slice()].concat();
         let stream = EventStream::of_work(agents::events_of(&argv));
-        let mut watched = Watched::new(stream, cwd, &caller.settings.fixes);
-        let command = ProcessCommand::new(&program, &argv[1..], env, cwd);
+        let mut watched = Watched {
+            stream,
+            steps: Vec::new(),
+            worst: LoopSignal::Fine,
+            cwd,
+            fixes: &env.deps.settings.fixes,
+        };
+        let command = ProcessCommand { stdin, ..ProcessCommand::new(program, args, vars, cwd) };
         let job = Job {
             sink: Some(Box::new(|bytes| watched.take(bytes))),
-            layer: sandbox::layer(cell.sandbox),
-            ..Job::new(
-                ProcessCommand { stdin, ..command },
-                OutputLimit::All(MAX_OUTPUT_BYTES),
-                self.timeout_ms,
-            )
+            ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), self.timeout_ms)
         };
-        let mut tell = || caller.busy.iter().for_each(|who| who.busy());
-        let ended = process::run_one(job, caller.cancel, caller.busy.is_some().then_some(&mut tell));
-        reaper::reap_orphans(&tree::Known::new());
-        let ended = ended.with_context(|| format!("could not wait for `{}`", self.name))?;
+        let ended = env.run(&self.name, cell, job)?;
         let looped = watched.looped();
         let (text, usage) = watched.stream.finish();
-        let words = || agents::last_words(&ended.stderr);
         let text = match (&ended.exit, text) {
             // It was ended because it repeated itself: its work until then counts.
             (ProcessExit::TooMuch, text) if watched.worst == LoopSignal::Stop => {
@@ -317,7 +224,10 @@ impl Fixer {
             (ProcessExit::Timeout, _) => {
                 Err(format!("it was still running after {}s", self.timeout_ms / 1000))
             }
-            (exit, _) => Err(format!("it ended with {}: {}", exit.words(), words())),
+            (exit, _) => {
+                let words = agents::last_words(&ended.stderr);
+                Err(format!("it ended with {}: {words}", exit.words()))
+            }
         };
         let usage = usage.unwrap_or_else(|| Usage::estimate(prompt.len(), ended.stdout.len()));
         Ok(AgentReply { text, usage, took_ms: ended.took_ms, looped })
@@ -333,11 +243,7 @@ struct Watched<'a> {
     fixes: &'a Fixes,
 }
 
-impl<'a> Watched<'a> {
-    fn new(stream: EventStream, cwd: &'a Path, fixes: &'a Fixes) -> Watched<'a> {
-        Watched { stream, steps: Vec::new(), worst: LoopSignal::Fine, cwd, fixes }
-    }
-
+impl Watched<'_> {
     /// False if the agent repeats itself.
     fn take(&mut self, bytes: &[u8]) -> bool {
         // An agent that works may print as much as it likes.

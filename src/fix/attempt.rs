@@ -1,19 +1,23 @@
-//! One attempt: diagnosis, call, changes, tests, and its line in the ledger.
+//! One attempt: diagnosis, prompt, call, changes, tests, and its line in the ledger.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::ctx::FixContext;
+use super::agent::Fixer;
+use super::compress::{diagnosis, summarize};
+use super::context::{self, Built, Parts};
+use super::ctx::{FixContext, TaskRun};
+use super::exec::Tone;
 use super::guard::{self, Judged, shrunk};
 use super::leanfile::Task;
-use super::{Tone, call, context, testing};
+use super::{edits, sources, testing};
 use crate::model::attempt::alike::{Sample, alike};
 use crate::model::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, standing};
-use crate::model::fix::{Counts, FixSession, UnderWay};
+use crate::model::fix::{Called, Counts, UnderWay};
+use crate::model::text::quote_argv;
 use crate::model::time::human_ms;
-use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
 use crate::vcs::clone::{TreeDifference, is_empty};
 
@@ -22,136 +26,355 @@ const MAX_DIFF_BYTES: usize = 1 << 20;
 /// The number of remembered diffs: an attempt is compared with the two before it.
 const MAX_DELTAS: usize = 12;
 
-/// Makes the next attempt of a task, or finishes an interrupted one.
-pub(super) fn make(
-    ctx: &FixContext,
-    run: &mut FixSession,
-    at: usize,
-    task: &Task,
-    lines: &[LedgerLine],
-) -> Result<()> {
-    let now = standing(lines);
-    let n = EpisodeState::next(lines);
-    let goal = run.tasks[at].goal.clone();
-    let going = run.under_way.take().filter(|under| under.goal == goal && under.n == n);
-    let is_resumed = going.is_some();
-    let mut under = match going {
-        Some(under) => under,
-        None => {
-            UnderWay { goal, n, start: left(&now, lines, &run.tree), hypothesis: String::new(), called: None }
-        }
-    };
-    if is_resumed {
-        keep_cut(ctx, &under)?;
-        let taken = now.plans.iter().filter(|plan| plan.refused.is_none()).count();
-        if under.called.is_none() && ctx.agent(taken).is_endpoint() {
-            // The edits of an endpoint are applied together; a crash may have applied some of them.
-            ctx.ready(&under.start)?;
-        }
-    } else {
-        ctx.ready(&under.start)?;
+impl TaskRun<'_> {
+    /// Makes the next attempt, or finishes an interrupted one.
+    pub(super) fn make_attempt(&mut self, lines: &[LedgerLine]) -> Result<()> {
+        let ctx = self.ctx;
+        let now = standing(lines);
+        let n = EpisodeState::next(lines);
+        let goal = self.state().goal.clone();
+        let cut = self.session.under_way.clone().filter(|under| under.goal == goal && under.n == n);
+        let mut under = match cut {
+            Some(under) => {
+                self.keep_cut(&under)?;
+                if under.called.is_none() && ctx.agent(now.accepted_plans()).is_endpoint() {
+                    // The edits of an endpoint are applied together; a crash may have applied some of them.
+                    ctx.ready(&under.start)?;
+                }
+                under
+            }
+            None => {
+                let start = next_start(&now, lines, &self.session.tree);
+                ctx.ready(&start)?;
+                UnderWay { goal, n, start, hypothesis: String::new(), called: None }
+            }
+        };
+        let called = match under.called.take() {
+            Some(called) => called,
+            None => self.call_for_attempt(&now, &mut under)?,
+        };
+        self.judge(&now, &under, called)
     }
-    if under.called.is_none() {
-        call::call(ctx, run, at, task, &now, &mut under)?;
+
+    /// Keeps the edits of an interrupted call under their own ref, and resumes with them.
+    fn keep_cut(&self, under: &UnderWay) -> Result<()> {
+        let ctx = self.ctx;
+        if !ctx.is_clone() {
+            return ctx.fresh(&under.start);
+        }
+        // The result of a completed call is judged, and kept then.
+        if under.called.is_some() {
+            return Ok(());
+        }
+        if let Some(why) = ctx.unfit()? {
+            ctx.say(Tone::Warn, format!("the edits of the interrupted call are dropped: {why}"));
+            return ctx.fresh(&under.start);
+        }
+        let tree = ctx.snapshot()?;
+        if tree != under.start {
+            let git = ctx.git()?;
+            let commit = ctx.trees.commit(&git, &tree, None, "The edits of an interrupted call")?;
+            ctx.trees.point(&git, &format!("{}-cut", self.ref_of("attempts", under.n)), &commit)?;
+        }
+        Ok(())
     }
-    judge(ctx, run, at, task, &now, &under)
+
+    /// Asks for a diagnosis if there is a failure to explain, then calls the agent in the clone. The state of the
+    /// call is saved before and after it.
+    fn call_for_attempt(&mut self, now: &EpisodeState, under: &mut UnderWay) -> Result<Called> {
+        let ctx = self.ctx;
+        let agent = ctx.agent(now.accepted_plans());
+        let defaults = ctx.defaults();
+        let most = defaults.max_iters_per_task;
+        let nth = under.n + 1 - self.state().first;
+        // A new run of the same task counts its attempts from one; the ledger continues its numbers.
+        let number = if nth == under.n { String::new() } else { format!(", #{} in all", under.n) };
+        let title = format!("attempt {nth} of {most}{number}: {} is", agent.name);
+        let failure = summarize(&self.kept_output(), defaults.error_tail_lines);
+        let wanted = defaults.summarize_errors && !now.attempts.is_empty() && !failure.0.is_empty();
+        if under.hypothesis.is_empty() && wanted {
+            ctx.step(format!("{title} asked what is wrong"));
+            under.hypothesis = self.diagnose(agent, &failure.0)?;
+        }
+        self.session.under_way = Some(under.clone());
+        self.save()?;
+        ctx.say(Tone::Plain, format!("{title} called"));
+        let built = self.prompt(now, under, &failure, agent)?;
+        for cut in built.cut.iter().filter(|_| nth == 1) {
+            ctx.say(Tone::Warn, format!("not shown to the agent: {cut}"));
+        }
+        let mut reply = self.call(agent, &built.text, &ctx.cwd())?;
+        if agent.is_endpoint()
+            && let Ok(answer) = &reply.text
+            && let Err(error) = edits::make(&ctx.work(), &ctx.cwd(), answer)
+        {
+            reply.text = Err(error.refusal()?);
+        }
+        if let Some(command) = &reply.looped {
+            ctx.say(Tone::Warn, format!("it repeated the same command: {command}"));
+        }
+        let called = Called {
+            tokens: reply.usage.tokens(),
+            estimated: reply.is_estimated(),
+            runner: agent.name.clone(),
+            took_ms: reply.took_ms,
+            failed: reply.text.err(),
+            tree: None,
+        };
+        self.session.looped = reply.looped;
+        self.session.under_way = Some(UnderWay { called: Some(called.clone()), ..under.clone() });
+        self.save()?;
+        Ok(called)
+    }
+
+    fn diagnose(&mut self, agent: &Fixer, failure: &str) -> Result<String> {
+        let ctx = self.ctx;
+        let summary = ctx.request.leanfile.prompts.summary.as_deref();
+        let prompt = context::diagnosis(summary, &self.task.prompt, &command(self.task), failure);
+        // The agent gets an empty directory, because for a diagnosis it must not edit anything.
+        let reply = self.call(agent, &prompt, &ctx.empty()?)?;
+        let found = reply.text.ok().and_then(|text| diagnosis(&text, failure)).unwrap_or_default();
+        if !found.is_empty() {
+            ctx.say(Tone::Plain, format!("diagnosis: {found}"));
+        }
+        Ok(found)
+    }
+
+    fn prompt(
+        &self,
+        now: &EpisodeState,
+        under: &UnderWay,
+        (failure, left_out): &(String, usize),
+        agent: &Fixer,
+    ) -> Result<Built> {
+        let (ctx, task) = (self.ctx, self.task);
+        let git = ctx.git()?;
+        let diff = ctx.trees.diff(&git, &self.base(now), &under.start, 3)?;
+        let all = ctx.trees.paths(&git, &under.start)?;
+        // Paths from the task's directory, without those outside of it.
+        let here = all.iter().filter_map(|path| Path::new(path).strip_prefix(&ctx.sub).ok()?.to_str());
+        let paths: Vec<String> = here.map(str::to_owned).collect();
+        // Without a list of files, the tests that decide are shown.
+        let listed = if task.files.is_empty() { &task.test_files } else { &task.files };
+        let mut listed = sources::read(&ctx.work(), &ctx.sub, listed, &paths);
+        sources::retrieve(ctx, &mut listed, task, &self.kept_output(), &paths);
+        let budget = task.context_chars();
+        let mut parts = Parts {
+            by_words: agent.is_endpoint(),
+            task: &task.prompt,
+            global: &ctx.defaults().global_message,
+            files: &listed.files,
+            unmatched: &listed.unmatched,
+            budget,
+            window: ctx.defaults().source_window,
+            diff: &diff,
+            command: &command(task),
+            failure: (!failure.is_empty()).then_some((failure.as_str(), *left_out)),
+            hypothesis: &under.hypothesis,
+            attempts: &now.attempts,
+            plan: now.plans.iter().rev().find(|plan| plan.refused.is_none()).copied(),
+            answer: now.answer,
+            looped: self.session.looped.as_deref(),
+        };
+        let mut built = context::attempt(&parts);
+        while built.text.len() > agent.max_prompt_bytes() && parts.budget > 0 {
+            parts.budget /= 2;
+            built = context::attempt(&parts);
+        }
+        if parts.budget < budget {
+            let (used, name) = (parts.budget, &agent.name);
+            built.cut.push(format!(
+                "context_budget is {budget} and {used} was used: {name} gets its prompt as one argument"
+            ));
+        }
+        Ok(built)
+    }
+
+    fn judge(&mut self, now: &EpisodeState, under: &UnderWay, called: Called) -> Result<()> {
+        let ctx = self.ctx;
+        let began = Deadline::after_ms(0);
+        let mut attempt = Attempt {
+            n: under.n,
+            at_ms: 0,
+            runner: called.runner,
+            base: self.base(now),
+            start: under.start.clone(),
+            end: under.start.clone(),
+            left: under.start.clone(),
+            files: Vec::new(),
+            added: 0,
+            removed: 0,
+            outcome: AttemptOutcome::AgentFailed,
+            signature: None,
+            failure: String::new(),
+            failures: None,
+            hypothesis: under.hypothesis.clone(),
+            like: None,
+            tokens: called.tokens,
+            estimated: called.estimated,
+            took_ms: 0,
+        };
+        self.verdict(&mut attempt, called.failed, called.tree)?;
+        let (sample, earlier) = samples(ctx, now, &attempt)?;
+        (attempt.added, attempt.removed) = delta::counts(&sample.delta);
+        attempt.files = sample.delta.iter().map(|file| file.path.clone()).collect();
+        attempt.like = alike(&sample, &earlier, ctx.limits());
+        attempt.at_ms = clock::now().unix_ms;
+        attempt.took_ms = called.took_ms.saturating_add(began.spent_ms());
+        let git = ctx.git()?;
+        let parent = match now.last() {
+            Some(last) => ctx.trees.find(&git, &self.ref_of("attempts", last.n))?,
+            None => None,
+        };
+        let parent = parent.as_ref().unwrap_or(&self.session.base);
+        let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
+        let commit = ctx.trees.commit(&git, &attempt.end, Some(parent), &message)?;
+        ctx.trees.point(&git, &self.ref_of("attempts", attempt.n), &commit)?;
+        let tone = if attempt.outcome.is_good() { Tone::Good } else { Tone::Warn };
+        ctx.say(tone, shown(&attempt));
+        self.append(&LedgerLine::Attempt(Box::new(attempt)))?;
+        self.session.under_way = None;
+        self.save()
+    }
+
+    /// Sets how an attempt ended, and the trees at its end. `stored` is the tree of the agent's work, if looop was
+    /// killed after it stored that: a test may have changed the clone since.
+    fn verdict(
+        &mut self,
+        attempt: &mut Attempt,
+        failed: Option<String>,
+        stored: Option<String>,
+    ) -> Result<()> {
+        let (ctx, task) = (self.ctx, self.task);
+        let start = attempt.start.clone();
+        let mut undo = |outcome: AttemptOutcome, failure: String| {
+            (attempt.outcome, attempt.failure) = (outcome, failure);
+            ctx.fresh(&start)
+        };
+        let end = match stored {
+            Some(tree) => {
+                ctx.ready(&tree)?;
+                tree
+            }
+            None if !ctx.is_in_clone() => {
+                return undo(AttemptOutcome::Deleted, "its clone was deleted".to_owned());
+            }
+            None => {
+                let kept = match ctx.unfit()? {
+                    Some(why) => Err(why),
+                    None => ctx.snapshot().map_err(|error| format!("{error:#}")),
+                };
+                match kept {
+                    Ok(end) => end,
+                    Err(why) => {
+                        let failure = format!("its result could not be stored: {why}");
+                        return undo(AttemptOutcome::AgentFailed, failure);
+                    }
+                }
+            }
+        };
+        if is_empty(&end) && !is_empty(&start) {
+            return undo(AttemptOutcome::Deleted, "no file was left".to_owned());
+        }
+        (attempt.end, attempt.left) = (end.clone(), end.clone());
+        if let Some(called) = self.session.under_way.as_mut().and_then(|under| under.called.as_mut()) {
+            called.tree = Some(end.clone());
+            self.save()?;
+        }
+        if let Some(why) = failed.filter(|_| end == start || task.skip_tests) {
+            attempt.failure = why;
+            return Ok(());
+        }
+        if task.skip_tests {
+            attempt.outcome = AttemptOutcome::Untested;
+            return self.after(attempt);
+        }
+        let git = ctx.git()?;
+        let changes = ctx.trees.changes(&git, &start, &end)?;
+        let paths: Vec<String> =
+            changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
+        let judged = judged(ctx, task);
+        let before: BTreeSet<String> = match paths.iter().any(|path| judged.is_test(path)) {
+            true => ctx.trees.paths(&git, &self.session.base_tree)?.into_iter().collect(),
+            false => BTreeSet::new(),
+        };
+        let mut touched = judged.touched(&paths, &before);
+        if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
+            touched.extend(package_scripts(ctx, &changes)?);
+        }
+        if touched.is_empty() {
+            return self.test(attempt);
+        }
+        attempt.outcome = AttemptOutcome::TestsChanged;
+        attempt.failure = format!("it changed {}, which is restored", touched.join(", "));
+        for change in changes.iter().filter(|change| touched.contains(&&*change.path.to_string_lossy())) {
+            ctx.trees.put_back(&git, &ctx.work(), change)?;
+        }
+        attempt.left = ctx.snapshot()?;
+        Ok(())
+    }
+
+    /// Tests the result of an agent.
+    fn test(&self, attempt: &mut Attempt) -> Result<()> {
+        let ctx = self.ctx;
+        let tested = ctx.test(self.task)?;
+        let report = &tested.report;
+        self.keep_output(&tested.output)?;
+        // Files that tests leave behind are not the agent's work.
+        ctx.ready(&attempt.end)?;
+        let before = self.state().before.as_ref().filter(|_| report.passed);
+        if let Some(why) = before.and_then(|before| shrunk(before, &Counts::of(report))) {
+            attempt.outcome = AttemptOutcome::TestsChanged;
+            attempt.failure = format!("{why}; the attempt is undone");
+            attempt.left = attempt.start.clone();
+            return ctx.ready(&attempt.start);
+        }
+        attempt.signature = report.signature();
+        attempt.failures = report.failures();
+        if report.passed {
+            attempt.outcome = AttemptOutcome::Passed;
+            return self.after(attempt);
+        }
+        let is_empty = report.empty;
+        attempt.outcome = if is_empty { AttemptOutcome::NothingTested } else { AttemptOutcome::Failed };
+        attempt.failure = ctx.env.deps.settings.secrets.redact(&report.words()).into_owned();
+        Ok(())
+    }
+
+    /// Runs the `after` commands of good work; their changes belong to the work.
+    fn after(&self, attempt: &mut Attempt) -> Result<()> {
+        let ctx = self.ctx;
+        if self.task.after.is_empty() {
+            return Ok(());
+        }
+        for line in &self.task.after {
+            if let Some(why) = ctx.after(line)? {
+                (attempt.outcome, attempt.failure) = (AttemptOutcome::AfterFailed, why);
+                return ctx.ready(&attempt.end);
+            }
+        }
+        if let Some(why) = ctx.unfit()? {
+            attempt.outcome = AttemptOutcome::AfterFailed;
+            attempt.failure = format!("its result could not be stored: {why}");
+            return ctx.fresh(&attempt.end);
+        }
+        attempt.end = ctx.snapshot()?;
+        attempt.left = attempt.end.clone();
+        Ok(())
+    }
 }
 
 /// The tree from which the next attempt starts.
-fn left(now: &EpisodeState, lines: &[LedgerLine], base: &str) -> String {
+fn next_start(now: &EpisodeState, lines: &[LedgerLine], base: &str) -> String {
     let last = lines
         .iter()
         .rev()
         .find(|line| matches!(line, LedgerLine::Attempt(_) | LedgerLine::Rollback(_) | LedgerLine::Begin(_)));
-    match (last, now.attempts.last()) {
+    match (last, now.last()) {
         (Some(LedgerLine::Rollback(_)), _) | (_, None) => base.to_owned(),
         // Another run of the same episode continues with the result of the one before.
         (_, Some(attempt)) => attempt.left.clone(),
     }
-}
-
-/// Keeps the edits of an interrupted call under their own ref, and resumes with them.
-fn keep_cut(ctx: &FixContext, under: &UnderWay) -> Result<()> {
-    if !ctx.is_clone() {
-        return ctx.fresh(&under.start);
-    }
-    // The result of a completed call is judged, and kept then.
-    if under.called.is_some() {
-        return Ok(());
-    }
-    if let Some(why) = ctx.unfit()? {
-        ctx.say(Tone::Warn, format!("the edits of the interrupted call are dropped: {why}"));
-        return ctx.fresh(&under.start);
-    }
-    let tree = ctx.snapshot()?;
-    if tree != under.start {
-        let git = ctx.git()?;
-        let commit = ctx.trees.commit(&git, &tree, None, "The edits of an interrupted call")?;
-        ctx.trees.point(&git, &format!("refs/looop/attempts/{}/{}-cut", under.goal, under.n), &commit)?;
-    }
-    Ok(())
-}
-
-/// The judgment of an attempt.
-struct AttemptJudgment {
-    outcome: AttemptOutcome,
-    end: String,
-    left: String,
-    signature: Option<String>,
-    failure: String,
-    failures: Option<u32>,
-}
-
-fn judge(
-    ctx: &FixContext,
-    run: &mut FixSession,
-    at: usize,
-    task: &Task,
-    now: &EpisodeState,
-    under: &UnderWay,
-) -> Result<()> {
-    let began = Deadline::after_ms(0);
-    let verdict = verdict(ctx, run, at, task, under)?;
-    let called = under.called.clone().context("could not judge an attempt that was never made")?;
-    let base = now.begin.map_or(run.tree.clone(), |begin| begin.base.clone());
-    let (sample, earlier) = samples(ctx, now, &base, under, &verdict.end)?;
-    let (added, removed) = delta::counts(&sample.delta);
-    let attempt = Attempt {
-        n: under.n,
-        at_ms: clock::now().unix_ms,
-        runner: called.runner,
-        base,
-        start: under.start.clone(),
-        end: verdict.end,
-        left: verdict.left,
-        files: sample.delta.iter().map(|file| file.path.clone()).collect(),
-        added,
-        removed,
-        outcome: verdict.outcome,
-        signature: verdict.signature,
-        failure: verdict.failure,
-        failures: verdict.failures,
-        hypothesis: under.hypothesis.clone(),
-        like: alike(&sample, &earlier, ctx.limits()),
-        tokens: called.tokens,
-        estimated: called.estimated,
-        took_ms: called.took_ms.saturating_add(began.spent_ms()),
-    };
-    let git = ctx.git()?;
-    let parent = now.attempts.last().map(|last| format!("refs/looop/attempts/{}/{}", under.goal, last.n));
-    let parent = match parent {
-        Some(name) => ctx.trees.find(&git, &name)?,
-        None => None,
-    };
-    let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
-    let commit =
-        ctx.trees.commit(&git, &attempt.end, Some(parent.as_deref().unwrap_or(&run.base)), &message)?;
-    ctx.trees.point(&git, &format!("refs/looop/attempts/{}/{}", under.goal, attempt.n), &commit)?;
-    let tone = if attempt.outcome.is_good() { Tone::Good } else { Tone::Warn };
-    ctx.say(tone, shown(&attempt));
-    fixes::append(&ctx.dir, &under.goal, &LedgerLine::Attempt(Box::new(attempt)))?;
-    run.under_way = None;
-    ctx.save(run)
 }
 
 /// An attempt as a progress line: the cost first, and without the diagnosis, which was shown before.
@@ -166,14 +389,9 @@ fn shown(attempt: &Attempt) -> String {
 }
 
 /// An attempt and the two before it, newest first, with the base as the last. Only compared diffs are computed.
-fn samples(
-    ctx: &FixContext,
-    now: &EpisodeState,
-    base: &str,
-    under: &UnderWay,
-    end: &str,
-) -> Result<(Sample, Vec<Sample>)> {
+fn samples(ctx: &FixContext, now: &EpisodeState, attempt: &Attempt) -> Result<(Sample, Vec<Sample>)> {
     let git = ctx.git()?;
+    let base = &attempt.base;
     let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
         let key = (from.to_owned(), to.to_owned());
         if let Some(known) = ctx.deltas.borrow().get(&key) {
@@ -188,162 +406,22 @@ fn samples(
         deltas.insert(key, delta.clone());
         Ok(delta)
     };
-    let of = |n: u32, start: &str, end: &str| -> Result<Sample> {
+    let of = |Attempt { n, start, end, .. }: &Attempt| -> Result<Sample> {
         let delta = parsed(start, end)?;
         // The diffs from the base are those of fresh starts, which begin with the same files.
         let from_base = match start {
             _ if start == base => delta.clone(),
-            _ if start == under.start => parsed(base, end)?,
+            _ if *start == attempt.start => parsed(base, end)?,
             _ => Vec::new(),
         };
-        Ok(Sample { n, start: start.to_owned(), end: end.to_owned(), delta, before: Vec::new(), from_base })
+        let (start, end) = (start.clone(), end.clone());
+        Ok(Sample { n: *n, start, end, delta, before: Vec::new(), from_base })
     };
-    let sample = Sample { before: parsed(base, &under.start)?, ..of(under.n, &under.start, end)? };
-    let mut earlier = Vec::new();
-    for old in now.attempts.iter().rev().take(2) {
-        earlier.push(of(old.n, &old.start, &old.end)?);
-    }
-    earlier.push(Sample { n: 0, start: base.to_owned(), end: base.to_owned(), ..Sample::default() });
+    let sample = Sample { before: parsed(base, &attempt.start)?, ..of(attempt)? };
+    let near = now.attempts.iter().rev().take(2);
+    let mut earlier = near.map(|old| of(old)).collect::<Result<Vec<Sample>>>()?;
+    earlier.push(Sample { n: 0, start: base.clone(), end: base.clone(), ..Sample::default() });
     Ok((sample, earlier))
-}
-
-fn verdict(
-    ctx: &FixContext,
-    run: &FixSession,
-    at: usize,
-    task: &Task,
-    under: &UnderWay,
-) -> Result<AttemptJudgment> {
-    let ended = |outcome: AttemptOutcome, failure: String, end: &str, left: &str| AttemptJudgment {
-        outcome,
-        end: end.to_owned(),
-        left: left.to_owned(),
-        signature: None,
-        failure,
-        failures: None,
-    };
-    let start = under.start.as_str();
-    let git = ctx.git()?;
-    if !ctx.is_in_clone() {
-        ctx.fresh(start)?;
-        return Ok(ended(AttemptOutcome::Deleted, "its clone was deleted".to_owned(), start, start));
-    }
-    let kept = match ctx.unfit()? {
-        Some(why) => Err(why),
-        None => ctx.snapshot().map_err(|error| format!("{error:#}")),
-    };
-    let end = match kept {
-        Ok(end) => end,
-        Err(why) => {
-            ctx.fresh(start)?;
-            let failure = format!("its result could not be stored: {why}");
-            return Ok(ended(AttemptOutcome::AgentFailed, failure, start, start));
-        }
-    };
-    if is_empty(&end) && !is_empty(start) {
-        ctx.fresh(start)?;
-        return Ok(ended(AttemptOutcome::Deleted, "no file was left".to_owned(), start, start));
-    }
-    let failed = under.called.as_ref().and_then(|called| called.failed.clone());
-    if let Some(why) = failed.filter(|_| end == start || task.skip_tests) {
-        return Ok(ended(AttemptOutcome::AgentFailed, why, &end, &end));
-    }
-    let changes = ctx.trees.changes(&git, start, &end)?;
-    let paths: Vec<String> =
-        changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
-    let judged = judged(ctx, task);
-    let before: BTreeSet<String> = match paths.iter().any(|path| judged.is_test(path)) {
-        true => ctx.trees.paths(&git, &run.base_tree)?.into_iter().collect(),
-        false => BTreeSet::new(),
-    };
-    let mut touched = judged.touched(&paths, &before);
-    if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
-        touched.extend(package_scripts(ctx, &changes)?);
-    }
-    if !touched.is_empty() && !task.skip_tests {
-        let left = put_back(ctx, &changes, &touched)?;
-        return Ok(ended(
-            AttemptOutcome::TestsChanged,
-            format!("it changed {}, which is restored", touched.join(", ")),
-            &end,
-            &left,
-        ));
-    }
-    if task.skip_tests {
-        return after(ctx, task, ended(AttemptOutcome::Untested, String::new(), &end, &end));
-    }
-    tested(ctx, run, at, task, under, end)
-}
-
-/// Tests the result of an agent.
-fn tested(
-    ctx: &FixContext,
-    run: &FixSession,
-    at: usize,
-    task: &Task,
-    under: &UnderWay,
-    end: String,
-) -> Result<AttemptJudgment> {
-    ctx.say(Tone::Busy, "the tests run");
-    let tested = ctx.tester().test(task, &ctx.cwd())?;
-    let report = &tested.report;
-    call::keep_output(ctx, &under.goal, &tested.output)?;
-    // Files that tests leave behind are not the agent's work.
-    ctx.ready(&end)?;
-    let counts = Counts::of(report);
-    let fewer =
-        run.tasks[at].before.as_ref().filter(|_| report.passed).and_then(|before| shrunk(before, &counts));
-    if let Some(why) = fewer {
-        ctx.ready(&under.start)?;
-        return Ok(AttemptJudgment {
-            outcome: AttemptOutcome::TestsChanged,
-            end,
-            left: under.start.clone(),
-            signature: None,
-            failure: format!("{why}; the attempt is undone"),
-            failures: None,
-        });
-    }
-    let outcome = match (report.passed, report.empty) {
-        (true, _) => AttemptOutcome::Passed,
-        (false, true) => AttemptOutcome::NothingTested,
-        (false, false) => AttemptOutcome::Failed,
-    };
-    let failure = if report.passed { String::new() } else { report.words() };
-    let verdict = AttemptJudgment {
-        outcome,
-        left: end.clone(),
-        end,
-        signature: report.signature(),
-        failure: ctx.settings.secrets.redact(&failure).into_owned(),
-        failures: report.failures(),
-    };
-    if report.passed { after(ctx, task, verdict) } else { Ok(verdict) }
-}
-
-/// Runs the `after` commands of good work; their changes belong to the work.
-fn after(ctx: &FixContext, task: &Task, mut verdict: AttemptJudgment) -> Result<AttemptJudgment> {
-    for line in &task.after {
-        ctx.say(Tone::Plain, format!("after: {line}"));
-        let timeout_s = ctx.leanfile.defaults.after_command_timeout;
-        if let Some(why) = ctx.tester().after(line, &ctx.cwd(), timeout_s)? {
-            verdict.outcome = AttemptOutcome::AfterFailed;
-            verdict.failure = why;
-            ctx.ready(&verdict.end)?;
-            return Ok(verdict);
-        }
-    }
-    if !task.after.is_empty() {
-        if let Some(why) = ctx.unfit()? {
-            verdict.outcome = AttemptOutcome::AfterFailed;
-            verdict.failure = format!("its result could not be stored: {why}");
-            ctx.fresh(&verdict.end)?;
-            return Ok(verdict);
-        }
-        verdict.end = ctx.snapshot()?;
-        verdict.left = verdict.end.clone();
-    }
-    Ok(verdict)
 }
 
 /// The `package.json` of the task, if its test scripts have changed.
@@ -363,20 +441,17 @@ fn judged(ctx: &FixContext, task: &Task) -> Judged {
     // If a task names the tests that decide, other test files in its list are part of its work.
     let allowed: &[String] = if task.test_files.is_empty() { &[] } else { &task.files };
     let tests = from_top(&task.test_files);
-    let argv = testing::argv(&task.runner, &[]);
     Judged {
-        prefixes: ctx.leanfile.defaults.test_prefix.clone(),
+        prefixes: ctx.defaults().test_prefix.clone(),
         allowed: from_top(allowed).into_iter().filter(|path| !tests.contains(path)).collect(),
         tests,
-        words: guard::scripts(&argv).iter().map(|word| ctx.below_top(word)).collect(),
+        words: from_top(&guard::scripts(&testing::argv(&task.runner, &[]))),
     }
 }
 
-/// Restores files to their state before an attempt, and returns the resulting tree.
-fn put_back(ctx: &FixContext, changes: &[TreeDifference], paths: &[&str]) -> Result<String> {
-    let git = ctx.git()?;
-    for change in changes.iter().filter(|change| paths.contains(&&*change.path.to_string_lossy())) {
-        ctx.trees.put_back(&git, &ctx.dir.work(), change)?;
+fn command(task: &Task) -> String {
+    if task.skip_tests {
+        return String::new();
     }
-    ctx.snapshot()
+    quote_argv(&testing::argv(&task.runner, &task.test_files))
 }

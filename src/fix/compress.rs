@@ -1,6 +1,6 @@
 //! Pure. Shortens a failure: drops the output of dependencies, counts repeats, and keeps the end.
 
-use crate::model::signature::TestFramework;
+use crate::model::signature::{self, TestExit, TestFramework};
 
 const MAX_LINE: usize = 300;
 
@@ -42,8 +42,12 @@ const FOREIGN: [&str; 9] = [
     "/usr/local/go/src",
 ];
 
-/// The last `lines` meaningful lines of an output, and how many were left out.
-pub fn compress(output: &str, kind: TestFramework, lines: usize) -> (String, usize) {
+/// The last `lines` meaningful lines of the tests' output, and how many were left out.
+pub fn summarize(output: &str, lines: usize) -> (String, usize) {
+    compress(output, signature::read(output, &TestExit::Code(1), "/").kind, lines)
+}
+
+fn compress(output: &str, kind: TestFramework, lines: usize) -> (String, usize) {
     let all: Vec<&str> = output.lines().map(str::trim_end).collect();
     let mut kept: Vec<String> = Vec::new();
     let mut repeats = 0_usize;

@@ -1,4 +1,4 @@
-//! The context of every step of a fix, and the private clone in which agents and tests work.
+//! The context of every step of a fix: the private clone in which agents and tests work, and the task at work.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,22 +7,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::agent::{AgentCaller, AgentReply, Fixer};
-use super::bench::Bench;
-use super::leanfile::Leanfile;
-use super::testing::{Tester, interrupted};
-use super::{MARK, Progress, Tone};
-use crate::model::attempt::Thresholds;
+use super::FixRequest;
+use super::agent::Fixer;
+use super::exec::{AgentReply, ExecEnv, Progress, Tone};
+use super::leanfile::{Defaults, Task};
+use super::testing::{self, Tested};
 use crate::model::attempt::delta::FileDelta;
-use crate::model::charge::Charge;
+use crate::model::attempt::{EpisodeState, LedgerLine, Thresholds};
+use crate::model::charge::{Charge, Usage};
 use crate::model::fault::Fault;
-use crate::model::fix::FixSession;
+use crate::model::fix::{FixSession, TaskState, TaskStatus};
 use crate::model::name::Name;
-use crate::model::settings::Settings;
 use crate::model::wire::{ReportedSpend, WireRequest};
-use crate::store::layout::{FixDir, Layout};
-use crate::store::{file, fixes, ledger};
-use crate::sys::signal::Cancel;
+use crate::store::file::{self, Durability};
+use crate::store::{fixes, json_file, ledger};
 use crate::sys::{beneath, clock};
 use crate::vcs::clone::{self, Git, Grown, Source, Trees};
 use crate::worker::client;
@@ -47,17 +45,12 @@ fn too_large(grown: &Grown, (files, bytes): (usize, u64)) -> Option<String> {
 }
 
 /// The context of every step.
-pub struct FixContext<'a> {
-    pub layout: &'a Layout,
-    /// The settings from the config.
-    pub settings: &'a Settings,
-    /// Interruption by the user.
-    pub cancel: &'a Cancel,
-    pub leanfile: &'a Leanfile,
+pub(super) struct FixContext<'a> {
+    /// The environment of all processes.
+    pub env: ExecEnv<'a>,
+    pub request: &'a FixRequest,
     /// The id of the fix.
     pub id: Name,
-    /// The files of the fix.
-    pub dir: FixDir,
     /// The top directory of the project.
     pub project: PathBuf,
     /// The tasks' directory in the project.
@@ -66,56 +59,48 @@ pub struct FixContext<'a> {
     pub source: Option<Source>,
     /// The repository that stores attempts.
     pub trees: Trees,
-    /// The object stores from which the clone borrows.
-    pub objects: Vec<PathBuf>,
     /// Who is called, in order of escalation.
     pub agents: Vec<Fixer>,
-    /// The supervisor's socket, where a worker does this.
-    pub socket: Option<PathBuf>,
-    /// True if a user watches the progress.
-    pub live: bool,
     /// The tree that the clone's files equal; none after a process ran in it.
     pub at: RefCell<Option<String>>,
     /// Cached differences between trees; they never change.
     pub deltas: RefCell<BTreeMap<(String, String), Vec<FileDelta>>>,
-    /// The receiver of progress lines.
-    pub say: RefCell<&'a mut dyn FnMut(&Progress)>,
-}
-
-/// A receiver of progress reports.
-pub trait Busy {
-    /// Called repeatedly while a process runs.
-    fn busy(&self);
-}
-
-impl Busy for FixContext<'_> {
-    fn busy(&self) {
-        self.say(Tone::Busy, "");
-    }
 }
 
 impl FixContext<'_> {
     /// Git with a timeout of its own.
     pub fn git(&self) -> Result<Git<'_>> {
-        Git::find(&self.settings.path, GIT_MS, self.cancel)
+        Git::find(&self.env.deps.settings.path, GIT_MS, self.env.deps.cancel)
     }
 
-    /// Reports progress.
+    /// Reports a line of progress.
     pub fn say(&self, tone: Tone, text: impl Into<String>) {
-        if tone == Tone::Busy && !self.live {
-            return;
-        }
-        (self.say.borrow_mut())(&Progress { tone, text: text.into() });
+        self.env.deps.say(tone, text);
+    }
+
+    /// Reports the start of a step.
+    pub fn step(&self, text: impl Into<String>) {
+        (self.env.deps.report)(&Progress::Step(text.into()));
+    }
+
+    /// The settings for work on tasks.
+    pub fn defaults(&self) -> &Defaults {
+        &self.request.leanfile.defaults
     }
 
     /// The thresholds of the rule.
     pub fn limits(&self) -> &Thresholds {
-        &self.settings.fixes.thresholds
+        &self.env.deps.settings.fixes.thresholds
+    }
+
+    /// The clone.
+    pub fn work(&self) -> PathBuf {
+        self.env.dir.work()
     }
 
     /// The directory in which agents and tests of a task run.
     pub fn cwd(&self) -> PathBuf {
-        self.dir.work().join(&self.sub)
+        self.work().join(&self.sub)
     }
 
     /// Converts a path below the task's directory to git's form: relative to the top.
@@ -124,33 +109,23 @@ impl FixContext<'_> {
         joined.to_string_lossy().trim_start_matches("./").to_owned()
     }
 
-    fn mark(&self) -> (String, String) {
-        (MARK.to_owned(), self.dir.path().to_string_lossy().into_owned())
-    }
-
-    /// The test runner.
-    pub fn tester(&self) -> Tester<'_> {
+    /// Runs the tests of a task in the clone, where they may change files.
+    pub fn test(&self, task: &Task) -> Result<Tested> {
+        self.step("the tests run");
         self.at.take();
-        let busy = self.live.then_some(self as &dyn Busy);
-        let bench = self.bench();
-        Tester { settings: self.settings, cancel: self.cancel, mark: self.mark(), bench, busy }
+        testing::test(&self.env, task, &self.cwd())
     }
 
-    /// The builder of sandboxes.
-    fn bench(&self) -> Bench<'_> {
-        let is_worker = self.socket.is_some();
-        let (layout, settings, dir) = (self.layout, self.settings, &self.dir);
-        Bench { layout, settings, dir, is_worker, objects: &self.objects }
-    }
-
-    /// Fails if the user has interrupted.
-    pub fn check(&self) -> Result<()> {
-        if self.cancel.is_set() { Err(interrupted()) } else { Ok(()) }
+    /// Runs a command of `after` in the clone; returns why it failed, if it did.
+    pub fn after(&self, line: &str) -> Result<Option<String>> {
+        self.say(Tone::Plain, format!("after: {line}"));
+        self.at.take();
+        testing::after(&self.env, line, &self.cwd(), self.defaults().after_command_timeout)
     }
 
     /// Saves the state of the run.
     pub fn save(&self, run: &FixSession) -> Result<()> {
-        fixes::save_run(&self.dir, run)
+        json_file::write_json(&self.env.dir.run(), run, Durability::Durable)
     }
 
     /// Who is called after so many new plans.
@@ -158,70 +133,9 @@ impl FixContext<'_> {
         &self.agents[plans.min(self.agents.len() - 1)]
     }
 
-    /// Calls an agent, and writes down what it used for the goal.
-    pub fn call(
-        &self,
-        run: &mut FixSession,
-        at: usize,
-        agent: &Fixer,
-        prompt: &str,
-        cwd: &Path,
-    ) -> Result<AgentReply> {
-        self.check()?;
-        self.at.take();
-        let caller = AgentCaller {
-            settings: self.settings,
-            cancel: self.cancel,
-            mark: self.mark(),
-            prompt_file: self.dir.prompt(),
-            bench: self.bench(),
-            empty_dir: self.dir.empty(),
-            busy: self.live.then_some(self as &dyn Busy),
-        };
-        let reply = agent.call(&caller, prompt, cwd)?;
-        let task = &mut run.tasks[at];
-        task.tokens = task.tokens.saturating_add(reply.tokens());
-        // Tokens that were paid for did not stay local.
-        if agent.name == self.agents[0].name && reply.usage.cost_micros == 0 {
-            task.local_tokens = task.local_tokens.saturating_add(reply.tokens());
-        }
-        task.estimated |= reply.is_estimated();
-        self.charge(&task.goal, agent, &reply)?;
-        self.check()?;
-        Ok(reply)
-    }
-
-    /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
-    fn charge(&self, goal: &Name, agent: &Fixer, reply: &AgentReply) -> Result<()> {
-        if let Some(socket) = &self.socket {
-            let request = WireRequest::Spend(ReportedSpend {
-                cost_micros: reply.usage.cost_micros,
-                tokens_in: reply.usage.tokens_in,
-                tokens_cached: reply.usage.tokens_cached,
-                tokens_written: reply.usage.tokens_written,
-                tokens_out: reply.usage.tokens_out,
-                model: reply.usage.model.clone(),
-                basis: Some(reply.usage.basis),
-            });
-            return client::call(socket, request).map(drop);
-        }
-        let now = clock::now();
-        let charge = Charge {
-            at_ms: now.unix_ms,
-            day: now.day(),
-            beat: self.id.to_string(),
-            goal: Some(goal.to_string()),
-            worker: None,
-            runner: agent.name.clone(),
-            sensors: Vec::new(),
-            usage: reply.usage.clone(),
-        };
-        ledger::append(self.layout, &charge)
-    }
-
     /// An empty directory for a call that must not edit anything.
     pub fn empty(&self) -> Result<PathBuf> {
-        let dir = self.dir.empty();
+        let dir = self.env.dir.empty();
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("could not empty `{}`", dir.display()))?;
         }
@@ -232,12 +146,12 @@ impl FixContext<'_> {
     /// True while the clone exists with its files and its own repository.
     pub fn is_clone(&self) -> bool {
         let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-        is_dir(&self.dir.work()) && is_dir(&self.dir.work().join(".git"))
+        is_dir(&self.work()) && is_dir(&self.work().join(".git"))
     }
 
     /// True while the tasks' directory is a real directory in the clone: neither it nor a parent is a link.
     pub fn is_in_clone(&self) -> bool {
-        let (top, work) = (self.dir.path(), self.dir.work());
+        let (top, work) = (self.env.dir.path(), self.work());
         work.strip_prefix(top).is_ok_and(|work| beneath::is_folder(top, &work.join(&self.sub)))
     }
 
@@ -251,7 +165,7 @@ impl FixContext<'_> {
         }
         self.at.take();
         let git = self.git()?;
-        if self.trees.restore(&git, &self.dir.work(), "work", tree).is_err() {
+        if self.trees.restore(&git, &self.work(), "work", tree).is_err() {
             return self.fresh(tree);
         }
         self.at.replace(Some(tree.to_owned()));
@@ -263,7 +177,7 @@ impl FixContext<'_> {
         let kept = self.kept()?;
         self.remove_clone(&kept)?;
         let git = self.git()?;
-        let work = self.dir.work();
+        let work = self.work();
         if let Some(around) = work.parent() {
             file::make_dir(around)?;
         }
@@ -281,7 +195,7 @@ impl FixContext<'_> {
         self.at.take();
         let repo = clone::repo_of(kept, &self.id)?;
         let git = self.git()?;
-        clone::discard(&git, &repo, &self.dir.work(), true)?;
+        clone::discard(&git, &repo, &self.work(), true)?;
         self.trees.forget("work");
         Ok(())
     }
@@ -298,7 +212,7 @@ impl FixContext<'_> {
 
     /// Why the clone's files cannot be stored; none if they can.
     pub fn unfit(&self) -> Result<Option<String>> {
-        let grown = self.trees.grown(&self.git()?, &self.dir.work(), "work")?;
+        let grown = self.trees.grown(&self.git()?, &self.work(), "work")?;
         if let Some(dir) = grown.nested.first() {
             return Ok(Some(format!("`{dir}` is a nested repository, whose files are not copied")));
         }
@@ -326,6 +240,115 @@ impl FixContext<'_> {
     /// The clone's files as a tree.
     pub fn snapshot(&self) -> Result<String> {
         let git = self.git()?;
-        self.trees.snapshot(&git, &self.dir.work(), "work")
+        self.trees.snapshot(&git, &self.work(), "work")
+    }
+}
+
+/// One task at work.
+pub(super) struct TaskRun<'a> {
+    pub ctx: &'a FixContext<'a>,
+    pub task: &'a Task,
+    /// The state of the whole run, which is saved at each step.
+    pub session: &'a mut FixSession,
+    /// The number of the task in the session.
+    pub at: usize,
+}
+
+impl TaskRun<'_> {
+    pub fn state(&self) -> &TaskState {
+        &self.session.tasks[self.at]
+    }
+
+    pub fn state_mut(&mut self) -> &mut TaskState {
+        &mut self.session.tasks[self.at]
+    }
+
+    pub fn set(&mut self, status: TaskStatus, note: impl Into<String>) {
+        let state = self.state_mut();
+        (state.status, state.note) = (status, note.into());
+    }
+
+    pub fn save(&self) -> Result<()> {
+        self.ctx.save(self.session)
+    }
+
+    pub fn ledger(&self) -> Result<Vec<LedgerLine>> {
+        fixes::ledger(&self.ctx.env.dir, &self.state().goal)
+    }
+
+    pub fn append(&self, line: &LedgerLine) -> Result<()> {
+        fixes::append(&self.ctx.env.dir, &self.state().goal, line)
+    }
+
+    /// The ref of an attempt, or of a checkpoint.
+    pub fn ref_of(&self, kind: &str, n: u32) -> String {
+        format!("refs/looop/{kind}/{}/{n}", self.state().goal)
+    }
+
+    /// The tree of the episode's base.
+    pub fn base(&self, now: &EpisodeState) -> String {
+        now.begin.map_or_else(|| self.session.tree.clone(), |begin| begin.base.clone())
+    }
+
+    /// Keeps the last output of the tests for the next prompt.
+    pub fn keep_output(&self, output: &str) -> Result<()> {
+        let path = self.ctx.env.dir.output(&self.state().goal);
+        file::write(&path, output.as_bytes(), 0o600, Durability::Whole)
+    }
+
+    /// The last output of the tests; empty if unknown, or if the task has no tests.
+    pub fn kept_output(&self) -> String {
+        let path = self.ctx.env.dir.output(&self.state().goal);
+        let kept = || file::read_text(&path, 4 << 20).ok().flatten();
+        if self.task.skip_tests { String::new() } else { kept().unwrap_or_default() }
+    }
+
+    /// Calls an agent, and writes down what it used for the goal.
+    pub fn call(&mut self, agent: &Fixer, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        let ctx = self.ctx;
+        ctx.env.check()?;
+        ctx.at.take();
+        let reply = agent.call(&ctx.env, prompt, cwd)?;
+        let tokens = reply.usage.tokens();
+        let state = self.state_mut();
+        state.tokens = state.tokens.saturating_add(tokens);
+        // Tokens that were paid for did not stay local.
+        if agent.name == ctx.agents[0].name && reply.usage.cost_micros == 0 {
+            state.local_tokens = state.local_tokens.saturating_add(tokens);
+        }
+        state.estimated |= reply.is_estimated();
+        self.charge(agent, &reply.usage)?;
+        ctx.env.check()?;
+        Ok(reply)
+    }
+
+    /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
+    fn charge(&self, agent: &Fixer, usage: &Usage) -> Result<()> {
+        let deps = self.ctx.env.deps;
+        let usage = usage.clone();
+        if let Some(socket) = &deps.socket {
+            let request = WireRequest::Spend(ReportedSpend {
+                cost_micros: usage.cost_micros,
+                tokens_in: usage.tokens_in,
+                tokens_cached: usage.tokens_cached,
+                tokens_written: usage.tokens_written,
+                tokens_out: usage.tokens_out,
+                model: usage.model,
+                basis: Some(usage.basis),
+            });
+            return client::call(socket, request).map(drop);
+        }
+        let now = clock::now();
+        let charge = Charge {
+            at_ms: now.unix_ms,
+            day: now.day(),
+            beat: self.ctx.id.to_string(),
+            goal: Some(self.state().goal.to_string()),
+            worker: None,
+            runner: agent.name.clone(),
+            sensors: Vec::new(),
+            usage,
+        };
+        ledger::append(deps.layout, &charge)
     }
 }

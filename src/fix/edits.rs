@@ -1,4 +1,4 @@
-//! Pure. The edits in an answer of a model without tools: whole files, or a part that is searched for and replaced.
+//! The edits in an answer of a model without tools: whole files, or a part that is searched for and replaced.
 //!
 //! ```text
 //! FILE: src/dates.py                    FILE: src/new.py
@@ -12,8 +12,14 @@
 //! An answer is applied as a whole: if one edit cannot be read or does not fit, none is made.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
 
 use crate::model::reply::without_thoughts;
+use crate::store::file::{self, Durability, ReadError};
+use crate::sys::beneath::{self, Parents};
 
 /// The most files that one answer may change.
 const MAX_FILES: usize = 100;
@@ -61,10 +67,21 @@ pub enum EditAction {
     Replace(Vec<String>, Vec<String>),
 }
 
-enum EditBlock {
-    Whole(Vec<String>),
-    Search(Vec<String>),
-    Replace(Vec<String>, Vec<String>),
+/// An edit whose end was not read yet.
+struct EditBlock {
+    path: String,
+    part: BlockPart,
+    /// The lines to search for.
+    old: Vec<String>,
+    new: Vec<String>,
+}
+
+/// The part of an edit to which the next line belongs.
+#[derive(Clone, Copy)]
+enum BlockPart {
+    Whole,
+    Search,
+    Replace,
 }
 
 /// Parses the edits of an answer; none if it has no edits.
@@ -78,54 +95,40 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
     let mut block: Option<EditBlock> = None;
     for line in answer.lines() {
         let mark = mark(line);
-        block = match (block.take(), mark) {
-            (None, Some(begin @ ("SEARCH" | "WHOLE"))) => {
+        let Some(mut open) = block.take() else {
+            if let Some(begin @ ("SEARCH" | "WHOLE")) = mark {
                 // Some models write only the path on the line above.
                 path = if is_named { path } else { bare(above).or(path) };
-                if path.is_none() {
-                    return Err(format!("an edit names no file: write `FILE: path` above `<<<<<<< {begin}`"));
-                }
-                Some(if begin == "WHOLE" {
-                    EditBlock::Whole(Vec::new())
-                } else {
-                    EditBlock::Search(Vec::new())
-                })
+                let path = path.clone().ok_or_else(|| {
+                    format!("an edit names no file: write `FILE: path` above `<<<<<<< {begin}`")
+                })?;
+                let part = if begin == "WHOLE" { BlockPart::Whole } else { BlockPart::Search };
+                block = Some(EditBlock { path, part, old: Vec::new(), new: Vec::new() });
+            } else if let Some(named) = named(line) {
+                (path, is_named) = (Some(named), true);
+            } else if mark.is_none() && !line.trim().is_empty() && !line.trim_start().starts_with("```") {
+                above = line;
             }
-            (None, Some(_)) => None,
-            (None, None) => {
-                if let Some(named) = named(line) {
-                    (path, is_named) = (Some(named), true);
-                } else if !line.trim().is_empty() && !line.trim_start().starts_with("```") {
-                    above = line;
-                }
-                None
-            }
-            (Some(EditBlock::Search(old)), Some("=")) => Some(EditBlock::Replace(old, Vec::new())),
-            (Some(EditBlock::Replace(old, new)), Some("REPLACE")) => {
-                edits.push(edit(path.as_ref(), EditAction::Replace(old, new)));
-                None
-            }
-            (Some(EditBlock::Whole(lines)), Some("END" | "REPLACE")) => {
-                edits.push(edit(path.as_ref(), EditAction::Whole(joined(&lines))));
-                None
-            }
-            (Some(EditBlock::Whole(mut lines)), _) => {
-                lines.push(line.to_owned());
-                Some(EditBlock::Whole(lines))
-            }
-            (Some(_), Some(_)) => return Err(unclear(path.as_ref())),
-            (Some(EditBlock::Search(mut old)), None) => {
-                old.push(line.to_owned());
-                Some(EditBlock::Search(old))
-            }
-            (Some(EditBlock::Replace(old, mut new)), None) => {
-                new.push(line.to_owned());
-                Some(EditBlock::Replace(old, new))
-            }
+            continue;
         };
+        match (open.part, mark) {
+            (BlockPart::Search, Some("=")) => open.part = BlockPart::Replace,
+            (BlockPart::Search, None) => open.old.push(line.to_owned()),
+            (BlockPart::Whole, Some("END" | "REPLACE")) => {
+                edits.push(Edit { path: open.path, change: EditAction::Whole(joined(&open.new)) });
+                continue;
+            }
+            (BlockPart::Replace, Some("REPLACE")) => {
+                edits.push(Edit { path: open.path, change: EditAction::Replace(open.old, open.new) });
+                continue;
+            }
+            (BlockPart::Whole, _) | (BlockPart::Replace, None) => open.new.push(line.to_owned()),
+            (_, Some(_)) => return Err(unclear(&open.path)),
+        }
+        block = Some(open);
     }
     match (block, path) {
-        (Some(_), path) => Err(unclear(path.as_ref())),
+        (Some(open), _) => Err(unclear(&open.path)),
         (None, Some(path)) if edits.is_empty() => {
             Err(format!("{path} is named without an edit between SEARCH or WHOLE marks"))
         }
@@ -138,32 +141,23 @@ pub fn spoken(answer: &str) -> &str {
     without_thoughts(answer).trim_start()
 }
 
-fn edit(path: Option<&String>, change: EditAction) -> Edit {
-    Edit { path: path.cloned().unwrap_or_default(), change }
-}
-
-fn unclear(path: Option<&String>) -> String {
-    let path = path.map_or("a file", String::as_str);
+fn unclear(path: &str) -> String {
     format!("the edit of {path} has no clear end: give all of the file between WHOLE marks")
 }
 
 /// The mark on a line.
 fn mark(line: &str) -> Option<&'static str> {
     let text = line.trim_end();
-    match text.trim_start_matches('<') {
-        rest if text.len() - rest.len() >= 5 => match rest.trim() {
-            "SEARCH" => Some("SEARCH"),
-            "WHOLE" => Some("WHOLE"),
-            _ => None,
-        },
-        _ => match text.trim_start_matches('>') {
-            rest if text.len() - rest.len() >= 5 => match rest.trim() {
-                "REPLACE" => Some("REPLACE"),
-                "WHOLE" => Some("END"),
-                _ => None,
-            },
-            _ => (text == "=======").then_some("="),
-        },
+    let word_after = |sign: char| {
+        let rest = text.trim_start_matches(sign);
+        (text.len() - rest.len() >= 5).then(|| rest.trim())
+    };
+    match (word_after('<'), word_after('>')) {
+        (Some("SEARCH"), _) => Some("SEARCH"),
+        (Some("WHOLE"), _) => Some("WHOLE"),
+        (_, Some("REPLACE")) => Some("REPLACE"),
+        (_, Some("WHOLE")) => Some("END"),
+        _ => (text == "=======").then_some("="),
     }
 }
 
@@ -263,6 +257,120 @@ fn replace(text: &str, search: &[String], put: &[String]) -> Result<String, Stri
 /// A line without its line end.
 fn ended(line: &str) -> &str {
     line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line))
+}
+
+/// Why the edits of an answer were not made.
+#[derive(Debug)]
+pub(super) enum EditError {
+    /// The reason, in words for the model.
+    Refused(String),
+    /// The edits before the one that failed cannot be undone.
+    Failed(anyhow::Error),
+}
+
+impl EditError {
+    fn refused(why: impl Display) -> EditError {
+        EditError::Refused(format!("none of its edits was made: {why}"))
+    }
+
+    /// The reason for the model.
+    ///
+    /// # Errors
+    /// looop itself failed.
+    pub fn refusal(self) -> anyhow::Result<String> {
+        match self {
+            EditError::Refused(why) => Ok(why),
+            EditError::Failed(error) => Err(error),
+        }
+    }
+}
+
+/// Applies the edits of an answer below `top`: all of them or none. The model sees paths relative to `dir`.
+pub(super) fn make(top: &Path, dir: &Path, answer: &str) -> Result<(), EditError> {
+    let from_top = |path: &str| dir.join(path).strip_prefix(top).map(Path::to_owned).ok();
+    let read = |path: &str| -> Result<Option<String>, String> {
+        let outside = || "it is not a path inside the project".to_owned();
+        let from_top = from_top(path).ok_or_else(outside)?;
+        let is_plain = path.trim() == path && !path.contains(char::is_control);
+        if !is_plain || !is_inside(top, &from_top) {
+            return Err(outside());
+        }
+        let place = match beneath::find(top, &from_top, Parents::Existing) {
+            Ok(place) => place,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(_) => return Err(outside()),
+        };
+        match file::read(place.path(), MAX_FILE_BYTES) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => String::from_utf8(bytes)
+                .map(Some)
+                .map_err(|_| "it is not UTF-8 text and cannot be edited".to_owned()),
+            Err(ReadError::TooLarge(_)) => Err(format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let files = parse(answer).and_then(|edits| apply(&edits, &read)).map_err(EditError::refused)?;
+    let mut done: Vec<(PathBuf, Option<Kept>)> = Vec::new();
+    for (path, text) in files {
+        let below = from_top(&path).unwrap_or_default();
+        if let Err(error) = write(top, &below, text.as_bytes(), &mut done) {
+            take_back(top, &done).map_err(EditError::Failed)?;
+            return Err(EditError::refused(format!("{path}: {error:#}")));
+        }
+    }
+    Ok(())
+}
+
+/// True for a path that stays in the project: no `..`, no `.git`, no link on the way.
+pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
+    let parts: Vec<Component> = path.components().collect();
+    let plain = parts.iter().all(|part| match part {
+        Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
+        _ => false,
+    });
+    let mut at = project.to_owned();
+    let above = parts.len().saturating_sub(1);
+    plain
+        && parts[..above].iter().all(|part| {
+            at.push(part);
+            fs::symlink_metadata(&at).map_or(true, |meta| meta.is_dir())
+        })
+}
+
+/// A file's state before the edits.
+struct Kept {
+    bytes: Vec<u8>,
+    mode: u32,
+}
+
+/// Writes one file, and remembers its old state. A directory may have become a link a moment ago: neither it nor the
+/// file is followed.
+fn write(
+    top: &Path,
+    below: &Path,
+    text: &[u8],
+    done: &mut Vec<(PathBuf, Option<Kept>)>,
+) -> anyhow::Result<()> {
+    let place = beneath::find(top, below, Parents::Created)?;
+    let old = file::read(place.path(), MAX_FILE_BYTES).ok().flatten();
+    let mode = old.as_ref().map_or(0o644, |_| mode(place.path()));
+    done.push((below.to_owned(), old.map(|bytes| Kept { bytes, mode })));
+    file::write(place.path(), text, mode, Durability::Whole)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o777)
+}
+
+fn take_back(top: &Path, done: &[(PathBuf, Option<Kept>)]) -> anyhow::Result<()> {
+    for (below, old) in done {
+        let Ok(place) = beneath::find(top, below, Parents::Existing) else { continue };
+        match old {
+            Some(Kept { bytes, mode }) => file::write(place.path(), bytes, *mode, Durability::Whole)?,
+            None => drop(fs::remove_file(place.path())),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

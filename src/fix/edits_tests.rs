@@ -97,3 +97,54 @@ fn text_without_edits_gives_none_and_random_bytes_never_panic() {
         drop(made(&lines.join("\n")));
     });
 }
+
+fn whole(path: &str) -> String {
+    format!("FILE: {path}\n<<<<<<< WHOLE\nnew\n>>>>>>> WHOLE\n")
+}
+
+#[test]
+fn nothing_is_written_if_one_edit_leads_out_of_the_project() {
+    let tmp = tempfile::tempdir().unwrap();
+    let top = tmp.path().join("work");
+    let dir = top.join("sub");
+    fs::create_dir_all(dir.join("folder")).unwrap();
+    fs::write(dir.join("a"), "old\n").unwrap();
+    fs::write(dir.join("bin"), [0xff, 0xfe]).unwrap();
+    std::os::unix::fs::symlink(tmp.path(), dir.join("link")).unwrap();
+    std::os::unix::fs::symlink(tmp.path().join("aim"), dir.join("leaf")).unwrap();
+    let absolute = tmp.path().join("out").to_string_lossy().into_owned();
+    for bad in [
+        "../../out",
+        absolute.as_str(),
+        "x/../../../out",
+        ".git/hooks/pre-commit",
+        "folder/.GIT/config",
+        "link/out",
+        "leaf",
+        "folder",
+        "bin",
+        "a/b",
+        "x\ty",
+    ] {
+        let answer = format!("{}{}", whole("a"), whole(bad));
+        let why = make(&top, &dir, &answer).unwrap_err().refusal().unwrap();
+        assert!(why.contains("none of its edits"), "{bad}: {why}");
+        assert_eq!(fs::read_to_string(dir.join("a")).unwrap(), "old\n", "{bad}");
+        assert!(!tmp.path().join("out").exists() && !tmp.path().join("aim").exists(), "{bad}");
+    }
+    fs::set_permissions(dir.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+    make(&top, &dir, &(whole("a") + &whole("deep/er/b"))).unwrap();
+    assert_eq!(fs::read_to_string(dir.join("deep/er/b")).unwrap(), "new\n");
+    assert_eq!((fs::read_to_string(dir.join("a")).unwrap().as_str(), mode(&dir.join("a"))), ("new\n", 0o755));
+}
+
+#[test]
+fn a_write_error_undoes_the_other_edits() {
+    let tmp = tempfile::tempdir().unwrap();
+    fs::write(tmp.path().join("a"), "old\n").unwrap();
+    // Neither file exists before, so that the error appears only when the second one is written.
+    let answer = whole("a") + &whole("b") + &whole("b/c");
+    assert!(make(tmp.path(), tmp.path(), &answer).unwrap_err().refusal().is_ok());
+    assert_eq!(fs::read_to_string(tmp.path().join("a")).unwrap(), "old\n");
+    assert!(!tmp.path().join("b").exists());
+}

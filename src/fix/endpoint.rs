@@ -1,12 +1,11 @@
-//! A model endpoint as an agent: called over HTTP, without tools; its edits are read from its answer.
-
-use std::path::Path;
+//! A model endpoint as an agent: checked and called over HTTP, without tools; its edits are read from its answer.
 
 use anyhow::Result;
 
-use super::agent::{AgentCaller, AgentReply};
 use super::edits;
-use super::leanfile::Lean;
+use super::exec::{AgentReply, ExecEnv, Progress, Tone};
+use super::leanfile::{HealthCheck, Lean};
+use crate::agents::http::up::{self, NoStatus};
 use crate::agents::http::wire::Shape;
 use crate::agents::http::{Http, IDLE_MS, Protocol};
 use crate::agents::stream::OUTPUT_LIMIT;
@@ -16,7 +15,10 @@ use crate::model::fault::Fault;
 use crate::store::boxes::SandboxBuilder;
 use crate::store::file::{self, Durability};
 use crate::sys::clock::{self, Deadline};
+use crate::sys::process::wait::pause_ms;
 
+/// The wait between two health checks, in milliseconds.
+const LOOK_MS: u64 = 250;
 /// The variable that passes a leanfile's key to the call.
 const KEY: &str = "LEAN_API_KEY";
 /// The system prompt of every call.
@@ -58,39 +60,41 @@ pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
     Ok(Some((http, key)))
 }
 
-/// Calls the endpoint once. An answer without text is an empty text; every other failure has its cause.
+/// Calls the endpoint once with the prompt in the prompt file. An answer without text is an empty text; every
+/// other failure has its cause.
 pub(super) fn ask(
     http: &Http,
     key: Option<&str>,
-    caller: &AgentCaller,
-    prompt: &str,
+    env: &ExecEnv,
+    prompt_bytes: usize,
     timeout_ms: i64,
 ) -> Result<AgentReply> {
     let began = Deadline::after_ms(0);
-    let system_file = beside(&caller.prompt_file);
+    let (deps, prompt_file) = (env.deps, env.dir.prompt());
+    let system_file = prompt_file.with_extension("system.md");
     file::write(&system_file, SYSTEM.as_bytes(), 0o600, Durability::Whole)?;
-    let mut env = caller.settings.full_env.clone();
-    if key.is_some() {
+    let mut vars = deps.settings.full_env.clone();
+    if let Some(key) = key {
         // The caller's own variable of this name belongs to another address.
-        env.retain(|(name, _)| name != KEY);
+        vars.retain(|(name, _)| name != KEY);
+        vars.push((KEY.to_owned(), key.to_owned()));
     }
-    env.extend(key.map(|key| (KEY.to_owned(), key.to_owned())));
-    let mut tell = || caller.busy.iter().for_each(|who| who.busy());
-    let sandboxes = SandboxBuilder::new(caller.bench.layout, caller.settings, true);
+    let mut heartbeat = || (deps.report)(&Progress::Heartbeat);
+    let sandboxes = SandboxBuilder::new(deps.layout, deps.settings, true);
     let mut call = ModelCall {
-        prompt_file: caller.prompt_file.clone(),
-        prompt_bytes: prompt.len(),
+        user_file: prompt_file.clone(),
+        prompt_file,
+        prompt_bytes,
         system_file,
-        user_file: caller.prompt_file.clone(),
         now: clock::now(),
         timeout_ms,
-        empty_dir: caller.empty_dir.clone(),
-        path: &caller.settings.path,
-        base_env: &caller.settings.base_env,
-        full_env: &env,
+        empty_dir: env.dir.empty(),
+        path: &deps.settings.path,
+        base_env: &deps.settings.base_env,
+        full_env: &vars,
         sandboxes: &sandboxes,
-        cancel: caller.cancel,
-        frame: caller.busy.is_some().then_some(&mut tell),
+        cancel: deps.cancel,
+        frame: deps.live.then_some(&mut heartbeat),
     };
     // Here the answer is text, whatever form the config sets for decisions.
     let http = Http { shape: Some(Shape::Prompt), ..http.clone() };
@@ -103,6 +107,32 @@ pub(super) fn ask(
     Ok(AgentReply { text, usage, took_ms: began.spent_ms(), looped: None })
 }
 
-fn beside(prompt: &Path) -> std::path::PathBuf {
-    prompt.with_extension("system.md")
+/// Waits until the endpoint of an agent is healthy: until `check_url` answers 2xx, if it is set.
+///
+/// # Errors
+/// A failure if it is not healthy in time, or if the user interrupts.
+pub(super) fn wait(health: &HealthCheck, env: &ExecEnv) -> Result<()> {
+    let Some(url) = health.check_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(()) };
+    let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
+    let mut is_reported = false;
+    loop {
+        let why = match up::status(url, &mut || env.check()) {
+            Ok(status) if (200..300).contains(&status) => return Ok(()),
+            Ok(status) => format!("it answers {status}"),
+            Err(NoStatus::Down(why)) => why,
+            Err(NoStatus::Left(interrupted)) => return Err(interrupted),
+        };
+        env.check()?;
+        if deadline.passed() {
+            let what =
+                format!("could not start the fix: `{url}` was not healthy after {}s: {why}", health.max_wait);
+            return Err(Fault::failed(what)
+                .hint("start the model's server, or correct `check_url` of [health]")
+                .into());
+        }
+        if !std::mem::replace(&mut is_reported, true) {
+            env.deps.say(Tone::Warn, format!("waiting for {url}: {why}"));
+        }
+        pause_ms(LOOK_MS);
+    }
 }

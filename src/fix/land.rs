@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::Tone;
 use super::ctx::FixContext;
+use super::edits::is_inside;
+use super::exec::Tone;
 use crate::model::digest::Digest;
 use crate::model::exchange::FileChange;
 use crate::model::fix::FixSession;
@@ -75,16 +76,16 @@ impl Landed {
 }
 
 /// Applies the result to the project. A second call changes nothing.
-pub(super) fn land(ctx: &FixContext, run: &FixSession, branch: bool) -> Result<Landed> {
+pub(super) fn land(ctx: &FixContext, run: &FixSession) -> Result<Landed> {
     if run.tree == run.base_tree {
         return Ok(Landed::default());
     }
     let git = ctx.git()?;
     let changes = ctx.trees.changes(&git, &run.base_tree, &run.tree)?;
-    let is_worker = ctx.socket.is_some();
+    let is_worker = ctx.env.deps.socket.is_some();
     let mut landed = Landed { user_side: user_side_of(ctx, &git, &changes)?, ..Landed::default() };
     // Files that execute on the user's side stay on a branch until the user has read them.
-    if is_worker || (!branch && landed.user_side.is_empty()) {
+    if is_worker || (!ctx.request.branch && landed.user_side.is_empty()) {
         for change in changes.iter().filter(|change| is_inside(&ctx.project, &change.path)) {
             // Temporary files of a crash during this step.
             if let Ok(place) = place_of(ctx, change, Parents::Existing) {
@@ -206,22 +207,6 @@ fn is(ctx: &FixContext, git: &Git, change: &TreeDifference, what: Option<&(u32, 
         && is_executable == (mode & 0o100 != 0)
         && meta.len() == wanted.len() as u64
         && file::read(path, wanted.len()).is_ok_and(|bytes| bytes.as_ref() == Some(&wanted)))
-}
-
-/// True for a path that stays in the project: no `..`, no `.git`, no link on the way.
-pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
-    let parts: Vec<Component> = path.components().collect();
-    let plain = parts.iter().all(|part| match part {
-        Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
-        _ => false,
-    });
-    let mut at = project.to_owned();
-    let above = parts.len().saturating_sub(1);
-    plain
-        && parts[..above].iter().all(|part| {
-            at.push(part);
-            fs::symlink_metadata(&at).map_or(true, |meta| meta.is_dir())
-        })
 }
 
 /// Writes all files or none: a file that the user saves in the meantime stays, and the files that were written

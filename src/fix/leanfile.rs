@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::fault::Fault;
 use crate::sys::path::followed;
@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 1 << 20;
 pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
 
 /// The merged leanfile of a run.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Leanfile {
     pub lean: Lean,
@@ -37,7 +37,7 @@ pub struct Leanfile {
 }
 
 /// The agent: a wrapper program or an endpoint.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Lean {
     /// The wrapper's program; a relative path starts at the static config's directory.
@@ -56,8 +56,26 @@ pub struct Lean {
     pub timeout: u32,
 }
 
+impl Lean {
+    /// The values that a wrapper gets as `LEAN_*` variables, by their keys.
+    pub fn values(&self) -> [(&'static str, &Option<String>); 5] {
+        [
+            ("base_url", &self.base_url),
+            ("api_key", &self.api_key),
+            ("model", &self.model),
+            ("approval_mode", &self.approval_mode),
+            ("auth_type", &self.auth_type),
+        ]
+    }
+
+    /// True if it names an agent: a program, or an endpoint.
+    pub fn names_agent(&self) -> bool {
+        self.binary.is_some() || (self.base_url.is_some() && self.model.is_some())
+    }
+}
+
 /// The health check before an agent is called.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct HealthCheck {
     /// An `http://` address that must answer 2xx.
@@ -67,7 +85,7 @@ pub struct HealthCheck {
 }
 
 /// Settings for work on tasks.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Defaults {
     /// The base directory of paths; if it is relative, it starts at the leanfile's directory.
@@ -95,7 +113,7 @@ pub struct Defaults {
 }
 
 /// Texts that replace looop's own prompts.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Prompts {
     /// The prompt for a diagnosis; `{error}` is replaced by the failure, which otherwise follows at the end.
@@ -103,7 +121,7 @@ pub struct Prompts {
 }
 
 /// How tests are run.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Tests {
     /// The program, or a shell line if `shell` is set.
@@ -118,7 +136,7 @@ pub struct Tests {
 }
 
 /// One task.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Task {
     pub name: String,
@@ -219,20 +237,6 @@ pub struct Read {
     pub warnings: Vec<String>,
 }
 
-/// Merges the texts of the user's own leanfiles, in order, with the paths for errors.
-///
-/// # Errors
-/// Like [`combined`].
-pub fn merged(texts: &[(&Path, String)], base: &Path) -> Result<Read> {
-    let own = |(path, text): &(&Path, String)| LeanSource {
-        path: (*path).to_owned(),
-        place: (*path).to_owned(),
-        text: text.clone(),
-        ..LeanSource::default()
-    };
-    combined(&texts.iter().map(own).collect::<Vec<_>>(), base)
-}
-
 /// Merges leanfiles in order: tables merge, everything else is replaced. A relative `project_root` starts at `base`.
 ///
 /// # Errors
@@ -315,23 +319,21 @@ fn merge(under: &mut toml::Table, over: toml::Table) {
 }
 
 fn typed(all: toml::Table) -> Result<Leanfile> {
-    let runner = all.get("runner").and_then(toml::Value::as_table).cloned().unwrap_or_default();
-    let own: Vec<toml::Table> = all
-        .get("tasks")
-        .and_then(toml::Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|task| task.get("runner").and_then(toml::Value::as_table).cloned().unwrap_or_default())
-        .collect();
+    let runner_of = |table: &toml::Table| {
+        table.get("runner").and_then(toml::Value::as_table).cloned().unwrap_or_default()
+    };
+    let tasks = all.get("tasks").and_then(toml::Value::as_array).into_iter().flatten();
+    let runners = tasks.filter_map(toml::Value::as_table).map(|task| {
+        let mut merged = runner_of(&all);
+        merge(&mut merged, runner_of(task));
+        merged
+    });
+    let runners: Vec<toml::Table> = runners.collect();
     let mut leanfile: Leanfile = all.try_into().context("could not read the leanfiles together")?;
-    for (task, own) in leanfile.tasks.iter_mut().zip(own) {
-        let mut merged = runner.clone();
-        merge(&mut merged, own);
-        task.runner = merged
+    for (at, (task, runner)) in leanfile.tasks.iter_mut().zip(runners).enumerate() {
+        task.runner = runner
             .try_into()
             .with_context(|| format!("could not read the runner of task {:?}", task.name))?;
-    }
-    for (at, task) in leanfile.tasks.iter_mut().enumerate() {
         if task.name.trim().is_empty() {
             task.name = format!("task-{}", at + 1);
         }

@@ -1,14 +1,27 @@
-//! The files in the prompt: those that the task lists, read with a limit, and why others are left out.
+//! The files in the prompt: those that the task lists, read with a limit, why others are left out, and those that
+//! the failure and the task's words point to.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use gix::glob::{wildmatch, wildmatch::Mode};
+
 use super::context::Shown;
+use super::ctx::FixContext;
+use super::exec::Tone;
+use super::leanfile::Task;
+use crate::map::{self, MapLimits, Question};
+use crate::model::signature;
 use crate::store::file::{self, ReadError};
 use crate::sys::beneath::{self, Parents};
 
 const MAX_FILE_BYTES: usize = 4 << 20;
 /// The most files that are shown.
 const MAX_FILES: usize = 200;
+/// The most files that are added to the listed ones.
+const MAX_RETRIEVED: usize = 6;
+/// The timeout of the map, in milliseconds.
+const MAP_MS: i64 = 10_000;
 
 /// The files of a list.
 #[derive(Clone, Debug, Default)]
@@ -32,22 +45,50 @@ pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sou
             found.unmatched.push(pattern.clone());
         }
     }
-    names.dedup();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
-    for name in names.iter().skip(MAX_FILES) {
-        let text = Err(format!("more than {MAX_FILES} files"));
-        found.files.push(Shown { path: (*name).clone(), text, retrieved: None });
-    }
-    for name in names.into_iter().take(MAX_FILES) {
-        let text = one(root, &sub.join(name));
+    for (at, name) in names.into_iter().enumerate() {
+        let text = match at < MAX_FILES {
+            true => one(root, &sub.join(name)),
+            false => Err(format!("more than {MAX_FILES} files")),
+        };
         found.files.push(Shown { path: name.clone(), text, retrieved: None });
     }
     found
 }
 
+/// Adds files after the listed ones, so that the listed ones use the budget first. `paths` are all files that
+/// the agent may see. If the map fails, no file is added.
+pub(super) fn retrieve(ctx: &FixContext, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
+    if !ctx.env.deps.settings.fixes.map || !map::IS_BUILT_IN {
+        return;
+    }
+    let root = ctx.cwd();
+    let limits = MapLimits { timeout_ms: MAP_MS, ..MapLimits::default() };
+    let index = match map::open(&root, Some(&ctx.env.dir.map()), &limits) {
+        Ok((index, _)) => index,
+        Err(error) => return ctx.say(Tone::Warn, format!("no code map: {error:#}")),
+    };
+    let report = signature::read(output, &signature::TestExit::Code(1), &root.to_string_lossy());
+    let answer = map::ask(&index, &Question { failure: output, frame: &report.frame, words: &task.prompt });
+    let listed = |path: &str| sources.files.iter().any(|shown| shown.path == path);
+    let wanted = answer.files.iter().filter(|_| answer.aimed);
+    let wanted = wanted.filter(|file| !listed(&file.path) && paths.contains(&file.path));
+    let mut left = task.context_chars();
+    let mut added = Vec::new();
+    for file in wanted.take(MAX_RETRIEVED) {
+        // Files that cannot be read are skipped: the task did not ask for them.
+        let Ok(text) = one(&ctx.work(), &ctx.sub.join(&file.path)) else { continue };
+        let Some(rest) = left.checked_sub(text.len()) else { continue };
+        left = rest;
+        let why = file.why.first().cloned().unwrap_or_default();
+        added.push(Shown { path: file.path.clone(), text: Ok(text), retrieved: Some(why) });
+    }
+    sources.files.extend(added);
+}
+
 /// Reads one file below `root`; links are not followed, neither the file nor a parent directory.
-pub(super) fn one(root: &Path, path: &Path) -> Result<String, String> {
+fn one(root: &Path, path: &Path) -> Result<String, String> {
     let place = match beneath::find(root, path, Parents::Existing) {
         Ok(place) => place,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("it is gone".to_owned()),
@@ -67,45 +108,9 @@ pub(super) fn one(root: &Path, path: &Path) -> Result<String, String> {
 
 /// True if a path matches a pattern: `?` is one character, `*` any characters within a part, `**` any number of parts.
 fn glob(pattern: &str, path: &str) -> bool {
-    let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
-    parts(&pattern, &path)
-}
-
-fn parts(pattern: &[&str], path: &[&str]) -> bool {
-    match (pattern.split_first(), path.split_first()) {
-        (None, None) => true,
-        (Some((&"**", rest)), _) => {
-            parts(rest, path) || path.split_first().is_some_and(|(_, below)| parts(pattern, below))
-        }
-        (Some((first, rest)), Some((name, below))) => {
-            let (first, name): (Vec<char>, Vec<char>) = (first.chars().collect(), name.chars().collect());
-            chars(&first, &name) && parts(rest, below)
-        }
-        _ => false,
-    }
-}
-
-/// Matches one part, without the exponential time of trying every length for every `*`.
-fn chars(pattern: &[char], name: &[char]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == name[n] => (p, n) = (p + 1, n + 1),
-            _ => match star {
-                Some((at, from)) => {
-                    (p, n) = (at + 1, from + 1);
-                    star = Some((at, from + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
+    // Names of files may contain these signs.
+    let pattern = pattern.replace('\\', "\\\\").replace('[', "\\[");
+    wildmatch(pattern.as_str().into(), path.into(), Mode::NO_MATCH_SLASH_LITERAL)
 }
 
 #[cfg(test)]
@@ -122,11 +127,12 @@ mod tests {
             ("**", "a/b"),
             ("a?c*e", "abcde"),
             ("*a*b*", "xxaxxbxx"),
+            ("app/[id]/*.ts", "app/[id]/page.ts"),
         ] {
             assert!(glob(pattern, path), "{pattern} {path}");
         }
         for (pattern, path) in
-            [("*.py", "src/a.py"), ("a?c", "ac"), ("src/*.rs", "src/x/a.rs"), ("*a*b", "xbxa")]
+            [("*.py", "src/a.py"), ("a?c", "ac"), ("src/*.rs", "src/x/a.rs"), ("*a*b", "xbxa"), ("[id]", "i")]
         {
             assert!(!glob(pattern, path), "{pattern} {path}");
         }

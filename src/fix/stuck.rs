@@ -2,14 +2,15 @@
 
 use anyhow::{Context, Result};
 
-use super::Tone;
-use super::ctx::FixContext;
+use super::ctx::{FixContext, TaskRun};
+use super::exec::Tone;
 use crate::model::ask::{AskKind, AskReply, QuestionFile};
 use crate::model::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
-use crate::model::fix::{FixSession, TaskStatus};
+use crate::model::fix::TaskStatus;
 use crate::model::name::Name;
 use crate::store::json_file;
-use crate::store::{file, fixes, layout, lock, records};
+use crate::store::layout::ask_path;
+use crate::store::{file, lock, records};
 use crate::sys::clock;
 use crate::worker::client;
 
@@ -17,84 +18,70 @@ use crate::worker::client;
 const IN_WORKER: &str = "worker";
 
 /// Asks the user. True if there is an answer already and work continues.
-pub(super) fn ask(
-    ctx: &FixContext,
-    run: &mut FixSession,
-    at: usize,
-    why: &str,
-    now: &EpisodeState,
-) -> Result<bool> {
-    let task = &run.tasks[at];
-    let goal = task.goal.clone();
-    let asked = match &ctx.socket {
+pub(super) fn ask(run: &mut TaskRun, why: &str, now: &EpisodeState) -> Result<bool> {
+    let asked = match &run.ctx.env.deps.socket {
         Some(_) => IN_WORKER.to_owned(),
-        None => put(ctx, &question(run, at, why, now))?.to_string(),
+        None => put(run.ctx, &question(run, why, now))?.to_string(),
     };
     let at_ms = clock::now().unix_ms;
     let line = HaltQuestion { at_ms, ask: asked.clone(), why: why.to_owned() };
-    fixes::append(&ctx.dir, &goal, &LedgerLine::Asked(line))?;
-    ctx.say(Tone::Warn, format!("stuck: {why}; looop waits for your answer"));
-    answered(ctx, run, at, &asked, now)
+    run.append(&LedgerLine::Asked(line))?;
+    run.ctx.say(Tone::Warn, format!("stuck: {why}; looop waits for your answer"));
+    answered(run, &asked, now)
 }
 
 /// Checks for the answer to an ask; a worker waits for it. True if there is one.
-pub(super) fn answered(
-    ctx: &FixContext,
-    run: &mut FixSession,
-    at: usize,
-    ask: &str,
-    now: &EpisodeState,
-) -> Result<bool> {
-    let goal = run.tasks[at].goal.clone();
-    let text = match &ctx.socket {
+pub(super) fn answered(run: &mut TaskRun, ask: &str, now: &EpisodeState) -> Result<bool> {
+    let text = match &run.ctx.env.deps.socket {
         Some(socket) => {
-            let why = format!("attempts at {} are stuck", run.tasks[at].title);
-            Some(client::ask(socket, &question(run, at, &why, now), &[], None)?)
+            let why = format!("attempts at {} are stuck", run.state().title);
+            Some(client::ask(socket, &question(run, &why, now), &[], None)?)
         }
-        None => reply(ctx, ask)?,
+        None => reply(run.ctx, ask)?,
     };
     let Some(text) = text else {
-        run.tasks[at].status = TaskStatus::Stuck;
-        run.tasks[at].note = ask.to_owned();
-        ctx.say(Tone::Warn, format!("it waits for your answer: looop answer {ask}"));
+        wait(run, ask);
         return Ok(false);
     };
-    ctx.say(Tone::Plain, format!("you answered: {text}"));
-    fixes::append(&ctx.dir, &goal, &LedgerLine::Answer(AnsweredHalt { at_ms: clock::now().unix_ms, text }))?;
+    run.ctx.say(Tone::Plain, format!("you answered: {text}"));
+    run.append(&LedgerLine::Answer(AnsweredHalt { at_ms: clock::now().unix_ms, text }))?;
     Ok(true)
 }
 
+/// Leaves the task as it is until the user answers.
+pub(super) fn wait(run: &mut TaskRun, ask: &str) {
+    run.set(TaskStatus::Stuck, ask);
+    run.ctx.say(Tone::Warn, format!("it waits for your answer: looop answer {ask}"));
+}
+
 /// True while an ask has no answer, as far as this can be determined.
-pub(super) fn is_open(ctx: &FixContext, ask: Option<&str>) -> bool {
-    ctx.socket.is_none() && ask.is_some_and(|ask| matches!(reply(ctx, ask), Ok(None)))
+pub(super) fn is_open(ctx: &FixContext, ask: &str) -> bool {
+    ctx.env.deps.socket.is_none() && matches!(reply(ctx, ask), Ok(None))
 }
 
 fn reply(ctx: &FixContext, ask: &str) -> Result<Option<String>> {
     let Ok(id) = Name::parse(ask) else { return Ok(None) };
-    Ok(match records::answer(ctx.layout, &id)? {
-        Some(answer) => match answer.reply {
-            AskReply::Answer { text } => Some(text),
-            _ => Some("(no answer in words)".to_owned()),
-        },
-        None => None,
-    })
+    let answer = records::answer(ctx.env.deps.layout, &id)?;
+    Ok(answer.map(|answer| match answer.reply {
+        AskReply::Answer { text } => text,
+        _ => "(no answer in words)".to_owned(),
+    }))
 }
 
-fn question(run: &FixSession, at: usize, why: &str, now: &EpisodeState) -> String {
-    let task = &run.tasks[at];
-    let last = now.attempts.last();
-    let failure = last.map_or(String::new(), |last| format!(" It fails with: {}.", last.failure));
+fn question(run: &TaskRun, why: &str, now: &EpisodeState) -> String {
+    let state = run.state();
+    let failure = now.last().map_or(String::new(), |last| format!(" It fails with: {}.", last.failure));
     let plan =
         now.plans.last().map_or(String::new(), |plan| format!(" The last plan was: {}.", plan.hypothesis));
     format!(
         "The fix of {:?} in {} is stuck: {why}.{failure}{plan} What should be tried? See `looop attempts {}`.",
-        task.title, run.project, task.goal
+        state.title, run.session.project, state.goal
     )
 }
 
 fn put(ctx: &FixContext, text: &str) -> Result<Name> {
-    let at_ms = clock::now().unix_ms;
-    let _store = lock::store(&ctx.layout.store_lock())?;
+    let (layout, at_ms) = (ctx.env.deps.layout, clock::now().unix_ms);
+    let _store = lock::store(&layout.store_lock())?;
     for nth in 0..100 {
         let digest = blake3::hash(format!("{text}{at_ms}{nth}").as_bytes()).to_hex();
         let id = Name::joined("fix", &digest[..8]);
@@ -113,7 +100,7 @@ fn put(ctx: &FixContext, text: &str) -> Result<Name> {
             clean: false,
         };
         let bytes = json_file::json_text(&ask).context("could not write the question")?;
-        if file::create(&ctx.layout.file(&layout::ask_path(&id)), bytes.as_bytes(), 0o600)? {
+        if file::create(&layout.file(&ask_path(&id)), bytes.as_bytes(), 0o600)? {
             return Ok(id);
         }
     }

@@ -1,5 +1,7 @@
 //! Pure. The kinds of failure of a model call, and how long to wait after each.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,28 +50,14 @@ const LONGEST_MS: i64 = 300_000;
 /// The longest wait for the end of a limit, in milliseconds; a later end is not believed.
 const LIMIT_MS: i64 = 24 * 3_600_000;
 
-impl Class {
-    /// The failure's class as one word, as in records.
-    pub fn word(self) -> &'static str {
-        match self {
-            Class::Transient => "transient",
-            Class::Limit => "limit",
-            Class::Auth => "auth",
-            Class::TooLong => "too_long",
-            Class::Refused => "refused",
-            Class::Crashed => "crashed",
-            Class::Empty => "empty",
-            Class::Timeout => "timeout",
-            Class::Flood => "flood",
-            Class::Missing => "missing",
-            Class::Down => "down",
-            Class::Cancelled => "cancelled",
-            Class::Invalid => "invalid",
-            Class::CutOff => "cut_off",
-            Class::Lost => "lost",
-        }
+/// Writes the class as one word, as in records.
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
+}
 
+impl Class {
     /// Returns the wait after `fails` consecutive failures, the last one of this class, in milliseconds. `until_ms` is
     /// the time from the failure to the end of the limit.
     pub fn wait_ms(self, fails: u32, until_ms: Option<i64>) -> i64 {
@@ -169,7 +157,7 @@ mod tests {
     #[test]
     fn the_word_is_the_one_in_records() {
         for class in [Class::Transient, Class::TooLong, Class::CutOff, Class::Down, Class::Refused] {
-            assert_eq!(serde_json::to_value(class).unwrap(), class.word());
+            assert_eq!(serde_json::to_value(class).unwrap(), class.to_string());
         }
     }
 

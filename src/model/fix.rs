@@ -147,4 +147,6 @@ pub struct Called {
     pub took_ms: i64,
     /// Why the call failed; `None` if the agent answered.
     pub failed: Option<String>,
+    /// The tree of its work, once that is stored. Tests run after that.
+    pub tree: Option<String>,
 }

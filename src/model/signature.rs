@@ -21,7 +21,7 @@ const MAX_TESTS: usize = 200;
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
 /// A test framework whose output is understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TestFramework {
     Pytest,
     /// Python's unittest.
@@ -33,6 +33,7 @@ pub enum TestFramework {
     /// TAP, and node's own test runner.
     Tap,
     /// Any other program.
+    #[default]
     Generic,
 }
 
@@ -45,8 +46,8 @@ pub enum TestExit {
     Other(String),
 }
 
-/// The parsed output of a test run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The parsed output of a test run. A parser sets the counts, the tests, the class, the stated message and the frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestReport {
     /// The framework that printed it.
     pub kind: TestFramework,
@@ -72,20 +73,8 @@ pub struct TestReport {
     pub frame: String,
 }
 
-/// The result of a parser.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct ParsedOutput {
-    good: Option<u32>,
-    bad: Option<u32>,
-    skipped: Option<u32>,
-    tests: Vec<String>,
-    class: String,
-    message: String,
-    frame: String,
-}
-
 /// A parser; it returns `None` for the output of another framework.
-type Parser = fn(&[&str]) -> Option<ParsedOutput>;
+type Parser = fn(&[&str]) -> Option<TestReport>;
 
 /// Parses the output of a test run in the directory `root`. The output has no colors any more.
 pub fn read(output: &str, ended: &TestExit, root: &str) -> TestReport {
@@ -101,36 +90,39 @@ pub fn read(output: &str, ended: &TestExit, root: &str) -> TestReport {
         (TestFramework::Tap, tap::read),
     ];
     let found = known.into_iter().find_map(|(kind, read)| Some((kind, read(&lines)?)));
-    let (kind, mut found) = found.unwrap_or_else(|| (TestFramework::Generic, generic::read(&lines)));
-    let total = [found.good, found.bad].into_iter().flatten().fold(0_u32, u32::saturating_add);
+    let (kind, mut report) = found.unwrap_or_else(|| (TestFramework::Generic, generic::read(&lines)));
+    let total = [report.good, report.bad].into_iter().flatten().fold(0_u32, u32::saturating_add);
     let well = *ended == TestExit::Code(0);
-    let counted = found.good.is_some() || found.bad.is_some();
-    let empty = kind != TestFramework::Generic && counted && total == 0 && found.class.is_empty();
-    if found.class.is_empty() && !well {
-        found.class = match ended {
+    let counted = report.good.is_some() || report.bad.is_some();
+    report.kind = kind;
+    report.empty = kind != TestFramework::Generic && counted && total == 0 && report.class.is_empty();
+    report.passed = well && !report.empty && report.bad.unwrap_or(0) == 0;
+    if report.class.is_empty() && !well {
+        report.class = match ended {
             TestExit::Code(code) => format!("exit code {code}"),
             TestExit::Other(words) => words.clone(),
         };
     }
-    found.tests.sort();
-    found.tests.dedup();
-    found.tests.truncate(MAX_TESTS);
-    TestReport {
-        kind,
-        passed: well && !empty && found.bad.unwrap_or(0) == 0,
-        empty,
-        good: found.good,
-        bad: found.bad,
-        skipped: found.skipped,
-        tests: found.tests,
-        class: found.class,
-        message: normal(&found.message),
-        stated: found.message,
-        frame: found.frame,
-    }
+    report.tests.sort();
+    report.tests.dedup();
+    report.tests.truncate(MAX_TESTS);
+    report.message = normal(&report.stated);
+    report
 }
 
 impl TestReport {
+    /// The counts of passed, failed and skipped tests, for a parser.
+    fn counted(good: u32, bad: u32, skipped: u32) -> TestReport {
+        let [good, bad, skipped] = [good, bad, skipped].map(Some);
+        TestReport { good, bad, skipped, ..TestReport::default() }
+    }
+
+    /// Sets the error that a line states; `class` is used if the line does not name a class.
+    fn set_error(&mut self, line: &str, class: &str) {
+        let error = class_and_message(line);
+        (self.class, self.stated) = error.unwrap_or_else(|| (class.to_owned(), line.to_owned()));
+    }
+
     /// The signature of the failure, 16 hexadecimal digits; `None` if there was no failure.
     pub fn signature(&self) -> Option<String> {
         if self.passed {
@@ -182,27 +174,56 @@ impl TestReport {
     }
 }
 
-/// Returns the number before a word, as in `3 passed`.
-fn count_before(line: &str, word: &str) -> Option<u32> {
-    let words: Vec<&str> =
-        line.split(|c: char| c.is_whitespace() || matches!(c, ',' | '|' | ';' | '(' | ')')).collect();
-    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-    let at = words.iter().position(|found| *found == word)?;
-    words.get(at.checked_sub(1)?)?.parse().ok()
+/// Returns the sum of the numbers before these words, as in `3 passed`; `None` if the line has none of the words.
+fn count_before(line: &str, words: &[&str]) -> Option<u32> {
+    let parts = line.split(|c: char| c.is_whitespace() || matches!(c, ',' | '|' | ';' | '(' | ')'));
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    let count = |word: &&str| {
+        let at = parts.iter().position(|part| part == word)?;
+        parts.get(at.checked_sub(1)?)?.parse::<u32>().ok()
+    };
+    words.iter().filter_map(count).reduce(u32::saturating_add)
+}
+
+/// The number of lines that start with a mark.
+fn count_lines(lines: &[&str], mark: &str) -> u32 {
+    u32::try_from(lines.iter().filter(|line| line.starts_with(mark)).count()).unwrap_or(u32::MAX)
+}
+
+/// True if a line starts with one of these marks.
+fn starts_with_any(line: &str, marks: &[&str]) -> bool {
+    marks.iter().any(|mark| line.starts_with(mark))
+}
+
+/// Returns the rest of a line after the first of these marks that it starts with.
+fn after_any<'a>(line: &'a str, marks: &[&str]) -> Option<&'a str> {
+    marks.iter().find_map(|mark| line.strip_prefix(mark))
+}
+
+/// Returns the last part of a path.
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Returns the path of a place such as `src/lib.rs:10:5`, or of a stack frame such as `add (file:///src/a.js:3:9)`.
+fn path_in(place: &str) -> &str {
+    let inner = place.strip_suffix(')').and_then(|place| place.rsplit_once('('));
+    inner
+        .map_or(place, |(_, inner)| inner)
+        .trim_start_matches("file://")
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .trim()
 }
 
 /// Splits `Class: message`; returns `None` if the line does not start with a class.
 fn class_and_message(line: &str) -> Option<(String, String)> {
+    const ENDS: [&str; 5] = ["Error", "Exception", "Exit", "Interrupt", "Warning"];
     let (class, message) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
-    let is_class = class.starts_with(|c: char| c.is_ascii_uppercase() || c == '_' || c.is_ascii_lowercase())
+    let is_class = class.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && class.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | ' '))
-        && class.split(' ').next().is_some_and(|word| {
-            word.ends_with("Error")
-                || word.ends_with("Exception")
-                || word.ends_with("Exit")
-                || word.ends_with("Interrupt")
-                || word.ends_with("Warning")
-        });
+        && class.split(' ').next().is_some_and(|word| ENDS.iter().any(|end| word.ends_with(end)));
     is_class.then(|| (class.to_owned(), message.to_owned()))
 }
 

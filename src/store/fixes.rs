@@ -1,4 +1,4 @@
-//! Fixes as files: the state of a run, and the ledger of each goal.
+//! Fixes as files: the ledger of each goal.
 
 use std::path::{Path, PathBuf};
 
@@ -8,36 +8,19 @@ use super::file::{self, Durability};
 use super::layout::{FixDir, Layout};
 use crate::model::attempt::LedgerLine;
 use crate::model::fault::Fault;
-use crate::model::fix::FixSession;
 use crate::model::name::Name;
-use crate::store::json_file;
 
 /// The longest ledger that is read, in bytes.
 const MAX_LEDGER_BYTES: usize = 64 << 20;
-
-/// Reads the run of a directory; `None` if there is none.
-pub fn run(dir: &FixDir) -> Result<Option<FixSession>> {
-    json_file::read_json(&dir.run())
-}
-
-/// Replaces the run.
-pub fn save_run(dir: &FixDir, run: &FixSession) -> Result<()> {
-    json_file::write_json(&dir.run(), run, Durability::Durable)
-}
 
 /// Reads the ledger of a goal, oldest line first. Skips a last line that a crash tore.
 ///
 /// # Errors
 /// When it cannot be read, or a line in it is corrupt: the rules need the whole ledger.
 pub fn ledger(dir: &FixDir, goal: &Name) -> Result<Vec<LedgerLine>> {
-    read_ledger(&dir.ledger(goal))
-}
-
-fn read_ledger(path: &Path) -> Result<Vec<LedgerLine>> {
+    let path = dir.ledger(goal);
     let shown = path.display();
-    let text =
-        file::read_text(path, MAX_LEDGER_BYTES).with_context(|| format!("could not read `{shown}`"))?;
-    let text = text.unwrap_or_default();
+    let text = read(&path)?;
     let count = text.lines().count();
     let mut lines = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
@@ -66,15 +49,17 @@ pub fn append(dir: &FixDir, goal: &Name, line: &LedgerLine) -> Result<()> {
 
 /// Removes a torn last line: a line appended to it would be corrupt and in the middle of the file.
 fn cut_torn(path: &Path) -> Result<()> {
-    let text = file::read_text(path, MAX_LEDGER_BYTES)
-        .with_context(|| format!("could not read `{}`", path.display()))?;
-    match text {
-        Some(text) if !text.is_empty() && !text.ends_with('\n') => {
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            file::write(path, &text.as_bytes()[..whole], 0o600, Durability::Durable)
-        }
-        _ => Ok(()),
+    let text = read(path)?;
+    if text.is_empty() || text.ends_with('\n') {
+        return Ok(());
     }
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    file::write(path, &text.as_bytes()[..whole], 0o600, Durability::Durable)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let text = file::read_text(path, MAX_LEDGER_BYTES);
+    Ok(text.with_context(|| format!("could not read `{}`", path.display()))?.unwrap_or_default())
 }
 
 /// Lists all goals that have a ledger, with the directory of each.

@@ -370,7 +370,7 @@ pub fn finish(
             ctx,
             "decision_failed",
             &[
-                ("class", f.class.word().into()),
+                ("class", f.class.to_string().into()),
                 ("why", f.why.clone().into()),
                 ("beat", f.beat.clone().into()),
             ],

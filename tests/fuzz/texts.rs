@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use looop::config::{self, Env};
-use looop::fix::leanfile;
+use looop::fix::leanfile::{self, source::LeanSource};
 use looop::model::ask::{AnswerFile, QuestionFile};
 use looop::model::beat::LoopState;
 use looop::model::charge::Charge;
@@ -141,13 +141,14 @@ pub fn config(bytes: &[u8]) {
 /// A leanfile that is read has tasks that can be told apart, and read over itself it is the same.
 pub fn leanfile(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let (path, base) = (Path::new("fix.toml"), Path::new("/home/ada/src/app"));
-    let Ok(read) = leanfile::merged(&[(path, text.clone())], base) else { return };
+    let (path, base) = (Path::new("fix.toml").to_owned(), Path::new("/home/ada/src/app"));
+    let own = LeanSource { place: path.clone(), path, text, ..LeanSource::default() };
+    let Ok(read) = leanfile::combined(std::slice::from_ref(&own), base) else { return };
     for (at, task) in read.leanfile.tasks.iter().enumerate() {
         assert!(!task.prompt.trim().is_empty() && !task.name.trim().is_empty());
         assert!(read.leanfile.tasks[..at].iter().all(|other| other.name != task.name));
     }
-    let twice = leanfile::merged(&[(path, text.clone()), (path, text)], base).expect("it was read once");
+    let twice = leanfile::combined(&[own.clone(), own], base).expect("it was read once");
     assert_eq!(format!("{:?}", twice.leanfile), format!("{:?}", read.leanfile));
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::product::{
-    Alike, Cancel, Defaults, Endpoints, FixRequest, Fixes, Layout, Lean, Leanfile, LedgerLine, Means,
+    Alike, Cancel, Defaults, Endpoints, FixDeps, FixRequest, Fixes, Layout, Lean, Leanfile, LedgerLine,
     Progress, SandboxConfig, SandboxMode, Settings, Task, TaskStatus, Tests, Thresholds, Tone, fix, ledger,
     make_dirs,
 };
@@ -89,13 +89,22 @@ pub fn run(setup: &Setup, dir: &Path, path: &str, cancel: &Cancel) -> Result<(Ou
         ..Settings::default()
     };
     let endpoints = Endpoints::new();
-    let means = Means { layout: &layout, settings: &settings, endpoints: &endpoints, live: false, cancel };
     let looped = Cell::new(false);
-    let mut say = |progress: &Progress| {
-        let is_loop = progress.tone == Tone::Warn && progress.text.starts_with("it ran the same");
+    let report = |progress: &Progress| {
+        let is_loop =
+            matches!(progress, Progress::Line(Tone::Warn, text) if text.starts_with("it repeated the same"));
         looped.set(looped.get() || is_loop);
     };
-    let finished = fix(&means, &asked(setup, &project, &agent), &mut say)?;
+    let deps = FixDeps {
+        layout: &layout,
+        settings: &settings,
+        endpoints: &endpoints,
+        cancel,
+        socket: None,
+        report: &report,
+        live: false,
+    };
+    let finished = fix(&deps, &asked(setup, &project, &agent))?;
     let task = finished.run.tasks.first().context("the fix has no task")?;
     let lines = ledger(&layout.fix(&finished.id), &task.goal)?;
     let prompt = fs::read_to_string(state.join("prompt.1")).ok();
@@ -213,6 +222,5 @@ fn asked(setup: &Setup, project: &Path, agent: &Path) -> FixRequest {
         branch: false,
         force: false,
         fresh: false,
-        socket: None,
     }
 }

@@ -67,7 +67,7 @@ impl RunnerCheck {
             Ok(Ok(())) => Ok(format!("a valid move in {took}: {tokens}, {price}")),
             Ok(Err(why)) => Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}")),
             Err((class, why)) => {
-                let fault = Fault::failed(format!("{} after {took}: {why}", class.word()));
+                let fault = Fault::failed(format!("{class} after {took}: {why}"));
                 let remedy = class.remedy();
                 Err(if remedy.is_empty() { fault } else { fault.hint(remedy) }.into())
             }
@@ -158,7 +158,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     let answer = ask(app, &config, runner.as_ref())?;
     let tried = forms::RunnerTrial {
         ok: matches!(answer.stated, Ok(Ok(()))) && is_well,
-        class: answer.stated.as_ref().err().map(|(class, _)| class.word().to_owned()),
+        class: answer.stated.as_ref().err().map(|(class, _)| class.to_string()),
         took_ms: answer.took_ms,
         usage: answer.usage.clone(),
     };

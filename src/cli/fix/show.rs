@@ -44,24 +44,24 @@ impl ProgressView<'_> {
         ProgressView { app, began: now, last: String::new(), since: now, drawn: String::new() }
     }
 
-    /// Prints a step, or the duration of the step in progress.
+    /// Prints a line, or the duration of the step in progress.
     pub(super) fn take(&mut self, progress: &Progress) {
         let elapsed = human_ms(self.began.spent_ms());
-        if progress.tone == Tone::Busy && !progress.text.is_empty() {
-            return self.goes_on_with(&visible(&progress.text, false));
-        }
-        if progress.tone == Tone::Busy {
-            let text = format!("{elapsed:>7}  … {} ({})", self.last, human_ms(self.since.spent_ms()));
-            if self.since.spent_ms() >= 1000 && text != self.drawn {
-                print::redraw(&self.app.style.dim(&text));
-                self.drawn = text;
+        let (tone, text) = match progress {
+            Progress::Line(tone, text) => (*tone, visible(text, false)),
+            Progress::Step(text) => return self.goes_on_with(&visible(text, false)),
+            Progress::Heartbeat => {
+                let text = format!("{elapsed:>7}  … {} ({})", self.last, human_ms(self.since.spent_ms()));
+                if self.since.spent_ms() >= 1000 && text != self.drawn {
+                    print::redraw(&self.app.style.dim(&text));
+                    self.drawn = text;
+                }
+                return;
             }
-            return;
-        }
+        };
         self.clear();
-        let text = visible(&progress.text, false);
-        let paint = |line: &str| match progress.tone {
-            Tone::Plain | Tone::Busy => line.to_owned(),
+        let paint = |line: &str| match tone {
+            Tone::Plain => line.to_owned(),
             Tone::Good => self.app.style.green(line),
             Tone::Warn => self.app.style.yellow(line),
             Tone::Bad => self.app.style.red(line),

@@ -1,58 +1,44 @@
-//! Pure. The known keys of a leanfile, and warnings for unknown ones.
+//! Pure. Warnings for keys of a leanfile that looop does not know.
 
-use crate::model::text::{nearest, visible};
+use serde_json::Value;
 
-const TOP: [&str; 6] = ["lean", "health", "defaults", "prompts", "runner", "tasks"];
-const LEAN: [&str; 7] = ["binary", "base_url", "api_key", "model", "approval_mode", "auth_type", "timeout"];
-const HEALTH: [&str; 2] = ["check_url", "max_wait"];
-const DEFAULTS: [&str; 10] = [
-    "project_root",
-    "source_window",
-    "error_tail_lines",
-    "max_iters_per_task",
-    "after_command_timeout",
-    "summarize_errors",
-    "log_token_savings",
-    "global_message",
-    "source_prefix",
-    "test_prefix",
-];
-const PROMPTS: [&str; 1] = ["summary"];
-const RUNNER: [&str; 5] = ["command", "args", "timeout", "shell", "env"];
-const TASK: [&str; 8] =
-    ["name", "prompt", "files", "context_budget", "after", "skip_tests", "runner", "test_files"];
+use super::{Leanfile, Task};
+use crate::model::text::visible;
 
 /// One warning for each unknown key, with the nearest known one.
 pub(super) fn unknown(table: &toml::Table) -> Vec<String> {
+    let all = Leanfile { tasks: vec![Task::default()], ..Leanfile::default() };
+    let mut known = serde_json::to_value(all).unwrap_or_default();
+    known["tasks"][0]["runner"] = known["runner"].clone();
     let mut odd = Vec::new();
-    look(table, "", &TOP, &mut odd);
-    let known: [(&str, &[&str]); 5] = [
-        ("lean", &LEAN),
-        ("health", &HEALTH),
-        ("defaults", &DEFAULTS),
-        ("prompts", &PROMPTS),
-        ("runner", &RUNNER),
-    ];
-    for (name, keys) in known {
-        if let Some(inner) = table.get(name).and_then(toml::Value::as_table) {
-            look(inner, &format!("{name}."), keys, &mut odd);
-        }
-    }
-    let tasks = table.get("tasks").and_then(toml::Value::as_array).into_iter().flatten();
-    for (at, task) in tasks.filter_map(toml::Value::as_table).enumerate() {
-        let place = format!("tasks[{}].", at + 1);
-        look(task, &place, &TASK, &mut odd);
-        if let Some(runner) = task.get("runner").and_then(toml::Value::as_table) {
-            look(runner, &format!("{place}runner."), &RUNNER, &mut odd);
-        }
-    }
+    look(table, "", &known, &mut odd);
     odd
 }
 
-fn look(table: &toml::Table, place: &str, known: &[&str], odd: &mut Vec<String>) {
-    for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
-        let meant =
-            nearest(key, known, 0.7).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        odd.push(format!("unknown key `{place}{}` has no effect{meant}", visible(key, false)));
+/// `known` has every key of the table, with tables in it as objects.
+fn look(table: &toml::Table, place: &str, known: &Value, odd: &mut Vec<String>) {
+    for (key, value) in table {
+        let shown = format!("{place}{}", visible(key, false));
+        match (known.get(key), value) {
+            (None, _) => {
+                let keys = known.as_object().into_iter().flat_map(|known| known.keys());
+                let near = keys.map(|known| (strsim::jaro_winkler(key, known), known));
+                let nearest = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(alike, _)| *alike > 0.7);
+                let meant = nearest.map_or(String::new(), |(_, near)| format!("; did you mean `{near}`?"));
+                odd.push(format!("unknown key `{shown}` has no effect{meant}"));
+            }
+            // The variables of `env` have any name.
+            (Some(known), toml::Value::Table(inner)) if key != "env" => {
+                look(inner, &format!("{shown}."), known, odd);
+            }
+            (Some(Value::Array(known)), toml::Value::Array(all)) => {
+                for (at, inner) in all.iter().enumerate() {
+                    if let (Some(known), Some(inner)) = (known.first(), inner.as_table()) {
+                        look(inner, &format!("{shown}[{}].", at + 1), known, odd);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 }

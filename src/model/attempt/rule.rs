@@ -111,6 +111,22 @@ impl<'a> EpisodeState<'a> {
         self.attempts.push(attempt);
     }
 
+    /// The last attempt.
+    pub fn last(&self) -> Option<&'a Attempt> {
+        self.attempts.last().copied()
+    }
+
+    /// The number of the last attempt; 0 if there is none.
+    pub fn last_n(&self) -> u32 {
+        self.last().map_or(0, |last| last.n)
+    }
+
+    /// How many plans were accepted.
+    pub fn accepted_plans(&self) -> usize {
+        self.plans.iter().filter(|plan| plan.refused.is_none()).count()
+    }
+
+    /// The number of the next attempt.
     pub fn next(lines: &[LedgerLine]) -> u32 {
         let numbers = lines.iter().map(|line| match line {
             LedgerLine::Attempt(attempt) => attempt.n,

@@ -1,12 +1,12 @@
 //! Pure. Parses the output of any program: its last line about an error, and the first file in that line.
 
-use super::{ParsedOutput, class_and_message, is_foreign};
+use super::{TestReport, base_name, is_foreign};
 
 const WORDS: [&str; 9] =
     ["error", "fail", "panic", "exception", "assert", "expected", "undefined", "not found", "fatal"];
 
-pub(super) fn read(lines: &[&str]) -> ParsedOutput {
-    let mut found = ParsedOutput::default();
+pub(super) fn read(lines: &[&str]) -> TestReport {
+    let mut found = TestReport::default();
     let speaks = |line: &&&str| {
         let lower = line.to_lowercase();
         WORDS.iter().any(|word| lower.contains(word))
@@ -14,10 +14,7 @@ pub(super) fn read(lines: &[&str]) -> ParsedOutput {
     let line =
         lines.iter().rev().find(speaks).or_else(|| lines.iter().rev().find(|line| !line.trim().is_empty()));
     let Some(line) = line.map(|line| line.trim()) else { return found };
-    match class_and_message(line) {
-        Some((class, message)) => (found.class, found.message) = (class, message),
-        None => found.message = line.to_owned(),
-    }
+    found.set_error(line, "");
     found.frame = lines.iter().find_map(|line| place_in(line)).unwrap_or_default();
     found
 }
@@ -30,6 +27,6 @@ fn place_in(line: &str) -> Option<String> {
             && path.rsplit_once('.').is_some_and(|(stem, end)| {
                 !stem.is_empty() && end.len() < 6 && end.chars().all(char::is_alphabetic)
             });
-        (is_place && !is_foreign(path)).then(|| path.rsplit('/').next().unwrap_or(path).to_owned())
+        (is_place && !is_foreign(path)).then(|| base_name(path).to_owned())
     })
 }

@@ -1,66 +1,50 @@
 //! Pure. Parses the output of jest, of vitest, and of frameworks with the same output.
 
-use super::{ParsedOutput, class_and_message, count_before, is_foreign};
+use super::{TestReport, after_any, count_before, is_foreign, path_in, starts_with_any};
 
-pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
+pub(super) fn read(lines: &[&str]) -> Option<TestReport> {
+    const NONE: [&str; 3] = ["No tests found", "No test files found", "No test suite found"];
     let trimmed = || lines.iter().map(|line| line.trim());
-    let none = trimmed().any(|line| {
-        line.starts_with("No tests found")
-            || line.starts_with("No test files found")
-            || line.starts_with("No test suite found")
-    });
+    let none = trimmed().any(|line| starts_with_any(line, &NONE));
     let totals = trimmed().rfind(|line| is_totals(line));
     if totals.is_none() && !none {
         return None;
     }
-    let mut found = ParsedOutput::default();
-    if let Some(line) = totals {
-        let rest = line.trim_start_matches("Tests").trim_start_matches(':');
-        found.good = Some(count_before(rest, "passed").unwrap_or(0));
-        found.bad = Some(count_before(rest, "failed").unwrap_or(0));
-        let rest_of = ["skipped", "todo", "pending"].iter().filter_map(|word| count_before(rest, word));
-        found.skipped = Some(rest_of.fold(0, u32::saturating_add));
-    } else {
-        (found.good, found.bad) = (Some(0), Some(0));
-    }
+    let rest = totals.unwrap_or_default().trim_start_matches("Tests").trim_start_matches(':');
+    let count = |words: &[&str]| count_before(rest, words).unwrap_or(0);
+    let mut found =
+        TestReport::counted(count(&["passed"]), count(&["failed"]), count(&["skipped", "todo", "pending"]));
     // A suite that cannot be loaded fails without any failing tests.
-    let broken = trimmed().find(|line| {
-        (line.starts_with("Test Suites:") || line.starts_with("Test Files "))
-            && count_before(line, "failed").is_some()
-    });
-    if broken.is_some() && found.bad == Some(0) {
-        found.bad = broken.and_then(|line| count_before(line, "failed"));
+    let mut suites = trimmed().filter(|line| starts_with_any(line, &["Test Suites:", "Test Files "]));
+    let broken = suites.find_map(|line| count_before(line, &["failed"]));
+    if found.bad == Some(0) {
+        found.bad = broken.or(found.bad);
     }
     for line in trimmed() {
-        let name = line
-            .strip_prefix("● ")
-            .or_else(|| line.strip_prefix("FAIL ").filter(|rest| rest.contains(" > ")));
-        if let Some(name) = name.filter(|name| !name.starts_with("Console")) {
-            found.tests.push(name.trim().to_owned());
-        }
+        let name = failing(line).filter(|name| !name.starts_with("Console"));
+        found.tests.extend(name.map(|name| name.trim().to_owned()));
     }
-    let begin = trimmed()
-        .position(|line| line.starts_with("● ") || (line.starts_with("FAIL ") && line.contains(" > ")));
+    let begin = trimmed().position(|line| failing(line).is_some());
     let block = begin.map_or(&[][..], |at| &lines[at + 1..]);
     for line in block.iter().map(|line| line.trim()).filter(|line| !line.is_empty()) {
-        let place = line.strip_prefix("at ").or(line.strip_prefix("❯ "));
-        if let Some(place) = place {
-            let inner = place.rsplit_once('(').map_or(place, |(_, inner)| inner).trim_end_matches(')');
-            let path = inner.split_whitespace().last().unwrap_or(inner).split(':').next().unwrap_or_default();
-            if !is_foreign(inner) && path.contains('.') {
+        if let Some(place) = after_any(line, &["at ", "❯ "]) {
+            let path = path_in(place.split_whitespace().last().unwrap_or_default());
+            if !is_foreign(place) && path.contains('.') {
                 found.frame = path.to_owned();
                 break;
             }
         } else if found.class.is_empty() {
-            match class_and_message(line) {
-                Some((class, message)) => (found.class, found.message) = (class, message),
-                None => (found.class, found.message) = ("failed".to_owned(), line.to_owned()),
-            }
+            found.set_error(line, "failed");
         } else if line.starts_with("Expected") || line.starts_with("Received") {
-            found.message = format!("{} {line}", found.message);
+            found.stated = format!("{} {line}", found.stated);
         }
     }
     Some(found)
+}
+
+/// Returns the name of a failing test in its heading.
+fn failing(line: &str) -> Option<&str> {
+    line.strip_prefix("● ").or_else(|| line.strip_prefix("FAIL ").filter(|rest| rest.contains(" > ")))
 }
 
 fn is_totals(line: &str) -> bool {

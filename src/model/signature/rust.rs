@@ -1,30 +1,25 @@
 //! Pure. Parses the output of cargo test, of the compiler before it, and of nextest if it prints the same lines.
 
-use super::{ParsedOutput, is_foreign};
+use super::{TestReport, is_foreign, path_in, starts_with_any};
 
-pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
+/// How lines of cargo start.
+const MARKS: [&str; 6] =
+    ["Compiling ", "Running ", "error: could not compile", "Finished `", "Doc-tests ", "error[E"];
+
+pub(super) fn read(lines: &[&str]) -> Option<TestReport> {
     let results: Vec<&&str> = lines.iter().filter(|line| line.starts_with("test result: ")).collect();
     let compiler = lines.iter().position(|line| is_compiler_error(line));
-    let is_cargo = |line: &&str| {
-        let line = line.trim_start();
-        line.starts_with("Compiling ")
-            || line.starts_with("Running ")
-            || line.starts_with("error: could not compile")
-            || line.starts_with("Finished `")
-            || line.starts_with("Doc-tests ")
-            || line.starts_with("error[E")
-    };
-    if results.is_empty() && !lines.iter().any(is_cargo) {
+    if results.is_empty() && !lines.iter().any(|line| starts_with_any(line.trim_start(), &MARKS)) {
         return None;
     }
-    let mut found = ParsedOutput::default();
     if results.is_empty() {
+        let mut found = TestReport::default();
         // No test ran: the compiler's first error is the failure.
         let at = compiler?;
         let (class, message) = lines[at].split_once(": ").unwrap_or((lines[at], ""));
-        (found.class, found.message) = (class.to_owned(), message.to_owned());
+        (found.class, found.stated) = (class.to_owned(), message.to_owned());
         let place = lines[at..].iter().find_map(|line| line.trim_start().strip_prefix("--> "));
-        found.frame = place.map(file_of).unwrap_or_default();
+        found.frame = place.map(path_in).unwrap_or_default().to_owned();
         return Some(found);
     }
     let sum = |word: &str| {
@@ -35,8 +30,7 @@ pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
         });
         counts.fold(0, u32::saturating_add)
     };
-    (found.good, found.bad, found.skipped) =
-        (Some(sum(" passed")), Some(sum(" failed")), Some(sum(" ignored")));
+    let mut found = TestReport::counted(sum(" passed"), sum(" failed"), sum(" ignored"));
     for line in lines {
         let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
         // With --quiet, only the heading of its output names it.
@@ -50,19 +44,19 @@ pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
         found.class = "panic".to_owned();
         // Since Rust 1.73, the message is on the lines after the location.
         if let Some((message, place)) = place.strip_prefix('\'').and_then(|rest| rest.rsplit_once("', ")) {
-            (found.message, found.frame) = (message.to_owned(), file_of(place));
+            (found.stated, found.frame) = (message.to_owned(), path_in(place).to_owned());
         } else {
             let rest = lines[at + 1..].iter().take(3).take_while(|line| !line.starts_with("note: "));
-            found.message = rest.map(|line| line.trim()).collect::<Vec<_>>().join(" ");
-            let path = file_of(place.trim_end_matches(':'));
-            found.frame = if is_foreign(&path) { String::new() } else { path };
+            found.stated = rest.map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+            let path = path_in(place);
+            found.frame = if is_foreign(path) { String::new() } else { path.to_owned() };
         }
     } else if found.bad == Some(0)
         && let Some(at) = compiler
     {
         found.class = lines[at].to_owned();
     } else if let Some(line) = lines.iter().find(|line| line.starts_with("Error: ")) {
-        (found.class, found.message) = ("Error".to_owned(), line[7..].to_owned());
+        (found.class, found.stated) = ("Error".to_owned(), line[7..].to_owned());
     }
     Some(found)
 }
@@ -70,9 +64,4 @@ pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
 fn is_compiler_error(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("error[E") || (line.starts_with("error: ") && !line.starts_with("error: test failed"))
-}
-
-/// Returns the file of `src/lib.rs:10:5`.
-fn file_of(place: &str) -> String {
-    place.split(':').next().unwrap_or_default().trim().to_owned()
 }

@@ -1,18 +1,15 @@
 //! Pure. Parses TAP, and the output of node's own test runner: TAP, or its own human-readable format.
 
-use super::{ParsedOutput, class_and_message, is_foreign};
+use super::{TestReport, after_any, base_name, class_and_message, is_foreign, path_in};
 
-pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
+pub(super) fn read(lines: &[&str]) -> Option<TestReport> {
     let trimmed = || lines.iter().map(|line| line.trim());
     let is_plan = |line: &str| {
         line.strip_prefix("1..").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
     let result = |line: &str| line.starts_with("ok ") || line.starts_with("not ok ");
     let tally = |word: &str| {
-        let of = |line: &str| {
-            let rest = line.strip_prefix("# ").or(line.strip_prefix("ℹ "))?;
-            rest.strip_prefix(word)?.trim().parse::<u32>().ok()
-        };
+        let of = |line: &str| after_any(line, &["# ", "ℹ "])?.strip_prefix(word)?.trim().parse::<u32>().ok();
         trimmed().filter_map(of).next_back()
     };
     let has_plan = trimmed().any(|line| is_plan(line) || line.starts_with("TAP version "));
@@ -22,7 +19,6 @@ pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
     {
         return None;
     }
-    let mut found = ParsedOutput::default();
     let (mut good, mut bad, mut skipped) = (0_u32, 0_u32, 0_u32);
     for line in lines.iter().filter(|line| result(line)) {
         let lower = line.to_ascii_lowercase();
@@ -36,7 +32,7 @@ pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
         (good, bad) = (pass, fail.saturating_add(tally("cancelled ").unwrap_or(0)));
         skipped = tally("skipped ").unwrap_or(0).saturating_add(tally("todo ").unwrap_or(0));
     }
-    (found.good, found.bad, found.skipped) = (Some(good), Some(bad), Some(skipped));
+    let mut found = TestReport::counted(good, bad, skipped);
     for line in trimmed() {
         let name = line.strip_prefix("not ok ").filter(|rest| !rest.to_ascii_lowercase().contains("# todo"));
         let name = name.map(|rest| {
@@ -54,7 +50,7 @@ pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
 }
 
 /// Reads the first error of a YAML block, or of a stack trace.
-fn read_error(lines: &[&str], found: &mut ParsedOutput) {
+fn read_error(lines: &[&str], found: &mut TestReport) {
     let value = |key: &str| {
         let at = lines
             .iter()
@@ -71,20 +67,14 @@ fn read_error(lines: &[&str], found: &mut ParsedOutput) {
     let begins = |line: &&&str| class_and_message(line).is_some();
     if let Some(message) = value("error").or_else(|| value("message")) {
         found.class = value("name").or_else(|| value("code")).unwrap_or_else(|| "failed".to_owned());
-        found.message = message;
+        found.stated = message;
     } else if let Some((class, message)) = lines.iter().find(begins).and_then(|line| class_and_message(line))
     {
-        (found.class, found.message) = (class, message);
+        (found.class, found.stated) = (class, message);
     }
-    let stack = lines.iter().filter_map(|line| line.strip_prefix("at "));
-    let places =
-        stack.map(|place| place.rsplit_once('(').map_or(place, |(_, inner)| inner).trim_end_matches(')'));
-    let own = places.filter(|place| !is_foreign(place)).find(|place| place.contains('.'));
-    let own = own.map(str::to_owned).or_else(|| value("location"));
-    found.frame = own
-        .map(|place| {
-            let path = place.trim_start_matches("file://").split(':').next().unwrap_or_default();
-            path.rsplit('/').next().unwrap_or(path).to_owned()
-        })
-        .unwrap_or_default();
+    let mut stack = lines.iter().filter_map(|line| line.strip_prefix("at "));
+    let own =
+        stack.find(|place| !is_foreign(place) && path_in(place).contains('.')).map(|own| (*own).to_owned());
+    let own = own.or_else(|| value("location")).unwrap_or_default();
+    found.frame = base_name(path_in(&own)).to_owned();
 }

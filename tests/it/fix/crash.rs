@@ -68,6 +68,25 @@ fn after_a_kill_by_its_agent_or_tests_a_fix_keeps_the_edits() {
     }
 }
 
+#[test]
+fn what_killed_tests_left_behind_is_not_the_agents_work() {
+    let fixture = fixture();
+    fixture.agent("sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh");
+    let mark = fixture.profile.path("state/killed");
+    let kill = format!(
+        "if grep -q '1 + ' lib.sh && [ ! -f {0} ]; then touch {0}; echo x >litter.txt; kill -9 $PPID; exit 1; fi",
+        mark.display()
+    );
+    fixture.write("check.sh", &format!("{kill}\n{CHECK}"));
+    assert_eq!(fixture.fix(&[]).code, -1);
+    let ran = fixture.fix(&[]).ok();
+    assert!(ran.stdout.contains("resuming the interrupted run"), "{}", ran.stdout);
+    assert!(fixture.read("lib.sh").contains("$1 + $2"));
+    let names: Vec<String> = fixture.fingerprint().into_iter().map(|(name, _)| name).collect();
+    assert!(names.contains(&"made.txt".to_owned()) && !names.contains(&"litter.txt".to_owned()), "{names:?}");
+    assert_eq!(fixture.calls(), 1, "the agent is not called again");
+}
+
 /// Runs the fix under strace. What it printed of the calls of looop's main thread, and how it ended.
 fn strace(fixture: &Fixture, args: &[&str]) -> (String, bool) {
     let (path, log) = (fixture.profile.path("leanfile.toml"), fixture.profile.path("strace.log"));
