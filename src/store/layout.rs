@@ -136,7 +136,7 @@ impl Layout {
     }
 
     /// The memory of the loop.
-    pub fn beat(&self) -> PathBuf {
+    pub(super) fn beat(&self) -> PathBuf {
         self.root.join("beat.json")
     }
 

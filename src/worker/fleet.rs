@@ -12,7 +12,7 @@ use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::time::Now;
 use crate::model::wire::WireRequest;
-use crate::model::worker::{Phase, WorkerExit, WorkerView};
+use crate::model::worker::{Phase, Spec, WorkerExit, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
@@ -27,9 +27,7 @@ impl Fleet for LocalFleet<'_> {
     }
 
     fn describe(&self, decided: &Move) -> Result<Result<Described, String>> {
-        let Action::StartWorker { .. } = &decided.action else { return Ok(Ok(Described::default())) };
-        let wanted = self.wanted(decided, "");
-        let spec = match self.0.spec(&wanted)? {
+        let spec = match self.0.spec(&self.wanted(decided, ""))? {
             Ok(spec) => spec,
             Err(why) => return Ok(Err(why)),
         };
@@ -42,11 +40,11 @@ impl Fleet for LocalFleet<'_> {
         } else {
             runner.is_none_or(|runner| !runner.free)
         };
-        Ok(Ok(Described { is_full: spec.is_full(), free_check, paid }))
+        Ok(Ok(Described { is_full: spec.is_full(), free_check, paid, spec }))
     }
 
-    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>> {
-        self.0.scope(&self.wanted(decided, ""))
+    fn scope(&self, decided: &Move, spec: &Spec) -> Result<Result<ApprovalScope, String>> {
+        self.0.scope(&self.wanted(decided, ""), spec)
     }
 
     fn perform(

@@ -21,11 +21,12 @@ use crate::model::decision::Move;
 use crate::model::entry::MoveOutcome;
 use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
-use crate::model::worker::WorkerView;
+use crate::model::worker::{Spec, WorkerView};
 
-/// Facts that policy needs about a worker that a move would start.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// A worker that a move would start, with the facts that policy needs.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Described {
+    pub spec: Spec,
     /// If true, the process that starts and the checks of its work run in a full sandbox.
     pub is_full: bool,
     /// True if a check is a shell line instead of an entry of the config.
@@ -42,13 +43,12 @@ pub trait Fleet {
     /// When they cannot be listed: an error never counts as "none".
     fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)>;
 
-    /// Describes what a move would run; empty for one that runs nothing. The inner error says why the move is
-    /// impossible.
+    /// Describes the worker that a move would start. The inner error says why it cannot be started.
     fn describe(&self, decided: &Move) -> Result<Result<Described, String>>;
 
-    /// Returns what an approval of the start of a worker would cover now; `form` and `action` are left to the caller.
-    /// The inner error says why the worker cannot be started.
-    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
+    /// Returns what an approval of the start of this worker would cover now; `form` and `action` are left to the
+    /// caller. The inner error says why the worker cannot be started.
+    fn scope(&self, decided: &Move, spec: &Spec) -> Result<Result<ApprovalScope, String>>;
 
     /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.
     /// `approved` is what the user approved: if any part of it differs now, the worker does not start.

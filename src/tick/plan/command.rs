@@ -10,10 +10,9 @@ use crate::model::decision::Move;
 use crate::model::scope::{ApprovalScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::network_words;
-use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::{Coverage, CoverageScan};
 use crate::sys::{identity, program};
-use crate::tick::Ctx;
+use crate::tick::ctx::Ctx;
 
 /// Returns everything that an approval of a command covers.
 pub(super) fn scope(
@@ -29,7 +28,7 @@ pub(super) fn scope(
     let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
         return Ok(Err(format!("`{program}` is not an executable on the configured PATH")));
     };
-    let grant = match SandboxBuilder::new(ctx.layout, ctx.settings, true).grant(SandboxSubject::Run) {
+    let grant = match ctx.sandboxes.grant(SandboxSubject::Run) {
         Ok(grant) => grant,
         Err(why) => return Ok(Err(why)),
     };
@@ -51,7 +50,7 @@ pub(super) fn scope(
     if let Some(reason) = home.and_then(|home| user_side::reason_at(&cwd, &[home])) {
         user_side.push(UserSidePath { path: cwd.display().to_string(), reason: reason.to_owned() });
     }
-    let command = Some(scan.command(argv, &exe, &cwd, &crate::tick::act::run_env(ctx))?);
+    let command = Some(scan.command(argv, &exe, &cwd, &ctx.settings.base_env)?);
     let level = grant.level.word().to_owned();
     let network = network_words(&grant.net, grant.model);
     let sandbox = match grant.level {

@@ -20,17 +20,6 @@ use crate::worker::clone;
 const MAX_HEAD_BYTES: usize = 4096;
 
 impl WorkerStarter<'_> {
-    /// Returns what an approval of this start would cover now. The inner error says why the worker cannot be started.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or when the search for files is ended.
-    pub fn scope(&self, wanted: &WorkerRequest) -> Result<Result<ApprovalScope, Refusal>> {
-        match self.spec(wanted)? {
-            Ok(spec) => self.scope_of(wanted, &spec),
-            Err(why) => Ok(Err(why)),
-        }
-    }
-
     /// Compares what the user approved with the worker that is about to start, when its clone and its files are ready.
     /// `described` is the worker before they were made, and `made` is the worker with its clone.
     ///
@@ -43,7 +32,7 @@ impl WorkerStarter<'_> {
         made: &Spec,
     ) -> Result<Result<(), Refusal>> {
         let Some(approved) = &wanted.approved else { return Ok(Ok(())) };
-        let now = match self.scope_of(wanted, described)? {
+        let now = match self.scope(wanted, described)? {
             Ok(now) => now,
             Err(why) => return Ok(Err(why)),
         };
@@ -55,7 +44,12 @@ impl WorkerStarter<'_> {
         Ok(approved.check(&now))
     }
 
-    fn scope_of(&self, wanted: &WorkerRequest, spec: &Spec) -> Result<Result<ApprovalScope, Refusal>> {
+    /// Returns what an approval of the start of this worker would cover now. The inner error says why the worker cannot
+    /// be started.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or when the search for files is ended.
+    pub fn scope(&self, wanted: &WorkerRequest, spec: &Spec) -> Result<Result<ApprovalScope, Refusal>> {
         let stop = || self.cancel.is_set();
         let scan = CoverageScan {
             layout: self.layout,
