@@ -29,10 +29,10 @@
 //! | [`cli`] | one file per command; the only place that prints |
 //!
 //! # Where the guarantees are implemented
-//! 1. *An unchanged world costs nothing*: [`tick::gate`] returns [`tick::gate::Hold::Idle`], and [`tick::log::held`]
+//! 1. *An unchanged world costs nothing*: [`tick::gate`] returns [`tick::gate::Hold::Idle`], and [`tick::record::hold`]
 //!    writes only a time stamp in the cache.
 //! 2. *At most one move, at most once*: [`model::step`] orders reservation, intent, operation, journal and settlement;
-//!    [`tick::act`] carries the move out and settles the rest of a crash.
+//!    [`tick::apply`] carries the move out and settles the rest of a crash.
 //! 3. *Nothing irreversible without an approval*: [`model::policy`] decides outside the language model, and
 //!    [`tick::plan`] binds an approval to the exact bytes.
 //! 4. *Finished work is never lost*: [`store::file`] replaces whole files, [`store::operations`] never overwrites a change

@@ -11,7 +11,7 @@ use crate::model::world::PROMPT_VERSION;
 use crate::store::exchange::digest_of;
 use crate::store::history::{History, LogEntry};
 use crate::store::{file, logs};
-use crate::tick::{act, frame, prompt};
+use crate::tick::{apply, prepare, prompt};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop log -n 50\n  looop log mwptjqon --prompt")]
@@ -76,7 +76,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         print::line(&visible(line, false));
     }
     if let Some(beat) = &args.beat {
-        let output = file::read(&app.layout.runs().join(beat).join(act::OUTPUT), 64 << 20).ok().flatten();
+        let output = file::read(&app.layout.runs().join(beat).join(apply::OUTPUT), 64 << 20).ok().flatten();
         let text = String::from_utf8_lossy(&output.unwrap_or_default()).into_owned();
         text.lines().for_each(|line| print::line(&format!("  {}", visible(line, false))));
     }
@@ -103,7 +103,7 @@ fn find_commit(history: &History, kind: &str, mark: &str) -> Result<Option<LogEn
 /// digest.
 fn rebuild(app: &App, beat: &str) -> Result<u8> {
     let history = History::open(app.layout.root())?;
-    let frame = frame::rebuild(&history, &world_of(&history, beat)?)?;
+    let frame = prepare::rebuild(&history, &world_of(&history, beat)?)?;
     let fault =
         |cause: String| Fault::failed(format!("could not rebuild the prompt of beat {beat}: {cause}"));
     let version = frame.context.prompt_version;

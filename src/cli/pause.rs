@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::{App, print};
 use crate::model::charge::dollars;
 use crate::model::name::Name;
+use crate::model::step::LoopEvent;
 use crate::store::file::Durability;
 use crate::store::json_file;
-use crate::store::records::{self, Paused};
+use crate::store::records::{self, Paused, StateFile};
 use crate::store::{budget, file, lock, operations, texts};
 use crate::sys::signal::Cancel;
 
@@ -72,9 +73,7 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
     if beat.halted.is_some() {
         // The memory belongs to the tick; its lock keeps a running beat from overwriting this change.
         let _tick = lock::tick_patiently(&app.layout.tick_lock(), WAIT_LIMIT_MS, &Cancel::on_signals()?)?;
-        let (mut beat, _) = records::load_beat(&app.layout, app.now)?;
-        beat.halted = None;
-        records::save_beat(&app.layout, &beat)?;
+        StateFile::load(&app.layout, app.now)?.0.apply(LoopEvent::Resumed)?;
         print::line("the halt is over; the next beat decides from scratch");
         ended = true;
     }

@@ -12,7 +12,7 @@ use crate::model::time::human_ms;
 use crate::store::json_file;
 use crate::store::{exchange, file, lock, texts};
 use crate::sys::signal::Cancel;
-use crate::tick::sense;
+use crate::tick::observe;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum SensorVerb {
@@ -148,9 +148,8 @@ fn test(app: &App, one: Option<&str>) -> Result<u8> {
     let runner = config.decider()?;
     let _look = lock::look(&app.layout.look_lock())?;
     let fleet = super::tick::fleet(app, &config, &cancel);
-    let mut ctx = super::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel);
-    ctx.dry = true;
-    let readings = sense::fresh_readings(&mut ctx, one)?;
+    let ctx = super::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
+    let readings = observe::fresh_readings(&ctx, one)?;
     let failed = readings.values().any(|reading| !reading.ok);
     for (name, reading) in &readings {
         print::json(&json!({ "sensor": name, "reading": reading }));

@@ -17,7 +17,7 @@ use crate::store::history::locks;
 use crate::store::json_file;
 use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
-use crate::tick::{gate, sense};
+use crate::tick::{gate, observe};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
@@ -60,7 +60,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
     let beat = records::peek_beat(layout)?;
     let (goals, mut problems) = texts::goals(layout)?;
     problems.extend(clock_flaw(app.now));
-    problems.extend(sense::goal_problems(&goals));
+    problems.extend(observe::goal_problems(&goals));
     let (sensors, more) = texts::sensors(layout)?;
     problems.extend(more);
     let (all_asks, more) = records::asks(layout)?;

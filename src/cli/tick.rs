@@ -1,5 +1,7 @@
 //! `looop tick` and `looop run`: run one beat and print its result.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 use serde_json::json;
 
@@ -16,11 +18,12 @@ use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::store::boxes::SandboxBuilder;
 use crate::store::{lock, logs, migrate, records, workers};
 use crate::sys::clock::{self, Deadline};
-use crate::sys::process::{reaper, tree};
+use crate::sys::process::reaper;
 use crate::sys::signal::Cancel;
 use crate::tick::gate::{GateDecision, Hold};
-use crate::tick::log::{BeatReport, BeatResult};
-use crate::tick::{self, Ctx, diff, frame, prompt, sense};
+use crate::tick::prepare::PreparedDecision;
+use crate::tick::record::{BeatReport, BeatResult};
+use crate::tick::{self, Ctx};
 use crate::worker::Fleet;
 
 #[derive(Debug, clap::Args)]
@@ -133,22 +136,20 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
-    let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
-    sandboxes.check()?;
-    if let Some(lost) = sandboxes.downgrade() {
+    let fleet = fleet(app, &config, cancel);
+    let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel, false);
+    ctx.sandboxes.check()?;
+    if let Some(lost) = ctx.sandboxes.downgrade() {
         print::note(&format!("warning: {lost} (looop doctor)"));
     }
-    if let Some(lost) = sandboxes.news_of_downgrade()? {
+    if let Some(lost) = ctx.sandboxes.news_of_downgrade()? {
         print::ring(&format!("flag: {lost}"));
         logs::journal(&app.layout, &format!("{} sandbox: {lost}", app.now.stamp()))?;
     }
-    let spinner = (voice != Voice::Json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
-    let fleet = fleet(app, &config, cancel);
-    let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel);
+    ctx.on_wait = (voice != Voice::Json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
     ctx.forced = goal.clone();
-    ctx.frame = spinner;
     let started = Deadline::after_ms(0);
-    let outcome = tick::tick(&mut ctx);
+    let outcome = tick::tick(&ctx);
     drop(held);
     // The pulse does this itself, without waiting for the notifier.
     if voice != Voice::Pulse && has_news(app, &config) {
@@ -203,13 +204,14 @@ fn undecided(report: &BeatReport, goal: &Name) -> Option<Fault> {
     })
 }
 
-/// The context of a beat. From now on this process adopts orphans of its children.
+/// The context of a beat. From now on this process adopts orphans of its children. If `dry` is true, nothing is written.
 pub fn ctx<'a>(
     app: &'a App,
     config: &'a Config,
     runner: &'a dyn Runner,
     fleet: &'a Fleet,
     cancel: &'a Cancel,
+    dry: bool,
 ) -> Ctx<'a> {
     reaper::become_subreaper();
     Ctx {
@@ -217,32 +219,28 @@ pub fn ctx<'a>(
         settings: &config.settings,
         runner,
         fleet,
+        sandboxes: SandboxBuilder::new(&app.layout, &config.settings, !dry),
         cancel,
         now: clock::now(),
         clock: &clock::now,
         forced: None,
         person: app.env.person(),
-        frame: None,
-        dry: false,
-        excluded: tree::Known::new(),
-        settles: false,
-        waits: None,
-        usage: None,
-        warnings: Vec::new(),
+        on_wait: None,
+        dry,
     }
 }
 
-fn spinner<'a>(app: &App, runner: &str) -> Box<dyn FnMut() + 'a> {
+fn spinner<'a>(app: &App, runner: &str) -> Box<dyn Fn() + 'a> {
     const FRAMES: [&str; 8] = ["⣾", "⣽", "⣻", "⢿", "⡿", "⣟", "⣯", "⣷"];
     let started = Deadline::after_ms(0);
     let style = app.style;
     let runner = runner.to_owned();
-    let mut turn = 0;
+    let turn = Cell::new(0);
     Box::new(move || {
-        turn += 1;
+        turn.set(turn.get() + 1);
         let text = format!(
             "{} {runner} is thinking · {}",
-            FRAMES[turn % FRAMES.len()],
+            FRAMES[turn.get() % FRAMES.len()],
             human_ms(started.spent_ms())
         );
         print::redraw(&style.dim(&text));
@@ -312,16 +310,9 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
     print::line(&text);
 }
 
-/// A preview of the next beat, made without writing anything.
-pub struct Preview {
-    /// The gate's decision.
-    pub verdict: GateDecision,
-    /// The prompt that a decision would get now.
-    pub prompt: String,
-}
-
-/// Runs the sensors and the gate without writing or spending.
-pub fn preview(app: &App, config: &Config) -> Result<Preview> {
+/// Runs the sensors and the gate without writing or spending. Returns the gate's decision, and the decision that the
+/// loop would ask for.
+pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDecision)> {
     let cancel = Cancel::on_signals()?;
     let _look = lock::look(&app.layout.look_lock())?;
     let idle = crate::agents::command::Command {
@@ -333,18 +324,8 @@ pub fn preview(app: &App, config: &Config) -> Result<Preview> {
         write: Vec::new(),
     };
     let fleet = fleet(app, config, &cancel);
-    let mut ctx = ctx(app, config, &idle, &fleet, &cancel);
-    ctx.dry = true;
-    let beat = records::peek_beat(&app.layout)?;
-    let sensed = sense::world(&mut ctx, &beat)?;
-    let changed = diff::items(&beat.baseline, &sensed.world.items());
-    let verdict = frame::gate(&ctx, &beat, &sensed, &changed)?;
-    let reasons = match &verdict {
-        GateDecision::Decide(reasons) => reasons.clone(),
-        GateDecision::Approved(_) | GateDecision::Hold(_) => Vec::new(),
-    };
-    let frame = frame::build(&mut ctx, &beat, &sensed, &changed, &reasons)?;
-    Ok(Preview { verdict, prompt: prompt::render(&frame).text })
+    let ctx = ctx(app, config, &idle, &fleet, &cancel, true);
+    tick::preview(&ctx, &records::peek_beat(&app.layout)?)
 }
 
 fn dry_run(app: &App) -> Result<u8> {
@@ -354,29 +335,15 @@ fn dry_run(app: &App) -> Result<u8> {
     crate::store::layout::check(&app.layout)?;
     check_clock(app.now, "try a beat")?;
     let config = app.config()?;
-    let preview = preview(app, &config)?;
-    print::raw(preview.prompt.as_bytes());
-    print::note(&format!("gate: {}", verdict_words(&preview.verdict)));
+    let (gate, prepared) = preview(app, &config)?;
+    print::raw(prepared.prompt.text.as_bytes());
+    print::note(&format!("gate: {}", gate.words()));
     print::note(&format!(
         "prompt: {} bytes for `{}`; nothing was asked and nothing was written",
-        preview.prompt.len(),
+        prepared.prompt.text.len(),
         config.decide
     ));
     Ok(0)
-}
-
-/// The gate's decision, in words.
-pub fn verdict_words(verdict: &GateDecision) -> String {
-    match verdict {
-        GateDecision::Hold(hold) => format!("no decision: {}", hold.words()),
-        GateDecision::Approved(ask) => {
-            format!("the approved move of {ask} would be made, without asking a runner")
-        }
-        GateDecision::Decide(reasons) => {
-            let words: Vec<String> = reasons.iter().map(|reason| reason.words()).collect();
-            format!("a decision: {}", words.join("; "))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -25,12 +25,12 @@ const WEEK_MS: i64 = 7 * 86_400_000;
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let last: Option<Context> = json_file::read_json(&app.layout.world())?;
     let config = app.config()?;
-    let next = tick::preview(app, &config)?;
+    let (gate, _) = tick::preview(app, &config)?;
     let since = app.now.at(app.now.unix_ms - WEEK_MS);
     let charges = ledger::read_from(&app.layout, &since.month())?.charges;
     let week: Vec<_> = charges.into_iter().filter(|charge| charge.at_ms >= since.unix_ms).collect();
     let sensors = report(&week, GroupBy::Sensor);
-    let words = tick::verdict_words(&next.verdict);
+    let words = gate.words();
     if args.json {
         let last =
             last.map(|c| forms::Woken { at: c.at.stamp(), beat: c.beat, woke: c.woke, changes: c.changes });

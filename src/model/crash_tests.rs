@@ -73,28 +73,28 @@ impl Sim {
 
     fn event(&mut self, beat: &mut LoopState, event: LoopEvent) -> Result<(), TickStop> {
         let Some(mutant) = self.mutant else {
-            return drive(beat, event, &mut |effect| self.perform(effect));
+            return drive(beat, event, &mut |beat, effect| self.perform(beat, effect));
         };
         let mut queue: VecDeque<Effect> = mutate(step(beat, event), mutant).into();
         while let Some(effect) = queue.pop_front() {
-            let back = self.perform(&effect)?;
-            if let Effect::Save(next) = effect {
-                *beat = *next;
-            }
+            let back = self.perform(beat, effect)?;
             queue.extend(back.into_iter().flat_map(|event| mutate(step(beat, event), mutant)));
         }
         Ok(())
     }
 
-    fn perform(&mut self, effect: &Effect) -> Result<Option<LoopEvent>, TickStop> {
+    fn perform(&mut self, beat: &mut LoopState, effect: Effect) -> Result<Option<LoopEvent>, TickStop> {
         match effect {
-            Effect::Charge(charge) => self.disk.append(LEDGER, &serde_json::to_string(charge).unwrap())?,
-            Effect::Save(beat) => self.save(beat)?,
-            Effect::Journal(line) => self.disk.append(JOURNAL, line)?,
-            Effect::Sync(found) => self.sync(found)?,
+            Effect::Charge(charge) => self.disk.append(LEDGER, &serde_json::to_string(&charge).unwrap())?,
+            Effect::Save(next) => {
+                self.save(&next)?;
+                *beat = *next;
+            }
+            Effect::Journal(line) => self.disk.append(JOURNAL, &line)?,
+            Effect::Sync(found) => self.sync(&found)?,
             Effect::Flag(ask) => self.ask(&format!("asks/{}.json", ask.id), "?")?,
             Effect::Act(intent) => {
-                let outcome = self.act(intent)?;
+                let outcome = self.act(beat, &intent)?;
                 return Ok(Some(LoopEvent::Acted { at: NOW.at(self.now_ms), outcome }));
             }
         }
@@ -119,12 +119,11 @@ impl Sim {
         if self.disk.has(path) { Ok(()) } else { Ok(self.disk.write(path, text, true)?) }
     }
 
-    fn act(&mut self, intent: &Intent) -> Result<MoveOutcome, TickStop> {
+    fn act(&mut self, beat: &mut LoopState, intent: &Intent) -> Result<MoveOutcome, TickStop> {
         if let Operation::Exec { .. } = intent.operation {
-            let started = Some(Started { pid: 7, start: 9, boot: "x".to_owned() });
-            let known = LoopState { intent: Some(Intent { started, ..intent.clone() }), ..self.load()? };
             if self.mutant != Some(LoopMutant::SkipsStarted) {
-                self.save(&known)?;
+                let started = Started { pid: 7, start: 9, boot: "x".to_owned() };
+                self.event(beat, LoopEvent::Spawned(started))?;
             }
             // The write of the byte that lets the command start.
             self.disk.point()?;
@@ -182,7 +181,7 @@ impl Sim {
         seen.asks = vec![name("ap-1")];
         if open(YES) {
             let (run, operation) = exec();
-            let approval = Some((name("ap-1"), T0 + 24 * HOUR));
+            let approval = approval(T0 + 24 * HOUR);
             let decided = Decided {
                 seen,
                 decided: run,
@@ -196,7 +195,7 @@ impl Sim {
         }
         // Snapshots are never synced, so losing them must do no harm.
         self.disk.write("snapshots/ci.json", &id, false)?;
-        self.event(&mut beat, LoopEvent::Asking(Box::new(call(&id, at.unix_ms))))?;
+        self.event(&mut beat, asking_for(Box::new(call(&id, at.unix_ms))))?;
         self.disk.point()?;
         self.paid.push(id.clone());
         let charge = charge(&id, at);

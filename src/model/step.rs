@@ -1,8 +1,9 @@
 //! Pure. The rules of a beat's memory: what is written, in which order, for each event.
 //!
 //! # Flow
-//! `Asking` reserves the call; `Decided` writes the intent and acts; `Acted` journals and settles. After a crash,
-//! `CutOff` settles a call that never ended, and `Unfinished` settles a move that was never settled.
+//! `Asking` reserves the call; `Decided` writes the intent and acts; `Spawned` notes the process of a command before it
+//! may run; `Acted` journals and settles. After a crash, `CutOff` settles a call that never ended, and `Unfinished`
+//! settles a move that was never settled.
 //!
 //! # Guarantees
 //! State changes only through [`Effect::Save`], one atomic replacement. An intent is saved before its operation, and
@@ -13,6 +14,7 @@
 mod leftover;
 mod rules;
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 
 use super::ask::QuestionFile;
@@ -21,10 +23,11 @@ use super::charge::Charge;
 use super::decision::Move;
 use super::entry::MoveOutcome;
 use super::name::Name;
+use super::process::Started;
 use super::time::Now;
 use crate::model::digest::{Digest, Items};
 pub use leftover::{CHANGED, compare, probe};
-use rules::{asking, charged, cut_off, decide, failed, settle, unfinished};
+use rules::{asking, charged, cut_off, decide, failed, out_of_budget, settle, timer_spent, unfinished};
 pub use rules::{recent, unknown_charge};
 
 /// An effect; effects are performed in order. All except `Act` are durable when they return.
@@ -102,10 +105,20 @@ pub struct Decided {
     pub then: MoveOutcome,
     /// The cost of the call; `None` if no runner was asked.
     pub charge: Option<Box<Charge>>,
-    /// The approval that this move uses up, and until when it is valid, in milliseconds.
-    pub approval: Option<(Name, i64)>,
+    /// The approval that this move uses up; `None` if the decider chose the move.
+    pub approval: Option<UsedApproval>,
     /// True if the move starts a worker that costs money.
     pub starts_paid: bool,
+}
+
+/// An approval that a move uses up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsedApproval {
+    pub ask: Name,
+    /// The end of its validity, in milliseconds.
+    pub until_ms: i64,
+    /// As in [`LoopEvent::Asking`].
+    pub committed: Vec<String>,
 }
 
 /// The findings about an unfinished move.
@@ -126,8 +139,14 @@ pub enum Probe {
 /// An event for the memory.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LoopEvent {
+    /// There is no memory to continue, and this one replaces it.
+    Began(Box<LoopState>),
     /// A runner is about to be called.
-    Asking(Box<Inflight>),
+    Asking {
+        call: Box<Inflight>,
+        /// The beats of earlier moves that git holds by now.
+        committed: Vec<String>,
+    },
     /// The call failed, or its reply was invalid.
     Failed {
         failure: Failure,
@@ -143,6 +162,8 @@ pub enum LoopEvent {
     },
     /// The decider chose a move.
     Decided(Box<Decided>),
+    /// The process of a command exists and waits for its byte.
+    Spawned(Started),
     /// The operation ended.
     Acted { at: Now, outcome: MoveOutcome },
     /// A runner call of an earlier tick never ended.
@@ -158,12 +179,27 @@ pub enum LoopEvent {
         at: Now,
         probe: Probe,
     },
+    /// A budget leaves no room for a call.
+    OutOfBudget {
+        /// The budget and its limit; the user is notified once of each.
+        notice: String,
+        /// The notification.
+        ask: Box<QuestionFile>,
+    },
+    /// The file of a timer that cannot fire again is about to be removed.
+    TimerSpent {
+        /// Relative to the data dir.
+        path: String,
+    },
+    /// The user ends a halt.
+    Resumed,
 }
 
 /// Computes the effects of an event on a memory. Total: an event that does not fit the memory has no effect.
 pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
     match event {
-        LoopEvent::Asking(call) => vec![Effect::Save(Box::new(asking(beat, *call)))],
+        LoopEvent::Began(fresh) => vec![Effect::Save(fresh)],
+        LoopEvent::Asking { call, committed } => save(asking(beat, *call, &committed)),
         LoopEvent::Failed { failure, charge, human } => {
             let mut next = failed(beat, failure, human);
             next.nudge = None;
@@ -174,6 +210,12 @@ pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
         }
         LoopEvent::CutOff { at, charge } => believed(cut_off(beat, at, charge)),
         LoopEvent::Decided(decided) => decide(beat, *decided),
+        LoopEvent::Spawned(started) => match beat.intent.clone() {
+            Some(intent) => {
+                save(LoopState { intent: Some(Intent { started: Some(started), ..intent }), ..beat.clone() })
+            }
+            None => Vec::new(),
+        },
         LoopEvent::Acted { at, outcome } => match &beat.intent {
             Some(intent) => settle(beat, intent, at, outcome),
             None => Vec::new(),
@@ -182,7 +224,15 @@ pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
             Some(intent) => believed(unfinished(beat, intent, at, probe)),
             None => Vec::new(),
         },
+        LoopEvent::OutOfBudget { notice, ask } => out_of_budget(beat, notice, ask),
+        LoopEvent::TimerSpent { path } => timer_spent(beat, path),
+        LoopEvent::Resumed if beat.halted.is_some() => save(LoopState { halted: None, ..beat.clone() }),
+        LoopEvent::Resumed => Vec::new(),
     }
+}
+
+fn save(next: LoopState) -> Vec<Effect> {
+    vec![Effect::Save(Box::new(next))]
 }
 
 /// Recovery publishes results under the saved beat id. Sync the memory first: if it were lost, the same id could be
@@ -194,24 +244,20 @@ fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
     effects
 }
 
-/// Processes an event completely: performs each effect in order, and steps again with the result of an effect. `beat`
-/// is updated with each save, so that it always equals the file.
+/// Processes an event completely: performs each effect in order, and steps again with the result of an effect. `perform`
+/// replaces `state` when it performs a save.
 ///
 /// # Errors
-/// The first error of `perform`; the memory then equals the last save.
-pub fn drive<E>(
-    beat: &mut LoopState,
+/// The first error of `perform`.
+pub fn drive<S: Borrow<LoopState>, E>(
+    state: &mut S,
     event: LoopEvent,
-    perform: &mut dyn FnMut(&Effect) -> Result<Option<LoopEvent>, E>,
+    perform: &mut dyn FnMut(&mut S, Effect) -> Result<Option<LoopEvent>, E>,
 ) -> Result<(), E> {
-    let mut queue: VecDeque<Effect> = step(beat, event).into();
+    let mut queue: VecDeque<Effect> = step((*state).borrow(), event).into();
     while let Some(effect) = queue.pop_front() {
-        let back = perform(&effect)?;
-        if let Effect::Save(next) = effect {
-            *beat = *next;
-        }
-        if let Some(event) = back {
-            queue.extend(step(beat, event));
+        if let Some(event) = perform(state, effect)? {
+            queue.extend(step((*state).borrow(), event));
         }
     }
     Ok(())

@@ -55,7 +55,7 @@ fn a_goal_text_that_a_move_wrote_is_remembered_until_the_user_approves_it() {
     let digest = |body: &str| Goal::Text(body.to_owned()).digest();
     let wrote = after(&LoopState::default(), write("a\n"));
     assert_eq!((wrote.written_goals.clone(), wrote.untrusted_goals.len()), (vec![digest("a\n")], 0));
-    let approved = Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..write("a\n") };
+    let approved = Decided { approval: approval(T0 + HOUR), ..write("a\n") };
     assert!(after(&wrote, approved).written_goals.is_empty());
     let mut many = wrote;
     for n in 0..1200 {
@@ -70,7 +70,7 @@ fn a_goal_text_that_a_move_wrote_is_remembered_until_the_user_approves_it() {
 #[test]
 fn only_an_approved_start_of_a_paid_worker_is_remembered() {
     let start = || decided(json!({ "move": "start_worker", "id": "w", "brief": "b" }));
-    let yes = || Some((name("ap-1"), T0 + HOUR));
+    let yes = || approval(T0 + HOUR);
     let rows = [
         (yes(), true, Operation::Fleet, true),
         (yes(), true, Operation::ApprovedStart(Box::default()), true),
@@ -154,7 +154,7 @@ fn a_worker_with_an_untrusted_name_is_known_while_it_exists() {
     assert!(known(&made(&marked, there)));
     assert!(!known(&made(&marked, event(noop(), Operation::Nothing, done()))), "the worker was archived");
     assert!(!known(&made(&marked, start())), "it is another worker");
-    tainted.approval = Some((name("ap-1"), 0));
+    tainted.approval = approval(0);
     let approved = made(&LoopState::default(), tainted);
     assert!(!known(&approved) && approved.repeats(), "an approval covers the operation and not the reason");
 }
@@ -183,8 +183,7 @@ fn what_a_decision_saw_is_not_shown_again() {
 
 #[test]
 fn a_used_approval_is_remembered_as_long_as_it_would_be_valid() {
-    let used =
-        Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..event(noop(), Operation::Nothing, done()) };
+    let used = Decided { approval: approval(T0 + HOUR), ..event(noop(), Operation::Nothing, done()) };
     let mut beat = after(&LoopState::default(), used);
     for (wait, closed) in [(0, vec![name("ap-1")]), (HOUR - 1, vec![name("ap-1")]), (HOUR, vec![])] {
         let mut one = event(noop(), Operation::Nothing, done());
@@ -264,9 +263,9 @@ fn ids_are_never_reused_when_the_clock_goes_back() {
             let mut one = event(noop(), Operation::Nothing, done());
             one.seen = seen(&beat_id(id_ms), at);
             if n % 2 == 0 {
-                beat = saved(&step(&beat, LoopEvent::Asking(Box::new(call(&beat_id(id_ms), at.unix_ms)))));
+                beat = saved(&step(&beat, asking_for(Box::new(call(&beat_id(id_ms), at.unix_ms)))));
             } else {
-                one.approval = Some((name("ap-1"), T0 + 24 * HOUR));
+                one.approval = approval(T0 + 24 * HOUR);
             }
             beat = after(&beat, one);
         }

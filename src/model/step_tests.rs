@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::ask::AskKind;
-use crate::model::beat::{Backoff, LastResult, Nudge, Settled};
+use crate::model::beat::{Backoff, CommitNote, LastResult, Nudge, Settled};
 use crate::model::entry;
 use crate::model::failing::Class;
 use crate::model::process::Started;
@@ -47,6 +47,14 @@ fn call(beat: &str, at_ms: i64) -> Inflight {
         sensors,
         reserved_micros: 0,
     }
+}
+
+fn asking_for(call: Box<Inflight>) -> LoopEvent {
+    LoopEvent::Asking { call, committed: vec![] }
+}
+
+fn approval(until_ms: i64) -> Option<UsedApproval> {
+    Some(UsedApproval { ask: name("ap-1"), until_ms, committed: vec![] })
 }
 
 fn charge(beat: &str, at: Now) -> Box<Charge> {
@@ -102,6 +110,10 @@ fn exec() -> (Move, Operation) {
     (decided(json!({ "move": "run", "argv": ["make"] })), operation)
 }
 
+fn acted(outcome: &MoveOutcome) -> LoopEvent {
+    LoopEvent::Acted { at: NOW, outcome: outcome.clone() }
+}
+
 /// Returns the names of effects, in order.
 fn order(effects: &[Effect]) -> Vec<&'static str> {
     let name = |effect: &Effect| match effect {
@@ -128,7 +140,7 @@ fn after(beat: &LoopState, event: Decided) -> LoopState {
 }
 
 fn asking() -> LoopState {
-    saved(&step(&LoopState::default(), LoopEvent::Asking(Box::new(call("b1", T0)))))
+    saved(&step(&LoopState::default(), asking_for(Box::new(call("b1", T0)))))
 }
 
 /// A memory with a command that began and is not settled.
@@ -148,7 +160,7 @@ fn line_of(effects: &[Effect]) -> String {
 #[test]
 fn a_call_is_counted_before_it_is_made() {
     let beat = LoopState { decides: vec![T0 - HOUR, T0 - HOUR + 1, T0 + 9 * HOUR], ..LoopState::default() };
-    let effects = step(&beat, LoopEvent::Asking(Box::new(call("b1", T0))));
+    let effects = step(&beat, asking_for(Box::new(call("b1", T0))));
     assert_eq!(order(&effects), ["save"]);
     let next = saved(&effects);
     assert_eq!(next.decides, [T0 - HOUR + 1, T0, T0], "a start in the future counts as now");
@@ -250,12 +262,74 @@ fn an_intent_is_saved_before_its_operation_and_kept_until_its_journal_line() {
 #[test]
 fn an_unknown_outcome_is_flagged_before_it_is_journaled() {
     let outcome = MoveOutcome::Unknown { why: "the lights went out".to_owned() };
-    let effects = step(&acting(), LoopEvent::Acted { at: NOW, outcome: outcome.clone() });
+    let effects = step(&acting(), acted(&outcome));
     assert_eq!(order(&effects), ["flag", "journal", "save"]);
     let Effect::Flag(ask) = &effects[0] else { panic!("{effects:?}") };
     assert_eq!((ask.id.as_str(), ask.kind), ("unknown-b1", AskKind::Question));
     assert!(ask.text.contains("make") && ask.text.contains("the lights went out"), "{}", ask.text);
     assert_eq!(saved(&effects).last.unwrap().outcome, outcome, "the next decision sees it");
+}
+
+#[test]
+fn the_process_of_a_command_is_saved_in_its_intent() {
+    let started = Started { pid: 7, start: 9, boot: "x".to_owned() };
+    let effects = step(&acting(), LoopEvent::Spawned(started.clone()));
+    assert_eq!(order(&effects), ["save"]);
+    let mut expected = acting();
+    expected.intent.as_mut().unwrap().started = Some(started.clone());
+    assert_eq!(saved(&effects), expected, "nothing else changes");
+    assert_eq!(saved(&step(&expected, acted(&done()))).intent, None, "its end still settles the move");
+    assert_eq!(step(&asking(), LoopEvent::Spawned(started)), [], "there is no move under way");
+}
+
+#[test]
+fn a_used_up_budget_is_announced_once_before_that_is_saved() {
+    let unknown = MoveOutcome::Unknown { why: "the lights went out".to_owned() };
+    let [Effect::Flag(ask), ..] = &step(&acting(), acted(&unknown))[..] else { panic!("nothing is flagged") };
+    let event = |notice: &str| LoopEvent::OutOfBudget { notice: notice.to_owned(), ask: ask.clone() };
+    let effects = step(&asking(), event("day"));
+    assert_eq!(order(&effects), ["flag", "save"]);
+    let next = saved(&effects);
+    assert_eq!(next, LoopState { budget_notice: Some("day".to_owned()), ..asking() }, "nothing else changes");
+    assert_eq!(step(&next, event("day")), [], "the user knows it");
+    assert_eq!(order(&step(&next, event("day of $2"))), ["flag", "save"], "it is another limit");
+}
+
+#[test]
+fn the_removal_of_a_timer_is_noted_with_the_newest_move() {
+    let path = "schedules/t.json".to_owned();
+    let beat =
+        saved(&step(&asking(), LoopEvent::Decided(Box::new(event(noop(), Operation::Nothing, done())))));
+    let effects = step(&beat, LoopEvent::TimerSpent { path: path.clone() });
+    assert_eq!(order(&effects), ["save"]);
+    let mut expected = beat;
+    expected.uncommitted.last_mut().unwrap().paths.insert(path.clone(), None);
+    assert_eq!(saved(&effects), expected, "nothing else changes");
+    assert_eq!(step(&asking(), LoopEvent::TimerSpent { path }), [], "no commit is to come");
+}
+
+#[test]
+fn only_a_halted_loop_can_be_resumed() {
+    let halted = LoopState { halted: Some("lost".to_owned()), ..asking() };
+    let effects = step(&halted, LoopEvent::Resumed);
+    assert_eq!((order(&effects), saved(&effects)), (vec!["save"], asking()));
+    assert_eq!(step(&asking(), LoopEvent::Resumed), []);
+    let began = step(&LoopState::default(), LoopEvent::Began(Box::new(halted.clone())));
+    assert_eq!((order(&began), saved(&began)), (vec!["save"], halted));
+}
+
+#[test]
+fn a_call_and_an_approved_move_drop_the_moves_that_git_holds() {
+    let note = |beat: &str| CommitNote { beat: beat.to_owned(), ..CommitNote::default() };
+    let beat = LoopState { uncommitted: vec![note("b7"), note("b8")], ..LoopState::default() };
+    let committed = || vec!["b7".to_owned()];
+    let asked =
+        saved(&step(&beat, LoopEvent::Asking { call: Box::new(call("b9", T0)), committed: committed() }));
+    assert_eq!(asked.uncommitted, [note("b8")]);
+    let (run, operation) = exec();
+    let used = UsedApproval { ask: name("ap-1"), until_ms: T0, committed: committed() };
+    let approved = Decided { charge: None, approval: Some(used), ..event(run, operation, done()) };
+    assert_eq!(after(&beat, approved).uncommitted, [note("b8")]);
 }
 
 #[test]
@@ -271,7 +345,7 @@ fn an_approval_is_used_up_together_with_its_intent() {
     {
         let decided = Decided {
             charge: None,
-            approval: Some((name("ap-1"), T0 + 24 * HOUR)),
+            approval: approval(T0 + 24 * HOUR),
             ..event(run.clone(), operation, done())
         };
         let effects = step(&beat, LoopEvent::Decided(Box::new(decided)));
@@ -344,15 +418,16 @@ fn the_memory_follows_each_save_and_stops_at_an_error() {
     let total = ["charge", "save", "act", "journal", "save"];
     for fails_at in 0..=total.len() {
         let (mut beat, mut disk, mut performed) = (asking(), asking(), Vec::new());
-        let result = drive(&mut beat, whole(), &mut |effect| {
+        let result = drive(&mut beat, whole(), &mut |beat, effect| {
             if performed.len() == fails_at {
                 return Err("no space");
             }
-            performed.extend(order(std::slice::from_ref(effect)));
+            performed.extend(order(std::slice::from_ref(&effect)));
+            let acted = matches!(effect, Effect::Act(_));
             if let Effect::Save(next) = effect {
                 disk = next.as_ref().clone();
+                *beat = *next;
             }
-            let acted = matches!(effect, Effect::Act(_));
             Ok(acted.then(|| LoopEvent::Acted { at: NOW, outcome: done() }))
         });
         assert_eq!((result.is_err(), performed), (fails_at < total.len(), total[..fails_at].to_vec()));

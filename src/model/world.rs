@@ -157,7 +157,7 @@ impl LoopStatus {
 }
 
 /// Everything that one beat saw. It is read once and used for digests, diff and prompt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
     pub playbook: String,
     pub goals: BTreeMap<Name, Goal>,

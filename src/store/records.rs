@@ -1,9 +1,11 @@
 //! looop's own records as typed files: the memory, asks and answers, timers, the pause.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,42 +21,95 @@ use crate::model::failing::Class;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
+use crate::model::step::{self, Effect, Evidence, LoopEvent};
 use crate::model::time::{Now, beat_id};
 
-/// Reads the memory of the loop. If it is absent and no beat has ever run, writes a new one. If it is lost, starts a
-/// halted one (see `afresh`) and returns why as the second value; a corrupt file is quarantined.
-///
-/// # Errors
-/// When it cannot be read, or cannot be quarantined: then no decision is made.
-pub fn load_beat(layout: &Layout, now: Now) -> Result<(LoopState, Option<String>)> {
-    let path = layout.beat();
-    let lost = match parse_beat(&path)? {
-        Parsed::Good(beat) => return Ok((beat, None)),
-        Parsed::Absent if !has_beaten(layout) => {
-            // Before the first beat leaves any other trace, so that a beat killed then has lost nothing.
-            let fresh = LoopState::default();
-            save_beat(layout, &fresh)?;
-            return Ok((fresh, None));
-        }
-        Parsed::Absent => GONE.to_owned(),
-        Parsed::Corrupt(why) => {
-            let aside = file::copy_aside(&path, &now.unix_ms.to_string())?;
-            format!("`beat.json` was corrupt ({why}); it is kept as `{}`", aside.display())
-        }
-    };
-    let mut beat = afresh(layout, lost)?;
-    beat.failure = Some(Failure {
-        beat: beat_id(now.unix_ms),
-        at_ms: now.unix_ms,
-        class: Class::Lost,
-        retry_at_ms: None,
-        clean: true,
-        why: "the memory was lost: a move may have been made, in part or in full, without a line in the journal"
-            .to_owned(),
-    });
-    save_beat(layout, &beat)?;
-    let notified = beat.halted.clone();
-    Ok((beat, notified))
+/// The memory of the loop with its file. Only an event changes it, and the file first, so the two are always equal.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    state: LoopState,
+}
+
+impl StateFile {
+    /// Reads the memory; the caller holds the tick's lock. If it is absent and no beat has ever run, writes a new one.
+    /// If it is lost, starts a halted one (see `afresh`) and returns why as the second value; a corrupt file is
+    /// quarantined.
+    ///
+    /// # Errors
+    /// When it cannot be read, or cannot be quarantined: then no decision is made.
+    pub fn load(layout: &Layout, now: Now) -> Result<(StateFile, Option<String>)> {
+        let mut file = StateFile { path: layout.beat(), state: LoopState::default() };
+        let lost = match parse_beat(&file.path)? {
+            Parsed::Good(state) => return Ok((StateFile { state, ..file }, None)),
+            Parsed::Absent if !has_beaten(layout) => {
+                // Before the first beat leaves any other trace, so that a beat killed then has lost nothing.
+                file.apply(LoopEvent::Began(Box::default()))?;
+                return Ok((file, None));
+            }
+            Parsed::Absent => GONE.to_owned(),
+            Parsed::Corrupt(why) => {
+                let aside = file::copy_aside(&file.path, &now.unix_ms.to_string())?;
+                format!("`beat.json` was corrupt ({why}); it is kept as `{}`", aside.display())
+            }
+        };
+        let mut fresh = afresh(layout, lost)?;
+        fresh.failure = Some(Failure {
+            beat: beat_id(now.unix_ms),
+            at_ms: now.unix_ms,
+            class: Class::Lost,
+            retry_at_ms: None,
+            clean: true,
+            why: "the memory was lost: a move may have been made, in part or in full, without a line in the \
+                  journal"
+                .to_owned(),
+        });
+        file.apply(LoopEvent::Began(Box::new(fresh)))?;
+        let notified = file.halted.clone();
+        Ok((file, notified))
+    }
+
+    /// Processes an event completely: replaces the file for each save, and performs the other effects by `perform`.
+    ///
+    /// # Errors
+    /// The first effect that failed; the memory then equals the last save.
+    pub fn drive(
+        &mut self,
+        event: LoopEvent,
+        perform: &mut dyn FnMut(&mut StateFile, Effect) -> Result<Option<LoopEvent>>,
+    ) -> Result<()> {
+        step::drive(self, event, &mut |file, effect| match effect {
+            Effect::Save(next) => {
+                write_json(&file.path, next.as_ref(), Durability::Durable)?;
+                file.state = *next;
+                Ok(None)
+            }
+            Effect::Sync(Evidence::Memory) => file::sync(&file.path).map(|()| None),
+            effect => perform(file, effect),
+        })
+    }
+
+    /// Processes an event that changes only the memory.
+    ///
+    /// # Errors
+    /// The file cannot be replaced, or the event has another effect.
+    pub fn apply(&mut self, event: LoopEvent) -> Result<()> {
+        self.drive(event, &mut |_, effect| bail!("could not perform {effect:?} here"))
+    }
+}
+
+impl Deref for StateFile {
+    type Target = LoopState;
+
+    fn deref(&self) -> &LoopState {
+        &self.state
+    }
+}
+
+impl Borrow<LoopState> for StateFile {
+    fn borrow(&self) -> &LoopState {
+        &self.state
+    }
 }
 
 fn parse_beat(path: &Path) -> Result<Parsed<LoopState>> {
@@ -143,11 +198,6 @@ pub fn is_pulse_confirmed(layout: &Layout) -> bool {
 /// Records that the user has confirmed the first pulse.
 pub fn confirm_pulse(layout: &Layout, now: Now) -> Result<()> {
     write_json(&layout.pulse(), &PulseConfirmation { at_ms: now.unix_ms }, Durability::Durable)
-}
-
-/// Replaces the memory, durably.
-pub fn save_beat(layout: &Layout, beat: &LoopState) -> Result<()> {
-    write_json(&layout.beat(), beat, Durability::Durable)
 }
 
 /// Asks with their answers, by id. A stranded ask counts as answered by [`AskReply::Stranded`].
@@ -293,4 +343,48 @@ pub(super) fn json_names(dir: &Path) -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 0 };
+
+    #[test]
+    fn the_memory_equals_its_file_also_after_a_failed_save() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("data");
+        fs::create_dir(&root).unwrap();
+        let layout = Layout::new(root.clone(), dir.path().join("cache"));
+        let (mut state, lost) = StateFile::load(&layout, NOW).unwrap();
+        assert_eq!((lost, peek_beat(&layout).unwrap()), (None, state.clone()));
+        let began = |why: &str| {
+            let halted = Some(why.to_owned());
+            LoopEvent::Began(Box::new(LoopState { halted, ..LoopState::default() }))
+        };
+        state.apply(began("one")).unwrap();
+        assert_eq!((state.halted.as_deref(), peek_beat(&layout).unwrap()), (Some("one"), state.clone()));
+        fs::rename(&root, dir.path().join("away")).unwrap();
+        assert!(state.apply(began("two")).is_err());
+        fs::rename(dir.path().join("away"), &root).unwrap();
+        assert_eq!((state.halted.as_deref(), peek_beat(&layout).unwrap()), (Some("one"), state.clone()));
+        state.apply(LoopEvent::Resumed).unwrap();
+        assert_eq!(peek_beat(&layout).unwrap(), LoopState::default());
+    }
+
+    #[test]
+    fn an_effect_that_nobody_performs_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        let mut state = StateFile::load(&layout, NOW).unwrap().0;
+        let ask: QuestionFile = serde_json::from_value(serde_json::json!({
+            "id": "budget-day", "kind": "question", "text": "Raise it?", "beat": "b", "created_ms": 0,
+        }))
+        .unwrap();
+        let event = LoopEvent::OutOfBudget { notice: "day".to_owned(), ask: Box::new(ask) };
+        assert!(state.apply(event).is_err());
+        assert_eq!(peek_beat(&layout).unwrap().budget_notice, None, "it is not remembered as done");
+    }
 }

@@ -1,14 +1,18 @@
-//! The context of a tick: everything that the tick does not decide itself.
+//! The context of a tick: everything that the tick does not decide itself. It is only read; what a beat notes on its way
+//! is in [`BeatNotes`], which the tick owns.
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::agents::Runner;
-use crate::model::charge::Usage;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::model::time::Now;
+use crate::store::boxes::SandboxBuilder;
+use crate::store::history::Blocked;
 use crate::store::layout::Layout;
+use crate::store::logs;
 use crate::sys::process::tree;
 use crate::sys::signal::Cancel;
 use crate::worker::Fleet;
@@ -21,6 +25,8 @@ pub struct Ctx<'a> {
     pub runner: &'a dyn Runner,
     /// The part that starts and stops workers.
     pub fleet: &'a Fleet<'a>,
+    /// The sandboxes of the beat's children.
+    pub sandboxes: SandboxBuilder<'a>,
     /// Cancellation by the user.
     pub cancel: &'a Cancel,
     /// The time of the beat, read once.
@@ -32,19 +38,9 @@ pub struct Ctx<'a> {
     /// The author name of commits with the user's edits.
     pub person: String,
     /// Called while the runner works, to show progress.
-    pub frame: Option<Box<dyn FnMut() + 'a>>,
+    pub on_wait: Option<Box<dyn Fn() + 'a>>,
     /// If true, nothing is written, not even to the cache.
     pub dry: bool,
-    /// Supervisors that this beat started: children that outlive it.
-    pub excluded: tree::Known,
-    /// True while a move of an earlier beat is settled.
-    pub settles: bool,
-    /// Why the beat's move waits for the next beat.
-    pub waits: Option<String>,
-    /// What the beat's call used.
-    pub usage: Option<Usage>,
-    /// Problems that did not end the beat.
-    pub warnings: Vec<String>,
 }
 
 impl Ctx<'_> {
@@ -54,5 +50,42 @@ impl Ctx<'_> {
             return Err(Fault::failed("could not finish the beat: interrupted").into());
         }
         Ok(())
+    }
+
+    /// Returns the variable that marks a runner and its children, with its value for a beat. It identifies processes
+    /// that a killed tick left running.
+    pub fn mark(&self, beat: &str) -> (String, String) {
+        ("LOOOP_BEAT".to_owned(), format!("{beat} {}", self.layout.root().display()))
+    }
+}
+
+/// What a beat notes on its way.
+#[derive(Debug, Default)]
+pub struct BeatNotes {
+    /// Problems that did not end the beat.
+    pub warnings: Vec<String>,
+    /// Supervisors that this beat started: children that outlive it.
+    pub supervisors: tree::Known,
+}
+
+impl BeatNotes {
+    /// Turns an error that must not end the beat into a warning.
+    pub fn warn_on_error<T>(&mut self, result: Result<T>) -> Option<T> {
+        let warn = |error: anyhow::Error| {
+            let hint = error.downcast_ref::<Blocked>().map(|blocked| format!("; {}", blocked.hint()));
+            self.warnings.push(format!("{error:#}{}", hint.unwrap_or_default()));
+        };
+        result.map_err(warn).ok()
+    }
+
+    /// Appends to the machine log; on failure, the beat continues with a warning.
+    pub fn event(&mut self, ctx: &Ctx, name: &str, fields: &[(&str, Value)]) {
+        let clean = |value: &Value| {
+            let mut value = value.clone();
+            ctx.settings.secrets.redact_json(&mut value);
+            value
+        };
+        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), clean(value))).collect();
+        self.warn_on_error(logs::event(ctx.layout, (ctx.clock)(), name, fields));
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::observe::Observed;
 use crate::model::beat::{FLAP_DECAY_MS, LoopState, Settled};
 use crate::model::budget::Hit;
 use crate::model::digest::Digest;
@@ -11,25 +12,6 @@ use crate::model::name::Name;
 use crate::model::settings::Limits;
 use crate::model::step::recent;
 use crate::model::time::{Now, human_ms};
-use crate::model::world::{ChangeKind, World};
-
-/// The inputs of the gate besides the memory.
-#[derive(Clone, Debug)]
-pub struct Inputs<'a> {
-    pub world: &'a World,
-    /// Items that differ from the world of the last decision.
-    pub changed: &'a [(String, ChangeKind)],
-    /// Digest of the user's side.
-    pub human: &'a Digest,
-    /// The id of an approval that waits to be used.
-    pub approved: Option<&'a Name>,
-    /// Why the user paused the loop, if paused.
-    pub paused: Option<&'a str>,
-    /// The goal for which the user requested a move now.
-    pub forced: Option<&'a Name>,
-    /// The cap that leaves no room for a call.
-    pub capped: Option<&'a Hit>,
-}
 
 /// Why a beat decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -157,55 +139,83 @@ pub enum GateDecision {
     Hold(Hold),
 }
 
-/// Decides what a beat may do.
-pub fn judge(beat: &LoopState, inputs: &Inputs, limits: &Limits, now: Now) -> GateDecision {
+impl GateDecision {
+    /// The decision as text.
+    pub fn words(&self) -> String {
+        match self {
+            GateDecision::Hold(hold) => format!("no decision: {}", hold.words()),
+            GateDecision::Approved(ask) => {
+                format!("the approved move of {ask} would be made, without asking a runner")
+            }
+            GateDecision::Decide(reasons) => {
+                let words: Vec<String> = reasons.iter().map(Reason::words).collect();
+                format!("a decision: {}", words.join("; "))
+            }
+        }
+    }
+}
+
+/// Decides what a beat may do. `forced` is the goal for which the user requested a move now.
+pub fn judge(
+    beat: &LoopState,
+    observed: &Observed,
+    forced: Option<&Name>,
+    limits: &Limits,
+    now: Now,
+) -> GateDecision {
     if let Some(why) = &beat.halted {
         return GateDecision::Hold(Hold::Halted { why: why.clone() });
     }
-    if let Some(why) = inputs.paused {
-        return GateDecision::Hold(Hold::Paused { why: why.to_owned() });
+    if let Some(paused) = &observed.paused {
+        return GateDecision::Hold(Hold::Paused { why: paused.why.clone() });
     }
-    if let Some(ask) = inputs.approved {
-        return GateDecision::Approved(ask.clone());
+    if let Some(ask) = &observed.approved {
+        return GateDecision::Approved(ask.id.clone());
     }
-    let (reasons, flapping) = reasons(beat, inputs, limits, now);
+    let (reasons, flapping) = reasons(beat, observed, forced, limits, now);
     if reasons.is_empty() {
         let sensors = flapping;
         return GateDecision::Hold(if sensors.is_empty() { Hold::Idle } else { Hold::Flapping { sensors } });
     }
-    if inputs.forced.is_none()
-        && let Some(hold) = backing_off(beat, inputs.human, now)
+    if forced.is_none()
+        && let Some(hold) = backing_off(beat, &observed.human, now)
     {
         return GateDecision::Hold(hold);
     }
     if let Some(hold) = rate(beat, limits, now) {
         return GateDecision::Hold(hold);
     }
-    if let Some(hit) = inputs.capped {
+    if let Some(hit) = &observed.capped {
         return GateDecision::Hold(Hold::capped(hit.clone(), now));
     }
     GateDecision::Decide(reasons)
 }
 
 /// Returns the reasons to decide, and the flapping sensors that are not a reason by themselves.
-fn reasons(beat: &LoopState, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reason>, Vec<String>) {
+fn reasons(
+    beat: &LoopState,
+    observed: &Observed,
+    forced: Option<&Name>,
+    limits: &Limits,
+    now: Now,
+) -> (Vec<Reason>, Vec<String>) {
     let mut reasons = Vec::new();
     let mut flapping = Vec::new();
-    if let Some(goal) = inputs.forced {
+    if let Some(goal) = forced {
         reasons.push(Reason::Forced(goal.clone()));
     }
     if beat.baseline.is_empty() {
         reasons.push(Reason::First);
         return (reasons, flapping);
     }
-    for (item, _) in inputs.changed {
+    for (item, _) in &observed.changed {
         match item.strip_prefix("sensor/").filter(|sensor| rests(beat, sensor, now)) {
             Some(sensor) => flapping.push(sensor.to_owned()),
             None => reasons.push(Reason::Changed(item.clone())),
         }
     }
-    reasons.extend(inputs.world.own.answers.iter().map(|answer| Reason::Answer(answer.ask.clone())));
-    reasons.extend(inputs.world.own.due.iter().map(|due| Reason::Due(due.name.clone())));
+    reasons.extend(observed.world.own.answers.iter().map(|answer| Reason::Answer(answer.ask.clone())));
+    reasons.extend(observed.world.own.due.iter().map(|due| Reason::Due(due.name.clone())));
     match (&beat.settled, limits.noop_ttl_ms) {
         (Settled::No, _) => reasons.push(Reason::AfterMove),
         (Settled::Noop { at_ms, again: false }, Some(ttl)) if now.waited(*at_ms, ttl) => {

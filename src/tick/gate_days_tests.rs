@@ -40,7 +40,7 @@ fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
     );
     assert!((5 * 12..=6 * 12).contains(&asked), "{asked}");
     looped.beat.decides.clear();
-    looped.beat.backoff = Some(Backoff { fails: 9, at_ms: back + DAY, human: looped.human.clone() });
+    looped.beat.backoff = Some(Backoff { fails: 9, at_ms: back + DAY, human: looped.observed.human.clone() });
     assert!(matches!(looped.judge(), GateDecision::Decide(_)), "a wait that starts in the future is over");
 }
 
@@ -166,7 +166,7 @@ fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
     for goal in ["g", "playbook"] {
         let mut looped = Loop::settled();
         let edit = |l: &mut Loop, text: &str| {
-            l.sensed.world.goals.insert(name(goal), Goal::Text(text.to_owned()));
+            l.observed.world.goals.insert(name(goal), Goal::Text(text.to_owned()));
             l.look();
         };
         looped.reply = ScriptedReply::Fails;
@@ -180,7 +180,7 @@ fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
         edit(&mut looped, "two");
         assert!(matches!(looped.tick(), GateDecision::Decide(_)), "an edit of the goal {goal} ends the wait");
         assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S });
-        looped.sensed.world.playbook.push_str("Hurry.\n");
+        looped.observed.world.playbook.push_str("Hurry.\n");
         looped.look();
         looped.reply = ScriptedReply::Noop(None);
         assert!(matches!(looped.tick(), GateDecision::Decide(_)));

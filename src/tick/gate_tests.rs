@@ -1,20 +1,17 @@
 //! Tests of the gate: each reason, each hold and their order, and the cost of a loop that runs for days.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::model::ask::{AnswerFile, AnsweredQuestion, AskKind, AskReply, QuestionFile};
 use crate::model::beat::{Backoff, Flap, Inflight, Nudge};
 use crate::model::decision::Move;
-use crate::model::digest::Items;
 use crate::model::entry::MoveOutcome;
 use crate::model::schedule::{FireTime, Schedule};
 use crate::model::step::{self, Decided, Effect, LoopEvent};
 use crate::model::time::beat_id;
-use crate::model::world::{self, Frame, Goal, LoopStatus, PROMPT_VERSION, SensorReading, Trust};
-use crate::store::records::Asks;
-use crate::tick::sense::Sensed;
-use crate::tick::{diff, frame, prompt};
+use crate::model::world::{ChangeKind, Goal, LoopStatus, SensorReading, Trust, World};
+use crate::store::records::Paused;
+use crate::tick::observe::Observed;
+use crate::tick::{diff, prepare, prompt};
 use serde_json::json;
 
 const S: i64 = 1_000;
@@ -44,9 +41,7 @@ enum ScriptedReply {
 /// The loop in memory: the gate over the rules of the memory, and a world that the test changes, without files.
 struct Loop {
     beat: LoopState,
-    sensed: Sensed,
-    items: Items,
-    human: Digest,
+    observed: Observed,
     limits: Limits,
     now: Now,
     forced: Option<Name>,
@@ -62,21 +57,10 @@ impl Loop {
         let goals = [(name("g"), Goal::Text("goal: all is well\n".to_owned()))].into();
         let readings = ["a", "b"].map(|sensor| (name(sensor), reading(json!({ "n": 0 })))).into();
         let world = World { playbook: "Be calm.\n".to_owned(), goals, readings, own: LoopStatus::default() };
-        let sensed = Sensed {
-            tainted: false,
-            world,
-            asks: Asks::new(),
-            schedules: BTreeMap::new(),
-            held: BTreeMap::new(),
-            approved: None,
-            paused: None,
-            capped: None,
-        };
+        let observed = Observed { world, ..Observed::default() };
         let mut new = Loop {
             beat: LoopState::default(),
-            sensed,
-            items: Items::new(),
-            human: String::new(),
+            observed,
             limits: Limits::default(),
             now: Now { unix_ms: T0, offset_s: 3600 },
             forced: None,
@@ -99,9 +83,9 @@ impl Loop {
     /// Reads the world, as `sense` does; a constant world needs it once.
     fn look(&mut self) {
         let (beat, now) = (&self.beat, self.now);
-        let schedules = self.sensed.schedules.iter();
+        let schedules = self.observed.schedules.iter();
         let due = schedules.filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now)).collect();
-        let fresh = self.sensed.asks.values().filter(|pair| !beat.closed_asks.contains(&pair.0.id));
+        let fresh = self.observed.asks.values().filter(|pair| !beat.closed_asks.contains(&pair.0.id));
         let answers = fresh.filter_map(|(ask, answer)| match answer.as_ref().map(|a| &a.reply) {
             Some(AskReply::Answer { text }) => Some(AnsweredQuestion {
                 ask: ask.id.clone(),
@@ -113,28 +97,20 @@ impl Loop {
             _ => None,
         });
         let answers = answers.collect();
-        self.sensed.world.own = LoopStatus { due, answers, ..self.sensed.world.own.clone() };
-        self.items = self.sensed.world.items();
-        self.human = self.sensed.world.human_digest();
+        self.observed.world.own = LoopStatus { due, answers, ..self.observed.world.own.clone() };
+        self.observed.items = self.observed.world.items();
+        self.observed.human = self.observed.world.human_digest();
     }
 
     fn sets(&mut self, sensor: &str, n: i64) {
-        self.sensed.world.readings.insert(name(sensor), reading(json!({ "n": n })));
+        self.observed.world.readings.insert(name(sensor), reading(json!({ "n": n })));
         self.look();
     }
 
     fn judge(&self) -> GateDecision {
-        let changed = diff::items(&self.beat.baseline, &self.items);
-        let inputs = Inputs {
-            world: &self.sensed.world,
-            changed: &changed,
-            human: &self.human,
-            approved: None,
-            paused: None,
-            forced: self.forced.as_ref(),
-            capped: self.sensed.capped.as_ref(),
-        };
-        judge(&self.beat, &inputs, &self.limits, self.now)
+        let changed = diff::items(&self.beat.baseline, &self.observed.items);
+        let observed = Observed { changed, ..self.observed.clone() };
+        judge(&self.beat, &observed, self.forced.as_ref(), &self.limits, self.now)
     }
 
     /// Runs one beat: the gate and, if it decides, a decision that the script answers.
@@ -166,7 +142,7 @@ impl Loop {
             reserved_micros: 0,
         };
         let charge = Box::new(step::unknown_charge(&call, self.now));
-        self.drive(LoopEvent::Asking(Box::new(call)));
+        self.drive(LoopEvent::Asking { call: Box::new(call), committed: Vec::new() });
         let (action, outcome) = match self.reply {
             ScriptedReply::Noop(next) => {
                 (json!({ "move": "noop", "next_beat_s": next }), MoveOutcome::Done { note: String::new() })
@@ -210,35 +186,18 @@ impl Loop {
 
     /// Computes what the memory keeps, with the code of the tick itself.
     fn seen(&self, id: &str, reasons: &[Reason]) -> step::ObservedInputs {
-        let world = &self.sensed.world;
-        let changed = diff::items(&self.beat.baseline, &self.items);
-        let context = world::Context {
-            prompt_version: PROMPT_VERSION,
-            beat: id.to_owned(),
-            at: self.now,
-            own: world.own.clone(),
-            woke: Vec::new(),
-            changes: Vec::new(),
-            last: None,
-            failure: None,
-            starving: Vec::new(),
-            flapping: Vec::new(),
-            forced: self.forced.clone(),
-            untrusted_goals: Vec::new(),
-            unreadable_goals: BTreeMap::new(),
-            withheld: None,
-            sensors: Vec::new(),
-        };
-        let World { playbook, goals, readings, .. } = world.clone();
-        let frame = Frame { playbook, goals, readings, context, journal: String::new() };
-        let prompt = prompt::Prompt::default();
-        frame::seen(&frame, &self.sensed, self.items.clone(), &changed, reasons, &prompt, None)
+        let changed = diff::items(&self.beat.baseline, &self.observed.items);
+        let observed = Observed { changed, ..self.observed.clone() };
+        prepare::seen(id, self.now, &observed, reasons, &prompt::Prompt::default())
     }
 
     fn drive(&mut self, event: LoopEvent) {
         let saves = &mut self.saves;
-        let done: Result<(), ()> = step::drive(&mut self.beat, event, &mut |effect| {
-            *saves += usize::from(matches!(effect, Effect::Save(_)));
+        let done: Result<(), ()> = step::drive(&mut self.beat, event, &mut |beat, effect| {
+            if let Effect::Save(next) = effect {
+                *saves += 1;
+                *beat = *next;
+            }
             Ok(None)
         });
         done.unwrap();
@@ -295,9 +254,8 @@ fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
     }
 }
 
-fn answer(looped: &mut Loop, id: &str) {
-    let reply = AskReply::Answer { text: "yes".to_owned() };
-    let ask = QuestionFile {
+fn question(id: &str) -> QuestionFile {
+    QuestionFile {
         id: name(id),
         kind: AskKind::Question,
         worker: None,
@@ -310,14 +268,21 @@ fn answer(looped: &mut Loop, id: &str) {
         expires_ms: None,
         approval: None,
         clean: true,
-    };
-    looped.sensed.asks.insert(name(id), (ask, Some(AnswerFile { ask: name(id), at_ms: T0, reply })));
+    }
+}
+
+fn answer(looped: &mut Loop, id: &str) {
+    let reply = AskReply::Answer { text: "yes".to_owned() };
+    looped
+        .observed
+        .asks
+        .insert(name(id), (question(id), Some(AnswerFile { ask: name(id), at_ms: T0, reply })));
     looped.look();
 }
 
 fn timer(looped: &mut Loop, when: FireTime) {
     let schedule = Schedule { when, note: "look".to_owned(), created_ms: looped.now.unix_ms, clean: true };
-    looped.sensed.schedules.insert(name("t"), schedule);
+    looped.observed.schedules.insert(name("t"), schedule);
     looped.look();
 }
 
@@ -348,18 +313,22 @@ fn holds_are_checked_in_order() {
         wants_micros: 0,
         resets_ms: T0 + HOUR,
     };
-    looped.sensed.capped = Some(hit.clone());
+    looped.observed.capped = Some(hit.clone());
     looped.limits.decides_per_hour = 1;
     let beat = &mut looped.beat;
     beat.halted = Some("lost".to_owned());
-    beat.backoff = Some(Backoff { fails: 3, at_ms: T0, human: looped.human.clone() });
+    beat.backoff = Some(Backoff { fails: 3, at_ms: T0, human: looped.observed.human.clone() });
     let (approved, change) = (name("ap-1"), [("playbook".to_owned(), ChangeKind::Changed)]);
-    let judged = |l: &Loop, paused, approved, changed: &[(String, ChangeKind)]| {
-        let (world, forced) = (&l.sensed.world, l.forced.as_ref());
-        let capped = l.sensed.capped.as_ref();
-        let inputs = Inputs { world, changed, human: &l.human, approved, paused, forced, capped };
-        judge(&l.beat, &inputs, &l.limits, l.now)
-    };
+    let judged =
+        |l: &Loop, paused: Option<&str>, approved: Option<&Name>, changed: &[(String, ChangeKind)]| {
+            let observed = Observed {
+                paused: paused.map(|why| Paused { since_ms: 0, why: why.to_owned() }),
+                approved: approved.map(|id| question(id.as_str())),
+                changed: changed.to_vec(),
+                ..l.observed.clone()
+            };
+            judge(&l.beat, &observed, l.forced.as_ref(), &l.limits, l.now)
+        };
     let halted = Hold::Halted { why: "lost".to_owned() };
     assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), GateDecision::Hold(halted));
     looped.beat.halted = None;
@@ -390,7 +359,7 @@ fn holds_are_checked_in_order() {
     assert_eq!(hold(&judged(&looped, None, None, &change)), &out);
     looped.forced = Some(name("g"));
     assert_eq!(hold(&judged(&looped, None, None, &[])), &out, "a forced move does not override the budget");
-    looped.sensed.capped = None;
+    looped.observed.capped = None;
     assert_eq!(judged(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
 }
 
@@ -400,7 +369,7 @@ fn a_backoff_doubles_up_to_five_minutes_for_any_count() {
     looped.sets("a", 1);
     for fails in 1..=200_u32 {
         let wait = 15 * S * (1 << (fails - 1).min(5));
-        looped.beat.backoff = Some(Backoff { fails, at_ms: T0, human: looped.human.clone() });
+        looped.beat.backoff = Some(Backoff { fails, at_ms: T0, human: looped.observed.human.clone() });
         let wait = wait.min(300 * S);
         looped.now.unix_ms = T0 + wait - 1;
         assert_eq!(hold(&looped.judge()), &Hold::BackingOff { fails, left_ms: 1 }, "after {fails} failures");

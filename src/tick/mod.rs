@@ -1,48 +1,72 @@
-//! The tick: sense, diff, gate, decide one move, act, log. One run of the pipeline, then the process ends.
+//! The tick: observe, diff, gate, prepare, ask, plan, apply, record. One run of the pipeline, then the process ends.
 
-pub mod act;
+pub mod apply;
+pub mod ask;
 pub mod ctx;
-pub mod decide;
 pub mod diff;
-pub mod frame;
 pub mod gate;
-pub mod log;
+pub mod observe;
 pub mod own;
 pub mod plan;
+pub mod prepare;
 pub mod prompt;
-pub mod sense;
+pub mod record;
 
 use anyhow::Result;
 
-use crate::model::step::LoopEvent;
+use crate::model::beat::LoopState;
+use crate::model::time::beat_id;
+use ctx::BeatNotes;
 pub use ctx::Ctx;
-pub use log::BeatReport;
+use gate::GateDecision;
+use observe::Observed;
+use prepare::PreparedDecision;
+pub use record::BeatReport;
 
 /// Runs one beat.
 ///
 /// # Errors
 /// The beat could not be completed; the next one settles what it left.
-pub fn tick(ctx: &mut Ctx) -> Result<BeatReport> {
-    let mut beat = log::recall(ctx)?;
-    act::settle_leftovers(ctx, &mut beat)?;
-    let sensed = sense::world(ctx, &beat)?;
-    let items = sensed.world.items();
-    let changed = diff::items(&beat.baseline, &items);
-    let verdict = frame::gate(ctx, &beat, &sensed, &changed)?;
-    let reasons = match frame::reserve(ctx, verdict)? {
-        gate::GateDecision::Hold(hold) => return log::held(ctx, &mut beat, hold),
-        gate::GateDecision::Approved(_) => return log::approved(ctx, &mut beat, &sensed, items),
-        gate::GateDecision::Decide(reasons) => reasons,
+pub fn tick(ctx: &Ctx) -> Result<BeatReport> {
+    let mut notes = BeatNotes::default();
+    let mut state = apply::recover(ctx, &mut notes)?;
+    let beat = beat_id(state.next_ms(ctx.now));
+    let (observed, gate) = consider(ctx, &state, &mut notes)?;
+    let (event, usage) = match prepare::reserve(ctx, gate)? {
+        GateDecision::Hold(hold) => return record::hold(ctx, notes, state, hold),
+        GateDecision::Approved(ask) => {
+            let committed = record::commit_people(ctx, &mut notes, &state);
+            (plan::approved(ctx, &observed, &beat, &ask, committed)?, None)
+        }
+        GateDecision::Decide(reasons) => {
+            record::rotate_journal(ctx, &mut notes);
+            let prepared = prepare::decision(ctx, &state, &observed, &reasons, &mut notes)?;
+            let (commit, committed) = record::world(ctx, &mut notes, &state, &prepared.frame)?;
+            let files = ask::write_prompt(ctx, &mut notes, &beat, &prepared.prompt)?;
+            let call = prepare::call(ctx, &prepared.seen, committed);
+            apply::carry_out(ctx, &mut notes, &mut state, call)?;
+            let reply = ask::one_move(ctx, &notes, &beat, &prepared.prompt, files)?;
+            let usage = reply.usage().cloned();
+            (plan::reply(ctx, &state, &observed, prepared, commit, reply), usage)
+        }
     };
-    let frame = frame::build(ctx, &beat, &sensed, &changed, &reasons)?;
-    let prompt = prompt::render(&frame);
-    let commit = log::record_world(ctx, &mut beat, &frame)?;
-    let seen = frame::seen(&frame, &sensed, items, &changed, &reasons, &prompt, commit);
-    let id = seen.beat.clone();
-    let asking = decide::write_down(ctx, &id, &prompt)?;
-    act::carry_out(ctx, &mut beat, LoopEvent::Asking(Box::new(frame::call(ctx, &seen))))?;
-    let asked = decide::one_move(ctx, &id, &prompt, asking)?;
-    let event = log::answer(ctx, &beat, &sensed, seen, asked, &prompt);
-    act::carry_out(ctx, &mut beat, event)?;
-    log::finish(ctx, &mut beat, &sensed, &prompt, &id)
+    let waits = apply::carry_out(ctx, &mut notes, &mut state, event)?;
+    record::finish(ctx, notes, state, &observed, &beat, usage, waits)
+}
+
+/// Returns the gate's decision about a beat that would start now, and the decision that it would ask for. Asks and
+/// writes nothing.
+pub fn preview(ctx: &Ctx, state: &LoopState) -> Result<(GateDecision, PreparedDecision)> {
+    let mut notes = BeatNotes::default();
+    let (observed, gate) = consider(ctx, state, &mut notes)?;
+    let reasons = if let GateDecision::Decide(reasons) = &gate { reasons.as_slice() } else { &[] };
+    let prepared = prepare::decision(ctx, state, &observed, reasons, &mut notes)?;
+    Ok((gate, prepared))
+}
+
+fn consider(ctx: &Ctx, state: &LoopState, notes: &mut BeatNotes) -> Result<(Observed, GateDecision)> {
+    let mut observed = observe::world(ctx, state, notes)?;
+    observed.changed = diff::items(&state.baseline, &observed.items);
+    let gate = prepare::gate(ctx, state, &observed)?;
+    Ok((observed, gate))
 }

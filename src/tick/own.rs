@@ -11,32 +11,19 @@ use crate::model::digest::Digest;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
 use crate::model::time::Now;
-use crate::model::worker::{Deliverable, WorkerView};
-use crate::model::world::{BudgetState, LoopStatus};
+use crate::model::worker::WorkerView;
+use crate::model::world::LoopStatus;
 use crate::store::records::Asks;
 
-/// The parts of the state that were already read.
-#[derive(Clone, Debug, Default)]
-pub struct Looked {
-    /// As [`LoopStatus::workers`].
-    pub workers: Vec<WorkerView>,
-    /// As [`LoopStatus::reports`].
-    pub reports: Vec<Deliverable>,
-    /// As [`LoopStatus::budget`].
-    pub budget: BudgetState,
-    /// As [`LoopStatus::problems`].
-    pub problems: Vec<String>,
-}
-
-/// Returns looop's own state, and the oldest unused approval of the user.
-pub fn of(
+/// Adds the asks and timers to a state that has workers, reports, budget and problems. Returns it with the oldest unused
+/// approval of the user.
+pub fn completed(
+    read: LoopStatus,
     beat: &LoopState,
     now: Now,
     asks: &Asks,
     schedules: &BTreeMap<Name, Schedule>,
-    looked: Looked,
 ) -> (LoopStatus, Option<QuestionFile>) {
-    let Looked { workers, reports, budget, problems } = looked;
     let fresh = |id: &Name| !beat.closed_asks.contains(id);
     let standing = |(ask, answer): &(QuestionFile, _)| QuestionFile::state(ask, Option::as_ref(answer), now);
     let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
@@ -47,12 +34,11 @@ pub fn of(
         let words = [&w.flag, &w.verdict, &w.why, &w.left];
         words.iter().any(|words| words.is_some()) || !w.reports.is_empty()
     };
-    let worker_words =
-        !reports.is_empty() || live().any(|pair| from_worker(&pair)) || workers.iter().any(has_words);
+    let worker_words = !read.reports.is_empty()
+        || live().any(|pair| from_worker(&pair))
+        || read.workers.iter().any(has_words);
     let is_due = |(name, s): (&Name, &Schedule)| s.due(name, beat.fired.get(name).copied(), now);
     let own = LoopStatus {
-        workers,
-        reports,
         worker_words,
         answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
         open: live()
@@ -62,8 +48,7 @@ pub fn of(
         retold: live().any(|pair| !pair.0.clean)
             || schedules.iter().any(|timer| !timer.1.clean && is_due(timer).is_some()),
         due: schedules.iter().filter_map(is_due).collect(),
-        budget,
-        problems,
+        ..read
     };
     (own, approved.map(|pair| pair.0.clone()))
 }

@@ -8,10 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::sense::Sensed;
-use super::{Ctx, diff};
+use super::ask::DecideOutcome;
+use super::ctx::Ctx;
+use super::observe::Observed;
+use super::prepare::PreparedDecision;
+use super::prompt::Prompt;
+use super::{diff, prepare};
 use crate::model::ask::QuestionFile;
-use crate::model::beat::{LoopState, Operation};
+use crate::model::beat::{Failure, LoopState, Operation};
+use crate::model::charge::{Charge, Usage};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::MoveOutcome;
 use crate::model::front_matter;
@@ -19,9 +24,9 @@ use crate::model::name::Name;
 use crate::model::policy::{self, PolicyDecision, PolicyFacts};
 use crate::model::sandbox::Level;
 use crate::model::scope::{self, ApprovalScope, SandboxScope};
-use crate::model::step::CHANGED;
+use crate::model::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
 use crate::model::world::Goal;
-use crate::store::file;
+use crate::store::{Denied, file, records};
 use crate::sys::{path, program};
 use crate::worker::Described;
 use crate::worker::refusal::WorkerError;
@@ -54,66 +59,72 @@ const CLOCK_SLACK_MS: i64 = 60_000;
 /// The longest file of which the user is shown a diff, in bytes; no move replaces a longer file.
 const MAX_SHOWN_BYTES: usize = 1 << 20;
 
-/// The texts that were truncated in the prompt, so that they must not be written back.
-#[derive(Clone, Debug, Default)]
-pub struct Cuts {
-    pub goals: Vec<Name>,
-    pub playbook: bool,
-}
-
 /// Turns a decided move into an operation: now, after the user's approval, or not at all.
-pub fn plan(ctx: &Ctx, beat: &LoopState, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> MovePlan {
+fn plan(
+    ctx: &Ctx,
+    beat: &LoopState,
+    observed: &Observed,
+    id: &str,
+    decided: &Move,
+    prompt: &Prompt,
+) -> MovePlan {
     let place = place_of(ctx, &decided.action);
     let was_cut = match &decided.action {
-        Action::WriteGoal { id, .. } => cuts.goals.contains(id),
-        Action::WritePlaybook { .. } => cuts.playbook,
+        Action::WriteGoal { id, .. } => prompt.cut_goals.contains(id),
+        Action::WritePlaybook { .. } => prompt.cut_playbook,
         _ => false,
     };
     let data_dir = canonical(ctx.layout.root());
     let proposed = match &decided.action {
-        Action::WriteGoal { id, body } => sensed.world.own.proposes_goal(id, body),
+        Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
         _ => false,
     };
-    let worker = described(ctx, decided).unwrap_or_default();
+    let start = described(ctx, decided);
+    let worker = start.as_ref().and_then(|start| start.as_ref().ok());
+    let is_paid = worker.is_some_and(|worker| worker.paid);
     let facts = PolicyFacts {
         rules: &ctx.settings.rules,
-        tainted: sensed.tainted,
+        tainted: observed.tainted,
         data_dir: &data_dir,
         place: place.as_deref(),
         protected: &ctx.settings.protected,
         resolve: path::followed,
         was_cut,
-        sandbox: worker.is_full,
+        sandbox: worker.is_some_and(|worker| worker.is_full),
         proposed,
-        free_check: worker.free_check,
-        repo_listed: place.as_deref().is_some_and(|repo| is_listed(ctx, beat, sensed, decided, repo)),
-        first_paid: worker.paid && !beat.paid_start_approved,
+        free_check: worker.is_some_and(|worker| worker.free_check),
+        repo_listed: place.as_deref().is_some_and(|repo| is_listed(ctx, beat, observed, decided, repo)),
+        first_paid: is_paid && !beat.paid_start_approved,
     };
     let planned = match policy::judge(decided, &facts) {
         PolicyDecision::Refused(why) => Ok(MovePlan::refused(why)),
         PolicyDecision::Free => {
-            free(ctx, sensed, id, decided).map(|plan| MovePlan { starts_paid: worker.paid, ..plan })
+            free(ctx, observed, id, decided).map(|plan| MovePlan { starts_paid: is_paid, ..plan })
         }
-        PolicyDecision::Waits(because) => ask_first(ctx, beat, sensed, id, decided, because),
+        PolicyDecision::Waits(because) => ask_first(ctx, beat, observed, id, decided, start, because),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
     planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")))
 }
 
-/// Returns the worker that a move would start; `None` if it starts none. An impossible start is reported when it is
-/// made.
-fn described(ctx: &Ctx, decided: &Move) -> Option<Described> {
+/// Describes the worker that a move would start; `None` if it starts none.
+fn described(ctx: &Ctx, decided: &Move) -> Option<Result<Described, Denied<String>>> {
     let is_start = matches!(decided.action, Action::StartWorker { .. });
-    is_start.then(|| ctx.fleet.describe(decided).ok()).flatten()
+    is_start.then(|| ctx.fleet.describe(decided).map_err(in_words))
+}
+
+/// Words the refusal of a worker.
+fn in_words(denied: WorkerError) -> Denied<String> {
+    denied.map(|refusal| refusal.to_string())
 }
 
 /// True if the loop may clone a repository without approval: the config lists it, or the front matter of the goal that
 /// the move serves does. The text of that goal must come from the user: a move must not list what it is to clone.
-fn is_listed(ctx: &Ctx, beat: &LoopState, sensed: &Sensed, decided: &Move, repo: &Path) -> bool {
+fn is_listed(ctx: &Ctx, beat: &LoopState, observed: &Observed, decided: &Move, repo: &Path) -> bool {
     if ctx.settings.rules.repos.iter().any(|listed| listed == repo) {
         return true;
     }
-    let Some(goal) = decided.goal.as_ref().and_then(|goal| sensed.world.goals.get(goal)) else {
+    let Some(goal) = decided.goal.as_ref().and_then(|goal| observed.world.goals.get(goal)) else {
         return false;
     };
     let (Goal::Text(text), digest) = (goal, goal.digest()) else { return false };
@@ -142,21 +153,16 @@ fn canonical(path: &Path) -> PathBuf {
 }
 
 /// Plans a move that needs no approval, or has one.
-fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<MovePlan> {
-    operation::free(sensed, ctx.now, id, decided, &mut |run| {
+fn free(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move) -> Result<MovePlan> {
+    operation::free(observed, ctx.now, id, decided, &mut |run| {
         let argv = run.full_argv();
         let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
         let program = argv.first().map_or("", String::as_str);
-        Ok(match program::find_program(program, &ctx.settings.path, &cwd) {
-            Some(exe) => Ok(Operation::Exec {
-                argv,
-                exe: text_of(&exe),
-                cwd: text_of(&cwd),
-                files: Vec::new(),
-                folders: Vec::new(),
-            }),
-            None => Err(format!("`{program}` is not an executable on the configured PATH")),
-        })
+        let exe = program::find_program(program, &ctx.settings.path, &cwd).ok_or_else(|| {
+            Denied::Refused(format!("`{program}` is not an executable on the configured PATH"))
+        })?;
+        let (exe, cwd) = (text_of(&exe), text_of(&cwd));
+        Ok(Operation::Exec { argv, exe, cwd, files: Vec::new(), folders: Vec::new() })
     })
 }
 
@@ -168,23 +174,28 @@ fn text_of(path: &Path) -> String {
 fn ask_first(
     ctx: &Ctx,
     beat: &LoopState,
-    sensed: &Sensed,
+    observed: &Observed,
     id: &str,
     decided: &Move,
+    start: Option<Result<Described, Denied<String>>>,
     because: String,
 ) -> Result<MovePlan> {
-    let (scope, diff) = match scope_of(ctx, sensed, decided)? {
+    let (scope, diff) = match scope_of(ctx, observed, decided, start) {
         Ok(pair) => pair,
-        Err(why) => return Ok(MovePlan::refused(why)),
+        Err(denied) => return Ok(MovePlan::refused(denied.refusal()?)),
     };
-    let wish = consent::Wish { id, decided, because, scope, diff, clean: !sensed.tainted };
-    consent::ask_first(beat, &sensed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
+    let wish = consent::Wish { id, decided, because, scope, diff, clean: !observed.tainted };
+    consent::ask_first(beat, &observed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
 }
 
 /// Returns everything that an approval of a move covers now, and the diff of the file that it replaces or a worker's
-/// brief.
-/// The inner error says why the move cannot be made at all.
-fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(ApprovalScope, String), String>> {
+/// brief. It is refused if the move cannot be made at all.
+fn scope_of(
+    ctx: &Ctx,
+    observed: &Observed,
+    decided: &Move,
+    start: Option<Result<Described, Denied<String>>>,
+) -> Result<(ApprovalScope, String), Denied<String>> {
     let mut action = decided.action.to_json();
     if let (Action::Run(_), Some(fields)) = (&decided.action, action.as_object_mut()) {
         // One directory has many spellings; the scope contains the resolved path.
@@ -201,31 +212,104 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
         },
         ..ApprovalScope::default()
     };
-    if let Action::StartWorker { id, brief, .. } = &decided.action {
+    if let (Action::StartWorker { id, brief, .. }, Some(start)) = (&decided.action, start) {
+        let start = start?;
         let brief = diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n"));
-        return match ctx.fleet.scope(decided) {
-            Ok(found) => Ok(Ok((ApprovalScope { form: scope.form, action: scope.action, ..found }, brief))),
-            Err(WorkerError::Refused(why)) => Ok(Err(why.to_string())),
-            Err(WorkerError::Failed(error)) => Err(error),
-        };
+        let found = ctx.fleet.scope(decided, &start.spec).map_err(in_words)?;
+        return Ok((ApprovalScope { form: scope.form, action: scope.action, ..found }, brief));
     }
     if let Action::Run(run) = &decided.action {
-        return Ok(command::scope(ctx, decided, run.full_argv(), scope)?.map(|scope| (scope, String::new())));
+        return Ok((command::scope(ctx, decided, run.full_argv(), scope)?, String::new()));
     }
-    let Some((path, text, _, replaces)) = operation::replacement(sensed, ctx.now, decided)? else {
-        return Ok(Ok((scope, String::new())));
+    let Some((path, text, _, replaces)) = operation::replacement(observed, ctx.now, decided)? else {
+        return Ok((scope, String::new()));
     };
     let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
         .with_context(|| format!("could not read `{path}`"))?;
     if before.as_deref().map(operation::digest_of) != replaces {
-        return Ok(Err(CHANGED.to_owned()));
+        return Err(Denied::Refused(CHANGED.to_owned()));
     }
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
     let shown = diff::unified(old_name, &path, &before, &text);
     // The file is the user's and may hold a secret; the ask with its diff is kept and committed.
     let shown = ctx.settings.secrets.redact(&shown).into_owned();
-    Ok(Ok((ApprovalScope { replaces, ..scope }, shown)))
+    Ok((ApprovalScope { replaces, ..scope }, shown))
+}
+
+/// Turns the reply to a decision into an event for the memory. A move that cannot even be planned, because a file that
+/// it depends on cannot be read, is a failed decision: it was paid for, and it has a reason.
+pub fn reply(
+    ctx: &Ctx,
+    state: &LoopState,
+    observed: &Observed,
+    prepared: PreparedDecision,
+    commit: Option<String>,
+    reply: DecideOutcome,
+) -> LoopEvent {
+    let at = (ctx.clock)();
+    let PreparedDecision { prompt, seen, .. } = prepared;
+    let charge = |usage: Usage, goal: Option<&Name>| {
+        Box::new(Charge {
+            at_ms: at.unix_ms,
+            day: at.day(),
+            beat: seen.beat.clone(),
+            goal: goal.map(Name::to_string),
+            worker: None,
+            runner: ctx.runner.name().to_owned(),
+            sensors: seen.sensors.clone(),
+            usage,
+        })
+    };
+    match reply {
+        DecideOutcome::Cancelled(usage) => LoopEvent::Cancelled { charge: charge(usage, None) },
+        DecideOutcome::Failed(failure, usage) => {
+            let failure = Failure { clean: !seen.tainted, ..failure };
+            LoopEvent::Failed { charge: usage.map(|usage| charge(usage, None)), human: seen.human, failure }
+        }
+        DecideOutcome::Move(decided, usage) => {
+            let MovePlan { operation, then, starts_paid } =
+                plan(ctx, state, observed, &seen.beat, &decided, &prompt);
+            // If the user pauses or cancels before the move is made, the move is not wanted any more. A pause file that
+            // cannot be read counts as a pause.
+            if ctx.cancel.is_set() || !matches!(records::paused(ctx.layout), Ok(None)) {
+                return LoopEvent::Cancelled { charge: charge(usage, None) };
+            }
+            let charge = Some(charge(usage, decided.goal.as_ref()));
+            let seen = ObservedInputs { commit, ..seen };
+            let decided = *decided;
+            let approval = None;
+            let decided = Decided { seen, decided, operation, then, charge, approval, starts_paid };
+            LoopEvent::Decided(Box::new(decided))
+        }
+    }
+}
+
+/// Plans the move that the user approved. No runner is called. Git holds the moves of the beats in `committed`.
+///
+/// # Errors
+/// The ask contains no move, or the user cancels; the approval stays valid then.
+pub fn approved(
+    ctx: &Ctx,
+    observed: &Observed,
+    beat: &str,
+    ask: &Name,
+    committed: Vec<String>,
+) -> Result<LoopEvent> {
+    let ask = observed.approved.as_ref().with_context(|| format!("could not find the approval {ask}"))?;
+    let (decided, plan) = plan_approved(ctx, observed, beat, ask)?;
+    // No decider sees this world: what it would settle or answer is left to the next decision.
+    let seen = ObservedInputs {
+        prompt: String::new(),
+        unchanged: true,
+        tainted: !ask.clean,
+        ..prepare::seen(beat, ctx.now, observed, &[], &Prompt::default())
+    };
+    let MovePlan { operation, then, starts_paid } = plan;
+    let until_ms = ask.expires_ms.unwrap_or(i64::MAX);
+    let approval = Some(UsedApproval { ask: ask.id.clone(), until_ms, committed });
+    let decided = Decided { seen, decided, operation, then, charge: None, approval, starts_paid };
+    Ok(LoopEvent::Decided(Box::new(decided)))
 }
 
 /// Plans an approved move: checks it as when it was asked, with the files as they are now. If any byte of what the
@@ -233,10 +317,10 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
 ///
 /// # Errors
 /// The ask contains no move, or the user cancels; the approval stays valid then.
-pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &QuestionFile) -> Result<(Move, MovePlan)> {
+fn plan_approved(ctx: &Ctx, observed: &Observed, id: &str, ask: &QuestionFile) -> Result<(Move, MovePlan)> {
     let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
     let decided = approval.decided.clone();
-    let answer = sensed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
+    let answer = observed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
     if !consent::is_yes(ask, approval, answer) {
         return Ok((decided, MovePlan::refused("the approval was not for this")));
     }
@@ -244,19 +328,20 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &QuestionFile) -
         let why = "the clock was set back to before the ask, so its expiry is unknown";
         return Ok((decided, MovePlan::refused(why)));
     }
-    let scope = scope_of(ctx, sensed, &decided);
+    let start = described(ctx, &decided);
+    let starts_paid = matches!(&start, Some(Ok(worker)) if worker.paid);
+    let scope = scope_of(ctx, observed, &decided, start);
     // An incomplete check says nothing about the approval.
     ctx.go_on()?;
     let planned = match scope {
-        Ok(Ok((now, _))) => match approval.scope.check(&now) {
-            Ok(()) => free(ctx, sensed, id, &decided).map(|plan| sealed(plan, &decided, now)),
+        Ok((now, _)) => match approval.scope.check(&now) {
+            Ok(()) => free(ctx, observed, id, &decided).map(|plan| sealed(plan, &decided, now)),
             Err(why) => Ok(MovePlan::refused(why)),
         },
-        Ok(Err(why)) => Ok(MovePlan::refused(why)),
-        Err(error) => Err(error),
+        Err(denied) => denied.refusal().map(MovePlan::refused),
     };
     let mut plan = planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")));
-    plan.starts_paid = described(ctx, &decided).is_some_and(|worker| worker.paid);
+    plan.starts_paid = starts_paid;
     Ok((decided, plan))
 }
 

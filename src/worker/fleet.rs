@@ -14,7 +14,7 @@ use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::time::Now;
 use crate::model::wire::WireRequest;
-use crate::model::worker::{Phase, WorkerExit, WorkerView};
+use crate::model::worker::{Phase, Spec, WorkerExit, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
@@ -44,16 +44,15 @@ impl Fleet<'_> {
         } else {
             runner.is_none_or(|runner| !runner.free)
         };
-        Ok(Described { is_full: spec.is_full(), free_check, paid })
+        Ok(Described { is_full: spec.is_full(), free_check, paid, spec })
     }
 
     /// Returns what an approval of the start of a worker would cover now; `form` and `action` are left to the caller.
     ///
     /// # Errors
     /// When the worker cannot be started.
-    pub fn scope(&self, decided: &Move) -> Result<ApprovalScope, WorkerError> {
-        let wanted = self.wanted(decided, "")?;
-        self.scope_of(&wanted, &self.spec(&wanted)?)
+    pub fn scope(&self, decided: &Move, spec: &Spec) -> Result<ApprovalScope, WorkerError> {
+        self.scope_of(&self.wanted(decided, "")?, spec)
     }
 
     /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.

@@ -13,12 +13,14 @@ use std::path::Path;
 
 use crate::model::settings::Settings;
 use crate::model::time::Now;
+use crate::model::worker::Spec;
 use crate::store::layout::Layout;
 use crate::sys::signal::Cancel;
 
-/// Facts that policy needs about a worker that a move would start.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// A worker that a move would start, with the facts that policy needs.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Described {
+    pub spec: Spec,
     /// If true, the process that starts and the checks of its work run in a full sandbox.
     pub is_full: bool,
     /// True if a check is a shell line instead of an entry of the config.

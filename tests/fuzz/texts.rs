@@ -18,10 +18,10 @@ use looop::model::sensor::{SensorHeader, stamp_untrusted};
 use looop::model::settings::{Limits, PolicyRules};
 use looop::model::text::{is_hidden, quote_argv};
 use looop::model::time::Now;
-use looop::model::world::{LoopStatus, SensorReading, Trust, World};
+use looop::model::world::{SensorReading, Trust};
 use looop::sys::process::{ChildResult, ProcessExit};
-use looop::tick::gate::{self, Inputs};
-use looop::tick::{diff, sense};
+use looop::tick::observe::{self, Observed};
+use looop::tick::{diff, gate};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -93,7 +93,7 @@ pub fn sensor(bytes: &[u8]) {
     };
     for ended in [end(bytes, b"", ProcessExit::Code(0)), end(b"", bytes, ProcessExit::Code(3))] {
         let is_failed = ended.exit != ProcessExit::Code(0);
-        let reading = sense::interpret(ended, Trust::Untrusted, secrets);
+        let reading = observe::interpret(ended, Trust::Untrusted, secrets);
         assert!(!(is_failed && reading.ok) && reading.trust == Trust::Untrusted);
         let text = serde_json::to_string(&reading).expect("a reading has a form");
         assert!(!text.contains(SECRET), "{text}");
@@ -101,7 +101,7 @@ pub fn sensor(bytes: &[u8]) {
         assert_eq!(back.digest(), reading.digest(), "{text}");
         if is_failed {
             let other =
-                sense::interpret(end(b"", b"other words", ProcessExit::Code(3)), Trust::Untrusted, secrets);
+                observe::interpret(end(b"", b"other words", ProcessExit::Code(3)), Trust::Untrusted, secrets);
             assert_eq!(other.digest(), reading.digest(), "what varies must not wake the loop");
         }
     }
@@ -206,23 +206,11 @@ fn stands(beat: &LoopState) {
         return;
     }
     assert!(beat.next_ms(NOW) > beat.last_ms && beat.next_ms(NOW) >= NOW.unix_ms);
-    let world = World {
-        playbook: String::new(),
-        goals: Default::default(),
-        readings: Default::default(),
-        own: LoopStatus::default(),
-    };
-    let (changed, human) = (diff::items(&beat.baseline, &world.items()), world.human_digest());
-    let inputs = Inputs {
-        world: &world,
-        changed: &changed,
-        human: &human,
-        approved: None,
-        paused: None,
-        forced: None,
-        capped: None,
-    };
-    gate::judge(beat, &inputs, &Limits::default(), NOW);
+    let mut observed = Observed::default();
+    observed.items = observed.world.items();
+    observed.changed = diff::items(&beat.baseline, &observed.items);
+    observed.human = observed.world.human_digest();
+    gate::judge(beat, &observed, None, &Limits::default(), NOW);
     gate::next_look_ms(beat, &Limits::default(), NOW);
 }
 

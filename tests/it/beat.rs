@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::support::decider::newest_prompt;
 use crate::support::profile::Profile;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
@@ -125,6 +126,43 @@ fn the_prompt_of_a_past_decision_is_rebuilt_from_git() {
         let archived = profile.read(&format!("runs/{beat}/prompt.md"));
         let rebuilt = profile.looop(&["log", beat, "--prompt"]).ok().stdout;
         assert_eq!(rebuilt, archived, "beat {beat}");
+    }
+}
+
+/// A prompt without the time and the id of its beat.
+fn timeless(prompt: &str) -> String {
+    let (rest, now) = prompt.split_once("\n# Now\n").unwrap();
+    let (now, end) = now.split_once('\n').unwrap();
+    let mut now: serde_json::Value = serde_json::from_str(now).unwrap();
+    let now = now.as_object_mut().unwrap();
+    assert!(now.remove("time").is_some() && now.remove("beat").is_some());
+    format!("{rest}\n# Now\n{}\n{end}", serde_json::to_string(now).unwrap())
+}
+
+#[test]
+fn a_dry_run_shows_the_prompt_that_the_beat_then_sends_and_why_names_its_reasons() {
+    let moves = [
+        r#"{"move":"write_goal","id":"a","body":"one","why":"w"}"#,
+        r#"{"move":"schedule","name":"later","in_s":3600,"note":"look","why":"w"}"#,
+        r#"{"move":"run","argv":["date"],"why":"w"}"#,
+        NOOP,
+    ];
+    let profile = Profile::scripted(&moves);
+    let reading = profile.path("reading");
+    profile.sensor("s.sh", &format!("echo \"{{\\\"n\\\":$(cat {})}}\"", reading.display()));
+    for round in 0..moves.len() {
+        fs::write(&reading, round.to_string()).unwrap();
+        profile.goal("g", &format!("round {round}\n"));
+        let why = profile.looop(&["why", "--json"]).ok().json();
+        let dry = profile.looop(&["tick", "--dry-run"]).ok();
+        profile.looop(&["tick"]).ok();
+        let sent = newest_prompt(&profile);
+        assert_eq!(timeless(&dry.stdout), timeless(&sent), "round {round}");
+        let woke = profile.read_json("world.json")["woke"].clone();
+        let woke: Vec<&str> =
+            woke.as_array().unwrap().iter().map(|reason| reason.as_str().unwrap()).collect();
+        let next = format!("a decision: {}", woke.join("; "));
+        assert!(why["why"]["next"] == next.as_str() && dry.stderr.contains(&next), "{why} {dry:?} {woke:?}");
     }
 }
 

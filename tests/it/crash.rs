@@ -139,8 +139,9 @@ fn old_goal(profile: &Profile) {
 fn long_journal(profile: &Profile) {
     fs::write(profile.data().join("journal.md"), "x".repeat(300_000) + "\n").unwrap();
     // Where there is a journal there is a memory; that it were lost would be said.
-    let layout = looop::store::layout::Layout::new(profile.data(), profile.path("cache"));
-    looop::store::records::save_beat(&layout, &looop::model::beat::LoopState::default()).unwrap();
+    let memory = looop::model::beat::LoopState::default();
+    let whole = looop::store::file::Durability::Whole;
+    looop::store::json_file::write_json(&profile.data().join("beat.json"), &memory, whole).unwrap();
 }
 
 /// A runner that fails the first time and then finds nothing to do.

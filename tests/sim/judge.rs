@@ -12,7 +12,7 @@ use looop::model::schedule::FireTime;
 use looop::model::world::{Goal, Trust, World as Sight};
 use looop::store::records::Asks;
 use looop::tick::gate::{GateDecision, Hold};
-use looop::tick::sense::Sensed;
+use looop::tick::observe::Observed;
 
 use super::disk::Disk;
 use super::outside::{DAY, Facts, HOUR, JOURNAL, MINUTE, PLAYBOOK};
@@ -288,7 +288,7 @@ impl Judge {
         &mut self,
         facts: &Facts,
         sight: &Sight,
-        sensed: &Sensed,
+        sensed: &Observed,
         decided: &Move,
         beat: &LoopState,
         true_ms: i64,

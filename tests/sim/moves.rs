@@ -9,8 +9,8 @@ use looop::model::failing::Class;
 use looop::model::json::canonical;
 use looop::model::policy::{self, PolicyDecision, PolicyFacts};
 use looop::model::scope::{self, ApprovalScope, CommandScope, FileScope};
+use looop::tick::observe::Observed;
 use looop::tick::plan::{MovePlan, consent, operation};
-use looop::tick::sense::Sensed;
 use serde_json::{Value, json};
 
 use super::Mutant;
@@ -94,7 +94,7 @@ impl World {
         wanted
     }
 
-    pub fn plan(&self, beat: &LoopState, sensed: &Sensed, id: &str, decided: &Move) -> MovePlan {
+    pub fn plan(&self, beat: &LoopState, sensed: &Observed, id: &str, decided: &Move) -> MovePlan {
         let protected = [PathBuf::from("/config/looop.json")];
         let facts = PolicyFacts {
             rules: &self.rules,
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    fn free(&self, sensed: &Sensed, id: &str, decided: &Move) -> MovePlan {
+    fn free(&self, sensed: &Observed, id: &str, decided: &Move) -> MovePlan {
         operation::free(sensed, self.now(), id, decided, &mut |run| {
             let argv = run.full_argv();
             Ok(Ok(Operation::Exec {
@@ -136,7 +136,7 @@ impl World {
         .expect("a move has a form")
     }
 
-    pub fn plan_approved(&self, sensed: &Sensed, id: &str, ask: &QuestionFile) -> (Move, MovePlan) {
+    pub fn plan_approved(&self, sensed: &Observed, id: &str, ask: &QuestionFile) -> (Move, MovePlan) {
         let approval = ask.approval.as_ref().expect("what is approved has a move");
         let decided = approval.decided.clone();
         let answer = sensed.asks.get(&ask.id).and_then(|pair| pair.1.as_ref());

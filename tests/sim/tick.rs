@@ -2,24 +2,26 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use looop::model::ask::QuestionFile;
+use looop::model::ask::{AskKind, QuestionFile};
 use looop::model::beat::{Failure, Inflight, Intent, LoopState, Operation};
 use looop::model::budget::{self, Budget, Hit, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
 use looop::model::charge::{Charge, Usage};
 use looop::model::decision::Move;
-use looop::model::digest::{Items, digest_items};
 use looop::model::entry::{self, MoveOutcome};
 use looop::model::failing::Class;
 use looop::model::name::Name;
 use looop::model::process::Started;
-use looop::model::step::{self, CHANGED, Decided, Effect, Evidence, LoopEvent, ObservedInputs, Probe};
+use looop::model::step::{
+    self, CHANGED, Decided, Effect, Evidence, LoopEvent, ObservedInputs, Probe, UsedApproval,
+};
 use looop::model::time::beat_id;
-use looop::model::world::{BudgetState, Context, Frame, PROMPT_VERSION, World as Sight};
+use looop::model::world::{BudgetState, LoopStatus, World as Sight};
 use looop::store::json_file::json_text;
 use looop::store::layout;
-use looop::tick::gate::{self, GateDecision, Hold, Inputs, Reason};
-use looop::tick::sense::Sensed;
-use looop::tick::{diff, frame, own, prompt};
+use looop::store::records::Paused;
+use looop::tick::gate::{self, GateDecision, Hold, Reason};
+use looop::tick::observe::Observed;
+use looop::tick::{diff, own, prepare, prompt};
 
 use super::Mutant;
 use super::disk::Trouble;
@@ -44,28 +46,23 @@ pub type Key = (Facts, Vec<(Name, String)>);
 
 /// What one tick looks at.
 struct Look {
-    sight: Sight,
-    approved: Option<QuestionFile>,
-    items: Items,
-    human: String,
+    observed: Observed,
     facts: Facts,
-    capped: Option<Hit>,
 }
 
 impl World {
     pub fn tick(&mut self) -> Result<(), Stop> {
         let mut beat = self.recall()?;
         self.settle_leftovers(&mut beat)?;
-        let look = self.sense(&beat);
-        self.judge.sensed(&look.sight, &self.asks, &beat, self.wall_ms).map_err(Stop::Broken)?;
-        let changed = match self.mutant {
-            Some(Mutant::SeesNoChange) => Vec::new(),
-            _ => diff::items(&beat.baseline, &look.items),
-        };
-        let verdict = self.verdict(&beat, &look, &changed);
+        let mut look = self.sense(&beat);
+        self.judge.sensed(&look.observed.world, &self.asks, &beat, self.wall_ms).map_err(Stop::Broken)?;
+        if !self.is(Mutant::SeesNoChange) {
+            look.observed.changed = diff::items(&beat.baseline, &look.observed.items);
+        }
+        let verdict = self.verdict(&beat, &look.observed);
         let before = self.disk.steps;
         self.judge
-            .judged(&verdict, &look.facts, &look.sight, &self.asks, self.wall_ms)
+            .judged(&verdict, &look.facts, &look.observed.world, &self.asks, self.wall_ms)
             .map_err(Stop::Broken)?;
         let ended = match verdict {
             GateDecision::Hold(hold) => {
@@ -76,7 +73,7 @@ impl World {
                 }
                 Ok(())
             }
-            GateDecision::Approved(_) => self.approved(&mut beat, look),
+            GateDecision::Approved(_) => self.approved(&mut beat, look.observed),
             GateDecision::Decide(reasons) => {
                 let ledger = &self.judge.ledger;
                 let spent = ledger.spent(&self.now().day());
@@ -87,7 +84,7 @@ impl World {
                         self.day_micros
                     )));
                 }
-                self.decide(&mut beat, look, &changed, &reasons)
+                self.decide(&mut beat, look, &reasons)
             }
         };
         ended?;
@@ -95,12 +92,7 @@ impl World {
         Ok(())
     }
 
-    fn verdict(
-        &self,
-        beat: &LoopState,
-        look: &Look,
-        changed: &[(String, looop::model::world::ChangeKind)],
-    ) -> GateDecision {
+    fn verdict(&self, beat: &LoopState, observed: &Observed) -> GateDecision {
         let bent;
         let beat = match self.mutant {
             Some(Mutant::RateIsEndless) => {
@@ -113,16 +105,7 @@ impl World {
             }
             _ => beat,
         };
-        let inputs = Inputs {
-            world: &look.sight,
-            changed,
-            human: &look.human,
-            approved: look.approved.as_ref().map(|ask| &ask.id),
-            paused: self.paused.then_some("a human"),
-            forced: None,
-            capped: look.capped.as_ref(),
-        };
-        gate::judge(beat, &inputs, &self.limits, self.now())
+        gate::judge(beat, observed, None, &self.limits, self.now())
     }
 
     /// The memory. What was kept of it since the last tick is what the file holds.
@@ -168,13 +151,13 @@ impl World {
 
     fn sense(&mut self, beat: &LoopState) -> Look {
         let now = self.now();
-        let looked =
-            own::Looked { workers: self.fleet.views(), budget: self.budget(), ..own::Looked::default() };
+        let read = LoopStatus { workers: self.fleet.views(), budget: self.budget(), ..LoopStatus::default() };
         let when = if self.is(Mutant::NeverExpires) { now.at(0) } else { now };
         let fired = if self.is(Mutant::FiresAgain) { BTreeMap::new() } else { beat.fired.clone() };
         let bent = LoopState { fired, closed_asks: beat.closed_asks.clone(), ..LoopState::default() };
-        let (mut own, approved) = own::of(&bent, when, &self.asks, &BTreeMap::new(), looked);
-        own.due = own::of(&bent, now, &Default::default(), &self.schedules, own::Looked::default()).0.due;
+        let (mut own, approved) = own::completed(read, &bent, when, &self.asks, &BTreeMap::new());
+        own.due =
+            own::completed(LoopStatus::default(), &bent, now, &Default::default(), &self.schedules).0.due;
         if self.is(Mutant::LosesAnswers) {
             own.answers.clear();
         }
@@ -189,7 +172,11 @@ impl World {
         let known = known.unwrap_or_else(|| (key, sight.items(), sight.human_digest()));
         let (facts, items, human) = (known.0.0.clone(), known.1.clone(), known.2.clone());
         self.known = Some(known);
-        Look { sight, approved, items, human, facts, capped: self.capped() }
+        let paused = self.paused.then(|| Paused { since_ms: 0, why: "a human".to_owned() });
+        let capped = self.capped();
+        let observed =
+            Observed { world: sight, approved, items, human, paused, capped, ..Observed::default() };
+        Look { observed, facts }
     }
 
     /// What the budget's state is, from the ledger as it can be read.
@@ -215,55 +202,54 @@ impl World {
         if let Hold::OutOfBudget { hit, .. } = hold
             && beat.budget_notice.as_ref() != Some(&hit.window)
         {
-            beat.budget_notice = Some(hit.window.clone());
-            self.perform(&Effect::Save(Box::new(beat.clone())))?;
+            let ask = QuestionFile {
+                id: Name::joined("budget", "day"),
+                kind: AskKind::Question,
+                worker: None,
+                goal: None,
+                text: "No decision is made.".to_owned(),
+                options: Vec::new(),
+                reference: None,
+                beat: beat_id(self.now().unix_ms),
+                created_ms: self.now().unix_ms,
+                expires_ms: Some(hit.resets_ms),
+                approval: None,
+                clean: true,
+            };
+            self.drive(beat, LoopEvent::OutOfBudget { notice: hit.window.clone(), ask: Box::new(ask) })?;
         }
         Ok(())
     }
 
-    fn sensed(&self, beat: &LoopState, sight: &Sight) -> Sensed {
+    /// Adds what only a move needs.
+    fn sensed(&self, beat: &LoopState, observed: Observed) -> Observed {
         let held = self.schedules.keys().filter_map(|id| {
             let path = layout::schedule_path(id);
             Some((path.clone(), self.digest(&path)?))
         });
-        Sensed {
-            world: sight.clone(),
+        Observed {
             asks: self.asks.clone(),
             schedules: self.schedules.clone(),
             held: held.collect(),
-            approved: None,
-            paused: None,
-            capped: None,
-            tainted: sight.is_tainted(beat) && !self.is(Mutant::ForgetsTaint),
+            tainted: observed.world.is_tainted(beat) && !self.is(Mutant::ForgetsTaint),
+            ..observed
         }
     }
 
-    fn approved(&mut self, beat: &mut LoopState, look: Look) -> Result<(), Stop> {
-        let Some(ask) = look.approved else { return Ok(()) };
-        let sensed = self.sensed(beat, &look.sight);
-        let at = self.now();
-        let id = beat_id(beat.next_ms(at));
+    fn approved(&mut self, beat: &mut LoopState, observed: Observed) -> Result<(), Stop> {
+        let Some(ask) = observed.approved.clone() else { return Ok(()) };
+        let sensed = self.sensed(beat, observed);
+        let id = beat_id(beat.next_ms(self.now()));
         let (decided, plan) = self.plan_approved(&sensed, &id, &ask);
+        let prompt = prompt::Prompt::default();
         let seen = ObservedInputs {
-            beat: id,
-            at,
-            world: digest_items(&look.items),
-            items: look.items,
-            human: String::new(),
-            commit: None,
             prompt: String::new(),
-            sensors: Vec::new(),
             unchanged: true,
-            aged: false,
             tainted: false,
-            goals: self.goals.keys().cloned().collect(),
-            asks: Vec::new(),
-            answers: Vec::new(),
-            rejected: Vec::new(),
-            due: Vec::new(),
-            schedules: Vec::new(),
+            ..prepare::seen(&id, self.now(), &sensed, &[], &prompt)
         };
-        let approval = Some((ask.id.clone(), ask.expires_ms.unwrap_or(i64::MAX)));
+        let until_ms = ask.expires_ms.unwrap_or(i64::MAX);
+        let approval = Some(UsedApproval { ask: ask.id.clone(), until_ms, committed: Vec::new() });
         self.tally.count("approved moves");
         self.judge.used(&ask);
         let decided = Decided {
@@ -279,21 +265,19 @@ impl World {
         self.tidy(beat)
     }
 
-    fn decide(
-        &mut self,
-        beat: &mut LoopState,
-        look: Look,
-        changed: &[(String, looop::model::world::ChangeKind)],
-        reasons: &[Reason],
-    ) -> Result<(), Stop> {
-        let sensed = self.sensed(beat, &look.sight);
+    fn decide(&mut self, beat: &mut LoopState, look: Look, reasons: &[Reason]) -> Result<(), Stop> {
+        let Look { observed, facts } = look;
+        let sensed = self.sensed(beat, observed);
         let id = beat_id(beat.next_ms(self.now()));
-        let seen = self.seen(&sensed, &look, &id, changed, reasons);
+        // What the memory keeps, computed by the code of the tick itself.
+        let prompt = prompt::Prompt::default();
+        let seen = prepare::seen(&id, self.now(), &sensed, reasons, &prompt);
         self.disk.write("runs/prompt.md", &id, false)?;
         // Git takes what is not in it yet, most of the time.
-        if self.rng.usize(..1000) >= 50 {
-            beat.uncommitted.clear();
-        }
+        let committed = match self.rng.usize(..1000) >= 50 {
+            true => beat.uncommitted.iter().map(|note| note.beat.clone()).collect(),
+            false => Vec::new(),
+        };
         let call = Inflight {
             beat: id.clone(),
             runner: "pi".to_owned(),
@@ -302,7 +286,7 @@ impl World {
             sensors: seen.sensors.clone(),
             reserved_micros: self.judge.ledger.dearest,
         };
-        self.drive(beat, LoopEvent::Asking(Box::new(call)))?;
+        self.drive(beat, LoopEvent::Asking { call: Box::new(call), committed })?;
         self.tally.count("calls");
         self.judge.asked(&id, self.true_ms, self.limits.decides_per_hour).map_err(Stop::Broken)?;
         self.disk.point()?;
@@ -346,7 +330,7 @@ impl World {
             }
             Ok(decided) => {
                 let plan = self.plan(beat, &sensed, &id, &decided);
-                self.judge.decided(&look.facts, &look.sight, &sensed, &decided, beat, self.true_ms);
+                self.judge.decided(&facts, &sensed.world, &sensed, &decided, beat, self.true_ms);
                 self.tally.count("decided moves");
                 let charge = Some(charge(usage, now));
                 let (operation, then) = (plan.operation, plan.then);
@@ -365,44 +349,12 @@ impl World {
         self.drive(beat, event)?;
         self.tidy(beat)?;
         if is_move {
-            self.fleet.put_away(&look.sight.own.workers);
+            self.fleet.put_away(&sensed.world.own.workers);
             let starving = beat.starving(self.goals.keys());
             let starving = if self.is(Mutant::HidesStarving) { Vec::new() } else { starving };
             self.judge.starves(beat, &starving, &self.goals).map_err(Stop::Broken)?;
         }
         Ok(())
-    }
-
-    /// What the memory keeps, computed by the code of the tick itself.
-    fn seen(
-        &self,
-        sensed: &Sensed,
-        look: &Look,
-        id: &str,
-        changed: &[(String, looop::model::world::ChangeKind)],
-        reasons: &[Reason],
-    ) -> ObservedInputs {
-        let Sight { playbook, goals, readings, own } = look.sight.clone();
-        let context = Context {
-            prompt_version: PROMPT_VERSION,
-            beat: id.to_owned(),
-            at: self.now(),
-            own,
-            woke: Vec::new(),
-            changes: Vec::new(),
-            last: None,
-            failure: None,
-            starving: Vec::new(),
-            flapping: Vec::new(),
-            forced: None,
-            untrusted_goals: Vec::new(),
-            unreadable_goals: BTreeMap::new(),
-            sensors: Vec::new(),
-            withheld: None,
-        };
-        let frame = Frame { playbook, goals, readings, context, journal: String::new() };
-        let prompt = prompt::Prompt::default();
-        frame::seen(&frame, sensed, look.items.clone(), changed, reasons, &prompt, None)
     }
 
     /// Puts closed asks and spent timers away.
@@ -425,6 +377,7 @@ impl World {
             .map(|(id, _)| id.clone())
             .collect();
         for id in spent {
+            self.drive(beat, LoopEvent::TimerSpent { path: layout::schedule_path(&id) })?;
             self.disk.remove(&layout::schedule_path(&id))?;
             self.refresh(&layout::schedule_path(&id));
         }
@@ -445,34 +398,32 @@ impl World {
             });
         }
         let Some(mutant) = self.mutant else {
-            return step::drive(beat, event, &mut |effect| self.perform(effect));
+            return step::drive(beat, event, &mut |beat, effect| self.perform(beat, effect));
         };
         let mut queue: VecDeque<Effect> = bend(step::step(beat, event), mutant).into();
         while let Some(effect) = queue.pop_front() {
-            let back = self.perform(&effect)?;
-            if let Effect::Save(next) = effect {
-                *beat = *next;
-            }
+            let back = self.perform(beat, effect)?;
             queue.extend(back.into_iter().flat_map(|event| bend(step::step(beat, event), mutant)));
         }
         Ok(())
     }
 
-    fn perform(&mut self, effect: &Effect) -> Result<Option<LoopEvent>, Stop> {
+    fn perform(&mut self, beat: &mut LoopState, effect: Effect) -> Result<Option<LoopEvent>, Stop> {
         match effect {
             Effect::Charge(charge) => {
-                self.disk.append(LEDGER, &serde_json::to_string(charge).expect("a charge has a form"))?;
+                self.disk.append(LEDGER, &serde_json::to_string(&charge).expect("a charge has a form"))?;
             }
-            Effect::Save(beat) => {
-                self.disk.write(BEAT, &serde_json::to_string(beat).expect("a memory has a form"), true)?;
+            Effect::Save(next) => {
+                self.disk.write(BEAT, &serde_json::to_string(&next).expect("a memory has a form"), true)?;
+                *beat = *next;
             }
             Effect::Journal(line) => {
-                self.disk.append(JOURNAL, line)?;
-                self.judge.journaled(line, &self.disk).map_err(Stop::Broken)?;
+                self.disk.append(JOURNAL, &line)?;
+                self.judge.journaled(&line, &self.disk).map_err(Stop::Broken)?;
             }
             Effect::Sync(_) if self.is(Mutant::BelievesUnsynced) => {}
             Effect::Sync(found) => {
-                let paths = match found {
+                let paths = match &found {
                     Evidence::Memory => vec![BEAT],
                     Evidence::Charge => vec![LEDGER],
                     Evidence::Line => vec![JOURNAL],
@@ -492,25 +443,19 @@ impl World {
                 }
             }
             Effect::Act(intent) => {
-                let outcome = self.act(intent)?;
+                let outcome = self.act(beat, &intent)?;
                 return Ok(Some(LoopEvent::Acted { at: self.now(), outcome }));
             }
         }
         Ok(None)
     }
 
-    fn act(&mut self, intent: &Intent) -> Result<MoveOutcome, Stop> {
+    fn act(&mut self, beat: &mut LoopState, intent: &Intent) -> Result<MoveOutcome, Stop> {
         match &intent.operation {
             Operation::Exec { argv, .. } => {
                 if !self.is(Mutant::SkipsStarted) {
-                    let saved =
-                        self.disk.read(BEAT).and_then(|text| serde_json::from_str::<LoopState>(text).ok());
-                    let started = Some(Started { pid: 7, start: 9, boot: self.boot.to_string() });
-                    let known = LoopState {
-                        intent: Some(Intent { started, ..intent.clone() }),
-                        ..saved.unwrap_or_default()
-                    };
-                    self.perform(&Effect::Save(Box::new(known)))?;
+                    let started = Started { pid: 7, start: 9, boot: self.boot.to_string() };
+                    self.drive(beat, LoopEvent::Spawned(started))?;
                 }
                 // The byte that lets it go.
                 self.disk.point()?;

@@ -44,8 +44,15 @@ const QUESTION: &str = "Answer with exactly this object: {\"move\":\"noop\",\"wh
 pub(super) struct RunnerCheck {
     took_ms: i64,
     usage: Usage,
-    /// Ok: the reply, and whether it is a valid move. Err: why there was no reply.
-    stated: Result<Result<(), String>, (Class, String)>,
+    reply: DoctorReply,
+}
+
+/// The reply to the test question.
+enum DoctorReply {
+    ValidMove,
+    /// The text says what is wrong with the move.
+    InvalidMove(String),
+    Failed(Class, String),
 }
 
 impl RunnerCheck {
@@ -63,10 +70,12 @@ impl RunnerCheck {
             usage.tokens_cached + usage.tokens_written,
             usage.tokens_out
         );
-        match self.stated {
-            Ok(Ok(())) => Ok(format!("a valid move in {took}: {tokens}, {price}")),
-            Ok(Err(why)) => Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}")),
-            Err((class, why)) => {
+        match self.reply {
+            DoctorReply::ValidMove => Ok(format!("a valid move in {took}: {tokens}, {price}")),
+            DoctorReply::InvalidMove(why) => {
+                Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}"))
+            }
+            DoctorReply::Failed(class, why) => {
                 let fault = Fault::failed(format!("{class} after {took}: {why}"));
                 let remedy = class.remedy();
                 Err(if remedy.is_empty() { fault } else { fault.hint(remedy) }.into())
@@ -104,13 +113,15 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
     let shown = |text: &str| crate::model::text::visible(&secrets.redact(text), false);
-    let (usage, stated) = match asked {
+    let (usage, reply) = match asked {
         Ok(reply) => {
-            (reply.usage, Ok(decision::parse_reply(&reply.text).map(drop).map_err(|why| shown(&why))))
+            let parsed = decision::parse_reply(&reply.text);
+            let is_valid = |_| DoctorReply::ValidMove;
+            (reply.usage, parsed.map_or_else(|why| DoctorReply::InvalidMove(shown(&why)), is_valid))
         }
-        Err(failed) => (failed.usage.clone(), Err((failed.class, shown(&failed.why)))),
+        Err(failed) => (failed.usage.clone(), DoctorReply::Failed(failed.class, shown(&failed.why))),
     };
-    let is_spent = !matches!(stated, Err((Class::Missing | Class::Down, _)));
+    let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
     if is_spent {
         let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
         let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
@@ -118,7 +129,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
             Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
         ledger::append(&app.layout, &charge)?;
     }
-    Ok(RunnerCheck { took_ms, usage, stated })
+    Ok(RunnerCheck { took_ms, usage, reply })
 }
 
 /// Tests one runner; exit status 1 if it cannot decide.
@@ -157,12 +168,15 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     }
     let answer = ask(app, &config, runner.as_ref())?;
     let tried = forms::RunnerTrial {
-        ok: matches!(answer.stated, Ok(Ok(()))) && is_well,
-        class: answer.stated.as_ref().err().map(|(class, _)| class.to_string()),
+        ok: matches!(answer.reply, DoctorReply::ValidMove) && is_well,
+        class: match &answer.reply {
+            DoctorReply::Failed(class, _) => Some(class.to_string()),
+            _ => None,
+        },
         took_ms: answer.took_ms,
         usage: answer.usage.clone(),
     };
-    is_well &= matches!(answer.stated, Ok(Ok(())));
+    is_well &= matches!(answer.reply, DoctorReply::ValidMove);
     match answer.words() {
         Ok(words) => lines.push(("answers", words)),
         Err(error) => {

@@ -14,7 +14,7 @@ use crate::model::worker::Phase;
 use crate::store::history::History;
 use crate::store::{file, records, seed, texts, workers};
 use crate::sys::{disk, program};
-use crate::tick::sense;
+use crate::tick::observe;
 
 /// With less free space than this, a beat may fail to write its records.
 const LEAST_FREE_BYTES: u64 = 64 << 20;
@@ -125,7 +125,7 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
         (
             "goals",
             texts::goals(layout).map(|(goals, mut problems)| {
-                problems.extend(sense::goal_problems(&goals));
+                problems.extend(observe::goal_problems(&goals));
                 problems
             }),
         ),

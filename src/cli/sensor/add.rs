@@ -20,7 +20,7 @@ use crate::store::exchange::{self, Fallback};
 use crate::store::file::{self, Durability};
 use crate::store::{examples, layout, lock, texts};
 use crate::sys::signal::Cancel;
-use crate::tick::sense;
+use crate::tick::observe;
 
 /// How often the user is asked again after an invalid value.
 const TRIES: usize = 5;
@@ -250,9 +250,8 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Whole).and_then(|()| {
         let _look = lock::look(&app.layout.look_lock())?;
         let fleet = crate::cli::tick::fleet(app, &config, &cancel);
-        let mut ctx = crate::cli::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel);
-        ctx.dry = true;
-        sense::try_out(&mut ctx, texts::sensor_at(name.clone(), path))
+        let ctx = crate::cli::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
+        observe::try_out(&ctx, texts::sensor_at(name.clone(), path))
     });
     file::remove_tree(&dir)?;
     tried

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decided, Effect, Evidence, ObservedInputs, Probe};
+use super::{Decided, Effect, Evidence, ObservedInputs, Probe, UsedApproval, save};
 use crate::model::ask::{AskKind, QuestionFile};
 use crate::model::beat::{
     Backoff, CommitNote, Failure, Flap, Inflight, Intent, LastResult, LoopState, Nudge, Operation, Settled,
@@ -30,12 +30,13 @@ const MAX_TEXTS: usize = 1000;
 const MAX_CLEAN: usize = 200;
 
 pub(super) fn charged(charge: Option<Box<Charge>>, next: LoopState) -> Vec<Effect> {
-    charge.map(Effect::Charge).into_iter().chain([Effect::Save(Box::new(next))]).collect()
+    charge.map(Effect::Charge).into_iter().chain(save(next)).collect()
 }
 
 /// Count the call before it is made, so that a crash during the call cannot make it free.
-pub(super) fn asking(beat: &LoopState, call: Inflight) -> LoopState {
+pub(super) fn asking(beat: &LoopState, call: Inflight, committed: &[String]) -> LoopState {
     let mut next = beat.clone();
+    next.uncommitted.retain(|note| !committed.contains(&note.beat));
     next.last_ms = call.at_ms.max(next.last_ms.saturating_add(1));
     next.decides = recent(&beat.decides, call.at_ms);
     next.decides.push(call.at_ms);
@@ -71,6 +72,24 @@ pub(super) fn cut_off(beat: &LoopState, at: Now, charge: Option<Box<Charge>>) ->
     };
     let known = charge.is_none().then_some(Effect::Sync(Evidence::Charge));
     known.into_iter().chain(charged(charge, failed(beat, failure, call.human.clone()))).collect()
+}
+
+/// Notifies the user once of a budget that is used up.
+pub(super) fn out_of_budget(beat: &LoopState, notice: String, ask: Box<QuestionFile>) -> Vec<Effect> {
+    if beat.budget_notice.as_ref() == Some(&notice) {
+        return Vec::new();
+    }
+    let next = LoopState { budget_notice: Some(notice), ..beat.clone() };
+    [Effect::Flag(ask)].into_iter().chain(save(next)).collect()
+}
+
+/// Updates the memory before the file of a timer is removed: after a crash, it would otherwise look as if the user had
+/// removed the timer. The next commit of a move contains the removal.
+pub(super) fn timer_spent(beat: &LoopState, path: String) -> Vec<Effect> {
+    let mut next = beat.clone();
+    let Some(note) = next.uncommitted.last_mut() else { return Vec::new() };
+    note.paths.insert(path, None);
+    save(next)
 }
 
 /// Returns the ledger line of a call that returned nothing.
@@ -151,16 +170,17 @@ fn paths_of(operation: &Operation) -> BTreeMap<String, Option<Digest>> {
 }
 
 /// Returns the memory after a decision saw its world: baseline, answers, timers, flaps and rejections.
-fn seen_by(beat: &LoopState, seen: &ObservedInputs, approval: Option<(Name, i64)>) -> LoopState {
+fn seen_by(beat: &LoopState, seen: &ObservedInputs, approval: Option<UsedApproval>) -> LoopState {
     let now = seen.at;
     let mut next = beat.clone();
     next.last_ms = next.last_ms.max(now.unix_ms);
     next.inflight = None;
-    if let Some((used, until)) = approval {
+    if let Some(UsedApproval { ask, until_ms, committed }) = approval {
         // No runner saw this world, so the baseline stays; only the approval is used up, in this same save.
         next.last_ms = beat.next_ms(now);
-        next.closed_asks.push(used.clone());
-        next.used.insert(used, until);
+        next.uncommitted.retain(|note| !committed.contains(&note.beat));
+        next.closed_asks.push(ask.clone());
+        next.used.insert(ask, until_ms);
         return next;
     }
     next.decisions = next.decisions.saturating_add(1);

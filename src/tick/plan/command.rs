@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-
 use super::place_of;
 use crate::model::decision::Move;
 use crate::model::sandbox::{Level, SandboxSubject};
 use crate::model::scope::{ApprovalScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::network_words;
-use crate::store::boxes::SandboxBuilder;
+use crate::store::Denied;
 use crate::store::coverage::{Coverage, CoverageScan};
 use crate::sys::{identity, program};
-use crate::tick::Ctx;
+use crate::tick::ctx::Ctx;
 
 /// Returns everything that an approval of a command covers.
 pub(super) fn scope(
@@ -21,18 +19,15 @@ pub(super) fn scope(
     decided: &Move,
     argv: Vec<String>,
     scope: ApprovalScope,
-) -> Result<Result<ApprovalScope, String>> {
+) -> Result<ApprovalScope, Denied<String>> {
     let program = argv.first().cloned().unwrap_or_default();
     let Some(cwd) = place_of(ctx, &decided.action) else {
-        return Ok(Err("its cwd is not a directory".to_owned()));
+        return Err(Denied::Refused("its cwd is not a directory".to_owned()));
     };
     let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
-        return Ok(Err(format!("`{program}` is not an executable on the configured PATH")));
+        return Err(Denied::Refused(format!("`{program}` is not an executable on the configured PATH")));
     };
-    let grant = match SandboxBuilder::new(ctx.layout, ctx.settings, true).grant(SandboxSubject::Run) {
-        Ok(grant) => grant,
-        Err(why) => return Ok(Err(why)),
-    };
+    let grant = ctx.sandboxes.grant(SandboxSubject::Run).map_err(Denied::Refused)?;
     let stop = || ctx.cancel.is_set();
     let scan = CoverageScan {
         layout: ctx.layout,
@@ -41,17 +36,14 @@ pub(super) fn scope(
         most: identity::MAX_ENTRIES,
         stop: &stop,
     };
-    let Coverage { files, folders, beyond } = match scan.run(&argv, &exe) {
-        Ok(coverage) => coverage,
-        Err(denied) => return Ok(Err(denied.refusal()?)),
-    };
+    let Coverage { files, folders, beyond } = scan.run(&argv, &exe)?;
     let home = ctx.settings.home.as_deref();
     let bases: Vec<&Path> = home.into_iter().chain([cwd.as_path()]).collect();
     let mut user_side = user_side::named_by(&argv, &bases);
     if let Some(reason) = home.and_then(|home| user_side::reason_at(&cwd, &[home])) {
         user_side.push(UserSidePath { path: cwd.display().to_string(), reason: reason.to_owned() });
     }
-    let command = Some(scan.command(argv, &exe, &cwd, &crate::tick::act::run_env(ctx))?);
+    let command = Some(scan.command(argv, &exe, &cwd, &ctx.settings.base_env)?);
     let level = grant.level.word().to_owned();
     let network = network_words(&grant.net, grant.model);
     let sandbox = match grant.level {
@@ -65,5 +57,5 @@ pub(super) fn scope(
             ],
         },
     };
-    Ok(Ok(ApprovalScope { command, files, folders, beyond, sandbox, user_side, ..scope }))
+    Ok(ApprovalScope { command, files, folders, beyond, sandbox, user_side, ..scope })
 }

@@ -13,30 +13,31 @@ use crate::model::schedule::{FireTime, Schedule};
 use crate::model::sensor::stamp_untrusted;
 use crate::model::time::Now;
 use crate::model::world::Goal;
+use crate::store::Denied;
 use crate::store::json_file;
 use crate::store::layout;
-use crate::tick::sense::Sensed;
+use crate::tick::observe::Observed;
 
-/// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command; its inner
-/// error says why it cannot run.
+/// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command, or
+/// says why it cannot run.
 ///
 /// # Errors
 /// The move cannot be serialized, or `exec` failed.
 pub fn free(
-    sensed: &Sensed,
+    observed: &Observed,
     now: Now,
     id: &str,
     decided: &Move,
-    exec: &mut dyn FnMut(&RunCommand) -> Result<Result<Operation, String>>,
+    exec: &mut dyn FnMut(&RunCommand) -> Result<Operation, Denied<String>>,
 ) -> Result<MovePlan> {
     let refuse = |why: &str| Ok(MovePlan::refused(why));
     let operation = match &decided.action {
         Action::Noop {} => Operation::Nothing,
-        Action::Run(run) => match exec(run)? {
+        Action::Run(run) => match exec(run) {
             Ok(operation) => operation,
-            Err(why) => return refuse(&why),
+            Err(denied) => return refuse(&denied.refusal()?),
         },
-        Action::ArchiveGoal { id: goal } => match sensed.world.goals.get(goal) {
+        Action::ArchiveGoal { id: goal } => match observed.world.goals.get(goal) {
             Some(Goal::Text(text)) => Operation::Rename {
                 from: layout::goal_path(goal),
                 to: format!("goals/archive/{goal}-{id}.md"),
@@ -47,7 +48,7 @@ pub fn free(
         },
         Action::DropSchedule { name } => {
             let path = layout::schedule_path(name);
-            match sensed.held.get(&path).cloned() {
+            match observed.held.get(&path).cloned() {
                 Some(content) => Operation::Remove { path, content },
                 None => return refuse("there is no such schedule"),
             }
@@ -68,17 +69,17 @@ pub fn free(
                 created_ms: now.unix_ms,
                 expires_ms: None,
                 approval: None,
-                clean: !sensed.tainted,
+                clean: !observed.tainted,
             };
             let same =
                 |(other, _): &&(QuestionFile, _)| other.text == *text && other.kind == AskKind::Question;
-            if let Some((open, _)) = sensed.asks.values().filter(|pair| pair.1.is_none()).find(same) {
+            if let Some((open, _)) = observed.asks.values().filter(|pair| pair.1.is_none()).find(same) {
                 return refuse(&format!("the same question is open as {}", open.id));
             }
             let note = ask.id.to_string();
             return Ok(MovePlan::new(write_ask(&ask)?, MoveOutcome::Done { note }));
         }
-        _ => match replacement(sensed, now, decided)? {
+        _ => match replacement(observed, now, decided)? {
             Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
                 return refuse("the file already has exactly this content");
             }
@@ -103,15 +104,15 @@ pub type Replacement = (String, String, bool, Option<Digest>);
 
 /// Returns the file that a move replaces. The digest is that of the content when the beat read the world, so that an
 /// edit during the runner's call is never overwritten.
-pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<Replacement>> {
+pub fn replacement(observed: &Observed, now: Now, decided: &Move) -> Result<Option<Replacement>> {
     let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     let over = |path: String, text: String, executable| {
-        let replaces = sensed.held.get(&path).cloned();
+        let replaces = observed.held.get(&path).cloned();
         (path, text, executable, replaces)
     };
     Ok(match &decided.action {
         Action::WriteGoal { id, body } => {
-            let replaces = match sensed.world.goals.get(id) {
+            let replaces = match observed.world.goals.get(id) {
                 Some(Goal::Text(text)) => Some(digest_of(text.as_bytes())),
                 // An unreadable goal was not shown: an empty digest never matches, so the file stays unchanged.
                 Some(Goal::Unreadable(_)) => Some(String::new()),
@@ -120,7 +121,7 @@ pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<R
             Some((layout::goal_path(id), with_end(body), false, replaces))
         }
         Action::WritePlaybook { body } => {
-            let replaces = Some(digest_of(sensed.world.playbook.as_bytes()));
+            let replaces = Some(digest_of(observed.world.playbook.as_bytes()));
             Some(("PLAYBOOK.md".to_owned(), with_end(body), false, replaces))
         }
         Action::WriteSensor { name, script } => {
@@ -129,7 +130,7 @@ pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<R
         }
         Action::Schedule { name, in_s, every_s, cron, note } => {
             let when = FireTime::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
-            let clean = !sensed.tainted;
+            let clean = !observed.tainted;
             let schedule = Schedule { when, note: note.clone(), created_ms: now.unix_ms, clean };
             Some(over(layout::schedule_path(name), json_file::json_text(&schedule)?, false))
         }

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use looop::agents::{Completion, Failed, ModelCall, Runner};
 use looop::config::{self, Env};
+use looop::store::boxes::SandboxBuilder;
 use looop::store::lock;
 use looop::sys::clock;
 use looop::sys::signal::Cancel;
@@ -66,7 +67,7 @@ fn beat(uses: usize) {
     };
     let (cancel, now) = (Cancel::never().unwrap(), clock::now());
     looop::sys::process::reaper::become_subreaper();
-    let mut ctx = Ctx {
+    let ctx = Ctx {
         layout: &layout,
         settings: &config.settings,
         runner: &runner,
@@ -77,20 +78,16 @@ fn beat(uses: usize) {
             now,
             context_hints: looop::map::context_hints,
         },
+        sandboxes: SandboxBuilder::new(&layout, &config.settings, true),
         cancel: &cancel,
         now,
         clock: &clock,
         forced: None,
         person: env.person(),
-        frame: None,
+        on_wait: None,
         dry: false,
-        excluded: looop::sys::process::tree::Known::new(),
-        settles: false,
-        waits: None,
-        usage: None,
-        warnings: Vec::new(),
     };
-    tick::tick(&mut ctx).unwrap();
+    tick::tick(&ctx).unwrap();
 }
 
 /// Lets a beat of each scene panic at each use; returns how often it had a call or a move under way.

@@ -1,22 +1,24 @@
-//! The frame of a decision: the world with its context, built once for prompt, git and memory.
+//! Prepare: whether a beat may decide, and the frame of the decision: the world with its context, built once for prompt,
+//! git and memory.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
+use super::ctx::{BeatNotes, Ctx};
 use super::diff::{self, ItemContent};
-use super::gate::{self, Inputs, Reason};
+use super::gate::{self, GateDecision, Reason};
+use super::observe::Observed;
+use super::own;
 use super::prompt::{self, Prompt};
-use super::sense::Sensed;
-use super::{Ctx, log, own};
 use crate::model::beat::{Inflight, LoopState};
 use crate::model::budget::Budget;
-use crate::model::digest::{Items, digest_items};
+use crate::model::digest::digest_items;
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
-use crate::model::step::ObservedInputs;
-use crate::model::time::beat_id;
+use crate::model::step::{LoopEvent, ObservedInputs};
+use crate::model::time::{Now, beat_id};
 use crate::model::world::{ChangeKind, Context, Frame, Goal, PROMPT_VERSION, SensorReading, WorldChange};
 use crate::store::budget::{self, BudgetRequest};
 use crate::store::history::History;
@@ -28,54 +30,63 @@ const MAX_BLOB_BYTES: usize = 16 << 20;
 /// is the whole journal, except in a dry run, which does not rotate.
 const MAX_JOURNAL_BYTES: usize = 4 << 20;
 
+/// A decision that is ready to be asked for.
+pub struct PreparedDecision {
+    pub frame: Frame,
+    pub prompt: Prompt,
+    /// The inputs that the memory keeps.
+    pub seen: ObservedInputs,
+}
+
 /// Evaluates the gate.
 ///
 /// # Errors
 /// The user requested a move for a goal that does not exist.
-pub fn gate(
-    ctx: &Ctx,
-    beat: &LoopState,
-    sensed: &Sensed,
-    changed: &[(String, ChangeKind)],
-) -> Result<gate::GateDecision> {
-    if let Some(goal) = ctx.forced.as_ref().filter(|goal| !sensed.world.goals.contains_key(goal)) {
+pub fn gate(ctx: &Ctx, state: &LoopState, observed: &Observed) -> Result<GateDecision> {
+    if let Some(goal) = ctx.forced.as_ref().filter(|goal| !observed.world.goals.contains_key(goal)) {
         let fault = Fault::usage(format!("could not run the goal {goal}: there is no such goal"));
         return Err(fault.hint("list them with `looop goal list`").into());
     }
-    let human = sensed.world.human_digest();
-    let inputs = Inputs {
-        world: &sensed.world,
-        changed,
-        human: &human,
-        approved: sensed.approved.as_ref().map(|ask| &ask.id),
-        paused: sensed.paused.as_ref().map(|paused| paused.why.as_str()),
-        forced: ctx.forced.as_ref(),
-        capped: sensed.capped.as_ref(),
-    };
-    Ok(gate::judge(beat, &inputs, &ctx.settings.limits, ctx.now))
+    Ok(gate::judge(state, observed, ctx.forced.as_ref(), &ctx.settings.limits, ctx.now))
 }
 
 /// Reserves the cost of a decision. Another process may have used up the budget first.
-pub fn reserve(ctx: &Ctx, verdict: gate::GateDecision) -> Result<gate::GateDecision> {
-    if !matches!(verdict, gate::GateDecision::Decide(_)) || ctx.settings.budget == Budget::default() {
+pub fn reserve(ctx: &Ctx, verdict: GateDecision) -> Result<GateDecision> {
+    if !matches!(verdict, GateDecision::Decide(_)) || ctx.settings.budget == Budget::default() {
         return Ok(verdict);
     }
     let _held = lock::store(&ctx.layout.store_lock())?;
     let wanted = BudgetRequest::decision(ctx.runner.name(), ctx.forced.as_ref());
     match budget::reserve(ctx.layout, &ctx.settings.budget, wanted, ctx.now) {
         Ok(()) => Ok(verdict),
-        Err(denied) => Ok(gate::GateDecision::Hold(gate::Hold::capped(denied.refusal()?, ctx.now))),
+        Err(denied) => Ok(GateDecision::Hold(gate::Hold::capped(denied.refusal()?, ctx.now))),
     }
 }
 
-pub fn build(
-    ctx: &mut Ctx,
-    beat: &LoopState,
-    sensed: &Sensed,
-    changed: &[(String, ChangeKind)],
+/// Prepares a decision.
+pub fn decision(
+    ctx: &Ctx,
+    state: &LoopState,
+    observed: &Observed,
     reasons: &[Reason],
+    notes: &mut BeatNotes,
+) -> Result<PreparedDecision> {
+    let frame = frame(ctx, state, observed, reasons, notes)?;
+    let prompt = prompt::render(&frame);
+    let cut = prompt.cuts.iter().map(|cut| format!("not shown to the decider in full: {cut}"));
+    notes.warnings.extend(cut);
+    let seen = seen(&frame.context.beat, ctx.now, observed, reasons, &prompt);
+    Ok(PreparedDecision { frame, prompt, seen })
+}
+
+fn frame(
+    ctx: &Ctx,
+    beat: &LoopState,
+    observed: &Observed,
+    reasons: &[Reason],
+    notes: &mut BeatNotes,
 ) -> Result<Frame> {
-    let world = &sensed.world;
+    let world = &observed.world;
     let unreadable = |(name, goal): (&Name, &Goal)| match goal {
         Goal::Unreadable(why) => Some((name.clone(), why.clone())),
         Goal::Text(_) => None,
@@ -87,7 +98,7 @@ pub fn build(
         at: ctx.now,
         own: world.own.clone(),
         woke: reasons.iter().map(Reason::words).collect(),
-        changes: changes(ctx, beat, sensed, changed),
+        changes: changes(ctx, beat, observed, notes),
         last: beat.last.clone(),
         failure: beat.failure.clone(),
         starving: beat.starving(world.goals.keys()),
@@ -98,12 +109,9 @@ pub fn build(
         withheld: None,
         sensors: world.readings.keys().cloned().collect(),
     };
-    if !ctx.dry {
-        let rotated = logs::rotate_journal(ctx.layout, ctx.now);
-        log::warn_on_error(ctx, rotated);
-    }
     let journal = logs::journal_tail(ctx.layout, MAX_JOURNAL_BYTES)?;
-    context.withheld = (!sensed.tainted).then(|| unclean(prompt::journal_tail(&journal), &beat.clean_beats));
+    context.withheld =
+        (!observed.tainted).then(|| unclean(prompt::journal_tail(&journal), &beat.clean_beats));
     Ok(Frame {
         playbook: world.playbook.clone(),
         goals: world.goals.clone(),
@@ -114,17 +122,12 @@ pub fn build(
 }
 
 /// Returns the places that changed. The old content of an item is in the commit of the last decision's world.
-fn changes(
-    ctx: &mut Ctx,
-    beat: &LoopState,
-    sensed: &Sensed,
-    changed: &[(String, ChangeKind)],
-) -> Vec<WorldChange> {
-    let world = &sensed.world;
+fn changes(ctx: &Ctx, beat: &LoopState, observed: &Observed, notes: &mut BeatNotes) -> Vec<WorldChange> {
+    let Observed { world, changed, .. } = observed;
     let is_changed = |(_, kind): &(String, ChangeKind)| *kind == ChangeKind::Changed;
     let history = beat.base_commit.as_ref().filter(|_| changed.iter().any(is_changed)).and_then(|commit| {
         let opened = History::open(ctx.layout.root());
-        Some((log::warn_on_error(ctx, opened)?, commit.clone()))
+        Some((notes.warn_on_error(opened)?, commit.clone()))
     });
     let before = |path: &str| {
         let (history, commit) = history.as_ref()?;
@@ -167,48 +170,39 @@ pub fn snapshot_path(sensor: &str) -> String {
     format!("snapshots/{sensor}.json")
 }
 
-/// Returns the part of a frame that the memory keeps.
-#[allow(clippy::too_many_arguments, reason = "each is one fact of the beat, and there is one caller")]
-pub fn seen(
-    frame: &Frame,
-    sensed: &Sensed,
-    items: Items,
-    changed: &[(String, ChangeKind)],
-    reasons: &[Reason],
-    prompt: &Prompt,
-    commit: Option<String>,
-) -> ObservedInputs {
-    let own = &frame.context.own;
+/// Returns the inputs of a decision that the memory keeps.
+pub fn seen(beat: &str, at: Now, observed: &Observed, reasons: &[Reason], prompt: &Prompt) -> ObservedInputs {
+    let own = &observed.world.own;
     let answers: Vec<Name> = own.answers.iter().map(|answer| answer.ask.clone()).collect();
     let flapping = |(item, kind): &(String, ChangeKind)| match (item.strip_prefix("sensor/"), kind) {
         (Some(sensor), ChangeKind::Changed) => Some(sensor.to_owned()),
         _ => None,
     };
     ObservedInputs {
-        beat: frame.context.beat.clone(),
-        at: frame.context.at,
-        world: digest_items(&items),
-        items,
-        human: sensed.world.human_digest(),
-        commit,
+        beat: beat.to_owned(),
+        at,
+        world: digest_items(&observed.items),
+        items: observed.items.clone(),
+        human: observed.human.clone(),
+        commit: None,
         prompt: blake3::hash(prompt.text.as_bytes()).to_hex().to_string(),
-        sensors: changed.iter().filter_map(flapping).collect(),
-        unchanged: changed.is_empty() && answers.is_empty() && own.due.is_empty(),
+        sensors: observed.changed.iter().filter_map(flapping).collect(),
+        unchanged: observed.changed.is_empty() && answers.is_empty() && own.due.is_empty(),
         aged: reasons.contains(&Reason::Aged),
-        tainted: sensed.tainted,
-        goals: frame.goals.keys().cloned().collect(),
-        asks: sensed.asks.keys().cloned().collect(),
-        rejected: own::rejected(&sensed.asks, &answers),
+        tainted: observed.tainted,
+        goals: observed.world.goals.keys().cloned().collect(),
+        asks: observed.asks.keys().cloned().collect(),
+        rejected: own::rejected(&observed.asks, &answers),
         answers,
         due: own.due.iter().map(|due| due.name.clone()).collect(),
-        schedules: sensed.schedules.keys().cloned().collect(),
+        schedules: observed.schedules.keys().cloned().collect(),
     }
 }
 
-/// Returns the record of a call that is about to be made.
-pub fn call(ctx: &Ctx, seen: &ObservedInputs) -> Inflight {
+/// Returns the event of a call that is about to be made. Git holds the moves of the beats in `committed`.
+pub fn call(ctx: &Ctx, seen: &ObservedInputs, committed: Vec<String>) -> LoopEvent {
     let runner = ctx.runner.name();
-    Inflight {
+    let call = Inflight {
         beat: seen.beat.clone(),
         runner: runner.to_owned(),
         at_ms: seen.at.unix_ms,
@@ -219,7 +213,8 @@ pub fn call(ctx: &Ctx, seen: &ObservedInputs) -> Inflight {
             .ok()
             .and_then(|totals| totals.dearest_call(runner))
             .unwrap_or(0),
-    }
+    };
+    LoopEvent::Asking { call: Box::new(call), committed }
 }
 
 /// Rebuilds the frame of a past decision from its `world:` commit alone.

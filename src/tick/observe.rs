@@ -1,4 +1,4 @@
-//! Sense: runs the sensors in parallel, and reads everything else that a beat needs, once.
+//! Observe: runs the sensors in parallel, and reads everything else that a beat needs, once.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Ctx, log, own};
+use super::ctx::{BeatNotes, Ctx};
+use super::own;
 use crate::model::ask::QuestionFile;
 use crate::model::beat::LoopState;
 use crate::model::budget::Hit;
-use crate::model::digest::Digest;
+use crate::model::digest::{Digest, Items};
 use crate::model::front_matter;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
@@ -18,8 +19,8 @@ use crate::model::secret::Secrets;
 use crate::model::sensor::SensorHeader;
 use crate::model::time::Now;
 use crate::model::worker::{Deliverable, WorkerView};
-use crate::model::world::{BudgetState, Goal, SensorReading, Trust, World};
-use crate::store::boxes::{Cell, SandboxBuilder};
+use crate::model::world::{BudgetState, ChangeKind, Goal, LoopStatus, SensorReading, Trust, World};
+use crate::store::boxes::Cell;
 use crate::store::budget::{self, BudgetRequest};
 use crate::store::json_file;
 use crate::store::layout::{self, Layout};
@@ -39,9 +40,15 @@ const STDERR_BYTES: usize = 2_000;
 const REPORT_BYTES: (usize, usize) = (16 * 1024, 64 * 1024);
 
 /// Everything that one beat has read.
-#[derive(Debug)]
-pub struct Sensed {
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
     pub world: World,
+    /// The digests of the world's items.
+    pub items: Items,
+    /// The items that differ from the world of the last decision.
+    pub changed: Vec<(String, ChangeKind)>,
+    /// Digest of the user's side.
+    pub human: Digest,
     /// True if the world, or the memory of the last decision, contains untrusted text.
     pub tainted: bool,
     /// Asks that are not archived, with their answers.
@@ -61,7 +68,7 @@ pub struct Sensed {
 ///
 /// # Errors
 /// The playbook or a directory cannot be read, or the user cancels.
-pub fn world(ctx: &mut Ctx, beat: &LoopState) -> Result<Sensed> {
+pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Observed> {
     let layout = ctx.layout;
     // Read this first: the decision may not have seen an edit after this moment.
     let held = operations::held(layout)?;
@@ -78,7 +85,7 @@ pub fn world(ctx: &mut Ctx, beat: &LoopState) -> Result<Sensed> {
     problems.extend(more);
     let reports = reports(layout, &workers, &mut problems);
     let paused = records::paused(layout)?;
-    let readings = readings(ctx, &sensors)?;
+    let readings = readings(ctx, &sensors, notes)?;
     // The data dir may have been moved away while they ran: nothing is written in its place, and nothing is paid.
     layout::check(layout)?;
     let now = ctx.now;
@@ -86,11 +93,22 @@ pub fn world(ctx: &mut Ctx, beat: &LoopState) -> Result<Sensed> {
     let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;
     // Reservations come and go, and are not a reason to decide.
     let budget = BudgetState::of(money.day_spent_micros, money.day_limit_micros);
-    let looked = own::Looked { workers, reports, budget, problems };
-    let (own, approved) = own::of(beat, now, &asks, &schedules, looked);
+    let read = LoopStatus { workers, reports, budget, problems, ..LoopStatus::default() };
+    let (own, approved) = own::completed(read, beat, now, &asks, &schedules);
     let world = World { playbook, goals, readings, own };
-    let tainted = world.is_tainted(beat);
-    Ok(Sensed { tainted, world, asks, schedules, held, approved, paused, capped: money.capped })
+    Ok(Observed {
+        items: world.items(),
+        changed: Vec::new(),
+        human: world.human_digest(),
+        tainted: world.is_tainted(beat),
+        world,
+        asks,
+        schedules,
+        held,
+        approved,
+        paused,
+        capped: money.capped,
+    })
 }
 
 /// Returns a line for each goal whose front matter lists repositories in an invalid format.
@@ -130,7 +148,11 @@ struct LastRun {
 
 type LastRuns = BTreeMap<Name, LastRun>;
 
-fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, SensorReading>> {
+fn readings(
+    ctx: &Ctx,
+    sensors: &[SensorFile],
+    notes: &mut BeatNotes,
+) -> Result<BTreeMap<Name, SensorReading>> {
     let has_interval = |s: &SensorFile| s.header.as_ref().is_ok_and(|h| h.interval_ms.is_some());
     let cache_path = ctx.layout.sensor_runs();
     let mut runs: LastRuns = match sensors.iter().any(has_interval) {
@@ -157,9 +179,8 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Sens
             },
         }
     }
-    let sandboxes = SandboxBuilder::new(ctx.layout, ctx.settings, !ctx.dry);
     let mut jobs = Vec::with_capacity(due.len());
-    due.retain(|(sensor, header)| match sandboxes.sensor(&sensor.name, header) {
+    due.retain(|(sensor, header)| match ctx.sandboxes.sensor(&sensor.name, header) {
         Ok(cell) => {
             jobs.push(job(ctx, sensor, header, cell));
             true
@@ -174,7 +195,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Sens
         }
     });
     let ended = process::run_all(jobs, WIDTH, ctx.cancel, None)?;
-    reaper::reap_orphans(&ctx.excluded);
+    reaper::reap_orphans(&notes.supervisors);
     ctx.go_on()?;
     let mut ran_timed = false;
     for ((sensor, header), ended) in due.into_iter().zip(ended) {
@@ -192,7 +213,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Sens
         let kept = file::make_dir(ctx.layout.cache())
             .and_then(|()| json_file::write_json(&cache_path, &runs, file::Durability::Whole));
         // If the cache cannot be written, those sensors run again, and the beat continues.
-        log::warn_on_error(ctx, kept);
+        notes.warn_on_error(kept);
     }
     Ok(readings)
 }
@@ -201,7 +222,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Sens
 ///
 /// # Errors
 /// The sensors cannot be listed, or the user cancels.
-pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name, SensorReading>> {
+pub fn fresh_readings(ctx: &Ctx, one: Option<&str>) -> Result<BTreeMap<Name, SensorReading>> {
     let (mut sensors, _) = texts::sensors(ctx.layout)?;
     sensors.retain(|sensor| one.is_none_or(|name| sensor.name.as_str() == name));
     for sensor in &mut sensors {
@@ -209,19 +230,19 @@ pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name,
             header.interval_ms = None;
         }
     }
-    readings(ctx, &sensors)
+    readings(ctx, &sensors, &mut BeatNotes::default())
 }
 
 /// Runs a sensor that is not in use yet, once.
 ///
 /// # Errors
 /// The user cancels.
-pub fn try_out(ctx: &mut Ctx, mut sensor: SensorFile) -> Result<SensorReading> {
+pub fn try_out(ctx: &Ctx, mut sensor: SensorFile) -> Result<SensorReading> {
     if let Ok(header) = &mut sensor.header {
         header.interval_ms = None;
     }
     let name = sensor.name.clone();
-    let mut readings = readings(ctx, &[sensor])?;
+    let mut readings = readings(ctx, &[sensor], &mut BeatNotes::default())?;
     readings.remove(&name).with_context(|| format!("could not run the sensor {name}"))
 }
 

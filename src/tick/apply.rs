@@ -1,22 +1,23 @@
-//! Act: makes a move at most once, and settles what an interrupted tick left before anything else.
+//! Apply: makes a move at most once, and settles what an interrupted tick left before anything else.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::{Ctx, decide, log};
-use crate::model::beat::{Intent, LoopState, Operation};
+use super::ctx::{BeatNotes, Ctx};
+use crate::model::beat::{Intent, Operation};
 use crate::model::entry::{self, MoveOutcome};
 use crate::model::process::Started;
 use crate::model::step::{self, Effect, Evidence, LoopEvent, Probe};
 use crate::model::user_side;
-use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::SealedFolders;
 use crate::store::exchange::Fallback;
 use crate::store::json_file;
 use crate::store::operations::{self, ChangeResult};
-use crate::store::{file, git_watch, layout, ledger, logs, records, workers};
+use crate::store::records::StateFile;
+use crate::store::{file, git_watch, layout, ledger, logs, workers};
 use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, reaper, tree};
 use crate::sys::program;
 use crate::sys::sandbox;
@@ -29,90 +30,95 @@ pub const OUTPUT: &str = "output.txt";
 /// How much of the journal is searched for a beat's id, in bytes.
 const SEARCH_BYTES: usize = 64 * 1024;
 
-/// Performs the effects of an event in order. The memory follows each save.
+/// Performs the effects of an event in order. Returns why the move waits for the next beat, if it does; its intent then
+/// stays.
 ///
 /// # Errors
 /// The first effect that failed; the next tick settles what is on disk then.
-pub fn carry_out(ctx: &mut Ctx, beat: &mut LoopState, event: LoopEvent) -> Result<()> {
-    step::drive(beat, event, &mut |effect| match effect {
-        Effect::Charge(charge) => {
-            ledger::append(ctx.layout, charge)?;
-            Ok(None)
+pub fn carry_out(
+    ctx: &Ctx,
+    notes: &mut BeatNotes,
+    state: &mut StateFile,
+    event: LoopEvent,
+) -> Result<Option<String>> {
+    let fallback = match event {
+        LoopEvent::Unfinished { .. } => Fallback::Steps,
+        _ => Fallback::Nothing,
+    };
+    let mut waits = None;
+    state.drive(event, &mut |state, effect| {
+        match effect {
+            Effect::Charge(charge) => ledger::append(ctx.layout, &charge)?,
+            Effect::Journal(line) => logs::journal(ctx.layout, &ctx.settings.secrets.redact(&line))?,
+            Effect::Flag(ask) => {
+                let path = ctx.layout.file(&layout::ask_path(&ask.id));
+                let text = json_file::json_text(ask.as_ref())?;
+                file::create(&path, ctx.settings.secrets.redact(&text).as_bytes(), 0o600)?;
+            }
+            Effect::Sync(Evidence::Charge) => ledger::sync(ctx.layout)?,
+            Effect::Sync(Evidence::Line) => file::sync(&ctx.layout.journal())?,
+            Effect::Sync(Evidence::Change(operation)) => operations::sync(ctx.layout, &operation)?,
+            Effect::Save(_) | Effect::Sync(Evidence::Memory) => bail!("could not save the memory here"),
+            Effect::Act(intent) => match perform(ctx, notes, state, &intent, fallback)? {
+                ControlFlow::Continue(outcome) => {
+                    return Ok(Some(LoopEvent::Acted { at: (ctx.clock)(), outcome }));
+                }
+                ControlFlow::Break(why) => waits = Some(why),
+            },
         }
-        Effect::Save(next) => records::save_beat(ctx.layout, next).map(|()| None),
-        Effect::Journal(line) => logs::journal(ctx.layout, &ctx.settings.secrets.redact(line)).map(|()| None),
-        Effect::Flag(ask) => {
-            let path = ctx.layout.file(&layout::ask_path(&ask.id));
-            let text = json_file::json_text(ask.as_ref())?;
-            file::create(&path, ctx.settings.secrets.redact(&text).as_bytes(), 0o600).map(|_| None)
-        }
-        Effect::Sync(found) => match found {
-            Evidence::Memory => file::sync(&ctx.layout.beat()),
-            Evidence::Charge => ledger::sync(ctx.layout),
-            Evidence::Line => file::sync(&ctx.layout.journal()),
-            Evidence::Change(operation) => operations::sync(ctx.layout, operation),
-        }
-        .map(|()| None),
-        Effect::Act(intent) => {
-            let outcome = perform(ctx, intent)?;
-            Ok(outcome.map(|outcome| LoopEvent::Acted { at: (ctx.clock)(), outcome }))
-        }
-    })
+        Ok(None)
+    })?;
+    Ok(waits)
 }
 
-/// Makes a move. `None`: the move waits for the next beat, and its intent stays.
-fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<MoveOutcome>> {
-    match &intent.operation {
+/// Makes a move. Returns its outcome, or breaks with the reason why it waits for the next beat.
+fn perform(
+    ctx: &Ctx,
+    notes: &mut BeatNotes,
+    state: &mut StateFile,
+    intent: &Intent,
+    fallback: Fallback,
+) -> Result<ControlFlow<String, MoveOutcome>> {
+    Ok(ControlFlow::Continue(match &intent.operation {
         Operation::Fleet | Operation::ApprovedStart(_) => {
             let approved = match &intent.operation {
                 Operation::ApprovedStart(scope) => Some(scope.as_ref()),
                 _ => None,
             };
             let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean, approved);
-            // A move that a crash cut off is made at the start of a beat, before the beat ends its strays.
-            ctx.excluded.extend(workers::supervisors(ctx.layout)?);
-            outcome.map(Some)
+            // A move that a crash cut off is made at the start of a beat, before the beat ends its orphans.
+            notes.supervisors.extend(workers::supervisors(ctx.layout)?);
+            outcome?
         }
         Operation::Exec { argv, exe, cwd, files, folders } => {
-            exec(ctx, intent, argv, exe, cwd, (files, folders)).map(Some)
+            exec(ctx, notes, state, &intent.beat, argv, exe, cwd, (files, folders))?
         }
-        operation => {
-            let fallback = if ctx.settles { Fallback::Steps } else { Fallback::Nothing };
-            Ok(match operations::perform(ctx.layout, operation, fallback)? {
-                ChangeResult::Made => Some(intent.then.clone()),
-                ChangeResult::Refused(why) => Some(MoveOutcome::Refused { why }),
-                ChangeResult::Waits(why) => {
-                    ctx.waits = Some(why);
-                    None
-                }
-            })
-        }
-    }
-}
-
-pub fn run_env(ctx: &Ctx) -> Vec<(String, String)> {
-    ctx.settings.base_env.clone()
+        operation => match operations::perform(ctx.layout, operation, fallback)? {
+            ChangeResult::Made => intent.then.clone(),
+            ChangeResult::Refused(why) => MoveOutcome::Refused { why },
+            ChangeResult::Waits(why) => return Ok(ControlFlow::Break(why)),
+        },
+    }))
 }
 
 /// Runs a command through `looop __exec-gated`, which waits for one byte. The process is recorded in the intent before that
 /// byte is sent, so that after a crash it is known whether the command may have started.
 fn exec(
-    ctx: &mut Ctx,
-    intent: &Intent,
+    ctx: &Ctx,
+    notes: &mut BeatNotes,
+    state: &mut StateFile,
+    beat: &str,
     argv: &[String],
     exe: &str,
     cwd: &str,
     (files, folders): (&[Sealed], &[Sealed]),
 ) -> Result<MoveOutcome> {
     let layout = ctx.layout;
-    let saved = records::load_beat(layout, ctx.now)?.0;
     let gate = |pid: u32| -> Result<()> {
         let start = tree::start_of(pid).context("the process ended before it started")?;
-        let started = Some(Started { pid, start, boot: tree::boot_id() });
-        let next = LoopState { intent: Some(Intent { started, ..intent.clone() }), ..saved };
-        records::save_beat(layout, &next)
+        state.apply(LoopEvent::Spawned(Started { pid, start, boot: tree::boot_id() }))
     };
-    let mut cell = match SandboxBuilder::new(layout, ctx.settings, true).run(Path::new(cwd)) {
+    let mut cell = match ctx.sandboxes.run(Path::new(cwd)) {
         Ok(cell) => cell,
         Err(why) => return Ok(MoveOutcome::NotDone { why }),
     };
@@ -138,7 +144,7 @@ fn exec(
     }
     args.extend([exe.to_owned(), "--".to_owned()]);
     args.extend(argv.iter().cloned());
-    let env = run_env(ctx).into_iter().chain(cell.env).collect();
+    let env = ctx.settings.base_env.iter().cloned().chain(cell.env).collect();
     let command = ProcessCommand::new(program::self_path(), args, env, cwd);
     let timeout_ms = ctx.settings.limits.run_timeout_ms;
     let job = Job {
@@ -148,7 +154,7 @@ fn exec(
     };
     let mut ended = process::run_one(job, ctx.cancel, None)?;
     ctx.settings.secrets.redact_bytes(&mut ended.stdout);
-    reaper::reap_orphans(&ctx.excluded);
+    reaper::reap_orphans(&notes.supervisors);
     let new_git = git_watch::end(&layout.git_watch())?;
     let mut status = match ended.exit {
         ProcessExit::NotStarted(why) => return Ok(MoveOutcome::NotDone { why }),
@@ -161,47 +167,49 @@ fn exec(
     if !new_git.is_empty() {
         status = format!("{status}; beware: {}", user_side::words(&new_git));
     }
-    let kept = logs::archive(layout, &intent.beat, OUTPUT, &ended.stdout);
-    log::warn_on_error(ctx, kept);
+    notes.warn_on_error(logs::archive(layout, beat, OUTPUT, &ended.stdout));
     let from = ended.stdout.len().saturating_sub(TAIL_BYTES);
     let tail = String::from_utf8_lossy(&ended.stdout[from..]).into_owned();
     Ok(MoveOutcome::Ran { status, tail, took_ms: ended.took_ms })
 }
 
-/// Settles what an interrupted tick left: a runner call without an end, a move without an outcome.
+/// Reads the memory, and settles what an interrupted tick left: a runner call without an end, a move without an outcome.
+/// If the memory was lost, halts the loop and notifies the user.
 ///
 /// # Errors
 /// It cannot be settled now. The tick must then stop, because nothing else may be done before.
-pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut LoopState) -> Result<()> {
+pub fn recover(ctx: &Ctx, notes: &mut BeatNotes) -> Result<StateFile> {
+    let (mut state, lost) = StateFile::load(ctx.layout, ctx.now)?;
+    notes.warnings.extend(lost);
     ctx.fleet.end_lost()?;
     let taken_back = operations::settle(ctx.layout)?;
     for (path, words) in &taken_back {
         let name = path.strip_prefix(ctx.layout.root()).unwrap_or(path).display();
-        ctx.warnings.push(format!("`{name}` has the text that it had before an interrupted change: {words}"));
+        notes
+            .warnings
+            .push(format!("`{name}` has the text that it had before an interrupted change: {words}"));
     }
-    if let Some(call) = &beat.inflight {
-        let (key, value) = decide::mark(ctx, &call.beat);
+    if let Some(call) = &state.inflight {
+        let (key, value) = ctx.mark(&call.beat);
         tree::end_marked(&key, &[value]);
         let known = ledger::has_beat(ctx.layout, &call.beat, call.at_ms, ctx.now)?;
         let charge = (!known).then(|| Box::new(step::unknown_charge(call, ctx.now)));
-        log::event(ctx, "call_cut_off", &[("beat", call.beat.clone().into())]);
-        carry_out(ctx, beat, LoopEvent::CutOff { at: ctx.now, charge })?;
+        notes.event(ctx, "call_cut_off", &[("beat", call.beat.clone().into())]);
+        carry_out(ctx, notes, &mut state, LoopEvent::CutOff { at: ctx.now, charge })?;
     }
-    if let Some(intent) = beat.intent.clone() {
+    if let Some(intent) = state.intent.clone() {
         let probe = probe(ctx, &intent, &taken_back)?;
         // The probe has ended a command that still ran.
         let new_git = git_watch::end(&ctx.layout.git_watch())?;
-        ctx.warnings.extend(new_git.iter().map(|new| user_side::words(std::slice::from_ref(new))));
-        log::event(
+        notes.warnings.extend(new_git.iter().map(|new| user_side::words(std::slice::from_ref(new))));
+        notes.event(
             ctx,
             "move_settled",
             &[("beat", intent.beat.into()), ("found", format!("{probe:?}").into())],
         );
-        ctx.settles = true;
-        carry_out(ctx, beat, LoopEvent::Unfinished { at: ctx.now, probe })?;
-        ctx.settles = false;
+        carry_out(ctx, notes, &mut state, LoopEvent::Unfinished { at: ctx.now, probe })?;
     }
-    Ok(())
+    Ok(state)
 }
 
 fn probe(ctx: &Ctx, intent: &Intent, taken_back: &BTreeMap<PathBuf, String>) -> Result<Probe> {

@@ -1,18 +1,17 @@
-//! Decide: one call to the runner, at most one repair call, and one valid move or a failure as text.
+//! Ask: one call to the runner, at most one repair call, and one valid move or a failure as text.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::ctx::{BeatNotes, Ctx};
 use super::prompt::{self, Prompt};
-use super::{Ctx, log};
 use crate::agents::stream::OUTPUT_LIMIT;
 use crate::agents::{Completion, Failed, ModelCall};
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
 use crate::model::failing::Class;
-use crate::store::boxes::SandboxBuilder;
 use crate::store::{file, logs};
 
 /// The result of a decision.
@@ -26,9 +25,19 @@ pub enum DecideOutcome {
     Cancelled(Usage),
 }
 
+impl DecideOutcome {
+    /// Returns what the calls used; `None` if no call was made.
+    pub fn usage(&self) -> Option<&Usage> {
+        match self {
+            DecideOutcome::Cancelled(usage) | DecideOutcome::Move(_, usage) => Some(usage),
+            DecideOutcome::Failed(_, usage) => usage.as_ref(),
+        }
+    }
+}
+
 /// The files of a prompt.
 #[derive(Debug)]
-pub struct Written {
+pub struct PromptFiles {
     whole: PathBuf,
     /// The stable part of the prompt.
     system: PathBuf,
@@ -39,17 +48,17 @@ pub struct Written {
 
 /// Writes the prompt to the files that the runner reads. This happens before the call is reserved, so that a full disk
 /// causes neither a call nor a reservation.
-pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
+pub fn write_prompt(ctx: &Ctx, notes: &mut BeatNotes, beat: &str, prompt: &Prompt) -> Result<PromptFiles> {
     // Only a runner that is started in this folder needs it, and reports it if it is missing.
-    log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
+    notes.warn_on_error(file::make_dir(&ctx.layout.empty_dir()));
     written(ctx, beat, "", &prompt.text, prompt.split)
 }
 
-fn written(ctx: &Ctx, beat: &str, prefix: &str, text: &str, split: usize) -> Result<Written> {
+fn written(ctx: &Ctx, beat: &str, prefix: &str, text: &str, split: usize) -> Result<PromptFiles> {
     let keep =
         |name: &str, part: &str| logs::archive(ctx.layout, beat, &format!("{prefix}{name}"), part.as_bytes());
     let (system, user) = text.split_at(split);
-    Ok(Written {
+    Ok(PromptFiles {
         whole: keep("prompt.md", text)?,
         system: keep("system.md", system)?,
         user: keep("user.md", user)?,
@@ -61,8 +70,14 @@ fn written(ctx: &Ctx, beat: &str, prefix: &str, text: &str, split: usize) -> Res
 ///
 /// # Errors
 /// The reply cannot be stored, or the repair call cannot be made.
-pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> Result<DecideOutcome> {
-    let first = match ask(ctx, beat, "", asking)? {
+pub fn one_move(
+    ctx: &Ctx,
+    notes: &BeatNotes,
+    beat: &str,
+    prompt: &Prompt,
+    files: PromptFiles,
+) -> Result<DecideOutcome> {
+    let first = match ask(ctx, notes, beat, "", files)? {
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, None)),
     };
@@ -72,7 +87,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
     };
     let again = prompt::repair(&prompt.text, &first.text, &error);
     let repairing = written(ctx, beat, "repair-", &again, prompt.split)?;
-    let second = match ask(ctx, beat, "repair-", repairing)? {
+    let second = match ask(ctx, notes, beat, "repair-", repairing)? {
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, Some(first.usage))),
     };
@@ -102,32 +117,26 @@ fn read_move(ctx: &Ctx, reply: &Completion) -> Result<Move, String> {
 
 type Answer = Result<Completion, Box<Failed>>;
 
-/// Returns the variable that marks a runner and its children, with its value for a beat. It identifies processes that a
-/// killed tick left running.
-pub fn mark(ctx: &Ctx, beat: &str) -> (String, String) {
-    ("LOOOP_BEAT".to_owned(), format!("{beat} {}", ctx.layout.root().display()))
-}
-
-fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answer> {
+fn ask(ctx: &Ctx, notes: &BeatNotes, beat: &str, prefix: &str, files: PromptFiles) -> Result<Answer> {
     let layout = ctx.layout;
     let empty_dir = layout.empty_dir();
     let mut base_env = ctx.settings.base_env.clone();
-    base_env.push(mark(ctx, beat));
-    let sandboxes = SandboxBuilder::new(ctx.layout, ctx.settings, true);
+    base_env.push(ctx.mark(beat));
+    let mut on_wait = ctx.on_wait.as_ref().map(|on_wait| move || on_wait());
     let mut call = ModelCall {
-        prompt_file: asking.whole,
-        prompt_bytes: asking.bytes,
-        system_file: asking.system,
-        user_file: asking.user,
+        prompt_file: files.whole,
+        prompt_bytes: files.bytes,
+        system_file: files.system,
+        user_file: files.user,
         now: (ctx.clock)(),
         timeout_ms: ctx.settings.limits.decide_timeout_ms,
         empty_dir,
         path: &ctx.settings.path,
         base_env: &base_env,
         full_env: &ctx.settings.full_env,
-        sandboxes: &sandboxes,
+        sandboxes: &ctx.sandboxes,
         cancel: ctx.cancel,
-        frame: ctx.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut()),
+        frame: on_wait.as_mut().map(|on_wait| on_wait as &mut dyn FnMut()),
     };
     let mut asked = ctx.runner.decide(&mut call);
     let secrets = &ctx.settings.secrets;
@@ -141,7 +150,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
             failed.why = secrets.redact(&failed.why).into_owned();
         }
     }
-    crate::sys::process::reaper::reap_orphans(&ctx.excluded);
+    crate::sys::process::reaper::reap_orphans(&notes.supervisors);
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),
