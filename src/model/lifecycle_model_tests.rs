@@ -14,11 +14,23 @@ use super::*;
 /// the processes of that.
 const MAX_AFTER_REQUEST: u8 = 4;
 
+/// What no step may break.
+const ENDS_ONCE: &str = "a worker ends once, and nothing is done after it";
+const ENDS_CLEAN: &str = "a worker that has ended holds nothing and runs nothing";
+const ONE_PROCESS: &str = "a process is started only if none of another stage runs";
+const NO_WORK: &str = "no work is started after a request to end";
+const ONE_CHECK: &str = "a check runs once at most, and only for finished work";
+const FETCH: &str = "a branch is fetched only after all checks passed";
+const LEASES: &str = "the leases are released only at the end";
+const COUNTS: &str = "only finished work counts";
+const COUNTED: &str = "finished work counts";
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum LifeMutant {
     ChecksBesideTheProgram,
     ChecksAfterFailure,
     RepeatsTheCheck,
+    IgnoresAFailedCheck,
     WorksOnAfterTheRequest,
     IgnoresTheRequestInAStage,
     SearchesForever,
@@ -78,6 +90,11 @@ enum LifeAction {
 }
 
 impl LifeWorld {
+    /// Notes the first rule that a step breaks.
+    fn breaks(&mut self, rule: &'static str) {
+        self.broken.get_or_insert(rule);
+    }
+
     fn idles(&self) -> bool {
         self.queue.is_empty() && !self.crashed
     }
@@ -117,6 +134,7 @@ impl Lives {
             {
                 life.exit = Some(*exit);
             }
+            WorkerEvent::TaskEnded(result) if self.has(LifeMutant::IgnoresAFailedCheck) => *result = Ok(()),
             WorkerEvent::FenceRead(lost) if self.has(LifeMutant::IgnoresTheFence) => *lost = None,
             _ => {}
         }
@@ -159,10 +177,10 @@ impl Lives {
     /// A process is started: one at a time, and only for a worker that was not asked to end.
     fn start(&self, world: &mut LifeWorld, starts: bool, is_work: bool) {
         if world.program || world.tool || world.left {
-            world.broken = Some("a process was started beside another one");
+            world.breaks(ONE_PROCESS);
         }
         if is_work && world.requested {
-            world.broken = Some("the work went on after a request to end it");
+            world.breaks(NO_WORK);
         }
         match starts {
             true => (world.tool, world.left, world.ends) = (true, true, false),
@@ -179,7 +197,7 @@ impl Lives {
         }
         let effect = world.queue.remove(0);
         if world.outcome.is_some() {
-            world.broken = Some("something was done after the end");
+            world.breaks(ENDS_ONCE);
         }
         let starts = matches!(
             effect,
@@ -193,14 +211,14 @@ impl Lives {
             WorkerEffect::EndProcesses => world.ends = true,
             WorkerEffect::StartCheck(check) => {
                 if !world.finished || world.checks_begun.contains(&check) {
-                    world.broken = Some("a check ran twice, or without finished work");
+                    world.breaks(ONE_CHECK);
                 }
                 world.checks_begun.push(check);
                 self.start(world, works, true);
             }
             WorkerEffect::StartFetch => {
                 if !world.finished || world.checks_passed < self.checks {
-                    world.broken = Some("a branch was fetched before its checks passed");
+                    world.breaks(FETCH);
                 }
                 self.start(world, works, true);
             }
@@ -211,7 +229,7 @@ impl Lives {
             }
             WorkerEffect::ReleaseLeases => {
                 if world.program || world.tool || world.life.stage != Stage::Ended {
-                    world.broken = Some("the leases were released before the end");
+                    world.breaks(LEASES);
                 }
                 world.holds = false;
             }
@@ -223,17 +241,17 @@ impl Lives {
     fn write_end(&self, world: &mut LifeWorld, phase: Phase) {
         let is_good = matches!(phase, Phase::Done | Phase::Exited);
         if phase == Phase::Failed && world.finished && !(world.failed || world.requested || world.lost) {
-            world.broken = Some("finished work does not count");
+            world.breaks(COUNTED);
         }
         if is_good && (world.requested || world.lost || !world.finished || world.checks_passed < self.checks)
         {
-            world.broken = Some("work counts that was not finished");
+            world.breaks(COUNTS);
         }
         if world.holds || world.program || world.tool {
-            world.broken = Some("a worker that still works has ended");
+            world.breaks(ENDS_CLEAN);
         }
         if world.outcome.replace(phase).is_some() {
-            world.broken = Some("a worker ended twice");
+            world.breaks(ENDS_ONCE);
         }
     }
 
@@ -357,7 +375,15 @@ impl Model for Lives {
 
     fn properties(&self) -> Vec<Property<Lives>> {
         vec![
-            Property::always("no step is wrong", |_, world: &LifeWorld| world.broken.is_none()),
+            Property::always(ENDS_ONCE, |_, world: &LifeWorld| world.broken != Some(ENDS_ONCE)),
+            Property::always(ENDS_CLEAN, |_, world: &LifeWorld| world.broken != Some(ENDS_CLEAN)),
+            Property::always(ONE_PROCESS, |_, world: &LifeWorld| world.broken != Some(ONE_PROCESS)),
+            Property::always(NO_WORK, |_, world: &LifeWorld| world.broken != Some(NO_WORK)),
+            Property::always(ONE_CHECK, |_, world: &LifeWorld| world.broken != Some(ONE_CHECK)),
+            Property::always(FETCH, |_, world: &LifeWorld| world.broken != Some(FETCH)),
+            Property::always(LEASES, |_, world: &LifeWorld| world.broken != Some(LEASES)),
+            Property::always(COUNTS, |_, world: &LifeWorld| world.broken != Some(COUNTS)),
+            Property::always(COUNTED, |_, world: &LifeWorld| world.broken != Some(COUNTED)),
             Property::always(
                 "a worker to which nothing more happens has ended and holds nothing",
                 |lives: &Lives, world: &LifeWorld| {
@@ -412,6 +438,7 @@ fn every_mutant_of_the_life_is_found_and_every_property_finds_one() {
         LifeMutant::ChecksBesideTheProgram,
         LifeMutant::ChecksAfterFailure,
         LifeMutant::RepeatsTheCheck,
+        LifeMutant::IgnoresAFailedCheck,
         LifeMutant::WorksOnAfterTheRequest,
         LifeMutant::IgnoresTheRequestInAStage,
         LifeMutant::SearchesForever,

@@ -235,7 +235,7 @@ impl Supervisor {
         if self.record.unsaved.as_ref().is_some_and(Deadline::passed) {
             self.record.save();
             if self.lifecycle.stage() == Stage::Ended {
-                self.journal();
+                self.record.journal();
             }
         }
         self.attention.look(&mut self.record, self.lifecycle.stage() == Stage::Running);
@@ -304,16 +304,9 @@ impl Supervisor {
         let was_needed = self.record.state.needs_human();
         self.lifecycle.wait_for_last_state();
         self.record.end(outcome);
-        self.journal();
+        self.record.journal();
         if was_needed || self.record.state.needs_human() {
             self.attention.surface(&self.record);
-        }
-    }
-
-    /// Writes the end to the journal, once it is in the state.
-    fn journal(&self) {
-        if self.record.unsaved.is_none() {
-            self.record.journal();
         }
     }
 
@@ -459,7 +452,7 @@ impl Supervisor {
             (Side::Human, WireRequest::Kill) => self.end(EndCause::User),
             (Side::Human, WireRequest::Wake) => self.look_for_answers(),
             (_, WireRequest::Flag { text }) => {
-                self.attention.raise(&mut self.record, &clip(&text, MAX_TEXT));
+                self.attention.raise(&mut self.record, &clip(&text, MAX_TEXT), false);
             }
             (_, WireRequest::Unflag) => self.attention.lower(&mut self.record),
             (Side::Worker, WireRequest::Done) if self.lifecycle.stage() == Stage::Running => {

@@ -75,12 +75,8 @@ impl UserAttention {
         }
     }
 
-    /// Raises the flag, unless it is raised with the same text already.
-    pub(super) fn raise(&mut self, record: &mut Record, text: &str) {
-        self.raise_as(record, text, false);
-    }
-
-    fn raise_as(&mut self, record: &mut Record, text: &str, guess: bool) -> bool {
+    /// Raises the flag; returns false if it is raised with the same text already.
+    pub(super) fn raise(&mut self, record: &mut Record, text: &str, guess: bool) -> bool {
         let text = record.clean(text);
         let state = &mut record.state;
         if state.flag.as_ref().is_some_and(|flag| flag.text == text) || state.phase.is_over() {
@@ -221,7 +217,7 @@ impl UserAttention {
     /// Raises the flag for a status. A flag that the worker raised itself stays until the worker or the user lowers it.
     fn call(&mut self, record: &mut Record, text: &str) {
         let is_own = record.state.flag.is_some() && !is_guessed(record) && !self.flag_by_status;
-        if !is_own && self.raise_as(record, &clip(text, TEXT_BYTES), false) {
+        if !is_own && self.raise(record, &clip(text, TEXT_BYTES), false) {
             self.flag_by_status = true;
         }
     }
@@ -277,7 +273,7 @@ impl UserAttention {
         let at =
             || silence::prompt(&screen::text_of(&record.dir)).map(|line| format!("it is silent at: {line}"));
         match first.or_else(|| if is_first { None } else { at() }) {
-            Some(text) => drop(self.raise_as(record, &clip(&text, TEXT_BYTES), true)),
+            Some(text) => drop(self.raise(record, &clip(&text, TEXT_BYTES), true)),
             None if is_guessed(record) && !is_first => self.lower(record),
             None => {}
         }

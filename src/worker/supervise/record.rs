@@ -101,8 +101,11 @@ impl Record {
         drop(logs::event(&self.layout, clock::now(), what, fields));
     }
 
-    /// Writes one line about the worker's end to the journal.
+    /// Writes one line about the worker's end to the journal, once its state is written.
     pub(super) fn journal(&self) {
+        if self.unsaved.is_some() {
+            return;
+        }
         let next = self.next_step();
         let line = entry::worker_line(&self.spec, &self.state, next.as_deref(), clock::now());
         if let Err(error) = logs::journal(&self.layout, &self.secrets.redact(&line)) {
