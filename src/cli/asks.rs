@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, complete, envelope, forms, input, pick, print};
+use super::{App, complete, envelope, input, json_output, pick, print};
 use crate::model::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
 use crate::model::card;
 use crate::model::fault::{ErrorKind, Fault};
@@ -101,10 +101,10 @@ fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
 }
 
 /// The public form of an ask.
-pub fn row(ask: &QuestionFile, state: QuestionState) -> forms::QuestionJson {
+pub fn row(ask: &QuestionFile, state: QuestionState) -> json_output::QuestionJson {
     let approval = ask.approval.as_ref();
     let command = approval.and_then(|approval| approval.scope.command.as_ref());
-    forms::QuestionJson {
+    json_output::QuestionJson {
         id: ask.id.clone(),
         kind: ask.kind,
         worker: ask.worker.clone(),

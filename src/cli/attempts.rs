@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope_with, forms, print};
+use super::{App, envelope_with, json_output, print};
 use crate::fix::attempt_line;
 use crate::model::attempt::{LedgerLine, Ruling, rule, standing};
 use crate::model::fault::Fault;
@@ -71,7 +71,7 @@ fn full(dir: &FixDir, goal: &Name) -> String {
 fn list(args: &Args, all: &[(FixDir, Name)]) -> Result<u8> {
     if args.json {
         let names: Vec<String> = all.iter().map(|(dir, goal)| full(dir, goal)).collect();
-        print::json(&envelope_with(json!(forms::Attempted { goals: names })));
+        print::json(&envelope_with(json!(json_output::Attempted { goals: names })));
         return Ok(0);
     }
     for (dir, goal) in all {
@@ -92,7 +92,7 @@ fn show(app: &App, args: &Args, goal: &Name, lines: &[LedgerLine]) -> Result<u8>
     };
     if args.json {
         let (goal, lines, next) = (goal.clone(), lines.to_vec(), next.to_owned());
-        print::json(&envelope_with(json!(forms::Attempts { goal, lines, row: now.row, next })));
+        print::json(&envelope_with(json!(json_output::Attempts { goal, lines, row: now.row, next })));
         return Ok(0);
     }
     for line in lines {

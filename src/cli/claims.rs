@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, forms, print};
+use super::{App, envelope, json_output, print};
 use crate::model::fault::Fault;
 use crate::model::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
 use crate::model::name::Name;
@@ -61,13 +61,13 @@ pub fn list(app: &App, args: &ClaimsArgs) -> Result<u8> {
 }
 
 /// The public form of a lease, with its state.
-pub fn row(lease: &Lease, standing: LeaseStatus, here: &Here) -> forms::Claim {
+pub fn row(lease: &Lease, standing: LeaseStatus, here: &Here) -> json_output::Claim {
     let (state, free_in_ms, why) = match standing {
-        LeaseStatus::Held(ms) => (forms::ClaimState::Held, Some(ms), None),
-        LeaseStatus::Free(why) => (forms::ClaimState::Free, Some(0), Some(why.to_owned())),
-        LeaseStatus::Foreign => (forms::ClaimState::Elsewhere, None, None),
+        LeaseStatus::Held(ms) => (json_output::ClaimState::Held, Some(ms), None),
+        LeaseStatus::Free(why) => (json_output::ClaimState::Free, Some(0), Some(why.to_owned())),
+        LeaseStatus::Foreign => (json_output::ClaimState::Elsewhere, None, None),
     };
-    forms::Claim {
+    json_output::Claim {
         resource: lease.resource.clone(),
         holder: lease.holder.to_string(),
         pid: lease.pid,

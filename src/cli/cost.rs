@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope_with, forms, print};
+use super::{App, envelope_with, json_output, print};
 use crate::model::charge::{Charge, dollars};
 use crate::model::fault::Fault;
 use crate::model::spend::{GroupBy, SpendRow, csv, report, total};
@@ -140,7 +140,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         ));
     }
     if args.json {
-        print::json(&envelope_with(json!(forms::Cost { rows, total })));
+        print::json(&envelope_with(json!(json_output::Cost { rows, total })));
     } else if args.csv {
         print::raw(csv(&rows).as_bytes());
     } else if rows.is_empty() {

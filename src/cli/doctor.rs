@@ -6,7 +6,7 @@ mod state;
 use anyhow::Result;
 use serde_json::json;
 
-use super::forms::{CheckStatus, Finding};
+use super::json_output::{CheckStatus, Finding};
 use super::{App, envelope, print};
 use crate::config::Config;
 use crate::model::boxing::{Level, NetworkAccess, SandboxMode, SandboxSubject};

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::{self, Of, Since};
-use super::{App, envelope, forms, input, pick, print, save};
+use super::{App, envelope, input, json_output, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
@@ -111,16 +111,16 @@ pub fn run(app: &App, verb: GoalVerb) -> Result<u8> {
     Ok(0)
 }
 
-pub fn row(id: &Name, goal: &Goal) -> forms::GoalJson {
+pub fn row(id: &Name, goal: &Goal) -> json_output::GoalJson {
     match goal {
-        Goal::Text(text) => forms::GoalJson {
+        Goal::Text(text) => json_output::GoalJson {
             id: id.clone(),
             goal: Some(headline(text).to_string()),
             bytes: Some(text.len()),
             error: None,
         },
         Goal::Unreadable(why) => {
-            forms::GoalJson { id: id.clone(), goal: None, bytes: None, error: Some(why.clone()) }
+            json_output::GoalJson { id: id.clone(), goal: None, bytes: None, error: Some(why.clone()) }
         }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, forms, pick, print};
+use super::{App, envelope, json_output, pick, print};
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
@@ -115,7 +115,8 @@ fn show(app: &App, args: &Args, now: Now) -> Result<()> {
         return Ok(());
     }
     let (all, problems) = sorted(app)?;
-    let mut rows: Vec<forms::WorkerJson> = all.iter().map(|worker| row(&app.layout, worker, now)).collect();
+    let mut rows: Vec<json_output::WorkerJson> =
+        all.iter().map(|worker| row(&app.layout, worker, now)).collect();
     if args.all {
         rows.extend(workers::past(&app.layout)?.iter().rev().map(|past| past_row(&app.layout, past)));
     }
@@ -132,10 +133,10 @@ pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
 }
 
 /// The public form of a worker.
-pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::WorkerJson {
+pub fn row(layout: &Layout, worker: &Worker, now: Now) -> json_output::WorkerJson {
     let (spec, state) = (&worker.spec, &worker.state);
     let clone = layout.worker(&spec.id).clone_dir().to_string_lossy().into_owned();
-    forms::WorkerJson {
+    json_output::WorkerJson {
         id: spec.id.clone(),
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
@@ -166,10 +167,10 @@ pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::WorkerJson {
     }
 }
 
-fn past_row(layout: &Layout, past: &Past) -> forms::WorkerJson {
+fn past_row(layout: &Layout, past: &Past) -> json_output::WorkerJson {
     let clone =
         || WorkerDir(layout.past_workers().join(&past.dir)).clone_dir().to_string_lossy().into_owned();
-    forms::WorkerJson {
+    json_output::WorkerJson {
         id: past.id.clone(),
         goal: past.goal.clone(),
         kind: past.kind.clone(),
@@ -328,7 +329,7 @@ impl WorkerEnd<'_> {
 }
 
 /// Lists who waits for the user.
-fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
+fn waiting(app: &App) -> Result<Vec<json_output::Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
     let (asks, _) = records::asks(&app.layout)?;
     let mut found = Vec::new();
@@ -336,13 +337,13 @@ fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
         let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
-        found.push(forms::Waiting { worker: id, ask, text, look: worker.state.look_commands() });
+        found.push(json_output::Waiting { worker: id, ask, text, look: worker.state.look_commands() });
     }
     let closed = records::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
         if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::QuestionState::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
-            found.push(forms::Waiting { worker: None, ask: id, text, look: String::new() });
+            found.push(json_output::Waiting { worker: None, ask: id, text, look: String::new() });
         }
     }
     Ok(found)
@@ -381,7 +382,7 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     }
 }
 
-fn say_waiting(args: &WaitArgs, found: &[forms::Waiting]) {
+fn say_waiting(args: &WaitArgs, found: &[json_output::Waiting]) {
     if args.json {
         return print::json(&envelope("waiting", json!(found)));
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope_with, forms, input, print};
+use super::{App, envelope_with, input, json_output, print};
 use crate::map::{self, IndexUpdate, MapAnswer, MapLimits, Question, Ranked};
 use crate::model::fault::Fault;
 use crate::model::signature;
@@ -69,7 +69,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let mut read = |path: &str| file::read_text(&root.join(path), limits.file_bytes).ok().flatten();
     let text = args.tokens.map(|tokens| map::render(shown, tokens, &mut read));
     if args.json {
-        print::json(&envelope_with(json!(forms::Mapped {
+        print::json(&envelope_with(json!(json_output::Mapped {
             root: root.to_string_lossy().into_owned(),
             aimed: answer.aimed,
             files: shown.iter().map(row).collect(),
@@ -124,14 +124,14 @@ fn list(app: &App, answer: &MapAnswer, shown: &[Ranked]) {
     print::raw(print::table(&rows).as_bytes());
 }
 
-fn row(file: &Ranked) -> forms::MappedFile {
-    let defined = |def: &map::Def| forms::Defined {
+fn row(file: &Ranked) -> json_output::MappedFile {
+    let defined = |def: &map::Def| json_output::Defined {
         name: def.name.clone(),
         kind: def.kind.clone(),
         line: def.line,
         end: def.end,
     };
-    forms::MappedFile {
+    json_output::MappedFile {
         path: file.path.clone(),
         rank: file.rank,
         why: file.why.clone(),
@@ -140,8 +140,8 @@ fn row(file: &Ranked) -> forms::MappedFile {
     }
 }
 
-fn index_row(update: &IndexUpdate, read_ms: i64) -> forms::Indexed {
-    forms::Indexed {
+fn index_row(update: &IndexUpdate, read_ms: i64) -> json_output::Indexed {
+    json_output::Indexed {
         files: update.files,
         all: update.all,
         parsed: update.parsed,

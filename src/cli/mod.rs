@@ -13,11 +13,10 @@ mod demo;
 mod doctor;
 mod exec;
 mod fix;
-mod forms;
 mod goal;
 mod init;
-mod inner;
 mod input;
+mod json_output;
 mod log;
 mod logs;
 mod ls;
@@ -41,6 +40,7 @@ mod tick;
 mod trust;
 mod why;
 mod worker;
+mod worker_api;
 
 use std::process::ExitCode;
 
@@ -143,14 +143,14 @@ enum Verb {
     /// Send a text to a worker.
     Tell(worker::TellArgs),
     /// In a worker: ask the user a question and wait; prints only the answer.
-    Ask(inner::AskArgs),
+    Ask(worker_api::AskArgs),
     /// In a worker: print the messages that arrived since the last call.
     #[command(after_help = "Example:\n  looop inbox")]
     Inbox,
     /// In a worker: hand in a file for the user, from stdin.
-    Report(inner::ReportArgs),
+    Report(worker_api::ReportArgs),
     /// In a worker: report what the worker has spent.
-    Spend(inner::SpendArgs),
+    Spend(worker_api::SpendArgs),
     /// In a worker: declare the work done. This ends the worker; then the checks run.
     #[command(after_help = "Example:\n  looop done")]
     Done,
@@ -211,7 +211,7 @@ enum Verb {
     Again(pulse::AgainArgs),
     /// Report the status of a worker's program; called by one of its hooks.
     #[command(name = "__hook-status", hide = true)]
-    HookStatus(inner::HookStatusArgs),
+    HookStatus(worker_api::HookStatusArgs),
     /// Show workers that wait for the user in tmux and to the notifier.
     #[command(name = "__sync-windows", hide = true)]
     Surface,
@@ -364,11 +364,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 Verb::Flag(args) => worker::flag(&app, &args),
                 Verb::Unflag(args) => worker::unflag(&app, &args),
                 Verb::Tell(args) => worker::tell(&app, &args),
-                Verb::Ask(args) => inner::ask(&app, &args),
-                Verb::Inbox => inner::notified(&app),
-                Verb::Report(args) => inner::report(&app, &args),
-                Verb::Spend(args) => inner::spend(&app, &args),
-                Verb::Done => inner::done(&app),
+                Verb::Ask(args) => worker_api::ask(&app, &args),
+                Verb::Inbox => worker_api::inbox(&app),
+                Verb::Report(args) => worker_api::report(&app, &args),
+                Verb::Spend(args) => worker_api::spend(&app, &args),
+                Verb::Done => worker_api::done(&app),
                 verb => run_other(&app, verb),
             }
         }
@@ -378,7 +378,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
 /// Runs the verbs that do not concern workers.
 fn run_other(app: &App, verb: Verb) -> Result<u8> {
     match verb {
-        Verb::HookStatus(args) => inner::hook_status(app, &args),
+        Verb::HookStatus(args) => worker_api::hook_status(app, &args),
         Verb::Goal(verb) => goal::run(app, verb),
         Verb::Sensor(verb) => sensor::run(app, verb),
         Verb::Playbook(verb) => playbook::run(app, verb),

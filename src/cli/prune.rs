@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, complete, envelope, forms, pick, print};
+use super::{App, complete, envelope, json_output, pick, print};
 use crate::model::text::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
@@ -64,7 +64,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         let kept =
             if args.dry_run { look(app, args, &one.dir, &cancel)? } else { remove(app, args, one, &cancel)? };
         let removed = kept.is_none() && !args.dry_run;
-        rows.push(forms::Pruned { id: past.id.clone(), dir: past.dir.clone(), removed, kept });
+        rows.push(json_output::Pruned { id: past.id.clone(), dir: past.dir.clone(), removed, kept });
         if removed {
             gone.push(past.dir.clone());
         }
@@ -170,7 +170,7 @@ fn repo(dir: &WorkerDir) -> Result<Option<Repo>, String> {
     }
 }
 
-fn say(app: &App, args: &Args, rows: &[forms::Pruned], count: usize) {
+fn say(app: &App, args: &Args, rows: &[json_output::Pruned], count: usize) {
     if args.json {
         return print::json(&envelope("pruned", json!(rows)));
     }

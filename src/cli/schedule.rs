@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, forms, pick, print, save};
+use super::{App, envelope, json_output, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::{FireTime, Schedule};
@@ -62,7 +62,7 @@ pub fn run(app: &App, verb: ScheduleVerb) -> Result<u8> {
             if json {
                 let rows: Vec<_> = schedules
                     .iter()
-                    .map(|(name, s)| forms::ScheduleJson {
+                    .map(|(name, s)| json_output::ScheduleJson {
                         name: name.clone(),
                         when: Some(s.when.clone()),
                         note: s.note.clone(),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::{self, Of, Since};
-use super::{App, complete, envelope, forms, input, pick, print, save};
+use super::{App, complete, envelope, input, json_output, pick, print, save};
 use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::store::json_file;
@@ -103,7 +103,7 @@ fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: 
             .iter()
             .map(|sensor| {
                 let header = sensor.header.as_ref();
-                forms::Sensor {
+                json_output::Sensor {
                     name: sensor.name.clone(),
                     path: sensor.path.display().to_string(),
                     interval_ms: header.ok().and_then(|h| h.interval_ms),

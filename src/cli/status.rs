@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{App, asks, claims, envelope_with, forms, goal, ls, print};
+use super::{App, asks, claims, envelope_with, goal, json_output, ls, print};
 use crate::model::ask::QuestionState;
 use crate::model::beat::{LoopState, Settled};
 use crate::model::boxing::{Level, SandboxSubject};
@@ -33,14 +33,14 @@ struct StatusFacts {
     ticking: Option<u32>,
     paused: Option<records::Paused>,
     idle_ms: Option<i64>,
-    goals: Vec<forms::GoalJson>,
-    sensors: Vec<forms::SensorStatus>,
+    goals: Vec<json_output::GoalJson>,
+    sensors: Vec<json_output::SensorStatus>,
     workers: Vec<Worker>,
-    asks: Vec<forms::QuestionJson>,
-    claims: Vec<forms::Claim>,
-    schedules: Vec<forms::ScheduleJson>,
+    asks: Vec<json_output::QuestionJson>,
+    claims: Vec<json_output::Claim>,
+    schedules: Vec<json_output::ScheduleJson>,
     problems: Vec<String>,
-    sandbox: Option<forms::SandboxesJson>,
+    sandbox: Option<json_output::SandboxesJson>,
     today: ledger::DaySpend,
 }
 
@@ -85,14 +85,14 @@ fn gather(app: &App) -> Result<StatusFacts> {
         idle_ms: idle.and_then(|text| text.trim().parse().ok()),
         goals: goals
             .iter()
-            .map(|(id, goal)| forms::GoalJson { bytes: None, ..goal::row(id, goal) })
+            .map(|(id, goal)| json_output::GoalJson { bytes: None, ..goal::row(id, goal) })
             .collect(),
         sensors: sensors
             .iter()
             .map(|sensor| {
                 let reading = snapshot(&sensor.name);
                 let error = sensor.header.as_ref().err().map(|unfit| unfit.why.clone());
-                forms::SensorStatus {
+                json_output::SensorStatus {
                     name: sensor.name.clone(),
                     ok: error.is_none() && reading.as_ref().is_none_or(|r| r.ok),
                     signal: reading.map(|r| r.signal),
@@ -110,7 +110,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
         claims: all_claims.iter().map(|(lease, standing)| claims::row(lease, *standing, &here)).collect(),
         schedules: schedules
             .iter()
-            .map(|(name, s)| forms::ScheduleJson {
+            .map(|(name, s)| json_output::ScheduleJson {
                 name: name.clone(),
                 when: None,
                 note: s.note.clone(),
@@ -154,15 +154,19 @@ fn gate_words(app: &App, facts: &StatusFacts) -> String {
 fn as_json(app: &App, facts: StatusFacts) -> Value {
     let words = gate_words(app, &facts);
     let beat = facts.beat;
-    envelope_with(json!(forms::StatusJson {
-        pulse: forms::Pulse {
+    envelope_with(json!(json_output::StatusJson {
+        pulse: json_output::Pulse {
             alive: facts.pulse.is_some(),
             pid: facts.pulse,
             ticking: facts.ticking,
             idle_at_ms: facts.idle_ms,
         },
-        last_beat: forms::LastBeat { last: beat.last, failure: beat.failure, decisions: beat.decisions },
-        gate: forms::Gate {
+        last_beat: json_output::LastBeat {
+            last: beat.last,
+            failure: beat.failure,
+            decisions: beat.decisions
+        },
+        gate: json_output::Gate {
             words,
             halted: beat.halted,
             paused: facts.paused,
@@ -176,7 +180,7 @@ fn as_json(app: &App, facts: StatusFacts) -> Value {
         asks: facts.asks,
         claims: facts.claims,
         schedules: facts.schedules,
-        cost: forms::Today {
+        cost: json_output::Today {
             today_micros: facts.today.cost_micros,
             today_unmetered: facts.today.unmetered,
             day: app.now.day(),
@@ -247,14 +251,14 @@ fn as_text(app: &App, facts: &StatusFacts) -> String {
 
 /// The sandbox of each kind of child, and why a child has less than it could. Other parts report a config that
 /// cannot be read.
-fn sandbox(app: &App) -> Option<forms::SandboxesJson> {
+fn sandbox(app: &App) -> Option<json_output::SandboxesJson> {
     let config = app.config().ok()?;
     let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
     let in_force = |kind: SandboxSubject| match sandboxes.level(kind) {
-        Ok(level) => forms::InForce::Level(level),
-        Err(error) => forms::InForce::Refused { error },
+        Ok(level) => json_output::InForce::Level(level),
+        Err(error) => json_output::InForce::Refused { error },
     };
-    Some(forms::SandboxesJson {
+    Some(json_output::SandboxesJson {
         engine: sandboxes.engine().to_owned(),
         missing: sandboxes.powers().missing.clone(),
         lost: sandboxes.downgrade(),
@@ -267,12 +271,12 @@ fn sandbox(app: &App) -> Option<forms::SandboxesJson> {
     })
 }
 
-fn sandbox_words(app: &App, all: &forms::SandboxesJson) -> String {
+fn sandbox_words(app: &App, all: &json_output::SandboxesJson) -> String {
     let boxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
-    let word = |(kind, had): (&SandboxSubject, &forms::InForce)| match had {
-        forms::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
-        forms::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
-        forms::InForce::Refused { .. } => {
+    let word = |(kind, had): (&SandboxSubject, &json_output::InForce)| match had {
+        json_output::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
+        json_output::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
+        json_output::InForce::Refused { .. } => {
             app.style.red(&format!("{} not available; looop doctor", kind.word()))
         }
     };
@@ -300,7 +304,7 @@ fn worker_words(app: &App, workers: &[Worker]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-fn sensor_words(app: &App, sensors: &[forms::SensorStatus]) -> String {
+fn sensor_words(app: &App, sensors: &[json_output::SensorStatus]) -> String {
     let words = sensors.iter().map(|row| {
         let name = &row.name;
         match (row.ok, row.flapping) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, forms, print};
+use super::{App, envelope, json_output, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
@@ -83,11 +83,11 @@ fn list(app: &App, as_json: bool) -> Result<u8> {
     let mut found = Vec::new();
     for (path, entry) in trust::all(&app.layout)? {
         let state = match file::read_text(Path::new(&path), MAX_BYTES) {
-            Ok(Some(text)) if trust::digest(&text) == entry.digest => forms::PermissionState::Valid,
-            Ok(None) => forms::PermissionState::Gone,
-            _ => forms::PermissionState::Changed,
+            Ok(Some(text)) if trust::digest(&text) == entry.digest => json_output::PermissionState::Valid,
+            Ok(None) => json_output::PermissionState::Gone,
+            _ => json_output::PermissionState::Changed,
         };
-        found.push(forms::TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
+        found.push(json_output::TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
     }
     if as_json {
         print::json(&envelope("trusted", json!(found)));
@@ -100,9 +100,9 @@ fn list(app: &App, as_json: bool) -> Result<u8> {
     let mut rows = vec![["STATE", "DIGEST", "FILE"].map(|cell| app.style.dim(cell)).to_vec()];
     for one in found {
         let state = match one.state {
-            forms::PermissionState::Valid => "valid",
-            forms::PermissionState::Changed => "changed",
-            forms::PermissionState::Gone => "gone",
+            json_output::PermissionState::Valid => "valid",
+            json_output::PermissionState::Changed => "changed",
+            json_output::PermissionState::Gone => "gone",
         };
         rows.push(vec![state.to_owned(), clip(&one.digest, 12), one.path]);
     }

@@ -98,7 +98,7 @@ fn a_beat_that_moved_failed_or_was_held_has_the_same_form() {
     let mut beat = |args: &[&str]| {
         let ran = profile.looop(args);
         check(&profile, "tick", "tick --json", &ran);
-        seen.insert(ran.json()["beat"]["did"].as_str().unwrap().to_owned());
+        seen.insert(ran.json()["beat"]["result"].as_str().unwrap().to_owned());
     };
     (0..3).for_each(|_| beat(&["tick", "--json"]));
     std::fs::write(profile.path("script/replies.jsonl"), "no move\n").unwrap();
@@ -107,7 +107,7 @@ fn a_beat_that_moved_failed_or_was_held_has_the_same_form() {
     profile.looop(&["pause", "a while"]).ok();
     beat(&["tick", "--json"]);
     check(&profile, "status", "status --json", &profile.looop(&["status", "--json"]));
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["failed", "held", "moved"]);
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["applied", "failed", "skipped"]);
 }
 
 #[test]

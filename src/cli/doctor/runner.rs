@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::agents::{self, Agent, DecideMode, ModelCall, Runner};
-use crate::cli::{App, envelope, forms, print};
+use crate::cli::{App, envelope, json_output, print};
 use crate::config::Config;
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision;
@@ -156,7 +156,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
     let answer = ask(app, &config, runner.as_ref())?;
-    let tried = forms::RunnerTrial {
+    let tried = json_output::RunnerTrial {
         ok: matches!(answer.stated, Ok(Ok(()))) && is_well,
         class: answer.stated.as_ref().err().map(|(class, _)| class.word().to_owned()),
         took_ms: answer.took_ms,
@@ -173,7 +173,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     }
     if args.json {
         let stated = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        print::json(&envelope("runner", json!(forms::RunnerTried { stated, tried })));
+        print::json(&envelope("runner", json!(json_output::RunnerTried { stated, tried })));
     } else {
         lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, complete, envelope, forms, input, print, save};
+use super::{App, complete, envelope, input, json_output, print, save};
 use crate::model::digest::Digest;
 use crate::model::example::{self, Setting};
 use crate::model::fault::Fault;
@@ -297,15 +297,15 @@ pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn row(name: &str, script: &str) -> forms::Example {
+fn row(name: &str, script: &str) -> json_output::Example {
     let header = SensorHeader::parse(script.as_bytes()).unwrap_or_default();
-    let setting = |s: Setting| forms::ExampleSetting {
+    let setting = |s: Setting| json_output::ExampleSetting {
         name: s.name,
         about: s.about,
         default: s.default,
         needed: s.needed,
     };
-    forms::Example {
+    json_output::Example {
         name: name.to_owned(),
         about: example::about(script).to_string(),
         needs: example::needs(script).to_string(),

@@ -207,7 +207,10 @@ fn json_answers_keep_their_forms() {
         keys(&json(&["schedule", "list", "--json"])["schedules"][0]),
         ["due_ms", "name", "note", "when"]
     );
-    assert_eq!(keys(&json(&["tick", "--json"])["beat"]), ["did", "next_look_ms", "usage", "warnings", "why"]);
+    assert_eq!(
+        keys(&json(&["tick", "--json"])["beat"]),
+        ["next_look_ms", "result", "usage", "warnings", "why"]
+    );
 }
 
 #[test]

@@ -17,17 +17,17 @@ use crate::tick::gate::Hold;
 #[derive(Serialize, JsonSchema)]
 pub struct BeatJson {
     /// The kind of result.
-    pub did: Did,
-    /// Only if held: the reason.
+    pub result: BeatStatus,
+    /// Only if skipped: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Hold>,
-    /// Only if moved: the tag of the move.
+    /// Only if applied: the tag of the move.
     #[serde(rename = "move", skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// Only if moved: the id of the beat.
+    /// Only if applied: the id of the beat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beat: Option<String>,
-    /// Only if moved: the outcome of the move.
+    /// Only if applied: the outcome of the move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<MoveOutcome>,
     /// Only if failed: the reason.
@@ -44,17 +44,17 @@ pub struct BeatJson {
 /// The kind of a beat's result.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Did {
+pub enum BeatStatus {
     /// The beat asked no model.
-    Held,
+    Skipped,
     /// The beat made a move.
-    Moved,
+    Applied,
     /// The decision failed.
     Failed,
     /// It was interrupted or paused; no move was made.
     Cancelled,
     /// It decided, and the next beat makes the move.
-    Waits,
+    Waiting,
 }
 
 /// What woke the loop last, and what would wake it now.
