@@ -162,7 +162,7 @@ pub enum PermissionState {
 
 /// A lease.
 #[derive(Serialize, JsonSchema)]
-pub struct Claim {
+pub struct LeaseJson {
     /// The leased resource.
     pub resource: Name,
     /// The holder: a worker's name, or `human:` and a user's name.
@@ -186,7 +186,7 @@ pub struct Claim {
     /// How long it stays valid without a renewal, in seconds.
     pub ttl_s: u64,
     /// The state of the lease.
-    pub state: ClaimState,
+    pub state: LeaseState,
     /// Why the lease is free.
     pub why: Option<String>,
     /// The time since the last renewal, in milliseconds; null if it cannot be determined.
@@ -198,7 +198,7 @@ pub struct Claim {
 /// The state of a lease.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ClaimState {
+pub enum LeaseState {
     /// A holder on this machine has it.
     Held,
     /// The next claim gets it.
@@ -273,7 +273,7 @@ pub struct StatusJson {
     /// The asks that wait for the user, and approved moves that are not made yet.
     pub asks: Vec<QuestionJson>,
     /// The leases.
-    pub claims: Vec<Claim>,
+    pub leases: Vec<LeaseJson>,
     /// The timers.
     pub schedules: Vec<ScheduleJson>,
     /// The cost of today.

@@ -35,7 +35,9 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  looop wait --timeout 30m; echo $?")]
+#[command(
+    after_help = "Exit status: 3 something needs you, 0 nothing is running, 1 timed out.\n\nExample:\n  looop wait --timeout 30m; echo $?"
+)]
 pub struct WaitArgs {
     /// The timeout.
     #[arg(long, value_name = "TIME", value_parser = parse_ms)]
@@ -67,28 +69,21 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
     let (all, _) = workers::list(&app.layout)?;
     let fits: Vec<Worker> =
         all.into_iter().filter(|w| chosen == Chosen::Any || !w.state.phase.is_over()).collect();
-    let id = match wanted {
-        Some(wanted) => pick("worker", wanted, fits.iter().map(|w| w.spec.id.as_str()))?.to_owned(),
-        None => {
-            let since = |w: &Worker| w.state.flag.as_ref().map_or(w.state.since_ms, |flag| flag.at_ms);
-            let newest = fits.iter().filter(|w| w.state.needs_human()).max_by_key(|w| since(w));
-            match newest.or(fits.first().filter(|_| fits.len() == 1)) {
-                Some(worker) => worker.spec.id.to_string(),
-                None => {
-                    let names: Vec<&str> = fits.iter().map(|w| w.spec.id.as_str()).collect();
-                    let fault = Fault::usage("could not choose a worker: you named none, and none needs you");
-                    return Err(match names.len() {
-                        0 => fault.hint("no worker exists; `looop worker start` starts one"),
-                        _ => fault.hint(format!("name one: {}", names.join(", "))),
-                    }
-                    .into());
-                }
-            }
-        }
-    };
-    fits.into_iter()
-        .find(|w| w.spec.id.as_str() == id)
-        .ok_or_else(|| Fault::usage("could not find the worker").into())
+    if let Some(wanted) = wanted {
+        return pick("worker", wanted, fits, |w| w.spec.id.as_str());
+    }
+    let since = |w: &Worker| w.state.flag.as_ref().map_or(w.state.since_ms, |flag| flag.at_ms);
+    let newest = fits.iter().filter(|w| w.state.needs_human()).max_by_key(|w| since(w));
+    if let Some(worker) = newest.or(fits.first().filter(|_| fits.len() == 1)) {
+        return Ok(worker.clone());
+    }
+    let names: Vec<&str> = fits.iter().map(|w| w.spec.id.as_str()).collect();
+    let fault = Fault::usage("could not choose a worker: you named none, and none needs you");
+    Err(match names.len() {
+        0 => fault.hint("no worker exists; `looop worker start` starts one"),
+        _ => fault.hint(format!("name one: {}", names.join(", "))),
+    }
+    .into())
 }
 
 /// Lists workers.

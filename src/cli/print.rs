@@ -239,6 +239,15 @@ pub fn agreed(question: &str) -> bool {
     typed.is_some_and(|typed| ["y", "yes"].iter().any(|yes| typed.eq_ignore_ascii_case(yes)))
 }
 
+/// Prints a table, or a text if it has no rows, and then the problems as warnings.
+pub fn list(rows: &[Vec<String>], none: &str, problems: &[String]) {
+    match rows {
+        [] => line(none),
+        rows => raw(table(rows).as_bytes()),
+    }
+    problems.iter().for_each(|problem| note(&format!("warning: {}", visible(problem, false))));
+}
+
 /// Lays text out in columns, each as wide as its widest cell. On a terminal the last column is truncated at the
 /// end of the line. A cell may be painted as a whole.
 pub fn table(rows: &[Vec<String>]) -> String {

@@ -1,5 +1,6 @@
 //! `looop prune`: deletes the data of ended workers; work that exists only there stays unless --force.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::Result;
@@ -98,10 +99,8 @@ fn named<'a>(wanted: &str, all: &'a [EndedWorker]) -> Result<&'a str> {
     if let Some(one) = all.iter().find(|one| one.past.dir == wanted) {
         return Ok(&one.past.dir);
     }
-    let mut ids: Vec<&str> = all.iter().map(|one| one.past.id.as_str()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    pick("worker", wanted, ids.into_iter())
+    let ids: BTreeSet<&str> = all.iter().map(|one| one.past.id.as_str()).collect();
+    pick("worker", wanted, ids, |id| id)
 }
 
 /// The reason to keep a worker, if one exists.

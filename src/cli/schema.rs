@@ -5,7 +5,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::{json_output, print};
+use super::json_output::{self, Pruned, QuestionJson, Waiting, WorkerJson};
+use super::print;
 use crate::config;
 use crate::model::decision;
 use crate::model::entry::JournalEntry;
@@ -48,19 +49,22 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 21] = [
-    form("asks", "looop asks --json", Some("asks"), of::<Vec<json_output::QuestionJson>>),
-    form("attempts", "looop attempts --json", None, own::<json_output::Attempted>),
-    form("attempts-goal", "looop attempts GOAL --json", None, own::<json_output::Attempts>),
-    form("claims", "looop claims --json", Some("claims"), of::<Vec<json_output::Claim>>),
+const FORMS: [Form; 26] = [
+    form("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
+    form("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
+    form("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
+    form("attempt-show", "looop attempt show GOAL --json", None, own::<json_output::Attempts>),
     form("cost", "looop cost --json", None, own::<json_output::Cost>),
     form("doctor", "looop doctor --json", Some("findings"), of::<Vec<json_output::Finding>>),
     form("doctor-runner", "looop doctor runner --json", Some("runner"), of::<json_output::RunnerTried>),
     form("goal-list", "looop goal list --json", Some("goals"), of::<Vec<json_output::GoalJson>>),
+    form("leanfile-list", "looop leanfile list --json", Some("trusted"), of::<Vec<json_output::TrustedFile>>),
+    form("lease-list", "looop lease list --json", Some("leases"), of::<Vec<json_output::LeaseJson>>),
     form("log", "looop log --json", Some("beats"), of::<Vec<JournalEntry>>),
-    form("ls", "looop ls --json", Some("workers"), of::<Vec<json_output::WorkerJson>>),
+    form("ls", "looop ls --json", Some("workers"), of::<Vec<WorkerJson>>),
     form("map", "looop map --json", None, own::<json_output::Mapped>),
-    form("prune", "looop prune --json", Some("pruned"), of::<Vec<json_output::Pruned>>),
+    form("prune", "looop prune --json", Some("pruned"), of::<Vec<Pruned>>),
+    form("question-list", "looop question list --json", Some("questions"), of::<Vec<QuestionJson>>),
     form("run", "looop run GOAL --json", Some("beat"), of::<json_output::BeatJson>),
     form(
         "schedule-list",
@@ -77,9 +81,11 @@ const FORMS: [Form; 21] = [
     form("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<json_output::Sensor>>),
     form("status", "looop status --json", None, own::<json_output::StatusJson>),
     form("tick", "looop tick --json", Some("beat"), of::<json_output::BeatJson>),
-    form("trust", "looop trust --list --json", Some("trusted"), of::<Vec<json_output::TrustedFile>>),
-    form("wait", "looop wait --json", Some("waiting"), of::<Vec<json_output::Waiting>>),
+    form("wait", "looop wait --json", Some("waiting"), of::<Vec<Waiting>>),
     form("why", "looop why --json", Some("why"), of::<json_output::Why>),
+    form("worker-list", "looop worker list --json", Some("workers"), of::<Vec<WorkerJson>>),
+    form("worker-prune", "looop worker prune --json", Some("pruned"), of::<Vec<Pruned>>),
+    form("worker-wait", "looop worker wait --json", Some("waiting"), of::<Vec<Waiting>>),
 ];
 
 /// Prints one schema, or all names.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{App, asks, claims, envelope_with, goal, json_output, ls, print};
+use super::{App, JsonArgs, asks, envelope_with, goal, json_output, lease, ls, print};
 use crate::model::ask::QuestionState;
 use crate::model::beat::{LoopState, Settled};
 use crate::model::boxing::{Level, SandboxSubject};
@@ -16,16 +16,8 @@ use crate::store::boxes::SandboxBuilder;
 use crate::store::history::locks;
 use crate::store::json_file;
 use crate::store::workers::Worker;
-use crate::store::{claims as leases, ledger, lock, records, texts};
+use crate::store::{claims, ledger, lock, records, texts};
 use crate::tick::{gate, sense};
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
-pub struct Args {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
 
 struct StatusFacts {
     beat: LoopState,
@@ -37,7 +29,7 @@ struct StatusFacts {
     sensors: Vec<json_output::SensorStatus>,
     workers: Vec<Worker>,
     asks: Vec<json_output::QuestionJson>,
-    claims: Vec<json_output::Claim>,
+    leases: Vec<json_output::LeaseJson>,
     schedules: Vec<json_output::ScheduleJson>,
     problems: Vec<String>,
     sandbox: Option<json_output::SandboxesJson>,
@@ -45,7 +37,7 @@ struct StatusFacts {
 }
 
 /// Prints the status. It only reads files: it runs no sensor and writes nothing.
-pub fn run(app: &App, args: &Args) -> Result<u8> {
+pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     let facts = gather(app)?;
     if args.json {
         print::json(&as_json(app, facts));
@@ -67,8 +59,8 @@ fn gather(app: &App) -> Result<StatusFacts> {
     problems.extend(more);
     let (schedules, more) = records::schedules(layout)?;
     problems.extend(more);
-    let here = leases::here();
-    let (all_claims, more) = leases::list(layout, &here)?;
+    let here = claims::here();
+    let (all_leases, more) = claims::list(layout, &here)?;
     problems.extend(more);
     let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
@@ -107,7 +99,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
             .filter(|(_, state)| matches!(state, QuestionState::Open | QuestionState::Approved))
             .map(|(ask, state)| asks::row(ask, state))
             .collect(),
-        claims: all_claims.iter().map(|(lease, standing)| claims::row(lease, *standing, &here)).collect(),
+        leases: all_leases.iter().map(|(lease, standing)| lease::row(lease, *standing, &here)).collect(),
         schedules: schedules
             .iter()
             .map(|(name, s)| json_output::ScheduleJson {
@@ -178,7 +170,7 @@ fn as_json(app: &App, facts: StatusFacts) -> Value {
         sensors: facts.sensors,
         workers: facts.workers.iter().map(|worker| ls::row(&app.layout, worker, app.now)).collect(),
         asks: facts.asks,
-        claims: facts.claims,
+        leases: facts.leases,
         schedules: facts.schedules,
         cost: json_output::Today {
             today_micros: facts.today.cost_micros,
@@ -227,8 +219,8 @@ fn as_text(app: &App, facts: &StatusFacts) -> String {
     if !facts.schedules.is_empty() {
         put("schedules", names(facts.schedules.iter().map(|timer| timer.name.as_str())));
     }
-    if !facts.claims.is_empty() {
-        put("claims", names(facts.claims.iter().map(|claim| claim.resource.as_str())));
+    if !facts.leases.is_empty() {
+        put("leases", names(facts.leases.iter().map(|lease| lease.resource.as_str())));
     }
     if let Some(boxes) = &facts.sandbox {
         put("sandbox", sandbox_words(app, boxes));

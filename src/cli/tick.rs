@@ -26,7 +26,9 @@ use crate::worker::start::WorkerStarter;
 use crate::worker::surface;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop tick --dry-run\n  looop tick --quiet")]
+#[command(
+    after_help = "Exit status: 75 if another beat is running.\n\nExamples:\n  looop tick --dry-run\n  looop tick --quiet"
+)]
 pub struct Args {
     /// Print the gate's decision and the prompt that a model would get. Spends and writes nothing.
     #[arg(long)]

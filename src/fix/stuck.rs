@@ -87,7 +87,7 @@ fn question(run: &FixSession, at: usize, why: &str, now: &EpisodeState) -> Strin
     let plan =
         now.plans.last().map_or(String::new(), |plan| format!(" The last plan was: {}.", plan.hypothesis));
     format!(
-        "The fix of {:?} in {} is stuck: {why}.{failure}{plan} What should be tried? See `looop attempts {}`.",
+        "The fix of {:?} in {} is stuck: {why}.{failure}{plan} What should be tried? See `looop attempt show {}`.",
         task.title, run.project, task.goal
     )
 }

@@ -8,6 +8,7 @@ use crate::model::attempt::LedgerLine;
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::entry::MoveOutcome;
+use crate::model::example::Setting;
 use crate::model::name::Name;
 use crate::model::spend::SpendRow;
 use crate::model::world::{Trust, WorldChange};
@@ -115,13 +116,6 @@ pub struct Pruned {
     pub removed: bool,
     /// Why the data is kept.
     pub kept: Option<String>,
-}
-
-/// The goals of `looop fix`.
-#[derive(Serialize, JsonSchema)]
-pub struct Attempted {
-    /// The goals, each as FIX/GOAL.
-    pub goals: Vec<String>,
 }
 
 /// The attempts for one goal of `looop fix`.
@@ -269,18 +263,5 @@ pub struct Example {
     /// The environment variables that it gets.
     pub env: Vec<String>,
     /// The settings.
-    pub settings: Vec<ExampleSetting>,
-}
-
-/// A setting of a ready-made sensor.
-#[derive(Serialize, JsonSchema)]
-pub struct ExampleSetting {
-    /// The variable.
-    pub name: String,
-    /// The meaning of the setting.
-    pub about: String,
-    /// The default value.
-    pub default: String,
-    /// True if the sensor does nothing without a value.
-    pub needed: bool,
+    pub settings: Vec<Setting>,
 }
