@@ -1,9 +1,8 @@
 //! `looop question`, `looop approval` and their short verbs: how the user answers the loop.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, complete, envelope, input, json_output, pick, print};
+use super::{App, complete, input, json_output, pick, print};
 use crate::model::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
 use crate::model::card;
 use crate::model::fault::{ErrorKind, Fault};
@@ -120,8 +119,7 @@ pub fn list(app: &App, args: &ListArgs, kind: Option<AskKind>) -> Result<u8> {
             Some(AskKind::Approval) => "approvals",
         };
         let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
-        print::json(&envelope(key, json!(rows)));
-        return Ok(0);
+        return print::answer(key, rows);
     }
     let texts: Vec<String> = shown.map(|(ask, state)| text(app, ask, state)).collect();
     match texts.is_empty() {

@@ -1,9 +1,8 @@
 //! `looop attempt`: the attempts for a goal of `looop fix`, and the difference between two of them.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, JsonArgs, envelope, envelope_with, json_output, pick, print};
+use super::{App, JsonArgs, json_output, pick, print};
 use crate::fix::attempt_line;
 use crate::model::attempt::{LedgerLine, Ruling, rule, standing};
 use crate::model::fault::Fault;
@@ -84,8 +83,7 @@ fn find(app: &App, wanted: &str) -> Result<FixGoal> {
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let goals: Vec<String> = goals(app)?.into_iter().map(|(name, ..)| name).collect();
     if args.json {
-        print::json(&envelope("goals", json!(goals)));
-        return Ok(0);
+        return print::answer("goals", goals);
     }
     let rows: Vec<_> = goals.into_iter().map(|goal| vec![goal]).collect();
     print::list(&rows, "no attempts; `looop fix` makes them", &[]);
@@ -103,8 +101,7 @@ pub fn show(app: &App, args: &ShowArgs) -> Result<u8> {
     };
     if args.json {
         let (row, next) = (now.row, next.to_owned());
-        print::json(&envelope_with(json!(json_output::Attempts { goal, lines, row, next })));
-        return Ok(0);
+        return print::answer_whole(json_output::Attempts { goal, lines, row, next });
     }
     for line in &lines {
         let text = match line {

@@ -1,10 +1,9 @@
 //! `looop goal`: the desired state, in files of the user.
 
 use anyhow::Result;
-use serde_json::json;
 
 use super::compare::DiffArgs;
-use super::{App, JsonArgs, envelope, input, json_output, pick, print, save};
+use super::{App, JsonArgs, input, json_output, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
@@ -51,8 +50,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let (goals, problems) = texts::goals(&app.layout)?;
     if args.json {
         let rows: Vec<_> = goals.iter().map(|(id, goal)| row(id, goal)).collect();
-        print::json(&envelope("goals", json!(rows)));
-        return Ok(0);
+        return print::answer("goals", rows);
     }
     let rows: Vec<_> = goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
     print::list(&rows, "no goals; `looop goal write NAME` makes one", &problems);

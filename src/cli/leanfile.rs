@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, JsonArgs, envelope, json_output, print};
+use super::{App, JsonArgs, json_output, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
@@ -76,8 +75,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
         found.push(json_output::TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
     }
     if args.json {
-        print::json(&envelope("trusted", json!(found)));
-        return Ok(0);
+        return print::answer("trusted", found);
     }
     if found.is_empty() {
         print::line("no file is trusted");

@@ -1,9 +1,8 @@
 //! `looop lease`, `claim` and `release`: leases of workers, and the user's own.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, JsonArgs, envelope, json_output, print};
+use super::{App, JsonArgs, json_output, print};
 use crate::model::fault::Fault;
 use crate::model::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
 use crate::model::name::Name;
@@ -51,8 +50,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let (leases, problems) = claims::list(&app.layout, &here)?;
     if args.json {
         let rows: Vec<_> = leases.iter().map(|(lease, standing)| row(lease, *standing, &here)).collect();
-        print::json(&envelope("leases", json!(rows)));
-        return Ok(0);
+        return print::answer("leases", rows);
     }
     let rows: Vec<_> = leases.iter().map(|(lease, standing)| text_row(app, lease, *standing)).collect();
     print::list(&rows, "no leases", &problems);
@@ -67,17 +65,7 @@ pub fn row(lease: &Lease, standing: LeaseStatus, here: &Here) -> json_output::Le
         LeaseStatus::Foreign => (json_output::LeaseState::Elsewhere, None, None),
     };
     json_output::LeaseJson {
-        resource: lease.resource.clone(),
-        holder: lease.holder.to_string(),
-        pid: lease.pid,
-        pid_start: lease.pid_start,
-        pid_ns: lease.pid_ns,
-        host: lease.host.clone(),
-        boot: lease.boot.clone(),
-        epoch: lease.epoch,
-        acquired: lease.acquired,
-        renewed_mono_ms: lease.renewed_mono_ms,
-        ttl_s: lease.ttl_s.into(),
+        lease: lease.clone(),
         state,
         why,
         age_ms: (lease.boot == here.boot).then(|| lease.age_ms(here)),

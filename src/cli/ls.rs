@@ -1,9 +1,8 @@
 //! `looop ls` and `looop wait`: the workers, and which of them need the user.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope, json_output, pick, print};
+use super::{App, json_output, pick, print};
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
@@ -116,8 +115,7 @@ fn show(app: &App, args: &Args, now: Now) -> Result<()> {
         rows.extend(workers::past(&app.layout)?.iter().rev().map(|past| past_row(&app.layout, past)));
     }
     problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
-    print::json(&envelope("workers", json!(rows)));
-    Ok(())
+    print::answer("workers", rows).map(drop)
 }
 
 /// Lists the workers that are not archived: first those that need the user, then those that run, newest first.
@@ -349,47 +347,41 @@ fn waiting(app: &App) -> Result<Vec<json_output::Waiting>> {
 pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     let deadline = args.timeout.map(Deadline::after_ms);
-    loop {
+    let (found, exit_code) = loop {
         let found = waiting(app)?;
         if !found.is_empty() {
-            say_waiting(args, &found);
-            return Ok(3);
+            break (found, 3);
         }
         let (all, problems) = workers::list(&app.layout)?;
         let live = all.iter().any(|worker| !worker.state.phase.is_over()) || !problems.is_empty();
         if !live && lock::holder(&app.layout.pulse_lock()).is_none() {
-            if args.json {
-                print::json(&envelope("waiting", json!([])));
-            } else {
-                print::line("nothing can come: neither a pulse nor a worker runs");
-            }
-            return Ok(0);
+            break (found, 0);
         }
         if deadline.as_ref().is_some_and(Deadline::passed) || cancel.is_set() {
-            if args.json {
-                print::json(&envelope("waiting", json!([])));
-            }
-            return Ok(1);
+            break (found, 1);
         }
         let left =
             deadline.as_ref().map_or(LOOK_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(LOOK_MS));
         wait_readable(&[&cancel.fd()], left.clamp(1, LOOK_MS));
+    };
+    if args.json {
+        print::answer("waiting", found)?;
+    } else if exit_code == 0 {
+        print::line("nothing can come: neither a pulse nor a worker runs");
+    } else {
+        found.iter().for_each(say_waiting);
     }
+    Ok(exit_code)
 }
 
-fn say_waiting(args: &WaitArgs, found: &[json_output::Waiting]) {
-    if args.json {
-        return print::json(&envelope("waiting", json!(found)));
-    }
-    for item in found {
-        let text = clip(&visible(item.text.as_deref().unwrap_or_default(), false), 100);
-        match (&item.worker, &item.ask) {
-            (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} ({})", item.look)),
-            (worker, Some(ask)) => {
-                let worker = worker.as_ref().map(|worker| format!("{worker}, ")).unwrap_or_default();
-                print::line(&format!("⚑ {worker}{ask}: {text} (looop asks)"));
-            }
-            (None, None) => {}
+fn say_waiting(item: &json_output::Waiting) {
+    let text = clip(&visible(item.text.as_deref().unwrap_or_default(), false), 100);
+    match (&item.worker, &item.ask) {
+        (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} ({})", item.look)),
+        (worker, Some(ask)) => {
+            let worker = worker.as_ref().map(|worker| format!("{worker}, ")).unwrap_or_default();
+            print::line(&format!("⚑ {worker}{ask}: {text} (looop asks)"));
         }
+        (None, None) => {}
     }
 }

@@ -492,14 +492,8 @@ impl App {
     }
 }
 
-/// The envelope of every `--json` answer. It moves the value in; `json!` would copy it.
+/// The envelope of an answer with one key. It moves the value in; `json!` would copy it.
 fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
     let fields = [("schema_version".to_owned(), 1.into()), (key.to_owned(), value)];
     serde_json::Value::Object(fields.into_iter().collect())
-}
-
-/// The envelope of an answer with several keys.
-fn envelope_with(mut value: serde_json::Value) -> serde_json::Value {
-    value["schema_version"] = 1.into();
-    value
 }

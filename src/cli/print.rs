@@ -19,9 +19,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
 
+use anyhow::Result;
+use serde::Serialize;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::envelope;
 use crate::model::fault::Fault;
 use crate::model::secret::Secrets;
 use crate::model::terminal;
@@ -153,6 +156,20 @@ pub fn patch(style: Style, text: &str) {
 /// Prints one JSON value and a line break to stdout.
 pub fn json(value: &Value) {
     json_text(&format!("{value}\n"));
+}
+
+/// Prints the answer of a verb with `--json`: one value under its key.
+pub fn answer(key: &str, value: impl Serialize) -> Result<u8> {
+    json(&envelope(key, serde_json::to_value(value)?));
+    Ok(0)
+}
+
+/// Prints the answer of a verb with `--json` whose own keys are at the top level.
+pub fn answer_whole(value: impl Serialize) -> Result<u8> {
+    let mut value = serde_json::to_value(value)?;
+    value["schema_version"] = 1.into();
+    json(&value);
+    Ok(0)
 }
 
 /// Prints JSON to stdout. On a terminal, control characters are escaped; the value is the same.

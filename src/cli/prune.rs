@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, complete, envelope, json_output, pick, print};
+use super::{App, complete, json_output, pick, print};
 use crate::model::text::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
@@ -71,6 +70,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         }
     }
     workers::forget(&app.layout, &gone)?;
+    if args.json {
+        return print::answer("pruned", rows);
+    }
     say(app, args, &rows, all.len());
     Ok(0)
 }
@@ -170,9 +172,6 @@ fn repo(dir: &WorkerDir) -> Result<Option<Repo>, String> {
 }
 
 fn say(app: &App, args: &Args, rows: &[json_output::Pruned], count: usize) {
-    if args.json {
-        return print::json(&envelope("pruned", json!(rows)));
-    }
     let word = if args.dry_run { "would remove" } else { "removed" };
     for row in rows {
         let dir = &row.dir;

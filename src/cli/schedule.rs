@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, JsonArgs, envelope, json_output, pick, print, save};
+use super::{App, JsonArgs, json_output, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::{FireTime, Schedule};
@@ -69,8 +68,7 @@ pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<json_output::
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let (rows, problems) = rows(app, &records::peek_beat(&app.layout)?.fired)?;
     if args.json {
-        print::json(&envelope("schedules", json!(rows)));
-        return Ok(0);
+        return print::answer("schedules", rows);
     }
     let row =
         |row: json_output::ScheduleJson| vec![row.name.to_string(), due_words(row.due_ms, app), row.note];

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::DiffArgs;
-use super::{App, JsonArgs, complete, envelope, input, json_output, pick, print, save};
+use super::{App, JsonArgs, complete, input, json_output, pick, print, save};
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::text::visible;
@@ -96,8 +96,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
                 reading: last_reading(app, &sensor.name),
             }
         };
-        print::json(&envelope("sensors", json!(sensors.iter().map(row).collect::<Vec<_>>())));
-        return Ok(0);
+        return print::answer("sensors", sensors.iter().map(row).collect::<Vec<_>>());
     }
     let row = |sensor: &SensorFile| match &sensor.header {
         Err(unfit) => vec![sensor.name.to_string(), "unfit".to_owned(), unfit.why.clone()],

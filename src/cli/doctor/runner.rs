@@ -1,10 +1,9 @@
 //! `looop doctor runner`: tests one deciding runner with a real question.
 
 use anyhow::Result;
-use serde_json::json;
 
 use crate::agents::{self, Agent, DecideMode, ModelCall, Runner};
-use crate::cli::{App, envelope, json_output, print};
+use crate::cli::{App, json_output, print};
 use crate::config::Config;
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision;
@@ -173,7 +172,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     }
     if args.json {
         let stated = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        print::json(&envelope("runner", json!(json_output::RunnerTried { stated, tried })));
+        print::answer("runner", json_output::RunnerTried { stated, tried })?;
     } else {
         lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::map::{IndexUpdate, Ranked};
 use crate::model::attempt::LedgerLine;
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
@@ -139,7 +140,7 @@ pub struct Mapped {
     /// False if no question was given, or none of its words occur in the project.
     pub aimed: bool,
     /// The files, most important first.
-    pub files: Vec<MappedFile>,
+    pub files: Vec<Ranked>,
     /// What was read for the answer.
     pub index: Indexed,
     /// The files as an agent gets them; only with `--tokens`.
@@ -148,49 +149,11 @@ pub struct Mapped {
     pub tokens: Option<usize>,
 }
 
-/// A file of a project.
-#[derive(Serialize, JsonSchema)]
-pub struct MappedFile {
-    /// The path, relative to the root.
-    pub path: String,
-    /// The share of the importance, 0 to 1.
-    pub rank: f64,
-    /// Why it matters.
-    pub why: Vec<String>,
-    /// True if it is a test file.
-    pub test: bool,
-    /// The definitions in it.
-    pub defines: Vec<Defined>,
-}
-
-/// A definition.
-#[derive(Serialize, JsonSchema)]
-pub struct Defined {
-    /// The name.
-    pub name: String,
-    /// The kind, such as `function`.
-    pub kind: String,
-    /// The first line; lines count from 1.
-    pub line: u32,
-    /// Its last line.
-    pub end: u32,
-}
-
 /// What was read of a project.
 #[derive(Serialize, JsonSchema)]
 pub struct Indexed {
-    /// The number of files in the project.
-    pub files: usize,
-    /// False if the project has more files than the limit.
-    pub all: bool,
-    /// The number of files that were read now.
-    pub parsed: usize,
-    /// The number of files that were not read: too large, binary or generated.
-    pub skipped: usize,
-    /// The number of files that could be parsed only in part.
-    pub partial: usize,
-    /// The number of files that were not read in time.
-    pub late: usize,
+    #[serde(flatten)]
+    pub update: IndexUpdate,
     /// The duration in milliseconds.
     pub took_ms: i64,
     /// The gaps of the map, in words.

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, complete, envelope, input, json_output, print, save};
+use super::{App, complete, input, json_output, print, save};
 use crate::model::digest::Digest;
 use crate::model::example::{self, Setting};
 use crate::model::fault::Fault;
@@ -285,8 +284,7 @@ pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     }
     if args.json {
         let rows: Vec<_> = examples::ALL.iter().map(|(name, script)| row(name, script)).collect();
-        print::json(&envelope("examples", json!(rows)));
-        return Ok(0);
+        return print::answer("examples", rows);
     }
     for (name, script) in examples::ALL {
         print::line(&format!("{}  {}", app.style.bold(name), example::about(script)));
