@@ -28,6 +28,8 @@ mod walk;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 pub use index::MapIndex;
 pub use render::{Rendered, render};
@@ -61,8 +63,9 @@ impl Default for MapLimits {
 }
 
 /// The result of updating an index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct IndexUpdate {
+    /// The number of files in the project.
     pub files: usize,
     /// False if the project has more files than the limit.
     pub all: bool,
@@ -97,7 +100,7 @@ impl IndexUpdate {
 }
 
 /// A file of the answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Ranked {
     /// The path, relative to the root.
     pub path: String,
@@ -106,8 +109,10 @@ pub struct Ranked {
     /// The reasons for its rank, the best one first.
     pub why: Vec<String>,
     /// True if it is a test file.
+    #[serde(rename = "test")]
     pub is_test: bool,
     /// The definitions in it.
+    #[serde(rename = "defines")]
     pub defs: Vec<Def>,
 }
 

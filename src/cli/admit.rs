@@ -2,38 +2,62 @@
 
 use anyhow::Result;
 
-use super::{App, Verb, print};
+use super::{App, print};
 use crate::model::fault::Fault;
 use crate::store::migrate::{self, Migrated};
 use crate::store::{fixes, layout, lock, seed, workers};
 use crate::sys::process::tree;
 
 impl App {
-    /// Admits a verb if a data dir exists, or if the verb works without one in a worker's sandbox. It refuses
-    /// verbs that act to a process that may only watch.
-    pub(super) fn admit(&self, verb: &Verb) -> Result<()> {
-        // In its sandbox a worker sees only its own part of the data dir. It must not create a second data dir there.
+    /// Admits a verb that only reads.
+    pub(super) fn watching(self) -> Result<App> {
+        self.admit(None, App::ready)
+    }
+
+    /// Admits a verb that only the user may run; `what` is the verb's action.
+    pub(super) fn for_user(self, what: &str) -> Result<App> {
+        self.admit(Some(what), App::ready)
+    }
+
+    /// Admits a verb that can run without a profile.
+    pub(super) fn with_own_state(self) -> Result<App> {
+        self.admit(None, App::ready_without_profile)
+    }
+
+    /// Admits a verb that can run without a profile and that only the user may run.
+    pub(super) fn with_own_state_for_user(self, what: &str) -> Result<App> {
+        self.admit(Some(what), App::ready_without_profile)
+    }
+
+    /// Admits a verb that talks to a worker's supervisor, also from a sandbox without the data dir.
+    pub(super) fn for_worker(self) -> Result<App> {
+        if self.has_supervisor() && !self.sees_data_dir() { Ok(self) } else { self.watching() }
+    }
+
+    /// True if the data dir can be read. In a full sandbox of a worker its files are absent; in a partial one they
+    /// cannot be opened.
+    fn sees_data_dir(&self) -> bool {
+        std::fs::File::open(self.layout.format()).is_ok()
+    }
+
+    fn admit(self, user_only: Option<&str>, ready: fn(&App) -> Result<()>) -> Result<App> {
         let inside = self.has_supervisor();
-        if let (true, Some(what)) = (inside, verb.human_only()) {
-            return Err(not_for(what, "a worker"));
-        }
-        // In a full sandbox the file is absent; in a partial one it cannot be opened.
-        if !inside || std::fs::File::open(self.layout.format()).is_ok() {
-            match verb {
-                Verb::Fix(_) | Verb::Attempts(_) | Verb::Trust(_) => self.ready_without_profile()?,
-                _ => self.ready()?,
+        match user_only {
+            Some(what) if inside => return Err(not_for(what, "a worker")),
+            // A worker must not create a second data dir in its sandbox.
+            _ if inside && !self.sees_data_dir() => {
+                let what = "could not do this: a worker's sandbox does not contain the data dir";
+                return Err(Fault::failed(what).into());
             }
-        } else if !verb.is_workers() {
-            return Err(
-                Fault::failed("could not do this: a worker's sandbox does not contain the data dir").into()
-            );
+            _ => ready(&self)?,
         }
-        let Some(what) = verb.human_only() else { return Ok(()) };
-        self.human_only(what)?;
-        if seed::is_set_up(&self.layout) {
-            self.say_migrated(migrate::between_beats(&self.layout, self.now)?);
+        if let Some(what) = user_only {
+            self.human_only(what)?;
+            if seed::is_set_up(&self.layout) {
+                self.say_migrated(migrate::between_beats(&self.layout, self.now)?);
+            }
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Prints that the data dir was migrated from an older format.

@@ -1,9 +1,8 @@
-//! `looop asks`, `answer`, `approve` and `reject`: how the user answers the loop.
+//! `looop question`, `looop approval` and their short verbs: how the user answers the loop.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, complete, envelope, forms, input, pick, print};
+use super::{App, complete, input, json_output, pick, print};
 use crate::model::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
 use crate::model::card;
 use crate::model::fault::{ErrorKind, Fault};
@@ -16,15 +15,51 @@ use crate::store::{file, layout, lock, workers};
 use crate::sys::clock;
 use crate::worker::client;
 
+#[derive(Debug, clap::Subcommand)]
+pub enum QuestionVerb {
+    /// List the questions that wait for you.
+    #[command(after_help = "Example:\n  looop question list")]
+    List(ListArgs),
+    /// Show a question.
+    #[command(after_help = "Example:\n  looop question show q-7f3a")]
+    Show(ShowArgs),
+    /// Answer a question.
+    #[command(after_help = "Example:\n  looop question answer q-7f3a 'the release first'")]
+    Answer(AnswerArgs),
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum ApprovalVerb {
+    /// List the moves that wait for your approval.
+    #[command(after_help = "Example:\n  looop approval list")]
+    List(ListArgs),
+    /// Show a move and everything that an approval would cover.
+    #[command(after_help = "Example:\n  looop approval show ap-5e23")]
+    Show(ShowArgs),
+    /// Approve one exact move.
+    #[command(after_help = "Example:\n  looop approval approve ap-5e23")]
+    Approve(ApproveArgs),
+    /// Reject a move.
+    #[command(after_help = "Example:\n  looop approval reject ap-5e23 'not before Friday'")]
+    Reject(RejectArgs),
+}
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop asks\n  looop asks --all --json")]
-pub struct AsksArgs {
+pub struct ListArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
     /// Show also closed asks that no beat has archived yet.
     #[arg(long)]
     all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// The id, or the unique beginning of it.
+    #[arg(add = complete::ask_ids())]
+    ask: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,26 +104,38 @@ pub struct RejectArgs {
 /// Why a question cannot be answered if its worker has ended.
 const STRANDED: &str = "the worker that asked has ended and cannot read an answer";
 
-/// Lists the asks that wait for the user. The exit status is 0 with or without any.
-pub fn list(app: &App, args: &AsksArgs) -> Result<u8> {
+/// Lists the asks of one kind, or all, that wait for the user. The exit status is 0 with or without any.
+pub fn list(app: &App, args: &ListArgs, kind: Option<AskKind>) -> Result<u8> {
     let (asks, problems) = open_asks(app)?;
-    let shown: Vec<(&QuestionFile, QuestionState)> = asks
-        .values()
-        .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
-        .filter(|(_, state)| args.all || *state == QuestionState::Open)
-        .collect();
+    let shown = asks.values().map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now))).filter(
+        |(ask, state)| {
+            kind.is_none_or(|kind| ask.kind == kind) && (args.all || *state == QuestionState::Open)
+        },
+    );
     if args.json {
-        let rows: Vec<_> = shown.iter().map(|(ask, state)| row(ask, *state)).collect();
-        print::json(&envelope("asks", json!(rows)));
-        return Ok(0);
+        let key = match kind {
+            None => "asks",
+            Some(AskKind::Question) => "questions",
+            Some(AskKind::Approval) => "approvals",
+        };
+        let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
+        return print::answer(key, rows);
     }
-    if shown.is_empty() {
-        print::line("nothing waits for you");
-    }
-    for (ask, state) in shown {
-        print::raw(text(app, ask, state).as_bytes());
+    let texts: Vec<String> = shown.map(|(ask, state)| text(app, ask, state)).collect();
+    match texts.is_empty() {
+        true => print::line("nothing waits for you"),
+        false => print::raw(texts.concat().as_bytes()),
     }
     problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+    Ok(0)
+}
+
+/// Shows one ask.
+pub fn show(app: &App, args: &ShowArgs, kind: AskKind) -> Result<u8> {
+    let (asks, _) = open_asks(app)?;
+    let fits = asks.into_values().filter(|(ask, _)| ask.kind == kind);
+    let (ask, answer) = pick("ask", &args.ask, fits, |(ask, _)| ask.id.as_str())?;
+    print::raw(text(app, &ask, ask.state(answer.as_ref(), app.now)).as_bytes());
     Ok(0)
 }
 
@@ -100,11 +147,19 @@ fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
     Ok((asks, problems))
 }
 
+/// The approvals that wait for the user.
+fn open_approvals(app: &App) -> Result<Vec<QuestionFile>> {
+    let waits = |(ask, answer): &(QuestionFile, Option<AnswerFile>)| {
+        ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == QuestionState::Open
+    };
+    Ok(open_asks(app)?.0.into_values().filter(waits).map(|(ask, _)| ask).collect())
+}
+
 /// The public form of an ask.
-pub fn row(ask: &QuestionFile, state: QuestionState) -> forms::QuestionJson {
+pub fn row(ask: &QuestionFile, state: QuestionState) -> json_output::QuestionJson {
     let approval = ask.approval.as_ref();
     let command = approval.and_then(|approval| approval.scope.command.as_ref());
-    forms::QuestionJson {
+    json_output::QuestionJson {
         id: ask.id.clone(),
         kind: ask.kind,
         worker: ask.worker.clone(),
@@ -176,10 +231,8 @@ fn recap(app: &App, ask: &QuestionFile) -> String {
 /// Finds the one open ask of a kind by its id.
 fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<QuestionFile> {
     let (asks, _) = open_asks(app)?;
-    let id = pick("ask", wanted, asks.keys().map(Name::as_str))?.to_owned();
-    let Some((ask, answer)) = asks.into_values().find(|(ask, _)| ask.id.as_str() == id) else {
-        return Err(Fault::usage(format!("could not find the ask {wanted}")).into());
-    };
+    let (ask, answer) = pick("ask", wanted, asks.into_values(), |(ask, _)| ask.id.as_str())?;
+    let id = &ask.id;
     if ask.kind != kind {
         let fault = Fault::usage(format!("could not {verb} {id}: it is not a {kind:?}").to_lowercase());
         let right =
@@ -258,11 +311,7 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
 
 /// The approval that has waited longest.
 pub fn oldest_approval(app: &App) -> Option<Name> {
-    let (asks, _) = open_asks(app).ok()?;
-    let waits = |(ask, answer): &&(QuestionFile, Option<AnswerFile>)| {
-        ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == QuestionState::Open
-    };
-    asks.values().filter(waits).min_by_key(|(ask, _)| ask.created_ms).map(|(ask, _)| ask.id.clone())
+    open_approvals(app).ok()?.into_iter().min_by_key(|ask| ask.created_ms).map(|ask| ask.id)
 }
 
 /// Shows one ask and reads the answer from the terminal; an empty answer leaves the ask open.
@@ -341,14 +390,7 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
 /// Rejects every open approval. A failure for one of them does not stop the others.
 fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     let why = args.ask.iter().chain(&args.why).cloned().collect::<Vec<_>>().join(" ");
-    let (asks, _) = open_asks(app)?;
-    let open: Vec<QuestionFile> = asks
-        .into_values()
-        .filter(|(ask, answer)| {
-            ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == QuestionState::Open
-        })
-        .map(|(ask, _)| ask)
-        .collect();
+    let open = open_approvals(app)?;
     if open.is_empty() {
         print::line("no move waits for an approval");
         return Ok(0);

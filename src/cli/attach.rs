@@ -45,6 +45,5 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 fn resolve(app: &App, wanted: Option<&str>) -> Result<Name> {
     let Some(wanted) = wanted else { return Ok(ls::choose(app, None, Chosen::Any)?.spec.id) };
     let ids = workers::ids(&app.layout)?;
-    let id = pick("worker", wanted, ids.iter().map(Name::as_str))?.to_owned();
-    Name::parse(&id).map_err(|why| Fault::usage(why).into())
+    pick("worker", wanted, ids, Name::as_str)
 }

@@ -12,6 +12,14 @@ use crate::store::history::History;
 use crate::tick::diff;
 
 #[derive(Debug, clap::Args)]
+pub struct DiffArgs {
+    /// The name, or its unique beginning. Default: all.
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub since: Since,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Since {
     /// Compare with the world that this beat decided on, not with the last commit.
     #[arg(long, value_name = "BEAT")]
@@ -19,22 +27,20 @@ pub struct Since {
 }
 
 /// The files to compare.
-pub enum Of<'a> {
-    /// The playbook.
+#[derive(Clone, Copy)]
+pub enum Of {
     Playbook,
-    /// The goals, or one of them.
-    Goals(Option<&'a str>),
-    /// The sensors, or one of them.
-    Sensors(Option<&'a str>),
+    Goals,
+    Sensors,
 }
 
-impl Of<'_> {
+impl Of {
     /// The name by which the user calls a file; none for a file of another kind.
-    fn name(&self, path: &str) -> Option<String> {
+    fn name(self, path: &str) -> Option<String> {
         let name = match self {
             Of::Playbook => return (path == "PLAYBOOK.md").then(|| "PLAYBOOK".to_owned()),
-            Of::Goals(_) => path.strip_prefix("goals/")?.strip_suffix(".md")?,
-            Of::Sensors(_) => {
+            Of::Goals => path.strip_prefix("goals/")?.strip_suffix(".md")?,
+            Of::Sensors => {
                 let name = path.strip_prefix("sensors/")?;
                 name.strip_suffix(".sh").unwrap_or(name)
             }
@@ -46,7 +52,7 @@ impl Of<'_> {
 const MAX_BYTES: usize = 16 << 20;
 
 /// Prints the differences. Prints nothing to stdout if the files are equal.
-pub fn run(app: &App, of: &Of, since: &Since) -> Result<u8> {
+pub fn run(app: &App, of: Of, name: Option<&str>, since: &Since) -> Result<u8> {
     let history = History::open(app.layout.root())?;
     let commit = match &since.since {
         Some(beat) => Some(log::world_of(&history, beat)?),
@@ -64,13 +70,13 @@ pub fn run(app: &App, of: &Of, since: &Since) -> Result<u8> {
     let all: BTreeSet<String> = then.into_iter().chain(now).chain(["PLAYBOOK.md".to_owned()]).collect();
     let named: Vec<(String, String)> =
         all.into_iter().filter_map(|path| Some((of.name(&path)?, path))).collect();
-    let wanted = match of {
-        Of::Goals(Some(id)) => Some(pick("goal", id, named.iter().map(|(name, _)| name.as_str()))?),
-        Of::Sensors(Some(id)) => Some(pick("sensor", id, named.iter().map(|(name, _)| name.as_str()))?),
-        _ => None,
+    let kind = if matches!(of, Of::Sensors) { "sensor" } else { "goal" };
+    let chosen = match name {
+        Some(name) => vec![pick(kind, name, named, |(name, _)| name)?],
+        None => named,
     };
     let mut same = true;
-    for (_, path) in named.iter().filter(|(name, _)| wanted.is_none_or(|wanted| name == wanted)) {
+    for (_, path) in &chosen {
         let old = match &commit {
             Some(commit) => history.read(commit, path, MAX_BYTES)?,
             None => None,

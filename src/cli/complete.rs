@@ -8,8 +8,9 @@ use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
+use clap_mangen::Man;
 
-use super::{Cli, print};
+use super::{Cli, manual, print};
 use crate::config::Env;
 use crate::model::fault::Fault;
 use crate::store::file;
@@ -78,9 +79,25 @@ fn write_pages(command: &clap::Command, name: &str, dir: &Path) -> Result<()> {
 
 fn page(command: &clap::Command, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let man = clap_mangen::Man::new(command.clone()).title(name);
-    man.render(&mut bytes).context("could not write a manual page")?;
+    let man = Man::new(command.clone()).title(name);
+    let written = if name == "looop" { root_page(&man, command, &mut bytes) } else { man.render(&mut bytes) };
+    written.context("could not write a manual page")?;
     Ok(bytes)
+}
+
+/// Writes the page of looop itself, with the verbs in groups.
+fn root_page(man: &Man, root: &clap::Command, out: &mut Vec<u8>) -> std::io::Result<()> {
+    man.render_title(out)?;
+    man.render_name_section(out)?;
+    man.render_synopsis_section(out)?;
+    man.render_description_section(out)?;
+    man.render_options_section(out)?;
+    for (heading, verbs) in manual::groups(root) {
+        let group = clap::Command::new("looop").subcommand_help_heading(heading);
+        Man::new(group.subcommands(verbs.into_iter().cloned())).render_subcommands_section(out)?;
+    }
+    man.render_extra_section(out)?;
+    man.render_version_section(out)
 }
 
 /// Completes the name of a worker that is not archived.

@@ -1,9 +1,8 @@
 //! `looop cost`: the cost, grouped by day, goal, worker, runner, model, sensor or beat.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope_with, forms, print};
+use super::{App, json_output, print};
 use crate::model::charge::{Charge, dollars};
 use crate::model::fault::Fault;
 use crate::model::spend::{GroupBy, SpendRow, csv, report, total};
@@ -140,7 +139,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         ));
     }
     if args.json {
-        print::json(&envelope_with(json!(forms::Cost { rows, total })));
+        print::answer_whole(json_output::Cost { rows, total })?;
     } else if args.csv {
         print::raw(csv(&rows).as_bytes());
     } else if rows.is_empty() {

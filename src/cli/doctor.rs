@@ -4,10 +4,9 @@ mod runner;
 mod state;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::forms::{CheckStatus, Finding};
-use super::{App, envelope, print};
+use super::json_output::{CheckStatus, Finding};
+use super::{App, print};
 use crate::config::Config;
 use crate::model::fault::Fault;
 use crate::model::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
@@ -36,6 +35,20 @@ enum DoctorCheck {
     Runner(runner::Args),
 }
 
+impl Finding {
+    fn good(what: &str, found: impl Into<String>) -> Finding {
+        finding(CheckStatus::Good, what, found, &[])
+    }
+
+    fn odd(what: &str, found: impl Into<String>, fix: &[&str]) -> Finding {
+        finding(CheckStatus::Odd, what, found, fix)
+    }
+
+    fn bad(what: &str, found: impl Into<String>, fix: &[&str]) -> Finding {
+        finding(CheckStatus::Bad, what, found, fix)
+    }
+}
+
 fn finding(health: CheckStatus, what: &str, found: impl Into<String>, fix: &[&str]) -> Finding {
     let fix = fix.iter().map(|fix| (*fix).to_owned()).collect();
     Finding { health, what: what.to_owned(), found: found.into(), fix }
@@ -58,7 +71,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     data_dir(app, &mut found);
     tools(app, &mut found);
     if args.json {
-        print::json(&envelope("findings", json!(found)));
+        print::answer("findings", &found)?;
     } else {
         let style = app.style;
         for f in &found {
@@ -81,9 +94,8 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
     };
     let path = config.path.display().to_string();
     match config.path.exists() {
-        true => found.push(finding(CheckStatus::Good, "config", path, &[])),
-        false => found.push(finding(
-            CheckStatus::Odd,
+        true => found.push(Finding::good("config", path)),
+        false => found.push(Finding::odd(
             "config",
             format!("{path} does not exist; defaults are used"),
             &["looop init"],
@@ -97,12 +109,7 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
         Err(error) => return found.push(from_error("runner", &error)),
     };
     if runner.program().is_empty() {
-        return found.push(finding(
-            CheckStatus::Good,
-            "runner",
-            format!("{} is an endpoint", runner.name()),
-            &[],
-        ));
+        return found.push(Finding::good("runner", format!("{} is an endpoint", runner.name())));
     }
     let Some(program) = program::find_program(
         runner.program(),
@@ -114,17 +121,12 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
             "install it, or name another runner with \"decide\" in the config",
             "try `looop demo`, which needs no runner",
         ];
-        return found.push(finding(CheckStatus::Bad, "runner", what, &fix));
+        return found.push(Finding::bad("runner", what, &fix));
     };
-    found.push(finding(
-        CheckStatus::Good,
-        "runner",
-        format!("{} is {}", runner.name(), program.display()),
-        &[],
-    ));
+    found.push(Finding::good("runner", format!("{} is {}", runner.name(), program.display())));
     if args.ask {
         found.push(match runner::ask(app, &config, runner.as_ref()).and_then(runner::RunnerCheck::words) {
-            Ok(words) => finding(CheckStatus::Good, "runner answers", words, &[]),
+            Ok(words) => Finding::good("runner answers", words),
             Err(error) => {
                 let mut finding = from_error("runner answers", &error);
                 if finding.fix.is_empty() {
@@ -147,14 +149,14 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     if let Err(error) = layout::check(&app.layout) {
         return found.push(from_error("data dir", &error));
     }
-    found.push(finding(CheckStatus::Good, "data dir", root, &[]));
+    found.push(Finding::good("data dir", root));
     state::disk(app, found);
     state::records(app, found);
     let tip = |history: &History| match history.check_tip() {
         Ok(()) => None,
         Err(error) => {
             let fix = "`looop run` returns to the newest readable commit; no file is lost";
-            Some(finding(CheckStatus::Bad, "history", format!("{error:#}"), &[fix]))
+            Some(Finding::bad("history", format!("{error:#}"), &[fix]))
         }
     };
     match History::open(app.layout.root()).and_then(|history| Ok((tip(&history), try_commit(app, &history)?)))
@@ -165,12 +167,12 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             state::private_in_git(app, found);
             for lock in locks::in_words(app.layout.root()) {
                 let fix = "let the program end; a lock that no process holds is removed after a minute";
-                found.push(finding(CheckStatus::Odd, "lock", lock, &[fix]));
+                found.push(Finding::odd("lock", lock, &[fix]));
             }
         }
         Err(error) => {
             let fix = "restore the `.git` directory, or move its replacement away and run `looop init`";
-            found.push(finding(CheckStatus::Bad, "history", format!("{error:#}"), &[fix]));
+            found.push(Finding::bad("history", format!("{error:#}"), &[fix]));
         }
     }
     if let Err(error) = texts::playbook(&app.layout) {
@@ -179,12 +181,7 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     match crate::store::records::peek_beat(&app.layout) {
         Err(error) => found.push(from_error("memory", &error)),
         Ok(beat) if beat.halted.is_some() => {
-            found.push(finding(
-                CheckStatus::Bad,
-                "memory",
-                beat.halted.unwrap_or_default(),
-                &["looop resume"],
-            ));
+            found.push(Finding::bad("memory", beat.halted.unwrap_or_default(), &["looop resume"]));
         }
         Ok(beat) => state::clock(app, &beat, found),
     }
@@ -195,18 +192,11 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             let unfit = sensors.iter().filter_map(|s| Some((s.name.as_str(), s.header.as_ref().err()?)));
             found.extend(unfit.map(|(name, unfit)| {
                 let fix = format!("fix or remove it: {}", app.layout.sensors().display());
-                finding(CheckStatus::Bad, &format!("sensor {name}"), unfit.why.clone(), &[&fix])
+                Finding::bad(&format!("sensor {name}"), unfit.why.clone(), &[&fix])
             }));
-            found.extend(
-                problems.iter().map(|problem| finding(CheckStatus::Odd, "sensors", problem.clone(), &[])),
-            );
+            found.extend(problems.iter().map(|problem| Finding::odd("sensors", problem.clone(), &[])));
             let fit = sensors.iter().filter(|sensor| sensor.header.is_ok()).count();
-            found.push(finding(
-                CheckStatus::Good,
-                "sensors",
-                format!("{fit} can be run; `looop sensor test` runs them"),
-                &[],
-            ));
+            found.push(Finding::good("sensors", format!("{fit} can be run; `looop sensor test` runs them")));
         }
     }
 }
@@ -214,23 +204,21 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
 /// Makes a test commit and removes it again, unless a beat is committing.
 fn try_commit(app: &App, history: &History) -> Result<Finding> {
     if let Some(blocked) = history.blocked()? {
-        return Ok(finding(CheckStatus::Bad, "history", blocked.to_string(), &[&blocked.hint()]));
+        return Ok(Finding::bad("history", blocked.to_string(), &[&blocked.hint()]));
     }
     let _held = match lock::tick(&app.layout.tick_lock()) {
         Err(error) if lock::is_busy(&error) => {
-            return Ok(finding(CheckStatus::Good, "history", "a beat is making its commits", &[]));
+            return Ok(Finding::good("history", "a beat is making its commits"));
         }
         held => held?,
     };
     Ok(match history.try_commit(&commits::looop_signature(app.now)) {
-        Ok(()) => {
-            finding(CheckStatus::Good, "history", "commits work: a test commit was made and removed", &[])
-        }
+        Ok(()) => Finding::good("history", "commits work: a test commit was made and removed"),
         Err(error) => {
             let hint = error.downcast_ref::<Blocked>().map(Blocked::hint);
             let hint = hint
                 .unwrap_or("make sure that the data dir is writable and its disk has free space".to_owned());
-            finding(CheckStatus::Bad, "history", format!("{error:#}"), &[&hint])
+            Finding::bad("history", format!("{error:#}"), &[&hint])
         }
     })
 }
@@ -249,7 +237,7 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
     found.push(match program::find_program(program, &config.settings.path, here) {
         Some(path) => {
             let what = format!("{name} is {}{}", path.display(), unknown_model(config, name, program));
-            finding(CheckStatus::Good, "worker runner", what, &[])
+            Finding::good("worker runner", what)
         }
         None => {
             let what = format!("`{program}` is not on the configured PATH ({})", config.settings.path);
@@ -277,23 +265,16 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
     let path = app.config().map_or_else(|_| app.env.path(), |config| config.settings.path);
     let has = |name: &str| program::find_program(name, &path, app.layout.root()).is_some();
     found.push(match has("git") {
-        true => finding(
-            CheckStatus::Good,
-            "git",
-            "is installed, for workers in a repository and for the history",
-            &[],
-        ),
-        false => finding(
-            CheckStatus::Odd,
+        true => Finding::good("git", "is installed, for workers in a repository and for the history"),
+        false => Finding::odd(
             "git",
             "is not on the PATH; workers cannot get a repository, everything else works",
             &["install git"],
         ),
     });
     found.push(match has("tmux") {
-        true => finding(CheckStatus::Good, "tmux", "is installed, to show workers that wait for you", &[]),
-        false => finding(
-            CheckStatus::Odd,
+        true => Finding::good("tmux", "is installed, to show workers that wait for you"),
+        false => Finding::odd(
             "tmux",
             "is not on the PATH; the pulse rings and prints who waits for you instead",
             &["install tmux to get a window for each of them"],
@@ -306,11 +287,11 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
 fn sandbox(app: &App, found: &mut Vec<Finding>) {
     if !program::finds_itself() {
         let what = "is not mounted: without it looop can neither make a sandbox, nor start a worker, nor see which processes run";
-        found.push(finding(CheckStatus::Bad, "/proc", what, &["mount it: mount -t proc proc /proc"]));
+        found.push(Finding::bad("/proc", what, &["mount it: mount -t proc proc /proc"]));
     }
     if rustix::process::geteuid().is_root() {
         let what = "root, against whom file modes do not protect: a child without a full sandbox can do more";
-        found.push(finding(CheckStatus::Odd, "user", what, &["run looop as an ordinary user"]));
+        found.push(Finding::odd("user", what, &["run looop as an ordinary user"]));
     }
     // The config check has reported why it cannot be read.
     let Ok(config) = app.config() else { return };
@@ -325,23 +306,23 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
         sandboxes.engine()
     );
     found.push(match powers.level() {
-        Level::Full if powers.missing.is_empty() => finding(CheckStatus::Good, "sandbox", had, &[]),
-        _ => finding(CheckStatus::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
+        Level::Full if powers.missing.is_empty() => Finding::good("sandbox", had),
+        _ => Finding::odd("sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
     });
     if let Some(lost) = sandboxes.downgrade() {
-        found.push(finding(CheckStatus::Odd, "sandbox before", lost, &fixes));
+        found.push(Finding::odd("sandbox before", lost, &fixes));
     }
     if keep && powers.level() == Level::Full && !powers.overlays {
         let found_so = "are read-only in a sandbox: overlays are not available here";
         let fix = "move the data dir and the cache to a file system that overlayfs can write to";
-        found.push(finding(CheckStatus::Odd, "caches of builds", found_so, &[fix]));
+        found.push(Finding::odd("caches of builds", found_so, &[fix]));
     }
     for kind in SandboxSubject::ALL {
         let what = format!("sandbox of {}", kind.word());
         found.push(match sandboxes.level(kind) {
-            Ok(Level::None) => finding(CheckStatus::Odd, &what, "none: it runs as you", &[]),
-            Ok(level) => finding(CheckStatus::Good, &what, level.word(), &[]),
-            Err(why) => finding(CheckStatus::Bad, &what, why, &fixes),
+            Ok(Level::None) => Finding::odd(&what, "none: it runs as you", &[]),
+            Ok(level) => Finding::good(&what, level.word()),
+            Err(why) => Finding::bad(&what, why, &fixes),
         });
     }
 }

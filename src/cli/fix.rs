@@ -31,7 +31,7 @@ const MAX_ISSUE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  looop fix --issue 'total() is wrong for an empty list' --repo ~/src/app --test 'pytest -q'\n  looop fix --init\n  looop fix --task parse-dates --branch"
+    after_help = "Exit status: 0 all tasks are done, 1 one failed, 3 it waits for you.\n\nExamples:\n  looop fix --issue 'total() is wrong for an empty list' --repo ~/src/app --test 'pytest -q'\n  looop fix --init\n  looop fix --task parse-dates --branch"
 )]
 pub struct Args {
     /// A leanfile; values of a later one replace those of an earlier one. Default: leanfile.toml, if it exists.
@@ -220,7 +220,7 @@ fn asked(app: &App, args: &Args) -> Result<FixRequest> {
         let root = repo.clone().map_or_else(|| root_of(&sources, base), Ok)?;
         source::claim(&mut sources, Some(&fixed), &root);
     }
-    super::trust::settle(app, &mut sources)?;
+    super::leanfile::settle(app, &mut sources)?;
     let read = leanfile::combined(&sources, base)?;
     for warning in &read.warnings {
         print::note(&format!("warning: {warning}"));

@@ -1,9 +1,8 @@
 //! `looop log`: the journal, and the prompt and reply of one beat.
 
 use anyhow::{Context, Result};
-use serde_json::json;
 
-use super::{App, envelope, print};
+use super::{App, print};
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::text::visible;
@@ -66,8 +65,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let shown = &all[all.len().saturating_sub(args.lines)..];
     if args.json {
         let beats: Vec<_> = shown.iter().filter_map(|line| entry::parse(line)).collect();
-        print::json(&envelope("beats", json!(beats)));
-        return Ok(0);
+        return print::answer("beats", beats);
     }
     if all.is_empty() {
         print::note("the journal is empty");

@@ -1,11 +1,13 @@
 //! `looop logs` and `looop screen`: the output of a worker, from its transcript.
 
-use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+
+use anyhow::Result;
 
 use super::ls::Chosen;
 use super::{App, complete, ls, pick, print};
 use crate::config;
-use crate::model::fault::Fault;
+use crate::model::name::Name;
 use crate::model::secret::{RedactStream, Secrets};
 use crate::model::strip::Strip;
 use crate::model::worker::Spec;
@@ -14,7 +16,7 @@ use crate::screen::{REPLAY_BYTES, Screen};
 use crate::store::json_file;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
-use crate::store::workers;
+use crate::store::workers::{self, Past};
 use crate::sys::path;
 use crate::sys::process::wait::wait_readable;
 use crate::sys::signal::Cancel;
@@ -57,21 +59,13 @@ fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, String)> {
         let worker = known?;
         return Ok((app.layout.worker(&worker.spec.id), worker.spec.id.to_string()));
     };
-    let past = workers::past(&app.layout)?;
-    let mut names: Vec<&str> = past.iter().map(|past| past.id.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    // An unknown name gets the error message that lists the workers that are not archived.
-    let Ok(id) = pick("worker", wanted, names.into_iter()) else {
-        return Err(known.err().unwrap_or_else(unknown_worker));
-    };
-    let newest =
-        past.iter().rev().find(|past| past.id.as_str() == id).context("could not find the worker")?;
-    Ok((WorkerDir(app.layout.past_workers().join(&newest.dir)), id.to_owned()))
-}
-
-fn unknown_worker() -> anyhow::Error {
-    Fault::usage("could not find the worker").into()
+    // The newest one of each name; an unknown name gets the error that lists the workers that are not archived.
+    let newest: BTreeMap<Name, Past> =
+        workers::past(&app.layout)?.into_iter().map(|past| (past.id.clone(), past)).collect();
+    match (pick("worker", wanted, newest, |(id, _)| id.as_str()), known) {
+        (Ok((id, past)), _) => Ok((WorkerDir(app.layout.past_workers().join(&past.dir)), id.to_string())),
+        (Err(error), known) => Err(known.err().unwrap_or(error)),
+    }
 }
 
 /// The secrets of this process, and those that the worker got.

@@ -1,9 +1,8 @@
 //! `looop ls` and `looop wait`: the workers, and which of them need the user.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope, forms, pick, print};
+use super::{App, json_output, pick, print};
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
@@ -35,7 +34,9 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  looop wait --timeout 30m; echo $?")]
+#[command(
+    after_help = "Exit status: 3 something needs you, 0 nothing is running, 1 timed out.\n\nExample:\n  looop wait --timeout 30m; echo $?"
+)]
 pub struct WaitArgs {
     /// The timeout.
     #[arg(long, value_name = "TIME", value_parser = parse_ms)]
@@ -67,28 +68,21 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
     let (all, _) = workers::list(&app.layout)?;
     let fits: Vec<Worker> =
         all.into_iter().filter(|w| chosen == Chosen::Any || !w.state.phase.is_over()).collect();
-    let id = match wanted {
-        Some(wanted) => pick("worker", wanted, fits.iter().map(|w| w.spec.id.as_str()))?.to_owned(),
-        None => {
-            let since = |w: &Worker| w.state.flag.as_ref().map_or(w.state.since_ms, |flag| flag.at_ms);
-            let newest = fits.iter().filter(|w| w.state.needs_human()).max_by_key(|w| since(w));
-            match newest.or(fits.first().filter(|_| fits.len() == 1)) {
-                Some(worker) => worker.spec.id.to_string(),
-                None => {
-                    let names: Vec<&str> = fits.iter().map(|w| w.spec.id.as_str()).collect();
-                    let fault = Fault::usage("could not choose a worker: you named none, and none needs you");
-                    return Err(match names.len() {
-                        0 => fault.hint("no worker exists; `looop worker start` starts one"),
-                        _ => fault.hint(format!("name one: {}", names.join(", "))),
-                    }
-                    .into());
-                }
-            }
-        }
-    };
-    fits.into_iter()
-        .find(|w| w.spec.id.as_str() == id)
-        .ok_or_else(|| Fault::usage("could not find the worker").into())
+    if let Some(wanted) = wanted {
+        return pick("worker", wanted, fits, |w| w.spec.id.as_str());
+    }
+    let since = |w: &Worker| w.state.flag.as_ref().map_or(w.state.since_ms, |flag| flag.at_ms);
+    let newest = fits.iter().filter(|w| w.state.needs_human()).max_by_key(|w| since(w));
+    if let Some(worker) = newest.or(fits.first().filter(|_| fits.len() == 1)) {
+        return Ok(worker.clone());
+    }
+    let names: Vec<&str> = fits.iter().map(|w| w.spec.id.as_str()).collect();
+    let fault = Fault::usage("could not choose a worker: you named none, and none needs you");
+    Err(match names.len() {
+        0 => fault.hint("no worker exists; `looop worker start` starts one"),
+        _ => fault.hint(format!("name one: {}", names.join(", "))),
+    }
+    .into())
 }
 
 /// Lists workers.
@@ -115,13 +109,13 @@ fn show(app: &App, args: &Args, now: Now) -> Result<()> {
         return Ok(());
     }
     let (all, problems) = sorted(app)?;
-    let mut rows: Vec<forms::WorkerJson> = all.iter().map(|worker| row(&app.layout, worker, now)).collect();
+    let mut rows: Vec<json_output::WorkerJson> =
+        all.iter().map(|worker| row(&app.layout, worker, now)).collect();
     if args.all {
         rows.extend(workers::past(&app.layout)?.iter().rev().map(|past| past_row(&app.layout, past)));
     }
     problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
-    print::json(&envelope("workers", json!(rows)));
-    Ok(())
+    print::answer("workers", rows).map(drop)
 }
 
 /// Lists the workers that are not archived: first those that need the user, then those that run, newest first.
@@ -132,10 +126,10 @@ pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
 }
 
 /// The public form of a worker.
-pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::WorkerJson {
+pub fn row(layout: &Layout, worker: &Worker, now: Now) -> json_output::WorkerJson {
     let (spec, state) = (&worker.spec, &worker.state);
     let clone = layout.worker(&spec.id).clone_dir().to_string_lossy().into_owned();
-    forms::WorkerJson {
+    json_output::WorkerJson {
         id: spec.id.clone(),
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
@@ -166,10 +160,10 @@ pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::WorkerJson {
     }
 }
 
-fn past_row(layout: &Layout, past: &Past) -> forms::WorkerJson {
+fn past_row(layout: &Layout, past: &Past) -> json_output::WorkerJson {
     let clone =
         || WorkerDir(layout.past_workers().join(&past.dir)).clone_dir().to_string_lossy().into_owned();
-    forms::WorkerJson {
+    json_output::WorkerJson {
         id: past.id.clone(),
         goal: past.goal.clone(),
         kind: past.kind.clone(),
@@ -328,7 +322,7 @@ impl WorkerEnd<'_> {
 }
 
 /// Lists who waits for the user.
-fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
+fn waiting(app: &App) -> Result<Vec<json_output::Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
     let (asks, _) = records::asks(&app.layout)?;
     let mut found = Vec::new();
@@ -336,13 +330,13 @@ fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
         let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
-        found.push(forms::Waiting { worker: id, ask, text, look: worker.state.look_commands() });
+        found.push(json_output::Waiting { worker: id, ask, text, look: worker.state.look_commands() });
     }
     let closed = records::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
         if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::QuestionState::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
-            found.push(forms::Waiting { worker: None, ask: id, text, look: String::new() });
+            found.push(json_output::Waiting { worker: None, ask: id, text, look: String::new() });
         }
     }
     Ok(found)
@@ -353,47 +347,41 @@ fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
 pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     let deadline = args.timeout.map(Deadline::after_ms);
-    loop {
+    let (found, exit_code) = loop {
         let found = waiting(app)?;
         if !found.is_empty() {
-            say_waiting(args, &found);
-            return Ok(3);
+            break (found, 3);
         }
         let (all, problems) = workers::list(&app.layout)?;
         let live = all.iter().any(|worker| !worker.state.phase.is_over()) || !problems.is_empty();
         if !live && lock::holder(&app.layout.pulse_lock()).is_none() {
-            if args.json {
-                print::json(&envelope("waiting", json!([])));
-            } else {
-                print::line("nothing can come: neither a pulse nor a worker runs");
-            }
-            return Ok(0);
+            break (found, 0);
         }
         if deadline.as_ref().is_some_and(Deadline::passed) || cancel.is_set() {
-            if args.json {
-                print::json(&envelope("waiting", json!([])));
-            }
-            return Ok(1);
+            break (found, 1);
         }
         let left =
             deadline.as_ref().map_or(LOOK_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(LOOK_MS));
         wait_readable(&[&cancel.fd()], left.clamp(1, LOOK_MS));
+    };
+    if args.json {
+        print::answer("waiting", found)?;
+    } else if exit_code == 0 {
+        print::line("nothing can come: neither a pulse nor a worker runs");
+    } else {
+        found.iter().for_each(say_waiting);
     }
+    Ok(exit_code)
 }
 
-fn say_waiting(args: &WaitArgs, found: &[forms::Waiting]) {
-    if args.json {
-        return print::json(&envelope("waiting", json!(found)));
-    }
-    for item in found {
-        let text = clip(&visible(item.text.as_deref().unwrap_or_default(), false), 100);
-        match (&item.worker, &item.ask) {
-            (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} ({})", item.look)),
-            (worker, Some(ask)) => {
-                let worker = worker.as_ref().map(|worker| format!("{worker}, ")).unwrap_or_default();
-                print::line(&format!("⚑ {worker}{ask}: {text} (looop asks)"));
-            }
-            (None, None) => {}
+fn say_waiting(item: &json_output::Waiting) {
+    let text = clip(&visible(item.text.as_deref().unwrap_or_default(), false), 100);
+    match (&item.worker, &item.ask) {
+        (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} ({})", item.look)),
+        (worker, Some(ask)) => {
+            let worker = worker.as_ref().map(|worker| format!("{worker}, ")).unwrap_or_default();
+            print::line(&format!("⚑ {worker}{ask}: {text} (looop asks)"));
         }
+        (None, None) => {}
     }
 }

@@ -1,7 +1,9 @@
 //! `looop help` and `looop version`. The manual is made from the argument parser.
 
 use anyhow::Result;
-use clap::{CommandFactory, builder::StyledStr};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, FromArgMatches};
 
 use super::{Cli, print};
 use crate::model::fault::Fault;
@@ -13,8 +15,60 @@ pub struct Args {
     command: Vec<String>,
 }
 
+/// The groups of the top-level verbs: the first verb of each, and its heading. The other verbs of a group are
+/// those that follow in [`super::Verb`], so that each verb is in a group.
+pub const GROUPS: [(&str, &str); 8] = [
+    ("ls", "Every day"),
+    ("tick", "The loop"),
+    ("worker", "Workers and leases"),
+    ("question", "Questions and approvals"),
+    ("goal", "Goals, sensors, playbook and schedule"),
+    ("fix", "Fixes"),
+    ("init", "Set-up"),
+    ("ask", "Inside a worker"),
+];
+
+/// The visible verbs by group.
+pub fn groups(root: &clap::Command) -> Vec<(&'static str, Vec<&clap::Command>)> {
+    let mut groups: Vec<(&str, Vec<&clap::Command>)> = Vec::new();
+    for verb in shown(root) {
+        groups.extend(
+            GROUPS
+                .iter()
+                .filter(|(first, _)| *first == verb.get_name())
+                .map(|(_, heading)| (*heading, Vec::new())),
+        );
+        groups.iter_mut().last().into_iter().for_each(|(_, verbs)| verbs.push(verb));
+    }
+    groups
+}
+
+/// The argument parser, whose help lists the verbs by group.
+pub fn tree() -> clap::Command {
+    let root = Cli::command();
+    let (head, name) = (*root.get_styles().get_header(), *root.get_styles().get_literal());
+    let mut text = String::new();
+    for (heading, verbs) in groups(&root) {
+        text.push_str(&format!("{head}{heading}:{head:#}\n"));
+        for verb in verbs {
+            let about = verb.get_about().map(StyledStr::to_string).unwrap_or_default();
+            text.push_str(&format!("  {name}{:<11}{name:#}  {about}\n", verb.get_name()));
+        }
+        text.push('\n');
+    }
+    root.help_template(format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{text}{head}Options:{head:#}\n{{options}}{{after-help}}"
+    ))
+}
+
+/// Parses the arguments of this process. If they are wrong or ask for the help, prints that and returns the exit code.
+pub fn parse() -> Result<Cli, u8> {
+    let parsed = tree().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(unread)
+}
+
 pub fn run(args: &Args) -> Result<u8> {
-    let mut root = Cli::command();
+    let mut root = tree();
     root.build();
     let mut command = &mut root;
     for name in &args.command {
@@ -31,6 +85,34 @@ pub fn run(args: &Args) -> Result<u8> {
     write(command, args.command.is_empty(), &mut text);
     print::raw(text.as_bytes());
     Ok(0)
+}
+
+/// Commands of earlier versions, and today's ones.
+const RENAMED: [(&str, &str); 7] = [
+    ("attempts", "attempt show GOAL"),
+    ("claims", "lease list"),
+    ("schedule drop", "schedule remove"),
+    ("sensor remove", "sensor archive"),
+    ("told", "inbox"),
+    ("trust --list", "leanfile list"),
+    ("trust --revoke", "leanfile distrust"),
+];
+
+/// Adds today's command to an error about one of an earlier version.
+fn name_new_word(error: &mut clap::Error) {
+    let wrong = [ContextKind::InvalidSubcommand, ContextKind::InvalidArg].map(|kind| error.get(kind));
+    let Some(ContextValue::String(wrong)) = wrong.into_iter().flatten().next() else { return };
+    let typed: Vec<String> = std::env::args().collect();
+    let is_meant = |old: &str| {
+        let words: Vec<&str> = old.split(' ').collect();
+        words.last() == Some(&wrong.as_str()) && typed.windows(words.len()).any(|some| some == words)
+    };
+    if let Some((_, new)) = RENAMED.iter().find(|(old, _)| is_meant(old)) {
+        let tip = StyledStr::from(format!("the command is `looop {new}` now"));
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
 }
 
 fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
@@ -74,7 +156,8 @@ Exit codes
 ";
 
 /// Prints an error in the arguments, or the help that they asked for. Returns the exit code.
-pub fn unread(error: &clap::Error) -> u8 {
+fn unread(mut error: clap::Error) -> u8 {
+    name_new_word(&mut error);
     let text = error.render();
     match error.use_stderr() {
         // The text repeats arguments, which may be foreign text.
@@ -148,6 +231,48 @@ mod tests {
             assert!(words(command).is_some() && words(command) == words(own), "{}", command.get_name());
             assert_eq!(own.get_long_about().map(StyledStr::to_string), None, "{}", command.get_name());
         }
+    }
+
+    #[test]
+    fn each_verb_is_in_one_group_of_the_help() {
+        let root = tree();
+        let groups = groups(&root);
+        let headings: Vec<&str> = groups.iter().map(|(heading, _)| *heading).collect();
+        assert_eq!(headings, GROUPS.map(|(_, heading)| heading));
+        let grouped: Vec<&str> =
+            groups.iter().flat_map(|(_, verbs)| verbs.iter().map(|verb| verb.get_name())).collect();
+        assert_eq!(grouped, shown(&root).map(clap::Command::get_name).collect::<Vec<_>>());
+        let (_, in_worker) = groups.last().unwrap();
+        let in_worker: Vec<&str> = in_worker.iter().map(|verb| verb.get_name()).collect();
+        assert_eq!(
+            in_worker,
+            ["ask", "inbox", "flag", "unflag", "report", "claim", "release", "spend", "done"]
+        );
+        let help = root.clone().render_help().to_string();
+        for name in grouped {
+            let line = help.lines().find(|line| line.starts_with(&format!("  {name} ")));
+            assert!(line.is_some_and(|line| line.len() <= 80), "{name}: {line:?}");
+        }
+    }
+
+    #[test]
+    fn each_noun_can_be_listed_and_a_short_verb_is_the_verb_of_its_noun() {
+        let root = tree();
+        let nouns = || shown(&root).filter(|noun| !["service", "doctor"].contains(&noun.get_name()));
+        let mut short = 0;
+        for noun in nouns().filter(|noun| noun.has_subcommands()) {
+            let name = noun.get_name();
+            assert!(name == "playbook" || noun.find_subcommand("list").is_some(), "{name} has no list");
+            for verb in shown(noun).filter(|verb| verb.get_name() != "flag") {
+                if let Some(same) = root.find_subcommand(verb.get_name()) {
+                    let about = |verb: &clap::Command| verb.get_about().map(StyledStr::to_string);
+                    assert_eq!(about(same), about(verb), "{name} {}", verb.get_name());
+                    assert!(!same.has_subcommands(), "{name}: a noun has the name of a verb");
+                    short += 1;
+                }
+            }
+        }
+        assert_eq!(short, 14, "attach … wait, answer, approve, reject, trust, claim, release");
     }
 
     #[test]

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope_with, forms, input, print};
-use crate::map::{self, IndexUpdate, MapAnswer, MapLimits, Question, Ranked};
+use super::{App, input, json_output, print};
+use crate::map::{self, MapAnswer, MapLimits, Question, Ranked};
 use crate::model::fault::Fault;
 use crate::model::signature;
 use crate::model::text::visible;
@@ -69,15 +68,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let mut read = |path: &str| file::read_text(&root.join(path), limits.file_bytes).ok().flatten();
     let text = args.tokens.map(|tokens| map::render(shown, tokens, &mut read));
     if args.json {
-        print::json(&envelope_with(json!(forms::Mapped {
+        return print::answer_whole(json_output::Mapped {
             root: root.to_string_lossy().into_owned(),
             aimed: answer.aimed,
-            files: shown.iter().map(row).collect(),
-            index: index_row(&update, read_ms),
+            files: shown.to_vec(),
+            index: json_output::Indexed { update, took_ms: read_ms, gaps: update.gaps() },
             tokens: text.as_ref().map(|text| text.tokens),
             text: text.map(|text| text.text),
-        })));
-        return Ok(0);
+        });
     }
     list(app, &answer, shown);
     let took = human_ms(read_ms);
@@ -122,33 +120,4 @@ fn list(app: &App, answer: &MapAnswer, shown: &[Ranked]) {
         })
         .collect();
     print::raw(print::table(&rows).as_bytes());
-}
-
-fn row(file: &Ranked) -> forms::MappedFile {
-    let defined = |def: &map::Def| forms::Defined {
-        name: def.name.clone(),
-        kind: def.kind.clone(),
-        line: def.line,
-        end: def.end,
-    };
-    forms::MappedFile {
-        path: file.path.clone(),
-        rank: file.rank,
-        why: file.why.clone(),
-        test: file.is_test,
-        defines: file.defs.iter().map(defined).collect(),
-    }
-}
-
-fn index_row(update: &IndexUpdate, read_ms: i64) -> forms::Indexed {
-    forms::Indexed {
-        files: update.files,
-        all: update.all,
-        parsed: update.parsed,
-        skipped: update.skipped,
-        partial: update.partial,
-        late: update.late,
-        took_ms: read_ms,
-        gaps: update.gaps(),
-    }
 }

@@ -3,8 +3,7 @@
 mod admit;
 mod asks;
 mod attach;
-mod attempts;
-mod claims;
+mod attempt;
 mod collect;
 mod compare;
 mod complete;
@@ -13,11 +12,12 @@ mod demo;
 mod doctor;
 mod exec;
 mod fix;
-mod forms;
 mod goal;
 mod init;
-mod inner;
 mod input;
+mod json_output;
+mod leanfile;
+mod lease;
 mod log;
 mod logs;
 mod ls;
@@ -38,9 +38,9 @@ mod service;
 mod status;
 mod surface;
 mod tick;
-mod trust;
 mod why;
 mod worker;
+mod worker_api;
 
 use std::process::ExitCode;
 
@@ -48,6 +48,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
+use crate::model::ask::AskKind;
 use crate::model::fault::Fault;
 use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
@@ -58,6 +59,7 @@ use crate::sys::process::reaper;
 use crate::sys::program;
 use crate::sys::signal;
 use crate::worker::supervise;
+use compare::Of;
 use pick::pick;
 use print::{ColorWhen, Style};
 
@@ -82,82 +84,67 @@ struct Cli {
     color: ColorWhen,
 }
 
+/// The top-level verbs, in the order of the help. [`manual::GROUPS`] says with which verb a group begins.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {
-    /// Run one beat and exit; for cron. Exit status 75: another beat is running.
-    Tick(tick::Args),
-    /// Decide on one move for a goal now, even if nothing changed.
-    Run(tick::RunArgs),
-    /// Show the state of the loop, its goals, sensors, workers and budget.
-    Status(status::Args),
-    /// Show what woke the loop last and what would wake it now.
-    Why(why::Args),
-    /// Show the journal, newest line last, or the prompt and the reply of one beat.
-    Log(log::Args),
-    /// Show what was spent.
-    Cost(cost::Args),
+    /// List workers; those that need you come first.
+    Ls(ls::Args),
     /// List questions and approvals that wait for you.
-    Asks(asks::AsksArgs),
+    Asks(asks::ListArgs),
     /// Answer a question.
     Answer(asks::AnswerArgs),
     /// Approve one exact move.
     Approve(asks::ApproveArgs),
     /// Reject a move.
     Reject(asks::RejectArgs),
-    /// List workers; those that need you come first.
-    Ls(ls::Args),
-    /// Block until something needs you. Exit status: 3 you are needed, 0 nothing is running, 1 timed out.
-    Wait(ls::WaitArgs),
-    /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it running.
+    /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it.
     Attach(attach::Args),
     /// Print the output of a worker.
     Logs(logs::LogsArgs),
     /// Print the current screen of a worker.
     Screen(logs::ScreenArgs),
-    /// Delete the data of ended workers; a clone with unmerged work stays unless --force.
-    Prune(prune::Args),
-    /// Let an agent work on small tasks in a private clone until their tests pass. Exit status 3: it waits for you.
-    Fix(Box<fix::Args>),
-    /// Allow a leanfile inside a project to name agents, addresses, paths and commands.
-    Trust(trust::Args),
-    /// Show which files of a project matter for a failure or a question, and why.
-    Map(map::Args),
-    /// Show the attempts for a goal of `looop fix`.
-    Attempts(attempts::Args),
-    /// List who may work on what.
-    Claims(claims::ClaimsArgs),
-    /// Take a lease, so that only you work on a resource; in a worker: for the worker.
-    Claim(claims::ClaimArgs),
-    /// Release a lease.
-    Release(claims::ReleaseArgs),
-    /// Start a worker yourself.
-    #[command(subcommand)]
-    Worker(worker::WorkerVerb),
-    /// End a worker and all processes that it started.
-    Kill(worker::KillArgs),
-    /// In a worker: call the user. Outside: flag a worker, as a reminder for you.
-    Flag(worker::FlagArgs),
-    /// Clear a flag.
-    Unflag(worker::OneArgs),
     /// Send a text to a worker.
     Tell(worker::TellArgs),
-    /// In a worker: ask the user a question and wait; prints only the answer.
-    Ask(inner::AskArgs),
-    /// In a worker: print the messages that arrived since the last call.
-    #[command(after_help = "Example:\n  looop inbox")]
-    Inbox,
-    /// In a worker: hand in a file for the user, from stdin.
-    Report(inner::ReportArgs),
-    /// In a worker: report what the worker has spent.
-    Spend(inner::SpendArgs),
-    /// In a worker: declare the work done. This ends the worker; then the checks run.
-    #[command(after_help = "Example:\n  looop done")]
-    Done,
+    /// End a worker and all processes that it started.
+    Kill(worker::KillArgs),
+    /// Block until something needs you.
+    Wait(ls::WaitArgs),
+    /// Delete the data of ended workers; unmerged work stays.
+    Prune(prune::Args),
+    /// Run one beat and exit; for cron.
+    Tick(tick::Args),
+    /// Decide on one move for a goal now, even if nothing changed.
+    Run(tick::RunArgs),
+    /// Show the state of the loop, its goals, sensors and workers.
+    #[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
+    Status(JsonArgs),
+    /// Show what woke the loop last and what would wake it now.
+    Why(why::Args),
+    /// Show the journal, or the prompt and the reply of one beat.
+    Log(log::Args),
+    /// Show what was spent.
+    Cost(cost::Args),
+    /// Stop deciding until `looop resume`.
+    Pause(pause::PauseArgs),
+    /// Decide again after a pause, a halt or a used-up budget.
+    Resume(pause::ResumeArgs),
+    /// List, start, watch and end workers.
+    #[command(subcommand)]
+    Worker(worker::WorkerVerb),
+    /// List, claim and release leases: who may work on what.
+    #[command(subcommand)]
+    Lease(lease::LeaseVerb),
+    /// List, show and answer questions.
+    #[command(subcommand)]
+    Question(asks::QuestionVerb),
+    /// List, show, approve and reject moves that wait for approval.
+    #[command(subcommand)]
+    Approval(asks::ApprovalVerb),
     /// List, show, compare, write and archive goals.
     #[command(subcommand)]
     Goal(goal::GoalVerb),
-    /// List, show, compare, add, test and remove sensors.
+    /// List, show, compare, add, test and archive sensors.
     #[command(subcommand)]
     Sensor(sensor::SensorVerb),
     /// Show, compare and write the playbook.
@@ -166,10 +153,19 @@ enum Verb {
     /// List, set and remove timers.
     #[command(subcommand)]
     Schedule(schedule::ScheduleVerb),
-    /// Stop deciding until `looop resume`.
-    Pause(pause::PauseArgs),
-    /// Decide again after a pause or a halt; with --budget: after a budget is used up.
-    Resume(pause::ResumeArgs),
+    /// Let an agent work in a private clone until the tests pass.
+    Fix(Box<fix::Args>),
+    /// List, show and compare the attempts of `looop fix`.
+    #[command(subcommand)]
+    Attempt(attempt::AttemptVerb),
+    /// List, trust and distrust leanfiles inside projects.
+    #[command(subcommand)]
+    Leanfile(leanfile::LeanfileVerb),
+    /// Trust a leanfile with its present content.
+    #[command(after_help = "Example:\n  looop trust leanfile.toml")]
+    Trust(leanfile::FileArgs),
+    /// Show which files matter for a failure or a question, and why.
+    Map(map::Args),
     /// Create the data dir and the config.
     #[command(after_help = "Example:\n  looop init")]
     Init,
@@ -180,17 +176,37 @@ enum Verb {
     Doctor(doctor::Args),
     /// Watch looop work in a temporary data dir, with a scripted runner.
     Demo(demo::Args),
-    /// Print the completion script of a shell; it completes worker and ask ids too.
+    /// Print the completion script of a shell.
     Completions(complete::Args),
     /// Print the manual page, or write one page per command.
     Man(complete::ManArgs),
-    /// Print the JSON schema of a command's `--json` output, of the config or of a move.
+    /// Print the JSON schema of an output, of the config or of a move.
     Schema(schema::Args),
     /// Print the version.
     #[command(after_help = "Example:\n  looop version")]
     Version,
     /// Print the full manual, or the help of one command.
     Help(manual::Args),
+    /// Ask the user a question and wait; prints only the answer.
+    Ask(worker_api::AskArgs),
+    /// Print the messages that arrived since the last call.
+    #[command(after_help = "Example:\n  looop inbox")]
+    Inbox,
+    /// Call the user. Outside of a worker: flag one for yourself.
+    Flag(worker::FlagArgs),
+    /// Clear a flag.
+    Unflag(worker::UnflagArgs),
+    /// Hand in a file for the user, from stdin.
+    Report(worker_api::ReportArgs),
+    /// Take or renew a lease, so that nobody else works on a resource.
+    Claim(lease::ClaimArgs),
+    /// Release a lease.
+    Release(lease::ReleaseArgs),
+    /// Report what the worker has spent.
+    Spend(worker_api::SpendArgs),
+    /// Declare the work done: ends the worker, then runs the checks.
+    #[command(after_help = "Example:\n  looop done")]
+    Done,
     /// Execute a command once one byte arrives on stdin.
     #[command(name = "__exec-gated", hide = true)]
     Exec(exec::Args),
@@ -211,64 +227,18 @@ enum Verb {
     Again(pulse::AgainArgs),
     /// Report the status of a worker's program; called by one of its hooks.
     #[command(name = "__hook-status", hide = true)]
-    HookStatus(inner::HookStatusArgs),
+    HookStatus(worker_api::HookStatusArgs),
     /// Show workers that wait for the user in tmux and to the notifier.
     #[command(name = "__sync-windows", hide = true)]
     Surface,
 }
 
-impl Verb {
-    /// True for the verbs that end what their children leave behind: a beat in this process and a fix.
-    fn sweeps(&self) -> bool {
-        matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_))
-    }
-
-    /// True for a verb that talks to the worker's supervisor.
-    fn is_workers(&self) -> bool {
-        use Verb::{Ask, Claim, Done, Flag, HookStatus, Inbox, Release, Report, Spend, Unflag};
-        matches!(
-            self,
-            Ask(_)
-                | Claim(_)
-                | Done
-                | HookStatus(_)
-                | Flag(_)
-                | Release(_)
-                | Report(_)
-                | Spend(_)
-                | Inbox
-                | Unflag(_)
-        )
-    }
-
-    /// The verb's action, if only the user may do it. `claim` and `flag` are for the user only outside of a
-    /// worker; they check that themselves.
-    fn human_only(&self) -> Option<&'static str> {
-        match self {
-            Verb::Answer(_) => Some("answer"),
-            Verb::Approve(_) => Some("approve"),
-            Verb::Reject(_) => Some("reject"),
-            Verb::Pause(_) => Some("pause"),
-            Verb::Resume(_) => Some("resume"),
-            Verb::Attach(_) => Some("attach"),
-            Verb::Prune(_) => Some("prune"),
-            Verb::Trust(args) if args.changes() => Some("trust a file"),
-            Verb::Worker(_) => Some("start a worker"),
-            Verb::Kill(_) => Some("end a worker"),
-            Verb::Tell(_) => Some("tell a worker"),
-            Verb::Goal(goal::GoalVerb::Write { .. } | goal::GoalVerb::Archive { .. }) => {
-                Some("change a goal")
-            }
-            Verb::Sensor(sensor::SensorVerb::Add(_) | sensor::SensorVerb::Remove { .. }) => {
-                Some("change a sensor")
-            }
-            Verb::Playbook(playbook::PlaybookVerb::Write { .. }) => Some("change the playbook"),
-            Verb::Schedule(schedule::ScheduleVerb::Set(_) | schedule::ScheduleVerb::Drop { .. }) => {
-                Some("change a schedule")
-            }
-            _ => None,
-        }
-    }
+// No doc comment: clap would print it as the help of each such verb.
+#[derive(Debug, clap::Args)]
+struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// The context of every command.
@@ -296,103 +266,160 @@ pub fn main() -> ExitCode {
     if complete::asked() {
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse() {
+    let cli = match manual::parse() {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(manual::unread(&error)),
+        Err(exit_code) => return ExitCode::from(exit_code),
     };
     ExitCode::from(dispatch(cli).unwrap_or_else(|error| print::error(&error, &config::secrets())))
 }
 
+/// Admits and runs a verb: here, and nowhere else. A short verb and the same verb of a noun share an arm.
 fn dispatch(cli: Cli) -> Result<u8> {
-    match &cli.command {
-        Some(Verb::Exec(args)) => return exec::run(args),
-        Some(Verb::Sandbox(args)) => return exec::run_sandboxed(args),
-        Some(Verb::Networked(args)) => return exec::run_networked(args),
-        Some(Verb::Scripted(args)) => return scripted::run(args),
-        Some(Verb::Completions(args)) => return complete::run(args),
-        Some(Verb::Man(args)) => return complete::man(args),
-        Some(Verb::Schema(args)) => return schema::run(args),
-        Some(Verb::Version) => return manual::version(),
-        Some(Verb::Help(args)) => return manual::run(args),
-        _ => {}
-    }
-    // These verbs reap orphans. Children that the shell had before it executed looop must not be among them.
-    if cli.command.as_ref().is_none_or(Verb::sweeps) && reaper::has_children() {
-        return Ok(program::run_again(&config::own_args())?);
-    }
-    let env = Env::read()?;
-    let style = Style::new(cli.color, env.get("NO_COLOR").is_some());
-    let app = App { layout: env.layout(), env, style, now: clock::now() };
-    if app.env.is_dir_gone() {
-        program::work_in(std::path::Path::new("/"))
-            .context("could not leave the current directory, which was deleted")?;
-    }
-    match cli.command {
-        None => pulse::run(&app),
-        Some(Verb::Again(args)) => pulse::again(&app, &args),
-        Some(Verb::Collect(args)) => collect::run(&app, &args),
-        Some(Verb::Init) => init::run(&app),
-        Some(Verb::Service(verb)) => service::run(&app, verb),
-        Some(Verb::Surface) => surface::run(&app),
-        Some(Verb::Demo(args)) => demo::run(&app, &args),
-        Some(Verb::Doctor(args)) => doctor::run(&app, &args),
-        Some(Verb::Map(args)) => map::run(&app, &args),
-        Some(Verb::Tick(args)) => tick::run(&app, &args),
-        Some(Verb::Run(args)) => tick::run_goal(&app, &args),
-        Some(verb) => {
-            app.admit(&verb)?;
-            match verb {
-                Verb::Status(args) => status::run(&app, &args),
-                Verb::Why(args) => why::run(&app, &args),
-                Verb::Log(args) => log::run(&app, &args),
-                Verb::Cost(args) => cost::run(&app, &args),
-                Verb::Asks(args) => asks::list(&app, &args),
-                Verb::Answer(args) => asks::answer(&app, &args),
-                Verb::Approve(args) => asks::approve(&app, &args),
-                Verb::Reject(args) => asks::reject(&app, &args),
-                Verb::Ls(args) => ls::run(&app, &args),
-                Verb::Wait(args) => ls::wait(&app, &args),
-                Verb::Attach(args) => attach::run(&app, &args),
-                Verb::Logs(args) => logs::logs(&app, &args),
-                Verb::Screen(args) => logs::screen(&app, &args),
-                Verb::Prune(args) => prune::run(&app, &args),
-                Verb::Claims(args) => claims::list(&app, &args),
-                Verb::Claim(args) => claims::claim(&app, &args),
-                Verb::Release(args) => claims::release(&app, &args),
-                Verb::Worker(verb) => worker::run(&app, verb),
-                Verb::Kill(args) => worker::kill(&app, &args),
-                Verb::Flag(args) => worker::flag(&app, &args),
-                Verb::Unflag(args) => worker::unflag(&app, &args),
-                Verb::Tell(args) => worker::tell(&app, &args),
-                Verb::Ask(args) => inner::ask(&app, &args),
-                Verb::Inbox => inner::notified(&app),
-                Verb::Report(args) => inner::report(&app, &args),
-                Verb::Spend(args) => inner::spend(&app, &args),
-                Verb::Done => inner::done(&app),
-                verb => run_other(&app, verb),
-            }
+    use asks::{ApprovalVerb, QuestionVerb};
+    use attempt::AttemptVerb;
+    use goal::GoalVerb;
+    use leanfile::LeanfileVerb;
+    use lease::LeaseVerb;
+    use playbook::PlaybookVerb;
+    use schedule::ScheduleVerb;
+    use sensor::SensorVerb;
+    use worker::WorkerVerb;
+
+    let open = || App::open(cli.color);
+    let watch = || open()?.watching();
+    let user = |what| open()?.for_user(what);
+    let worker = || open()?.for_worker();
+    let Some(verb) = cli.command else { return childless(|| pulse::run(&open()?)) };
+    match verb {
+        Verb::Exec(args) => exec::run(&args),
+        Verb::Sandbox(args) => exec::run_sandboxed(&args),
+        Verb::Networked(args) => exec::run_networked(&args),
+        Verb::Scripted(args) => scripted::run(&args),
+        Verb::Completions(args) => complete::run(&args),
+        Verb::Man(args) => complete::man(&args),
+        Verb::Schema(args) => schema::run(&args),
+        Verb::Version => manual::version(),
+        Verb::Help(args) => manual::run(&args),
+
+        Verb::Again(args) => pulse::again(&open()?, &args),
+        Verb::Collect(args) => collect::run(&open()?, &args),
+        Verb::Surface => surface::run(&open()?),
+        Verb::Init => init::run(&open()?),
+        Verb::Service(verb) => service::run(&open()?, verb),
+        Verb::Demo(args) => demo::run(&open()?, &args),
+        Verb::Doctor(args) => doctor::run(&open()?, &args),
+        Verb::Map(args) => map::run(&open()?, &args),
+        Verb::Tick(args) => childless(|| tick::run(&open()?, &args)),
+        Verb::Run(args) => childless(|| tick::run_goal(&open()?, &args)),
+
+        Verb::Fix(args) => childless(|| fix::run(&open()?.with_own_state()?, &args)),
+        Verb::Attempt(AttemptVerb::List(args)) => attempt::list(&open()?.with_own_state()?, &args),
+        Verb::Attempt(AttemptVerb::Show(args)) => attempt::show(&open()?.with_own_state()?, &args),
+        Verb::Attempt(AttemptVerb::Diff(args)) => attempt::diff(&open()?.with_own_state()?, &args),
+        Verb::Leanfile(LeanfileVerb::List(args)) => leanfile::list(&open()?.with_own_state()?, &args),
+        Verb::Trust(args) | Verb::Leanfile(LeanfileVerb::Trust(args)) => {
+            leanfile::trust(&open()?.with_own_state_for_user("trust a file")?, &args)
         }
+        Verb::Leanfile(LeanfileVerb::Distrust(args)) => {
+            leanfile::distrust(&open()?.with_own_state_for_user("trust a file")?, &args)
+        }
+
+        Verb::Status(args) => status::run(&watch()?, &args),
+        Verb::Why(args) => why::run(&watch()?, &args),
+        Verb::Log(args) => log::run(&watch()?, &args),
+        Verb::Cost(args) => cost::run(&watch()?, &args),
+        Verb::Pause(args) => pause::pause(&user("pause")?, &args),
+        Verb::Resume(args) => pause::resume(&user("resume")?, &args),
+
+        Verb::Asks(args) => asks::list(&watch()?, &args, None),
+        Verb::Question(QuestionVerb::List(args)) => asks::list(&watch()?, &args, Some(AskKind::Question)),
+        Verb::Question(QuestionVerb::Show(args)) => asks::show(&watch()?, &args, AskKind::Question),
+        Verb::Answer(args) | Verb::Question(QuestionVerb::Answer(args)) => {
+            asks::answer(&user("answer")?, &args)
+        }
+        Verb::Approval(ApprovalVerb::List(args)) => asks::list(&watch()?, &args, Some(AskKind::Approval)),
+        Verb::Approval(ApprovalVerb::Show(args)) => asks::show(&watch()?, &args, AskKind::Approval),
+        Verb::Approve(args) | Verb::Approval(ApprovalVerb::Approve(args)) => {
+            asks::approve(&user("approve")?, &args)
+        }
+        Verb::Reject(args) | Verb::Approval(ApprovalVerb::Reject(args)) => {
+            asks::reject(&user("reject")?, &args)
+        }
+
+        Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, args),
+        Verb::Ls(args) | Verb::Worker(WorkerVerb::List(args)) => ls::run(&watch()?, &args),
+        Verb::Attach(args) | Verb::Worker(WorkerVerb::Attach(args)) => attach::run(&user("attach")?, &args),
+        Verb::Logs(args) | Verb::Worker(WorkerVerb::Logs(args)) => logs::logs(&watch()?, &args),
+        Verb::Screen(args) | Verb::Worker(WorkerVerb::Screen(args)) => logs::screen(&watch()?, &args),
+        Verb::Tell(args) | Verb::Worker(WorkerVerb::Tell(args)) => {
+            worker::tell(&user("tell a worker")?, &args)
+        }
+        Verb::Kill(args) | Verb::Worker(WorkerVerb::Kill(args)) => {
+            worker::kill(&user("end a worker")?, &args)
+        }
+        Verb::Wait(args) | Verb::Worker(WorkerVerb::Wait(args)) => ls::wait(&watch()?, &args),
+        Verb::Prune(args) | Verb::Worker(WorkerVerb::Prune(args)) => prune::run(&user("prune")?, &args),
+        Verb::Flag(args) | Verb::Worker(WorkerVerb::Flag(args)) => worker::flag(&worker()?, &args),
+        Verb::Unflag(args) | Verb::Worker(WorkerVerb::Unflag(args)) => worker::unflag(&worker()?, &args),
+
+        Verb::Lease(LeaseVerb::List(args)) => lease::list(&watch()?, &args),
+        Verb::Claim(args) | Verb::Lease(LeaseVerb::Claim(args)) => lease::claim(&worker()?, &args),
+        Verb::Release(args) | Verb::Lease(LeaseVerb::Release(args)) => lease::release(&worker()?, &args),
+
+        Verb::Ask(args) => worker_api::ask(&worker()?, &args),
+        Verb::Inbox => worker_api::inbox(&worker()?),
+        Verb::Report(args) => worker_api::report(&worker()?, &args),
+        Verb::Spend(args) => worker_api::spend(&worker()?, &args),
+        Verb::Done => worker_api::done(&worker()?),
+        Verb::HookStatus(args) => worker_api::hook_status(&worker()?, &args),
+
+        Verb::Goal(GoalVerb::List(args)) => goal::list(&watch()?, &args),
+        Verb::Goal(GoalVerb::Show(args)) => goal::show(&watch()?, &args),
+        Verb::Goal(GoalVerb::Diff(args)) => {
+            compare::run(&watch()?, Of::Goals, args.name.as_deref(), &args.since)
+        }
+        Verb::Goal(GoalVerb::Write(args)) => goal::write(&user("change a goal")?, &args),
+        Verb::Goal(GoalVerb::Archive(args)) => goal::archive(&user("change a goal")?, &args),
+        Verb::Sensor(SensorVerb::List(args)) => sensor::list(&watch()?, &args),
+        Verb::Sensor(SensorVerb::Show(args)) => sensor::show(&watch()?, &args),
+        Verb::Sensor(SensorVerb::Diff(args)) => {
+            compare::run(&watch()?, Of::Sensors, args.name.as_deref(), &args.since)
+        }
+        Verb::Sensor(SensorVerb::Examples(args)) => sensor::examples(&watch()?, &args),
+        Verb::Sensor(SensorVerb::Test(args)) => sensor::test(&watch()?, &args),
+        Verb::Sensor(SensorVerb::Add(args)) => sensor::add(&user("change a sensor")?, &args),
+        Verb::Sensor(SensorVerb::Archive(args)) => sensor::archive(&user("change a sensor")?, &args),
+        Verb::Playbook(PlaybookVerb::Show) => playbook::show(&watch()?),
+        Verb::Playbook(PlaybookVerb::Diff(since)) => compare::run(&watch()?, Of::Playbook, None, &since),
+        Verb::Playbook(PlaybookVerb::Write(args)) => playbook::write(&user("change the playbook")?, &args),
+        Verb::Schedule(ScheduleVerb::List(args)) => schedule::list(&watch()?, &args),
+        Verb::Schedule(ScheduleVerb::Set(args)) => schedule::set(&user("change a schedule")?, &args),
+        Verb::Schedule(ScheduleVerb::Remove(args)) => schedule::remove(&user("change a schedule")?, &args),
     }
 }
 
-/// Runs the verbs that do not concern workers.
-fn run_other(app: &App, verb: Verb) -> Result<u8> {
-    match verb {
-        Verb::HookStatus(args) => inner::hook_status(app, &args),
-        Verb::Goal(verb) => goal::run(app, verb),
-        Verb::Sensor(verb) => sensor::run(app, verb),
-        Verb::Playbook(verb) => playbook::run(app, verb),
-        Verb::Schedule(verb) => schedule::run(app, verb),
-        Verb::Pause(args) => pause::pause(app, &args),
-        Verb::Resume(args) => pause::resume(app, &args),
-        Verb::Fix(args) => fix::run(app, &args),
-        Verb::Attempts(args) => attempts::run(app, &args),
-        Verb::Trust(args) => trust::run(app, &args),
-        _ => Ok(0),
+/// Runs a verb that reaps orphans in a process without children. Children that the shell had before it executed
+/// looop must not be among the orphans.
+fn childless(run: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    match reaper::has_children() {
+        true => Ok(program::run_again(&config::own_args())?),
+        false => run(),
     }
 }
 
 impl App {
+    /// Reads the environment.
+    fn open(color: ColorWhen) -> Result<App> {
+        let env = Env::read()?;
+        let style = Style::new(color, env.get("NO_COLOR").is_some());
+        let app = App { layout: env.layout(), env, style, now: clock::now() };
+        if app.env.is_dir_gone() {
+            program::work_in(std::path::Path::new("/"))
+                .context("could not leave the current directory, which was deleted")?;
+        }
+        Ok(app)
+    }
+
     /// Checks that the profile can be used, and creates the directories that it lacks. Only `init`, `demo` and
     /// a first pulse on a terminal create a profile.
     ///
@@ -465,14 +492,8 @@ impl App {
     }
 }
 
-/// The envelope of every `--json` answer. It moves the value in; `json!` would copy it.
+/// The envelope of an answer with one key. It moves the value in; `json!` would copy it.
 fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
     let fields = [("schema_version".to_owned(), 1.into()), (key.to_owned(), value)];
     serde_json::Value::Object(fields.into_iter().collect())
-}
-
-/// The envelope of an answer with several keys.
-fn envelope_with(mut value: serde_json::Value) -> serde_json::Value {
-    value["schema_version"] = 1.into();
-    value
 }

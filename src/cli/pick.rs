@@ -1,33 +1,33 @@
-//! Expands a shortened id.
+//! Expands a shortened name.
 
 use anyhow::Result;
 
-use crate::model::fault::{ErrorKind, Fault};
+use crate::model::fault::Fault;
 
-/// Finds one id by its full text, else by a unique prefix.
-pub fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) -> Result<&'a str> {
-    let all: Vec<&str> = all.collect();
-    if let Some(exact) = all.iter().find(|id| **id == wanted) {
-        return Ok(exact);
+/// Finds one of all things by its full name, else by a unique beginning of it.
+pub fn pick<T>(
+    kind: &str,
+    wanted: &str,
+    all: impl IntoIterator<Item = T>,
+    name: impl Fn(&T) -> &str,
+) -> Result<T> {
+    let mut all: Vec<T> = all.into_iter().collect();
+    if let Some(exact) = all.iter().position(|one| name(one) == wanted) {
+        return Ok(all.swap_remove(exact));
     }
-    let hits: Vec<&str> =
-        all.iter().copied().filter(|id| !wanted.is_empty() && id.starts_with(wanted)).collect();
-    match hits.as_slice() {
-        [one] => Ok(one),
-        [] if all.is_empty() => {
-            Err(Fault::usage(format!("could not find {kind} {wanted:?}: none exists")).into())
-        }
-        [] => {
-            let fault = Fault::usage(format!("could not find {kind} {wanted:?}"));
-            Err(fault.hint(format!("there are: {}", all.join(", "))).into())
-        }
+    let known: Vec<&str> = all.iter().map(&name).collect();
+    let hits: Vec<usize> =
+        (0..known.len()).filter(|at| !wanted.is_empty() && known[*at].starts_with(wanted)).collect();
+    let fault = match hits.as_slice() {
+        [one] => return Ok(all.swap_remove(*one)),
+        [] if all.is_empty() => Fault::usage(format!("could not find {kind} {wanted:?}: none exists")),
+        [] => Fault::usage(format!("could not find {kind} {wanted:?}"))
+            .hint(format!("there are: {}", known.join(", "))),
         many => {
-            let fault = Fault {
-                kind: ErrorKind::Usage,
-                what: format!("{wanted:?} is not unique"),
-                hints: Vec::new(),
-            };
-            Err(fault.hint(format!("it could be: {}", many.join(", "))).into())
+            let names: Vec<&str> = many.iter().map(|at| known[*at]).collect();
+            Fault::usage(format!("{wanted:?} is not unique"))
+                .hint(format!("it could be: {}", names.join(", ")))
         }
-    }
+    };
+    Err(fault.into())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::compare::{self, Of, Since};
+use super::compare::Since;
 use super::{App, input, print, save};
 use crate::store::{exchange, file, texts};
 
@@ -13,34 +13,33 @@ pub enum PlaybookVerb {
     Show,
     /// Show the changes since the last commit.
     #[command(after_help = "Example:\n  looop playbook diff")]
-    Diff {
-        #[command(flatten)]
-        since: Since,
-    },
+    Diff(Since),
     /// Replace the playbook; the text comes from stdin or your editor.
     #[command(after_help = "Example:\n  looop playbook write < PLAYBOOK.md")]
-    Write {
-        /// The text; `-` for stdin.
-        #[arg(allow_hyphen_values = true)]
-        text: Option<String>,
-    },
+    Write(WriteArgs),
 }
 
-pub fn run(app: &App, verb: PlaybookVerb) -> Result<u8> {
-    match verb {
-        PlaybookVerb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),
-        PlaybookVerb::Diff { since } => return compare::run(app, &Of::Playbook, &since),
-        PlaybookVerb::Write { text } => {
-            let path = app.layout.playbook();
-            let present = file::read_text(&path, texts::MAX_TEXT_BYTES).ok().flatten();
-            let seen = match &present {
-                Some(present) => Some(exchange::digest_of(present.as_bytes())),
-                None => save::digest(&path)?,
-            };
-            let text = input::text(app, "the playbook", text.as_deref(), &present.unwrap_or_default())?;
-            save::text(app, "the playbook", &path, &text, seen.as_ref())?;
-            print::line("wrote PLAYBOOK.md; the next beat sees it");
-        }
-    }
+#[derive(Debug, clap::Args)]
+pub struct WriteArgs {
+    /// The text; `-` for stdin.
+    #[arg(allow_hyphen_values = true)]
+    text: Option<String>,
+}
+
+pub fn show(app: &App) -> Result<u8> {
+    print::raw(texts::playbook(&app.layout)?.as_bytes());
+    Ok(0)
+}
+
+pub fn write(app: &App, args: &WriteArgs) -> Result<u8> {
+    let path = app.layout.playbook();
+    let present = file::read_text(&path, texts::MAX_TEXT_BYTES).ok().flatten();
+    let seen = match &present {
+        Some(present) => Some(exchange::digest_of(present.as_bytes())),
+        None => save::digest(&path)?,
+    };
+    let text = input::text(app, "the playbook", args.text.as_deref(), &present.unwrap_or_default())?;
+    save::text(app, "the playbook", &path, &text, seen.as_ref())?;
+    print::line("wrote PLAYBOOK.md; the next beat sees it");
     Ok(0)
 }

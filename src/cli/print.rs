@@ -19,9 +19,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
 
+use anyhow::Result;
+use serde::Serialize;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::envelope;
 use crate::model::fault::Fault;
 use crate::model::secret::Secrets;
 use crate::model::terminal;
@@ -155,6 +158,20 @@ pub fn json(value: &Value) {
     json_text(&format!("{value}\n"));
 }
 
+/// Prints the answer of a verb with `--json`: one value under its key.
+pub fn answer(key: &str, value: impl Serialize) -> Result<u8> {
+    json(&envelope(key, serde_json::to_value(value)?));
+    Ok(0)
+}
+
+/// Prints the answer of a verb with `--json` whose own keys are at the top level.
+pub fn answer_whole(value: impl Serialize) -> Result<u8> {
+    let mut value = serde_json::to_value(value)?;
+    value["schema_version"] = 1.into();
+    json(&value);
+    Ok(0)
+}
+
 /// Prints JSON to stdout. On a terminal, control characters are escaped; the value is the same.
 pub fn json_text(text: &str) {
     match stdout_is_tty() {
@@ -237,6 +254,15 @@ pub fn prompt(question: &str) -> Option<String> {
 pub fn agreed(question: &str) -> bool {
     let typed = prompt(&format!("{question} [y/N] "));
     typed.is_some_and(|typed| ["y", "yes"].iter().any(|yes| typed.eq_ignore_ascii_case(yes)))
+}
+
+/// Prints a table, or a text if it has no rows, and then the problems as warnings.
+pub fn list(rows: &[Vec<String>], none: &str, problems: &[String]) {
+    match rows {
+        [] => line(none),
+        rows => raw(table(rows).as_bytes()),
+    }
+    problems.iter().for_each(|problem| note(&format!("warning: {}", visible(problem, false))));
 }
 
 /// Lays text out in columns, each as wide as its widest cell. On a terminal the last column is truncated at the

@@ -1,11 +1,11 @@
 //! `looop prune`: deletes the data of ended workers; work that exists only there stays unless --force.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, complete, envelope, forms, pick, print};
+use super::{App, complete, json_output, pick, print};
 use crate::model::text::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
@@ -64,12 +64,15 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         let kept =
             if args.dry_run { look(app, args, &one.dir, &cancel)? } else { remove(app, args, one, &cancel)? };
         let removed = kept.is_none() && !args.dry_run;
-        rows.push(forms::Pruned { id: past.id.clone(), dir: past.dir.clone(), removed, kept });
+        rows.push(json_output::Pruned { id: past.id.clone(), dir: past.dir.clone(), removed, kept });
         if removed {
             gone.push(past.dir.clone());
         }
     }
     workers::forget(&app.layout, &gone)?;
+    if args.json {
+        return print::answer("pruned", rows);
+    }
     say(app, args, &rows, all.len());
     Ok(0)
 }
@@ -98,10 +101,8 @@ fn named<'a>(wanted: &str, all: &'a [EndedWorker]) -> Result<&'a str> {
     if let Some(one) = all.iter().find(|one| one.past.dir == wanted) {
         return Ok(&one.past.dir);
     }
-    let mut ids: Vec<&str> = all.iter().map(|one| one.past.id.as_str()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    pick("worker", wanted, ids.into_iter())
+    let ids: BTreeSet<&str> = all.iter().map(|one| one.past.id.as_str()).collect();
+    pick("worker", wanted, ids, |id| id)
 }
 
 /// The reason to keep a worker, if one exists.
@@ -170,10 +171,7 @@ fn repo(dir: &WorkerDir) -> Result<Option<Repo>, String> {
     }
 }
 
-fn say(app: &App, args: &Args, rows: &[forms::Pruned], count: usize) {
-    if args.json {
-        return print::json(&envelope("pruned", json!(rows)));
-    }
+fn say(app: &App, args: &Args, rows: &[json_output::Pruned], count: usize) {
     let word = if args.dry_run { "would remove" } else { "removed" };
     for row in rows {
         let dir = &row.dir;

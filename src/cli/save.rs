@@ -36,6 +36,16 @@ pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&D
     Ok(())
 }
 
+/// Moves a file of the user to a name in `archive/` beside it.
+pub fn archive(app: &App, what: &str, path: &Path, name: &str) -> Result<()> {
+    let _held = lock::store(&app.layout.store_lock())?;
+    let archive = path.with_file_name("archive");
+    file::make_dir(&archive)?;
+    made(&format!("archive the {what}"), &exchange::put_away(path, &archive.join(name))?)?;
+    print::line(&format!("archived the {what}; it is kept in `{}`", archive.display()));
+    Ok(())
+}
+
 /// The digest of the file that the user's text is about to replace; none if the file is missing. A link, a pipe
 /// or a directory has no text to compare: it is renamed to a free name beside it, with a note.
 ///

@@ -1,9 +1,10 @@
 //! `looop schedule`: timers on disk that wake the loop.
 
-use anyhow::Result;
-use serde_json::json;
+use std::collections::BTreeMap;
 
-use super::{App, envelope, forms, pick, print, save};
+use anyhow::Result;
+
+use super::{App, JsonArgs, json_output, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::{FireTime, Schedule};
@@ -16,19 +17,11 @@ use crate::store::{file, layout, lock, records};
 pub enum ScheduleVerb {
     /// List the timers and their due times.
     #[command(after_help = "Example:\n  looop schedule list")]
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List(JsonArgs),
     /// Set a timer; it replaces a timer of the same name.
     Set(SetArgs),
     /// Remove a timer.
-    #[command(after_help = "Example:\n  looop schedule drop standup")]
-    Drop {
-        /// The timer, or the unique beginning of its name.
-        name: String,
-    },
+    Remove(RemoveArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,46 +46,46 @@ pub struct SetArgs {
     note: Vec<String>,
 }
 
-pub fn run(app: &App, verb: ScheduleVerb) -> Result<u8> {
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop schedule remove standup")]
+pub struct RemoveArgs {
+    /// The timer, or the unique beginning of its name.
+    name: String,
+}
+
+/// The timers with their next due times, and files that cannot be read.
+pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<json_output::ScheduleJson>, Vec<String>)> {
     let (schedules, problems) = records::schedules(&app.layout)?;
-    match verb {
-        ScheduleVerb::List { json } => {
-            let fired = records::peek_beat(&app.layout)?.fired;
-            let next = |name: &Name, s: &Schedule| s.next_ms(fired.get(name).copied(), app.now);
-            if json {
-                let rows: Vec<_> = schedules
-                    .iter()
-                    .map(|(name, s)| forms::ScheduleJson {
-                        name: name.clone(),
-                        when: Some(s.when.clone()),
-                        note: s.note.clone(),
-                        due_ms: next(name, s),
-                    })
-                    .collect();
-                print::json(&envelope("schedules", json!(rows)));
-                return Ok(0);
-            }
-            let rows: Vec<Vec<String>> = schedules
-                .iter()
-                .map(|(name, s)| vec![name.to_string(), due_words(next(name, s), app), s.note.clone()])
-                .collect();
-            if rows.is_empty() {
-                print::line("no timers; `looop schedule set` makes one");
-            }
-            print::raw(print::table(&rows).as_bytes());
-            problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
-        }
-        ScheduleVerb::Set(args) => set(app, args)?,
-        ScheduleVerb::Drop { name } => {
-            let name = pick("schedule", &name, schedules.keys().map(Name::as_str))?;
-            let _held = lock::store(&app.layout.store_lock())?;
-            let path = app.layout.schedules().join(format!("{name}.json"));
-            if let Some(seen) = file::digest(&path)? {
-                save::made(&format!("drop the schedule {name}"), &exchange::remove(&path, &seen)?)?;
-            }
-            print::line(&format!("dropped {name}"));
-        }
+    let row = |(name, schedule): (Name, Schedule)| json_output::ScheduleJson {
+        due_ms: schedule.next_ms(fired.get(&name).copied(), app.now),
+        name,
+        when: Some(schedule.when),
+        note: schedule.note,
+    };
+    Ok((schedules.into_iter().map(row).collect(), problems))
+}
+
+pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+    let (rows, problems) = rows(app, &records::peek_beat(&app.layout)?.fired)?;
+    if args.json {
+        return print::answer("schedules", rows);
     }
+    let row =
+        |row: json_output::ScheduleJson| vec![row.name.to_string(), due_words(row.due_ms, app), row.note];
+    let rows: Vec<_> = rows.into_iter().map(row).collect();
+    print::list(&rows, "no timers; `looop schedule set` makes one", &problems);
+    Ok(0)
+}
+
+pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
+    let (schedules, _) = records::schedules(&app.layout)?;
+    let (name, _) = pick("schedule", &args.name, schedules, |(name, _)| name.as_str())?;
+    let _held = lock::store(&app.layout.store_lock())?;
+    let path = app.layout.schedules().join(format!("{name}.json"));
+    if let Some(seen) = file::digest(&path)? {
+        save::made(&format!("remove the schedule {name}"), &exchange::remove(&path, &seen)?)?;
+    }
+    print::line(&format!("removed {name}"));
     Ok(0)
 }
 
@@ -104,7 +97,7 @@ fn due_words(next: Option<i64>, app: &App) -> String {
     }
 }
 
-fn set(app: &App, args: SetArgs) -> Result<()> {
+pub fn set(app: &App, args: &SetArgs) -> Result<u8> {
     let seconds = |text: &Option<String>| -> Result<Option<u32>> {
         let Some(text) = text else { return Ok(None) };
         let ms = parse_ms(text).map_err(Fault::usage)?;
@@ -121,5 +114,5 @@ fn set(app: &App, args: SetArgs) -> Result<()> {
     save::made(&format!("set the schedule {}", args.name), &done)?;
     let due = schedule.next_ms(None, app.now);
     print::line(&format!("set {}: {}", args.name, due_words(due, app)));
-    Ok(())
+    Ok(0)
 }

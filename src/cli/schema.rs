@@ -5,7 +5,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::{forms, print};
+use super::json_output::{self, Pruned, QuestionJson, Waiting, WorkerJson};
+use super::print;
 use crate::config;
 use crate::model::decision;
 use crate::model::entry::JournalEntry;
@@ -48,28 +49,43 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 21] = [
-    form("asks", "looop asks --json", Some("asks"), of::<Vec<forms::QuestionJson>>),
-    form("attempts", "looop attempts --json", None, own::<forms::Attempted>),
-    form("attempts-goal", "looop attempts GOAL --json", None, own::<forms::Attempts>),
-    form("claims", "looop claims --json", Some("claims"), of::<Vec<forms::Claim>>),
-    form("cost", "looop cost --json", None, own::<forms::Cost>),
-    form("doctor", "looop doctor --json", Some("findings"), of::<Vec<forms::Finding>>),
-    form("doctor-runner", "looop doctor runner --json", Some("runner"), of::<forms::RunnerTried>),
-    form("goal-list", "looop goal list --json", Some("goals"), of::<Vec<forms::GoalJson>>),
+const FORMS: [Form; 26] = [
+    form("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
+    form("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
+    form("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
+    form("attempt-show", "looop attempt show GOAL --json", None, own::<json_output::Attempts>),
+    form("cost", "looop cost --json", None, own::<json_output::Cost>),
+    form("doctor", "looop doctor --json", Some("findings"), of::<Vec<json_output::Finding>>),
+    form("doctor-runner", "looop doctor runner --json", Some("runner"), of::<json_output::RunnerTried>),
+    form("goal-list", "looop goal list --json", Some("goals"), of::<Vec<json_output::GoalJson>>),
+    form("leanfile-list", "looop leanfile list --json", Some("trusted"), of::<Vec<json_output::TrustedFile>>),
+    form("lease-list", "looop lease list --json", Some("leases"), of::<Vec<json_output::LeaseJson>>),
     form("log", "looop log --json", Some("beats"), of::<Vec<JournalEntry>>),
-    form("ls", "looop ls --json", Some("workers"), of::<Vec<forms::WorkerJson>>),
-    form("map", "looop map --json", None, own::<forms::Mapped>),
-    form("prune", "looop prune --json", Some("pruned"), of::<Vec<forms::Pruned>>),
-    form("run", "looop run GOAL --json", Some("beat"), of::<forms::BeatJson>),
-    form("schedule-list", "looop schedule list --json", Some("schedules"), of::<Vec<forms::ScheduleJson>>),
-    form("sensor-examples", "looop sensor examples --json", Some("examples"), of::<Vec<forms::Example>>),
-    form("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<forms::Sensor>>),
-    form("status", "looop status --json", None, own::<forms::StatusJson>),
-    form("tick", "looop tick --json", Some("beat"), of::<forms::BeatJson>),
-    form("trust", "looop trust --list --json", Some("trusted"), of::<Vec<forms::TrustedFile>>),
-    form("wait", "looop wait --json", Some("waiting"), of::<Vec<forms::Waiting>>),
-    form("why", "looop why --json", Some("why"), of::<forms::Why>),
+    form("ls", "looop ls --json", Some("workers"), of::<Vec<WorkerJson>>),
+    form("map", "looop map --json", None, own::<json_output::Mapped>),
+    form("prune", "looop prune --json", Some("pruned"), of::<Vec<Pruned>>),
+    form("question-list", "looop question list --json", Some("questions"), of::<Vec<QuestionJson>>),
+    form("run", "looop run GOAL --json", Some("beat"), of::<json_output::BeatJson>),
+    form(
+        "schedule-list",
+        "looop schedule list --json",
+        Some("schedules"),
+        of::<Vec<json_output::ScheduleJson>>,
+    ),
+    form(
+        "sensor-examples",
+        "looop sensor examples --json",
+        Some("examples"),
+        of::<Vec<json_output::Example>>,
+    ),
+    form("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<json_output::Sensor>>),
+    form("status", "looop status --json", None, own::<json_output::StatusJson>),
+    form("tick", "looop tick --json", Some("beat"), of::<json_output::BeatJson>),
+    form("wait", "looop wait --json", Some("waiting"), of::<Vec<Waiting>>),
+    form("why", "looop why --json", Some("why"), of::<json_output::Why>),
+    form("worker-list", "looop worker list --json", Some("workers"), of::<Vec<WorkerJson>>),
+    form("worker-prune", "looop worker prune --json", Some("pruned"), of::<Vec<Pruned>>),
+    form("worker-wait", "looop worker wait --json", Some("waiting"), of::<Vec<Waiting>>),
 ];
 
 /// Prints one schema, or all names.

@@ -5,151 +5,123 @@ mod add;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::compare::{self, Of, Since};
-use super::{App, complete, envelope, forms, input, pick, print, save};
+use super::compare::DiffArgs;
+use super::{App, JsonArgs, complete, input, json_output, pick, print, save};
+use crate::model::json::clip;
 use crate::model::name::Name;
+use crate::model::text::visible;
 use crate::model::time::human_ms;
+use crate::model::world::SensorReading;
 use crate::store::json_file;
-use crate::store::{exchange, file, lock, texts};
+use crate::store::texts::SensorFile;
+use crate::store::{file, lock, texts};
 use crate::sys::signal::Cancel;
 use crate::tick::observe;
+pub use add::{add, examples};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum SensorVerb {
     /// List the sensors with their last readings.
     #[command(after_help = "Example:\n  looop sensor list")]
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List(JsonArgs),
     /// Print a sensor's program.
     #[command(after_help = "Example:\n  looop sensor show disk")]
-    Show {
-        /// The sensor, or the unique beginning of its name.
-        name: String,
-    },
+    Show(SensorArgs),
     /// Add a ready-made sensor, or a script from stdin, which is marked `trust=untrusted`.
     ///
     /// For a ready-made sensor you are asked for its settings. It is tested once, and added if it gave a reading.
-    Add(add::Args),
+    Add(add::AddArgs),
     /// List the ready-made sensors and their requirements, or print one.
     Examples(add::ExamplesArgs),
     /// Show the changes since the last commit.
     #[command(after_help = "Example:\n  looop sensor diff disk")]
-    Diff {
-        /// The sensor, or the unique beginning of its name. Default: all sensors.
-        name: Option<String>,
-        #[command(flatten)]
-        since: Since,
-    },
+    Diff(DiffArgs),
     /// Run one sensor, or all, and print the readings.
-    #[command(after_help = "Examples:\n  looop sensor test\n  looop sensor test disk")]
-    Test {
-        /// The sensor, or the unique beginning of its name.
-        name: Option<String>,
-    },
+    Test(TestArgs),
     /// Move a sensor to sensors/archive/.
-    #[command(after_help = "Example:\n  looop sensor remove disk")]
-    Remove {
-        /// The sensor, or the unique beginning of its name.
-        name: String,
-    },
+    #[command(after_help = "Example:\n  looop sensor archive disk")]
+    Archive(SensorArgs),
 }
 
-pub fn run(app: &App, verb: SensorVerb) -> Result<u8> {
-    let (sensors, problems) = texts::sensors(&app.layout)?;
-    let names = || sensors.iter().map(|sensor| sensor.name.as_str());
-    match verb {
-        SensorVerb::List { json } => list(app, &sensors, &problems, json)?,
-        SensorVerb::Show { name } => {
-            let name = pick("sensor", &name, names())?;
-            let path =
-                sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
-            let bytes = file::read(&path, 16 << 20)
-                .with_context(|| format!("could not read `{}`", path.display()))?;
-            print::raw(&bytes.unwrap_or_default());
-        }
-        SensorVerb::Add(args) => return add::run(app, &args),
-        SensorVerb::Examples(args) => return add::examples(app, &args),
-        SensorVerb::Diff { name, since } => return compare::run(app, &Of::Sensors(name.as_deref()), &since),
-        SensorVerb::Test { name } => {
-            let one = name.map(|name| pick("sensor", &name, names()).map(str::to_owned)).transpose()?;
-            return test(app, one.as_deref());
-        }
-        SensorVerb::Remove { name } => {
-            let name = pick("sensor", &name, names())?;
-            let path =
-                sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
-            let to = app.layout.sensors().join("archive");
-            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let _held = lock::store(&app.layout.store_lock())?;
-            file::make_dir(&to)?;
-            let id = crate::model::time::beat_id(app.now.unix_ms);
-            let done = exchange::put_away(&path, &to.join(format!("{file_name}-{id}")))?;
-            save::made(&format!("remove the sensor {name}"), &done)?;
-            print::line(&format!("removed {name}; it is kept in sensors/archive/"));
-        }
-    }
+#[derive(Debug, clap::Args)]
+pub struct SensorArgs {
+    /// The sensor, or the unique beginning of its name.
+    name: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop sensor test\n  looop sensor test disk")]
+pub struct TestArgs {
+    /// The sensor, or the unique beginning of its name. Default: all.
+    name: Option<String>,
+}
+
+fn find(app: &App, wanted: &str) -> Result<SensorFile> {
+    pick("sensor", wanted, texts::sensors(&app.layout)?.0, |sensor| sensor.name.as_str())
+}
+
+pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
+    let path = find(app, &args.name)?.path;
+    let bytes =
+        file::read(&path, 16 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
+    print::raw(&bytes.unwrap_or_default());
     Ok(0)
 }
 
-fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: bool) -> Result<()> {
-    let snapshot = |name: &Name| -> Option<crate::model::world::SensorReading> {
-        json_file::read_json(&app.layout.snapshots().join(format!("{name}.json"))).ok().flatten()
-    };
-    if as_json {
-        let rows: Vec<_> = sensors
-            .iter()
-            .map(|sensor| {
-                let header = sensor.header.as_ref();
-                forms::Sensor {
-                    name: sensor.name.clone(),
-                    path: sensor.path.display().to_string(),
-                    interval_ms: header.ok().and_then(|h| h.interval_ms),
-                    timeout_ms: header.ok().and_then(|h| h.timeout_ms),
-                    trust: header.ok().map(|h| h.trust),
-                    error: header.err().map(|unfit| unfit.why.clone()),
-                    reading: snapshot(&sensor.name),
-                }
-            })
-            .collect();
-        print::json(&envelope("sensors", json!(rows)));
-        return Ok(());
-    }
-    let rows: Vec<Vec<String>> = sensors
-        .iter()
-        .map(|sensor| match &sensor.header {
-            Err(unfit) => vec![sensor.name.to_string(), "unfit".to_owned(), unfit.why.clone()],
-            Ok(header) => {
-                let every =
-                    header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
-                let last =
-                    snapshot(&sensor.name).map_or("(no reading yet)".to_owned(), |r| r.signal.to_string());
-                vec![
-                    sensor.name.to_string(),
-                    every,
-                    crate::model::json::clip(&crate::model::text::visible(&last, false), 80),
-                ]
-            }
-        })
-        .collect();
-    if rows.is_empty() {
-        print::line("no sensors; `looop sensor add` makes one");
-    }
-    print::raw(print::table(&rows).as_bytes());
-    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
-    Ok(())
+pub fn archive(app: &App, args: &SensorArgs) -> Result<u8> {
+    let SensorFile { name, path, .. } = find(app, &args.name)?;
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let id = crate::model::time::beat_id(app.now.unix_ms);
+    save::archive(app, &format!("sensor {name}"), &path, &format!("{file_name}-{id}"))?;
+    Ok(0)
 }
 
-fn test(app: &App, one: Option<&str>) -> Result<u8> {
+/// The reading of a sensor that the last decision saw.
+pub fn last_reading(app: &App, name: &Name) -> Option<SensorReading> {
+    json_file::read_json(&app.layout.snapshots().join(format!("{name}.json"))).ok().flatten()
+}
+
+pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+    let (sensors, problems) = texts::sensors(&app.layout)?;
+    if args.json {
+        let row = |sensor: &SensorFile| {
+            let header = sensor.header.as_ref();
+            json_output::Sensor {
+                name: sensor.name.clone(),
+                path: sensor.path.display().to_string(),
+                interval_ms: header.ok().and_then(|h| h.interval_ms),
+                timeout_ms: header.ok().and_then(|h| h.timeout_ms),
+                trust: header.ok().map(|h| h.trust),
+                error: header.err().map(|unfit| unfit.why.clone()),
+                reading: last_reading(app, &sensor.name),
+            }
+        };
+        return print::answer("sensors", sensors.iter().map(row).collect::<Vec<_>>());
+    }
+    let row = |sensor: &SensorFile| match &sensor.header {
+        Err(unfit) => vec![sensor.name.to_string(), "unfit".to_owned(), unfit.why.clone()],
+        Ok(header) => {
+            let every =
+                header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
+            let last = last_reading(app, &sensor.name);
+            let last = last.map_or("(no reading yet)".to_owned(), |reading| reading.signal.to_string());
+            vec![sensor.name.to_string(), every, clip(&visible(&last, false), 80)]
+        }
+    };
+    let rows: Vec<_> = sensors.iter().map(row).collect();
+    print::list(&rows, "no sensors; `looop sensor add` makes one", &problems);
+    Ok(0)
+}
+
+pub fn test(app: &App, args: &TestArgs) -> Result<u8> {
+    let one = args.name.as_deref().map(|name| find(app, name)).transpose()?;
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
     let _look = lock::look(&app.layout.look_lock())?;
     let fleet = super::tick::fleet(app, &config, &cancel);
     let ctx = super::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
-    let readings = observe::fresh_readings(&ctx, one)?;
+    let readings = observe::fresh_readings(&ctx, one.as_ref().map(|sensor| sensor.name.as_str()))?;
     let failed = readings.values().any(|reading| !reading.ok);
     for (name, reading) in &readings {
         print::json(&json!({ "sensor": name, "reading": reading }));

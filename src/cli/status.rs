@@ -1,9 +1,8 @@
 //! `looop status`: the state of the loop, for the user and, with `--json`, for programs.
 
 use anyhow::Result;
-use serde_json::{Value, json};
 
-use super::{App, asks, claims, envelope_with, forms, goal, ls, print};
+use super::{App, JsonArgs, asks, goal, json_output, lease, ls, print, schedule, sensor};
 use crate::model::ask::QuestionState;
 use crate::model::beat::{LoopState, Settled};
 use crate::model::charge::dollars;
@@ -11,47 +10,26 @@ use crate::model::json::clip;
 use crate::model::sandbox::{Level, SandboxSubject};
 use crate::model::text::visible;
 use crate::model::time::{clock_flaw, human_ms};
-use crate::model::world::SensorReading;
 use crate::store::boxes::SandboxBuilder;
 use crate::store::history::locks;
-use crate::store::json_file;
+use crate::store::texts::SensorFile;
 use crate::store::workers::Worker;
-use crate::store::{claims as leases, ledger, lock, records, texts};
+use crate::store::{claims, ledger, lock, records, texts};
 use crate::tick::{gate, observe};
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
-pub struct Args {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
+/// The state of the loop, and what only the text form needs of it.
 struct StatusFacts {
-    beat: LoopState,
-    pulse: Option<u32>,
-    ticking: Option<u32>,
-    paused: Option<records::Paused>,
-    idle_ms: Option<i64>,
-    goals: Vec<forms::GoalJson>,
-    sensors: Vec<forms::SensorStatus>,
+    json: json_output::StatusJson,
     workers: Vec<Worker>,
-    asks: Vec<forms::QuestionJson>,
-    claims: Vec<forms::Claim>,
-    schedules: Vec<forms::ScheduleJson>,
-    problems: Vec<String>,
-    sandbox: Option<forms::SandboxesJson>,
-    today: ledger::DaySpend,
 }
 
 /// Prints the status. It only reads files: it runs no sensor and writes nothing.
-pub fn run(app: &App, args: &Args) -> Result<u8> {
+pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     let facts = gather(app)?;
     if args.json {
-        print::json(&as_json(app, facts));
-    } else {
-        print::raw(as_text(app, &facts).as_bytes());
+        return print::answer_whole(facts.json);
     }
+    print::raw(as_text(app, &facts).as_bytes());
     Ok(0)
 }
 
@@ -65,77 +43,85 @@ fn gather(app: &App) -> Result<StatusFacts> {
     problems.extend(more);
     let (all_asks, more) = records::asks(layout)?;
     problems.extend(more);
-    let (schedules, more) = records::schedules(layout)?;
+    let (mut schedules, more) = schedule::rows(app, &beat.fired)?;
+    schedules.iter_mut().for_each(|schedule| schedule.when = None);
     problems.extend(more);
-    let here = leases::here();
-    let (all_claims, more) = leases::list(layout, &here)?;
+    let here = claims::here();
+    let (all_leases, more) = claims::list(layout, &here)?;
     problems.extend(more);
     let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
     problems.extend(locks::in_words(layout.root()));
-    let snapshot = |name: &crate::model::name::Name| -> Option<SensorReading> {
-        json_file::read_json(&layout.snapshots().join(format!("{name}.json"))).ok().flatten()
-    };
     let open = all_asks.values().filter(|(ask, _)| !beat.closed_asks.contains(&ask.id));
     let idle = crate::store::file::read_text(&layout.idle(), 64).ok().flatten();
-    Ok(StatusFacts {
-        pulse: lock::holder(&layout.pulse_lock()),
-        ticking: lock::holder(&layout.tick_lock()),
-        paused: records::paused(layout)?,
-        idle_ms: idle.and_then(|text| text.trim().parse().ok()),
+    let pulse = lock::holder(&layout.pulse_lock());
+    let ticking = lock::holder(&layout.tick_lock());
+    let paused = records::paused(layout)?;
+    let today = ledger::spent_today(layout, app.now)?;
+    let sensor = |sensor: &SensorFile| {
+        let reading = sensor::last_reading(app, &sensor.name);
+        let error = sensor.header.as_ref().err().map(|unfit| unfit.why.clone());
+        json_output::SensorStatus {
+            name: sensor.name.clone(),
+            ok: error.is_none() && reading.as_ref().is_none_or(|r| r.ok),
+            signal: reading.map(|r| r.signal),
+            error,
+            flapping: beat.is_flapping(sensor.name.as_str(), app.now),
+        }
+    };
+    let json = json_output::StatusJson {
+        pulse: json_output::Pulse {
+            alive: pulse.is_some(),
+            pid: pulse,
+            ticking,
+            idle_at_ms: idle.and_then(|text| text.trim().parse().ok()),
+        },
         goals: goals
             .iter()
-            .map(|(id, goal)| forms::GoalJson { bytes: None, ..goal::row(id, goal) })
+            .map(|(id, goal)| json_output::GoalJson { bytes: None, ..goal::row(id, goal) })
             .collect(),
-        sensors: sensors
-            .iter()
-            .map(|sensor| {
-                let reading = snapshot(&sensor.name);
-                let error = sensor.header.as_ref().err().map(|unfit| unfit.why.clone());
-                forms::SensorStatus {
-                    name: sensor.name.clone(),
-                    ok: error.is_none() && reading.as_ref().is_none_or(|r| r.ok),
-                    signal: reading.map(|r| r.signal),
-                    error,
-                    flapping: beat.is_flapping(sensor.name.as_str(), app.now),
-                }
-            })
-            .collect(),
-        workers,
+        sensors: sensors.iter().map(sensor).collect(),
+        workers: workers.iter().map(|worker| ls::row(layout, worker, app.now)).collect(),
         asks: open
             .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
             .filter(|(_, state)| matches!(state, QuestionState::Open | QuestionState::Approved))
             .map(|(ask, state)| asks::row(ask, state))
             .collect(),
-        claims: all_claims.iter().map(|(lease, standing)| claims::row(lease, *standing, &here)).collect(),
-        schedules: schedules
-            .iter()
-            .map(|(name, s)| forms::ScheduleJson {
-                name: name.clone(),
-                when: None,
-                note: s.note.clone(),
-                due_ms: s.next_ms(beat.fired.get(name).copied(), app.now),
-            })
-            .collect(),
+        leases: all_leases.iter().map(|(lease, standing)| lease::row(lease, *standing, &here)).collect(),
+        schedules,
+        cost: json_output::Today {
+            today_micros: today.cost_micros,
+            today_unmetered: today.unmetered,
+            day: app.now.day(),
+        },
         sandbox: sandbox(app),
         problems,
-        today: ledger::spent_today(layout, app.now)?,
-        beat,
-    })
+        data_dir: layout.root().display().to_string(),
+        gate: json_output::Gate {
+            words: gate_words(app, &beat, paused.as_ref(), ticking.is_some()),
+            halted: beat.halted,
+            paused,
+            backoff: beat.backoff,
+            settled: beat.settled,
+            decides_last_hour: crate::model::step::recent(&beat.decides, app.now.unix_ms).len(),
+        },
+        last_beat: json_output::LastBeat {
+            last: beat.last,
+            failure: beat.failure,
+            decisions: beat.decisions,
+        },
+    };
+    Ok(StatusFacts { json, workers })
 }
 
-fn gate_words(app: &App, facts: &StatusFacts) -> String {
-    let beat = &facts.beat;
+fn gate_words(app: &App, beat: &LoopState, paused: Option<&records::Paused>, is_ticking: bool) -> String {
     if let Some(why) = &beat.halted {
         return format!("halted: {why}; `looop resume` continues");
     }
-    if let Some(paused) = &facts.paused {
-        return format!(
-            "paused{}",
-            if paused.why.is_empty() { String::new() } else { format!(": {}", paused.why) }
-        );
+    if let Some(paused) = paused {
+        return if paused.why.is_empty() { "paused".to_owned() } else { format!("paused: {}", paused.why) };
     }
-    if beat.intent.is_some() && facts.ticking.is_none() {
+    if beat.intent.is_some() && !is_ticking {
         return "a move waits for the next beat".to_owned();
     }
     match (&beat.backoff, &beat.settled) {
@@ -151,95 +137,59 @@ fn gate_words(app: &App, facts: &StatusFacts) -> String {
     }
 }
 
-fn as_json(app: &App, facts: StatusFacts) -> Value {
-    let words = gate_words(app, &facts);
-    let beat = facts.beat;
-    envelope_with(json!(forms::StatusJson {
-        pulse: forms::Pulse {
-            alive: facts.pulse.is_some(),
-            pid: facts.pulse,
-            ticking: facts.ticking,
-            idle_at_ms: facts.idle_ms,
-        },
-        last_beat: forms::LastBeat { last: beat.last, failure: beat.failure, decisions: beat.decisions },
-        gate: forms::Gate {
-            words,
-            halted: beat.halted,
-            paused: facts.paused,
-            backoff: beat.backoff,
-            settled: beat.settled,
-            decides_last_hour: crate::model::step::recent(&beat.decides, app.now.unix_ms).len(),
-        },
-        goals: facts.goals,
-        sensors: facts.sensors,
-        workers: facts.workers.iter().map(|worker| ls::row(&app.layout, worker, app.now)).collect(),
-        asks: facts.asks,
-        claims: facts.claims,
-        schedules: facts.schedules,
-        cost: forms::Today {
-            today_micros: facts.today.cost_micros,
-            today_unmetered: facts.today.unmetered,
-            day: app.now.day(),
-        },
-        sandbox: facts.sandbox,
-        problems: facts.problems,
-        data_dir: app.layout.root().display().to_string(),
-    }))
-}
-
 fn as_text(app: &App, facts: &StatusFacts) -> String {
     let style = app.style;
-    let beat = &facts.beat;
+    let StatusFacts { json, workers } = facts;
     let mut out = String::new();
     let mut put =
         |key: &str, text: String| out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
     put("data dir", app.layout.root().display().to_string());
     put(
         "pulse",
-        match facts.pulse {
+        match json.pulse.pid {
             Some(pid) => style.green(&format!("running (process {pid})")),
             None => style.dim("not running"),
         },
     );
-    put("gate", gate_words(app, facts));
-    if let Some(last) = &beat.last {
+    put("gate", json.gate.words.clone());
+    if let Some(last) = &json.last_beat.last {
         let ago = human_ms(app.now.elapsed_ms(last.at_ms));
         let made = format!("{} {}", last.tag, clip(&visible(&last.object, false), 60));
         let became = visible(&last.outcome.words(), false);
         put("last move", format!("{} — {became} ({ago} ago)", made.trim_end()));
     }
-    if let Some(failure) = &beat.failure {
+    if let Some(failure) = &json.last_beat.failure {
         put("failure", style.red(&format!("{}: {}", failure.class, visible(&failure.why, false))));
         if !failure.class.remedy().is_empty() {
             put("remedy", failure.class.remedy().to_owned());
         }
     }
-    let unmetered = facts.today.unmetered;
+    let unmetered = json.cost.today_unmetered;
     let more = if unmetered > 0 { format!(" + {unmetered} unmetered calls") } else { String::new() };
-    put("today", format!("{}{more}", dollars(facts.today.cost_micros)));
-    put("goals", names(facts.goals.iter().map(|goal| goal.id.as_str())));
-    put("sensors", sensor_words(app, &facts.sensors));
-    put("workers", worker_words(app, &facts.workers));
-    if !facts.schedules.is_empty() {
-        put("schedules", names(facts.schedules.iter().map(|timer| timer.name.as_str())));
+    put("today", format!("{}{more}", dollars(json.cost.today_micros)));
+    put("goals", names(json.goals.iter().map(|goal| goal.id.as_str())));
+    put("sensors", sensor_words(app, &json.sensors));
+    put("workers", worker_words(app, workers));
+    if !json.schedules.is_empty() {
+        put("schedules", names(json.schedules.iter().map(|timer| timer.name.as_str())));
     }
-    if !facts.claims.is_empty() {
-        put("claims", names(facts.claims.iter().map(|claim| claim.resource.as_str())));
+    if !json.leases.is_empty() {
+        put("leases", names(json.leases.iter().map(|lease| lease.lease.resource.as_str())));
     }
-    if let Some(boxes) = &facts.sandbox {
+    if let Some(boxes) = &json.sandbox {
         put("sandbox", sandbox_words(app, boxes));
     }
-    match facts.asks.len() {
+    match json.asks.len() {
         0 => put("asks", "nothing waits for you".to_owned()),
         n => put(
             "asks",
             style.yellow(&format!(
                 "{n} waiting: {} (looop asks)",
-                names(facts.asks.iter().map(|ask| ask.id.as_str()))
+                names(json.asks.iter().map(|ask| ask.id.as_str()))
             )),
         ),
     }
-    for problem in &facts.problems {
+    for problem in &json.problems {
         put("problem", style.red(problem));
     }
     out
@@ -247,14 +197,14 @@ fn as_text(app: &App, facts: &StatusFacts) -> String {
 
 /// The sandbox of each kind of child, and why a child has less than it could. Other parts report a config that
 /// cannot be read.
-fn sandbox(app: &App) -> Option<forms::SandboxesJson> {
+fn sandbox(app: &App) -> Option<json_output::SandboxesJson> {
     let config = app.config().ok()?;
     let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
     let in_force = |kind: SandboxSubject| match sandboxes.level(kind) {
-        Ok(level) => forms::InForce::Level(level),
-        Err(error) => forms::InForce::Refused { error },
+        Ok(level) => json_output::InForce::Level(level),
+        Err(error) => json_output::InForce::Refused { error },
     };
-    Some(forms::SandboxesJson {
+    Some(json_output::SandboxesJson {
         engine: sandboxes.engine().to_owned(),
         missing: sandboxes.powers().missing.clone(),
         lost: sandboxes.downgrade(),
@@ -267,12 +217,12 @@ fn sandbox(app: &App) -> Option<forms::SandboxesJson> {
     })
 }
 
-fn sandbox_words(app: &App, all: &forms::SandboxesJson) -> String {
+fn sandbox_words(app: &App, all: &json_output::SandboxesJson) -> String {
     let boxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
-    let word = |(kind, had): (&SandboxSubject, &forms::InForce)| match had {
-        forms::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
-        forms::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
-        forms::InForce::Refused { .. } => {
+    let word = |(kind, had): (&SandboxSubject, &json_output::InForce)| match had {
+        json_output::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
+        json_output::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
+        json_output::InForce::Refused { .. } => {
             app.style.red(&format!("{} not available; looop doctor", kind.word()))
         }
     };
@@ -300,7 +250,7 @@ fn worker_words(app: &App, workers: &[Worker]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-fn sensor_words(app: &App, sensors: &[forms::SensorStatus]) -> String {
+fn sensor_words(app: &App, sensors: &[json_output::SensorStatus]) -> String {
     let words = sensors.iter().map(|row| {
         let name = &row.name;
         match (row.ok, row.flapping) {
@@ -332,9 +282,9 @@ mod tests {
             let style = Style::new(ColorWhen::Never, true);
             let app = App { env: Env::default(), layout: layout.clone(), style, now };
             let facts = gather(&app).unwrap();
-            assert!(facts.problems.iter().any(|problem| problem.contains(flaw)), "{:?}", facts.problems);
+            let problems = &facts.json.problems;
+            assert!(problems.iter().any(|problem| problem.contains(flaw)), "{problems:?}");
             assert!(as_text(&app, &facts).contains(flaw));
-            assert!(as_json(&app, facts).to_string().contains(flaw));
         }
     }
 }

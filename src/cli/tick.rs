@@ -5,7 +5,7 @@ use std::cell::Cell;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, forms, print};
+use super::{App, envelope, json_output, print};
 use crate::agents::Runner;
 use crate::alerts;
 use crate::config::Config;
@@ -27,7 +27,9 @@ use crate::tick::{self, Ctx};
 use crate::worker::Fleet;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop tick --dry-run\n  looop tick --quiet")]
+#[command(
+    after_help = "Exit status: 75 if another beat is running.\n\nExamples:\n  looop tick --dry-run\n  looop tick --quiet"
+)]
 pub struct Args {
     /// Print the gate's decision and the prompt that a model would get. Spends and writes nothing.
     #[arg(long)]
@@ -248,17 +250,17 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn Fn() + 'a> {
 }
 
 fn as_json(report: &BeatReport) -> serde_json::Value {
-    let did = match &report.what {
-        BeatResult::Held(_) => forms::Did::Held,
-        BeatResult::Moved(_) => forms::Did::Moved,
-        BeatResult::Failed(_) => forms::Did::Failed,
-        BeatResult::Cancelled => forms::Did::Cancelled,
-        BeatResult::Waits(_) => forms::Did::Waits,
+    let result = match &report.what {
+        BeatResult::Held(_) => json_output::BeatStatus::Skipped,
+        BeatResult::Moved(_) => json_output::BeatStatus::Applied,
+        BeatResult::Failed(_) => json_output::BeatStatus::Failed,
+        BeatResult::Cancelled => json_output::BeatStatus::Cancelled,
+        BeatResult::Waits(_) => json_output::BeatStatus::Waiting,
     };
     let moved = if let BeatResult::Moved(last) = &report.what { Some(last) } else { None };
     let waits = if let BeatResult::Waits(why) = &report.what { Some(why) } else { None };
-    json!(forms::BeatJson {
-        did,
+    json!(json_output::BeatJson {
+        result,
         why: if let BeatResult::Held(hold) = &report.what { Some(hold.clone()) } else { None },
         tag: moved.map(|last| last.tag.clone()),
         beat: moved.map(|last| last.beat.clone()),

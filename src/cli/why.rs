@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, forms, print, tick};
+use super::{App, envelope, json_output, print, tick};
 use crate::model::spend::{GroupBy, SpendRow, report};
 use crate::model::text::visible;
 use crate::model::time::human_ms;
@@ -32,9 +32,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let sensors = report(&week, GroupBy::Sensor);
     let words = gate.words();
     if args.json {
-        let last =
-            last.map(|c| forms::Woken { at: c.at.stamp(), beat: c.beat, woke: c.woke, changes: c.changes });
-        let why = forms::Why { last, next: words, week_by_sensor: sensors };
+        let last = last.map(|c| json_output::Woken {
+            at: c.at.stamp(),
+            beat: c.beat,
+            woke: c.woke,
+            changes: c.changes,
+        });
+        let why = json_output::Why { last, next: words, week_by_sensor: sensors };
         print::json(&envelope("why", json!(why)));
         return Ok(0);
     }

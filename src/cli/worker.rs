@@ -1,11 +1,12 @@
-//! `looop worker start`, and the user's verbs for one worker: `kill`, `flag`, `unflag`, `tell`.
+//! `looop worker`: `start`, `kill`, `flag`, `unflag` and `tell`; the other verbs of the noun have files of their own.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::logs::{LogsArgs, ScreenArgs};
 use super::ls::Chosen;
-use super::{App, complete, input, ls, print};
+use super::{App, attach, complete, input, ls, print, prune};
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::lease::Holder;
@@ -24,8 +25,38 @@ use crate::worker::{client, orphans};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum WorkerVerb {
+    /// List workers; those that need you come first.
+    #[command(after_help = "Example:\n  looop worker list --all")]
+    List(ls::Args),
     /// Start a worker yourself. Prints its id.
     Start(StartArgs),
+    /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it.
+    #[command(after_help = "Example:\n  looop worker attach fix-ci")]
+    Attach(attach::Args),
+    /// Print the output of a worker.
+    #[command(after_help = "Example:\n  looop worker logs fix-ci -f")]
+    Logs(LogsArgs),
+    /// Print the current screen of a worker.
+    #[command(after_help = "Example:\n  looop worker screen fix-ci")]
+    Screen(ScreenArgs),
+    /// Send a text to a worker.
+    #[command(after_help = "Example:\n  looop worker tell fix-ci 'the tests moved to tests/it'")]
+    Tell(TellArgs),
+    /// End a worker and all processes that it started.
+    #[command(after_help = "Example:\n  looop worker kill fix-ci")]
+    Kill(KillArgs),
+    /// Flag a worker, as a reminder for you.
+    #[command(after_help = "Example:\n  looop worker flag fix-ci 'look at this'")]
+    Flag(FlagArgs),
+    /// Clear a flag.
+    #[command(after_help = "Example:\n  looop worker unflag fix-ci")]
+    Unflag(UnflagArgs),
+    /// Block until something needs you.
+    #[command(after_help = "Example:\n  looop worker wait --timeout 30m")]
+    Wait(ls::WaitArgs),
+    /// Delete the data of ended workers; unmerged work stays.
+    #[command(after_help = "Example:\n  looop worker prune --dry-run")]
+    Prune(prune::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,7 +100,7 @@ pub struct StartArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop unflag fix-ci")]
-pub struct OneArgs {
+pub struct UnflagArgs {
     /// The worker, or the unique beginning of its name. Default: the newest flagged worker.
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
@@ -108,8 +139,7 @@ const END_MS: i64 = 45_000;
 /// After how long a command prints what it waits for, in milliseconds.
 const SAY_MS: i64 = 2_000;
 
-pub fn run(app: &App, verb: WorkerVerb) -> Result<u8> {
-    let WorkerVerb::Start(args) = verb;
+pub fn start(app: &App, args: StartArgs) -> Result<u8> {
     let brief = match args.brief.as_deref() {
         Some("-") => input::stdin("the brief")?,
         Some(text) => text.to_owned(),
@@ -273,7 +303,7 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
 }
 
 /// Clears a flag.
-pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
+pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         client::call(&socket, WireRequest::Unflag)?;
         return Ok(0);

@@ -74,7 +74,7 @@ fn question(run: &TaskRun, why: &str, now: &EpisodeState) -> String {
     let plan =
         now.plans.last().map_or(String::new(), |plan| format!(" The last plan was: {}.", plan.hypothesis));
     format!(
-        "The fix of {:?} in {} is stuck: {why}.{failure}{plan} What should be tried? See `looop attempts {}`.",
+        "The fix of {:?} in {} is stuck: {why}.{failure}{plan} What should be tried? See `looop attempt show {}`.",
         state.title, run.session.project, state.goal
     )
 }

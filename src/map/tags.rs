@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lang::Lang;
@@ -12,7 +13,7 @@ const MAX_TAGS: usize = 20_000;
 const MAX_NAME_BYTES: usize = 200;
 
 /// A definition in a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Def {
     /// The name.
     pub name: String,

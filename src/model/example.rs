@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 /// The longest value, in bytes. With this limit, the settings stay within the part of the file that is searched for
 /// directives.
 const VALUE_BYTES: usize = 1024;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Setting {
     /// The variable, in capitals.
     pub name: String,
@@ -21,6 +24,7 @@ pub struct Setting {
     /// True if the sensor does not work without a value.
     pub needed: bool,
     /// The line of the assignment, from 0.
+    #[serde(skip)]
     line: usize,
 }
 

@@ -14,6 +14,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
@@ -124,10 +125,13 @@ impl From<Ttl> for u64 {
 }
 
 /// The content of `claims/<resource>.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
+    /// The leased resource.
     pub resource: Name,
+    /// The holder: a worker's name, or `human:` and a user's name.
+    #[schemars(with = "String")]
     pub holder: Holder,
     /// The process id of the holder's supervisor; 0 for a user.
     pub pid: u32,
@@ -145,6 +149,7 @@ pub struct Lease {
     /// When it was last renewed, on the monotonic clock of that boot.
     pub renewed_mono_ms: i64,
     /// The lifetime after each renewal.
+    #[schemars(with = "u64")]
     pub ttl_s: Ttl,
 }
 

@@ -228,7 +228,7 @@ fn a_name_never_leaves_its_directory() {
     for args in [
         ["goal", "show", "../PLAYBOOK"],
         ["goal", "archive", "../PLAYBOOK"],
-        ["sensor", "remove", "../format"],
+        ["sensor", "archive", "../format"],
     ] {
         assert_eq!(profile.looop(&args).code, 2, "{args:?}");
     }

@@ -314,7 +314,7 @@ fn a_move_that_was_asked_for_and_not_decided_is_a_failure_that_says_why() {
         );
         assert!(ran.stderr.contains("hint: "), "{ran:?}");
         if json {
-            assert_eq!(ran.json()["beat"]["did"], "held");
+            assert_eq!(ran.json()["beat"]["result"], "skipped");
         }
     }
     profile.looop(&["resume"]).ok();

@@ -454,8 +454,8 @@ fn a_verb_refuses_to_replace_what_a_program_has_open_and_keeps_the_new_text() {
         ("goals/g.md", &["goal", "archive", "g"]),
         ("PLAYBOOK.md", &["playbook", "write", "new"]),
         ("schedules/t.json", &["schedule", "set", "t", "--in", "1h", "new"]),
-        ("schedules/t.json", &["schedule", "drop", "t"]),
-        ("sensors/s.sh", &["sensor", "remove", "s"]),
+        ("schedules/t.json", &["schedule", "remove", "t"]),
+        ("sensors/s.sh", &["sensor", "archive", "s"]),
         ("sensors/s.sh", &["sensor", "add", "s"]),
     ];
     for (path, verb) in rows {

@@ -31,7 +31,7 @@ const VERBS: [&[&str]; 30] = [
     &["log"],
     &["why"],
     &["cost"],
-    &["claims"],
+    &["lease", "list"],
     &["claim", "x"],
     &["playbook", "show"],
     &["schedule", "list"],
@@ -113,7 +113,7 @@ fn a_mistyped_data_dir_is_named_by_each_verb_and_not_made() {
     let own: [&[&str]; 4] = [
         &["map", "--root", root],
         &["fix", "--repo", root, "--issue", "x", "--test", "true"],
-        &["attempts"],
+        &["attempt", "list"],
         &["trust", leanfile.to_str().unwrap()],
     ];
     for dir in [&typo, &empty] {
@@ -208,8 +208,8 @@ fn a_map_a_fix_and_a_trust_keep_their_own_state_and_say_so() {
         let noted = ran.stderr.lines().filter(|line| line.contains("no profile exists")).count();
         assert_eq!(noted, 1, "{ran:?}");
     }
-    profile.looop(&["attempts"]).ok();
-    assert!(profile.looop(&["trust", "--list"]).ok().stdout.contains("own.toml"));
+    profile.looop(&["attempt", "list"]).ok();
+    assert!(profile.looop(&["leanfile", "list"]).ok().stdout.contains("own.toml"));
     let data = home_data(&profile);
     for part in ["format", "goals", "PLAYBOOK.md", ".git", "sensors"] {
         assert!(!data.join(part).exists(), "{part}");

@@ -27,9 +27,9 @@ fn end(child: Child) -> Ran {
     child.wait_with_output().unwrap().into()
 }
 
-/// The leases as `looop claims` lists them.
+/// The leases as `looop lease list` lists them.
 fn claims(profile: &Profile) -> Vec<Value> {
-    profile.looop(&["claims", "--json"]).ok().json()["claims"].as_array().unwrap().clone()
+    profile.looop(&["lease", "list", "--json"]).ok().json()["leases"].as_array().unwrap().clone()
 }
 
 /// Changes a lease's file as no looop would.
@@ -100,14 +100,14 @@ fn race_for_a_lease() {
 #[test]
 fn a_claim_by_hand_from_its_beginning_to_its_end() {
     let profile = Profile::scripted(&[NOOP]);
-    assert_eq!(profile.looop(&["claims"]).ok().stdout, "no leases\n");
+    assert_eq!(profile.looop(&["lease", "list"]).ok().stdout, "no leases\n");
     assert_eq!(profile.looop(&["claim", "door"]).ok().stdout, "claimed door for 1m (epoch 1)\n");
     let row = claims(&profile).remove(0);
     let keys = ["resource", "holder", "epoch", "ttl_s", "state"].map(|key| row[key].clone());
     assert_eq!(json!(keys), json!(["door", "human:ada", 1, 60, "held"]));
-    let mut rows = profile.looop(&["status", "--json"]).ok().json()["claims"].clone();
+    let mut rows = profile.looop(&["status", "--json"]).ok().json()["leases"].clone();
     assert_eq!(rows[0].take()["epoch"], 1);
-    assert!(profile.looop(&["claims"]).ok().stdout.starts_with("door  ada  epoch 1  since "));
+    assert!(profile.looop(&["lease", "list"]).ok().stdout.starts_with("door  ada  epoch 1  since "));
     let again = profile.looop(&["claim", "door", "--ttl", "2h"]).ok();
     assert_eq!(again.stdout, "claimed door for 2h (epoch 1)\n", "a claim of one's own renews it");
 
@@ -138,7 +138,7 @@ fn another_machines_lease_is_only_ended_by_a_human() {
     });
     let refused = profile.looop(&["claim", "door"]);
     assert!(refused.code == 1 && refused.stderr.contains("only the user can release it"), "{refused:?}");
-    let listed = profile.looop(&["claims"]).ok().stdout;
+    let listed = profile.looop(&["lease", "list"]).ok().stdout;
     assert!(listed.contains("on far") && !listed.contains('\u{1b}'), "{listed:?}");
     assert_eq!(claims(&profile)[0]["state"], "elsewhere");
     profile.looop(&["release", "door"]).ok();
@@ -150,7 +150,7 @@ fn a_look_at_broken_claims_writes_nothing_and_says_so() {
     let profile = Profile::scripted(&[NOOP]);
     fs::write(profile.data().join("claims/door.json"), "{").unwrap();
     let before = crate::beat::listing(&profile.data());
-    let ran = profile.looop(&["claims"]).ok();
+    let ran = profile.looop(&["lease", "list"]).ok();
     assert!(ran.stderr.contains("claims/door.json is corrupt"), "{ran:?}");
     assert!(profile.looop(&["status"]).ok().stdout.contains("claims/door.json is corrupt"));
     assert_eq!(crate::beat::listing(&profile.data()), before);

@@ -160,7 +160,7 @@ fn complaint(manual: &BTreeMap<String, String>, args: &[String]) -> Option<Strin
     for n in 0..2 {
         let Some(arg) = plain(n) else { break };
         let longer = format!("{name} {arg}");
-        let has_commands = manual[&name].contains("\nCommands:\n");
+        let has_commands = name == "looop" || manual[&name].contains("\nCommands:\n");
         match manual.contains_key(&longer) {
             true => name = longer,
             false if has_commands => return Some(format!("`{name}` has no command `{arg}`")),

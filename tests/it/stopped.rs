@@ -99,7 +99,10 @@ fn a_kill_says_after_a_while_what_it_waits_for() {
 fn a_kill_by_force_ends_a_stopped_supervisor_and_its_tree() {
     let profile = running();
     stop(&profile);
-    assert_eq!(profile.looop(&["claims", "--json"]).ok().json()["claims"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        profile.looop(&["lease", "list", "--json"]).ok().json()["leases"].as_array().unwrap().len(),
+        1
+    );
     let ran = profile.looop(&["kill", "--force", "w1"]).ok();
     assert_eq!(ran.stdout, "w1: killed\n");
     assert_eq!(left(&profile), Vec::<String>::new(), "nothing of it lives");
@@ -108,7 +111,11 @@ fn a_kill_by_force_ends_a_stopped_supervisor_and_its_tree() {
         (&state["phase"], &state["why"]),
         (&json!("killed"), &json!("the user killed it with --force"))
     );
-    assert_eq!(profile.looop(&["claims", "--json"]).ok().json()["claims"], json!([]), "its lease is free");
+    assert_eq!(
+        profile.looop(&["lease", "list", "--json"]).ok().json()["leases"],
+        json!([]),
+        "its lease is free"
+    );
     assert!(profile.read("journal.md").contains("w1"), "{}", profile.read("journal.md"));
     let again = profile.looop(&["kill", "--force", "w1"]);
     assert!(again.code == 1 && again.stderr.contains("it has ended already (killed)"), "{again:?}");

@@ -240,7 +240,7 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
         "ls --all",
         "logs w1",
         "screen w1",
-        "claims",
+        "lease list",
         "goal list",
         "goal show evil",
         "sensor list",
@@ -272,7 +272,7 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
         "help",
         "kill",
         "fix -c",
-        "attempts",
+        "attempt show",
     ];
     let errors = errors.map(|verb| format!("{verb} {evil}"));
     let mut shown = BTreeSet::new();

@@ -158,8 +158,8 @@ fn a_unique_beginning_is_enough_and_a_doubt_is_reported() {
         ("goal", "show"),
         ("goal", "archive"),
         ("sensor", "show"),
-        ("sensor", "remove"),
-        ("schedule", "drop"),
+        ("sensor", "archive"),
+        ("schedule", "remove"),
     ] {
         let doubt = profile.looop(&[kind, verb, "alp"]);
         assert!(
@@ -173,8 +173,8 @@ fn a_unique_beginning_is_enough_and_a_doubt_is_reported() {
         );
         assert_eq!(profile.looop(&[kind, verb, ""]).code, 2, "nothing is the beginning of everything");
     }
-    profile.looop(&["schedule", "drop", "b"]).ok();
-    profile.looop(&["sensor", "remove", "b"]).ok();
+    profile.looop(&["schedule", "remove", "b"]).ok();
+    profile.looop(&["sensor", "archive", "b"]).ok();
     assert_eq!(
         profile.looop(&["sensor", "list", "--json"]).ok().json()["sensors"].as_array().unwrap().len(),
         3
@@ -229,7 +229,7 @@ fn sensors_are_added_stamped_tried_and_removed() {
     let all = profile.looop(&["sensor", "test"]);
     assert_eq!((all.code, all.stdout.lines().count()), (1, 9), "one that fails is an exit code: {all:?}");
     assert_eq!(listing(&profile.data()), before, "to try is not to write");
-    profile.looop(&["sensor", "remove", "mine"]).ok();
+    profile.looop(&["sensor", "archive", "mine"]).ok();
     assert!(!profile.data().join("sensors/mine.sh").exists());
     assert_eq!(fs::read_dir(profile.data().join("sensors/archive")).unwrap().count(), 1);
     profile.looop(&["tick"]).ok();
@@ -273,7 +273,7 @@ fn a_timer_wakes_once_when_it_is_due() {
     let list = profile.looop(&["schedule", "list"]).ok().stdout;
     assert!(!list.contains("soon") && list.contains("daily"), "a timer that is spent is gone: {list}");
     assert_eq!(profile.git(&["status", "--porcelain"]), "");
-    profile.looop(&["schedule", "drop", "daily"]).ok();
+    profile.looop(&["schedule", "remove", "daily"]).ok();
     assert_eq!(profile.looop(&["schedule", "list"]).ok().stdout.lines().count(), 1);
 }
 

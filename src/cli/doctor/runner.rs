@@ -1,10 +1,9 @@
 //! `looop doctor runner`: tests one deciding runner with a real question.
 
 use anyhow::Result;
-use serde_json::json;
 
 use crate::agents::{self, Agent, DecideMode, ModelCall, Runner};
-use crate::cli::{App, envelope, forms, print};
+use crate::cli::{App, json_output, print};
 use crate::config::Config;
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision;
@@ -167,7 +166,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
     let answer = ask(app, &config, runner.as_ref())?;
-    let tried = forms::RunnerTrial {
+    let tried = json_output::RunnerTrial {
         ok: matches!(answer.reply, DoctorReply::ValidMove) && is_well,
         class: match &answer.reply {
             DoctorReply::Failed(class, _) => Some(class.to_string()),
@@ -187,7 +186,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     }
     if args.json {
         let stated = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        print::json(&envelope("runner", json!(forms::RunnerTried { stated, tried })));
+        print::answer("runner", json_output::RunnerTried { stated, tried })?;
     } else {
         lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
     }

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{CheckStatus, Finding, finding, from_error};
+use super::{Finding, from_error};
 use crate::cli::App;
 use crate::config::Config;
 use crate::model::beat::LoopState;
@@ -30,50 +30,40 @@ pub(super) fn disk(app: &App, found: &mut Vec<Finding>) {
         Ok(disk) => disk,
         Err(error) => {
             let what = format!("could not inspect it: {error}");
-            return found.push(finding(
-                CheckStatus::Bad,
-                "disk",
-                what,
-                &["make sure that the disk is mounted"],
-            ));
+            return found.push(Finding::bad("disk", what, &["make sure that the disk is mounted"]));
         }
     };
     if let Some(kind) = disk.remote {
         let what =
             format!("the data dir is on {kind}: its locks and syncs depend on another machine or program");
         let fix = "keep it on a local disk; LOOOP_DATA_DIR sets the place";
-        found.push(finding(CheckStatus::Odd, "disk", what, &[fix]));
+        found.push(Finding::odd("disk", what, &[fix]));
     }
     let free = format!("{} MiB are free", disk.free_bytes >> 20);
     found.push(if disk.is_read_only {
         let fix = "mount it writable, or set LOOOP_DATA_DIR to another data dir";
-        finding(
-            CheckStatus::Bad,
-            "disk",
-            "the data dir cannot be written: its disk is mounted read-only",
-            &[fix],
-        )
+        Finding::bad("disk", "the data dir cannot be written: its disk is mounted read-only", &[fix])
     } else if disk.free_bytes < LEAST_FREE_BYTES || !disk.has_inodes {
         let what = match disk.has_inodes {
             true => format!("nearly full: {free}"),
             false => "full: no file can be created".to_owned(),
         };
         let fix = "free some space: `looop prune` deletes the data of ended workers";
-        finding(CheckStatus::Bad, "disk", what, &[fix])
+        Finding::bad("disk", what, &[fix])
     } else {
-        finding(CheckStatus::Good, "disk", free, &[])
+        Finding::good("disk", free)
     });
     let mode = std::fs::metadata(root).map_or(0o700, |meta| meta.mode());
     if mode & 0o700 != 0o700 {
         let what = format!("you cannot write it (mode {:o})", mode & 0o777);
-        found.push(finding(CheckStatus::Bad, "data dir", what, &[&format!("chmod 700 {}", root.display())]));
+        found.push(Finding::bad("data dir", what, &[&format!("chmod 700 {}", root.display())]));
     }
 }
 
 /// The finding for a clock that is before 1970 or after the year 9999.
 pub(super) fn clock_flaw_finding(now: Now) -> Option<Finding> {
     let fix = "set the clock; `timedatectl` shows whether it is kept";
-    clock_flaw(now).map(|flaw| finding(CheckStatus::Bad, "clock", flaw, &[fix]))
+    clock_flaw(now).map(|flaw| Finding::bad("clock", flaw, &[fix]))
 }
 
 /// Compares the clock with the time of the last move.
@@ -86,12 +76,7 @@ pub(super) fn clock(app: &App, beat: &LoopState, found: &mut Vec<Finding>) {
             app.now.stamp(),
             human_ms(ahead_ms)
         );
-        found.push(finding(
-            CheckStatus::Bad,
-            "clock",
-            what,
-            &["set the clock; `timedatectl` shows whether it is kept"],
-        ));
+        found.push(Finding::bad("clock", what, &["set the clock; `timedatectl` shows whether it is kept"]));
     }
 }
 
@@ -115,7 +100,7 @@ pub(super) fn private_in_git(app: &App, found: &mut Vec<Finding>) {
     let commit = line(&["commit", "-q", "-m", "human: private files leave git"]);
     let what = format!("git holds private files: `{}`{more}", visible(first, false));
     let old = "older commits still hold them: do not push this history to a place that others can read";
-    found.push(finding(CheckStatus::Bad, "private files", what, &[&format!("{remove} && {commit}"), old]));
+    found.push(Finding::bad("private files", what, &[&format!("{remove} && {commit}"), old]));
 }
 
 /// Reports files of users and moves that cannot be used.
@@ -137,7 +122,7 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
             Err(error) => found.push(from_error(what, &error)),
             Ok(problems) => found.extend(problems.iter().map(|problem| {
                 let fix = format!("fix or remove it, in {}", layout.root().join(what).display());
-                finding(CheckStatus::Bad, what, visible(problem, false), &[&fix])
+                Finding::bad(what, visible(problem, false), &[&fix])
             })),
         }
     }
@@ -146,13 +131,12 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
         Ok((all, problems)) => {
             for problem in problems {
                 let fix = format!("move it out of {}", layout.workers().display());
-                found.push(finding(CheckStatus::Bad, "workers", visible(&problem, false), &[&fix]));
+                found.push(Finding::bad("workers", visible(&problem, false), &[&fix]));
             }
             for worker in all.iter().filter(|worker| worker.state.phase == Phase::Lost) {
                 let id = &worker.spec.id;
                 let logs = format!("`looop logs {id}` prints its output; nothing is lost");
-                found.push(finding(
-                    CheckStatus::Bad,
+                found.push(Finding::bad(
                     &format!("worker {id}"),
                     "its supervisor died without recording the worker's end",
                     &["`looop tick` ends its remaining processes, and the next decision sees it", &logs],
@@ -169,7 +153,7 @@ pub(super) fn commands(config: &Config, found: &mut Vec<Finding>) {
     let is_missing = |name: &str| program::find_program(name, &settings.path, here).is_none();
     let mut missing = |what: &str, name: &str, fix: &str| {
         let why = format!("`{name}` is not on the configured PATH ({})", settings.path);
-        found.push(finding(CheckStatus::Bad, what, why, &[fix]));
+        found.push(Finding::bad(what, why, &[fix]));
     };
     if let Some(name) = settings.workers.notify.first().filter(|name| is_missing(name)) {
         missing(
@@ -195,12 +179,13 @@ pub(super) fn keys(config: &Config, found: &mut Vec<Finding>) {
     let mode = std::fs::metadata(&path).map_or(0, |meta| meta.mode());
     if mode & 0o077 != 0 && file::read(&path, 1 << 20).is_ok_and(|bytes| bytes.is_some()) {
         let what = format!("others can read `{}` (mode {:o})", path.display(), mode & 0o777);
-        found.push(finding(CheckStatus::Bad, "keys", what, &[&format!("chmod 600 {}", path.display())]));
+        found.push(Finding::bad("keys", what, &[&format!("chmod 600 {}", path.display())]));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::CheckStatus;
     use super::*;
 
     #[test]

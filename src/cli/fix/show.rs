@@ -167,7 +167,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
     if let Some(task) =
         tasks.iter().find(|task| matches!(task.status, TaskStatus::Failed | TaskStatus::Stuck))
     {
-        print::line(&format!("what was tried: looop attempts {}", task.goal));
+        print::line(&format!("what was tried: looop attempt show {}", task.goal));
     }
     Ok(())
 }

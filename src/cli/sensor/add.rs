@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, complete, envelope, forms, input, print, save};
+use super::{App, complete, input, json_output, print, save};
 use crate::model::digest::Digest;
 use crate::model::example::{self, Setting};
 use crate::model::fault::Fault;
@@ -31,7 +30,7 @@ const SHOWN_BYTES: usize = 2_000;
 #[command(
     after_help = "Examples:\n  looop sensor add github-prs\n  looop sensor add disk --set STEP=10 --yes\n  looop sensor add mine < mine.sh"
 )]
-pub struct Args {
+pub struct AddArgs {
     /// A ready-made sensor (`looop sensor examples` lists them), or the name for a script from stdin.
     #[arg(value_name = "NAME", add = complete::example_names())]
     what: Name,
@@ -60,7 +59,7 @@ pub struct ExamplesArgs {
     json: bool,
 }
 
-pub fn run(app: &App, args: &Args) -> Result<u8> {
+pub fn add(app: &App, args: &AddArgs) -> Result<u8> {
     let meant = args.name.is_some() || args.yes || !args.set.is_empty();
     let script = examples::find(args.what.as_str());
     match script {
@@ -86,7 +85,7 @@ fn no_example(name: &Name) -> anyhow::Error {
     fault.hint(format!("there are: {}", names.join(", "))).into()
 }
 
-fn from_script(app: &App, args: &Args, script: &str) -> Result<u8> {
+fn from_script(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     let name = &args.what;
     if !script.starts_with("#!") {
         let fault =
@@ -127,12 +126,12 @@ fn no_twin(app: &App, name: &Name) -> Result<bool> {
     let Some(there) = sensors.iter().find(|sensor| sensor.name == *name) else { return Ok(false) };
     if there.path != target(app, name) {
         let what = format!("could not add the sensor {name}: `{}` has that name", there.path.display());
-        return Err(Fault::usage(what).hint(format!("`looop sensor remove {name}` puts it away")).into());
+        return Err(Fault::usage(what).hint(format!("`looop sensor archive {name}` puts it away")).into());
     }
     Ok(true)
 }
 
-fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
+fn from_example(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     let name =
         Name::parse_new(args.name.as_ref().unwrap_or(&args.what).as_str()).map_err(unfit(&args.what))?;
     let asks = !args.yes && print::stdin_is_tty();
@@ -278,15 +277,13 @@ fn failure(reading: &SensorReading) -> String {
 
 pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     if let Some(name) = &args.name {
-        let names = examples::ALL.iter().map(|(name, _)| *name);
-        let name = super::pick("the ready-made sensor", name, names)?;
-        print::raw(examples::find(name).unwrap_or_default().as_bytes());
+        let (_, script) = super::pick("the ready-made sensor", name, examples::ALL, |(name, _)| name)?;
+        print::raw(script.as_bytes());
         return Ok(0);
     }
     if args.json {
         let rows: Vec<_> = examples::ALL.iter().map(|(name, script)| row(name, script)).collect();
-        print::json(&envelope("examples", json!(rows)));
-        return Ok(0);
+        return print::answer("examples", rows);
     }
     for (name, script) in examples::ALL {
         print::line(&format!("{}  {}", app.style.bold(name), example::about(script)));
@@ -296,15 +293,9 @@ pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn row(name: &str, script: &str) -> forms::Example {
+fn row(name: &str, script: &str) -> json_output::Example {
     let header = SensorHeader::parse(script.as_bytes()).unwrap_or_default();
-    let setting = |s: Setting| forms::ExampleSetting {
-        name: s.name,
-        about: s.about,
-        default: s.default,
-        needed: s.needed,
-    };
-    forms::Example {
+    json_output::Example {
         name: name.to_owned(),
         about: example::about(script).to_string(),
         needs: example::needs(script).to_string(),
@@ -312,6 +303,6 @@ fn row(name: &str, script: &str) -> forms::Example {
         timeout_ms: header.timeout_ms,
         trust: header.trust,
         env: header.env,
-        settings: example::settings(script).into_iter().map(setting).collect(),
+        settings: example::settings(script),
     }
 }

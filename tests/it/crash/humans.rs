@@ -111,7 +111,7 @@ fn rejected(after: &After) -> Option<String> {
 
 /// A lease is there or not, whole.
 fn claimed(after: &After) -> Option<String> {
-    let claims = after.profile.looop(&["claims", "--json"]);
+    let claims = after.profile.looop(&["lease", "list", "--json"]);
     let whole =
         after.text("claims/thing.json").is_none_or(|text| serde_json::from_str::<Value>(&text).is_ok());
     (claims.code != 0 || !claims.stderr.is_empty() || !whole).then(|| format!("{claims:?}"))

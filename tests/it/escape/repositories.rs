@@ -40,8 +40,8 @@ fn no_fix_runs_what_a_repository_names() {
         nothing_ran(&fixture, "fix");
     }
     assert_eq!(fs::read_to_string(repo.join("file")).unwrap(), "mended\n");
-    profile.looop(&["attempts", "--json"]);
-    nothing_ran(&fixture, "attempts");
+    profile.looop(&["attempt", "list", "--json"]);
+    nothing_ran(&fixture, "attempt list");
     shell(&repo, "git status");
     assert!(fixture.is_sprung(), "the trap works");
 }

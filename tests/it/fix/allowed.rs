@@ -65,7 +65,7 @@ fn a_leanfile_in_a_project_counts_only_after_a_person_allowed_its_bytes() {
     scene.profile.looop(&["fix", "--repo", repo]).ok();
     assert_eq!(scene.calls(), 1);
     let state = || {
-        let listed = scene.profile.looop(&["trust", "--list", "--json"]).ok().json();
+        let listed = scene.profile.looop(&["leanfile", "list", "--json"]).ok().json();
         let found = listed["trusted"].as_array().unwrap().first().cloned().unwrap_or_default();
         found["state"].as_str().unwrap_or("none").to_owned()
     };
@@ -76,10 +76,10 @@ fn a_leanfile_in_a_project_counts_only_after_a_person_allowed_its_bytes() {
     assert!(ran.code == 2 && ran.stderr.contains("has changed since you trusted it"), "{}", ran.stderr);
     assert_eq!((state().as_str(), scene.calls()), ("changed", 1));
     scene.write("leanfile.toml", &text);
-    scene.profile.looop(&["trust", "--revoke", &path]).ok();
+    scene.profile.looop(&["leanfile", "distrust", &path]).ok();
     assert_eq!(state(), "none");
     assert_eq!(scene.profile.looop(&["fix", "--repo", repo, "--fresh"]).code, 2);
-    assert_eq!(scene.profile.looop(&["trust", "--revoke", &path]).code, 2);
+    assert_eq!(scene.profile.looop(&["leanfile", "distrust", &path]).code, 2);
     assert_eq!(scene.profile.looop(&["trust", "nowhere.toml"]).code, 2);
 }
 
@@ -130,7 +130,7 @@ fn a_person_at_a_terminal_can_say_yes_at_once() {
     assert_eq!(scene.calls(), 0);
     let (code, output) = answer("y");
     assert!(code == Some(0) && scene.read("lib.sh").contains("$1 + $2"), "{output}");
-    scene.profile.looop(&["trust", "--revoke", &path]).ok();
+    scene.profile.looop(&["leanfile", "distrust", &path]).ok();
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn an_agent_of_a_fix_cannot_allow_a_file() {
     scene.fix(&[]).ok();
     let output = fs::read_to_string(&output).unwrap();
     assert!(output.contains("this is for the user") && output.contains("looop fix"), "{output}");
-    assert!(scene.profile.looop(&["trust", "--list"]).ok().stdout.contains("no file is trusted"));
+    assert!(scene.profile.looop(&["leanfile", "list"]).ok().stdout.contains("no file is trusted"));
 }
 
 /// All that a server was sent, headers and bodies.

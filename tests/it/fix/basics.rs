@@ -42,7 +42,7 @@ fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
     );
     assert_eq!(attempts[1]["hypothesis"], "The check expected another value of the sum");
     assert_eq!(attempts[1]["files"], serde_json::json!(["lib.sh"]));
-    let diff = fixture.profile.looop(&["attempts", "add-adds", "--diff", "1", "2"]).ok().stdout;
+    let diff = fixture.profile.looop(&["attempt", "diff", "add-adds", "1", "2"]).ok().stdout;
     assert!(
         diff.contains("-add() { echo $(($1 - $2)); }") && diff.contains("+add() { echo $(($1 + $2)); }"),
         "{diff}"
@@ -131,7 +131,7 @@ fn the_last_attempt_is_tested_and_counts_and_one_more_is_not_made() {
         assert_eq!((ran.code, fixture.calls()), (code, 3), "{}", ran.stdout);
         if code == 1 {
             assert_eq!(fixture.fingerprint(), before);
-            assert!(ran.stdout.contains("looop attempts add-adds"), "{}", ran.stdout);
+            assert!(ran.stdout.contains("looop attempt show add-adds"), "{}", ran.stdout);
         }
     }
 }

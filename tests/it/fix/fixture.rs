@@ -104,7 +104,7 @@ impl Fixture {
     /// The ledger of a goal.
     #[track_caller]
     pub fn ledger(&self, goal: &str) -> Vec<Value> {
-        let ran = self.profile.looop(&["attempts", goal, "--json"]).ok();
+        let ran = self.profile.looop(&["attempt", "show", goal, "--json"]).ok();
         ran.json()["lines"].as_array().unwrap().clone()
     }
 

@@ -35,7 +35,7 @@ fn beat(name: &str, n: usize) -> (Profile, Value, String) {
     profile.goal(wanted["goal"].as_str().unwrap(), "goal: as the page says\n");
     fs::write(profile.path("script/replies.jsonl"), format!("{wanted}\n")).unwrap();
     let ran = profile.looop(&["tick", "--json"]).ok().json()["beat"].clone();
-    assert_eq!((&ran["did"], &ran["move"]), (&"moved".into(), &wanted["move"]), "{ran}");
+    assert_eq!((&ran["result"], &ran["move"]), (&"applied".into(), &wanted["move"]), "{ran}");
     assert_eq!(ran["warnings"], serde_json::json!([]), "nothing of it is cut: {ran}");
     let prompt = profile.looop(&["log", ran["beat"].as_str().unwrap(), "--prompt"]).ok().stdout;
     for line in text.lines().filter(|line| !line.is_empty()) {

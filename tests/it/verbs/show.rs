@@ -152,12 +152,12 @@ fn json_answers_keep_their_forms() {
     let status = json(&["status", "--json"]);
     let form = [
         "asks",
-        "claims",
         "cost",
         "data_dir",
         "gate",
         "goals",
         "last_beat",
+        "leases",
         "problems",
         "pulse",
         "sandbox",
@@ -172,7 +172,7 @@ fn json_answers_keep_their_forms() {
         ("gate", json!({})),
         ("cost", json!({})),
         ("sandbox", json!({})),
-        ("claims", json!([])),
+        ("leases", json!([])),
         ("workers", json!([])),
     ] {
         assert_eq!(status[key].is_object(), empty.is_object(), "{key}");
@@ -207,7 +207,10 @@ fn json_answers_keep_their_forms() {
         keys(&json(&["schedule", "list", "--json"])["schedules"][0]),
         ["due_ms", "name", "note", "when"]
     );
-    assert_eq!(keys(&json(&["tick", "--json"])["beat"]), ["did", "next_look_ms", "usage", "warnings", "why"]);
+    assert_eq!(
+        keys(&json(&["tick", "--json"])["beat"]),
+        ["next_look_ms", "result", "usage", "warnings", "why"]
+    );
 }
 
 #[test]
@@ -311,12 +314,26 @@ fn help_explains_every_command_and_an_unknown_one_is_usage() {
     let part = profile.looop(&["help", "goal", "write"]).ok().stdout;
     assert!(part.contains("Usage: looop goal write") && part.len() < manual.len() / 3, "{part}");
     let none = profile.looop(&["help", "nosuch"]);
-    assert!(none.code == 2 && none.stderr.contains("hint: there are: tick, run, status"), "{none:?}");
+    assert!(none.code == 2 && none.stderr.contains("hint: there are: ls, asks, answer"), "{none:?}");
     for args in
         [&["nosuch"][..], &["goal", "nosuch"], &["--nosuch"], &["tick", "extra"], &["goal"], &["answer"]]
     {
         let ran = profile.looop(args);
         assert!(ran.code == 2 && ran.stdout.is_empty() && !ran.stderr.is_empty(), "{args:?}: {ran:?}");
+    }
+    for (old, new) in [
+        ("claims", "lease list"),
+        ("--color never claims --json", "lease list"),
+        ("attempts", "attempt show GOAL"),
+        ("told", "inbox"),
+        ("schedule drop t", "schedule remove"),
+        ("sensor remove s", "sensor archive"),
+        ("trust --list", "leanfile list"),
+        ("trust --revoke f", "leanfile distrust"),
+    ] {
+        let ran = profile.looop(&old.split(' ').collect::<Vec<_>>());
+        let tip = format!("tip: the command is `looop {new}` now");
+        assert!(ran.code == 2 && ran.stderr.contains(&tip), "{old}: {ran:?}");
     }
     for args in [["version"], ["--version"], ["-V"]] {
         assert_eq!(profile.looop(&args).ok().stdout, format!("looop {}\n", env!("CARGO_PKG_VERSION")));

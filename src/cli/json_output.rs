@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::model::ask::{AskKind, QuestionState as AskState};
 use crate::model::beat::{Backoff, Failure, LastResult, Settled};
+use crate::model::lease::Lease;
 use crate::model::name::Name;
 use crate::model::sandbox::Level;
 use crate::model::schedule::FireTime;
@@ -162,31 +163,11 @@ pub enum PermissionState {
 
 /// A lease.
 #[derive(Serialize, JsonSchema)]
-pub struct Claim {
-    /// The leased resource.
-    pub resource: Name,
-    /// The holder: a worker's name, or `human:` and a user's name.
-    pub holder: String,
-    /// The process id of the holder's supervisor; 0 for a user.
-    pub pid: u32,
-    /// The start time of that process, in clock ticks since boot.
-    pub pid_start: u64,
-    /// The process namespace of that process id; 0 if the system has no namespaces.
-    pub pid_ns: u64,
-    /// The host name of the holder's machine.
-    pub host: String,
-    /// The boot id of that machine.
-    pub boot: String,
-    /// The fencing token: it grows with each change of holder.
-    pub epoch: u64,
-    /// When it was acquired, in milliseconds since the Unix epoch.
-    pub acquired: i64,
-    /// When it was last renewed, in milliseconds on the monotonic clock of that boot.
-    pub renewed_mono_ms: i64,
-    /// How long it stays valid without a renewal, in seconds.
-    pub ttl_s: u64,
+pub struct LeaseJson {
+    #[serde(flatten)]
+    pub lease: Lease,
     /// The state of the lease.
-    pub state: ClaimState,
+    pub state: LeaseState,
     /// Why the lease is free.
     pub why: Option<String>,
     /// The time since the last renewal, in milliseconds; null if it cannot be determined.
@@ -198,7 +179,7 @@ pub struct Claim {
 /// The state of a lease.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ClaimState {
+pub enum LeaseState {
     /// A holder on this machine has it.
     Held,
     /// The next claim gets it.
@@ -273,7 +254,7 @@ pub struct StatusJson {
     /// The asks that wait for the user, and approved moves that are not made yet.
     pub asks: Vec<QuestionJson>,
     /// The leases.
-    pub claims: Vec<Claim>,
+    pub leases: Vec<LeaseJson>,
     /// The timers.
     pub schedules: Vec<ScheduleJson>,
     /// The cost of today.

@@ -4,10 +4,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::map::{IndexUpdate, Ranked};
 use crate::model::attempt::LedgerLine;
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::entry::MoveOutcome;
+use crate::model::example::Setting;
 use crate::model::name::Name;
 use crate::model::spend::SpendRow;
 use crate::model::world::{Trust, WorldChange};
@@ -17,17 +19,17 @@ use crate::tick::gate::Hold;
 #[derive(Serialize, JsonSchema)]
 pub struct BeatJson {
     /// The kind of result.
-    pub did: Did,
-    /// Only if held: the reason.
+    pub result: BeatStatus,
+    /// Only if skipped: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Hold>,
-    /// Only if moved: the tag of the move.
+    /// Only if applied: the tag of the move.
     #[serde(rename = "move", skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// Only if moved: the id of the beat.
+    /// Only if applied: the id of the beat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beat: Option<String>,
-    /// Only if moved: the outcome of the move.
+    /// Only if applied: the outcome of the move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<MoveOutcome>,
     /// Only if failed: the reason.
@@ -44,17 +46,17 @@ pub struct BeatJson {
 /// The kind of a beat's result.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Did {
+pub enum BeatStatus {
     /// The beat asked no model.
-    Held,
+    Skipped,
     /// The beat made a move.
-    Moved,
+    Applied,
     /// The decision failed.
     Failed,
     /// It was interrupted or paused; no move was made.
     Cancelled,
     /// It decided, and the next beat makes the move.
-    Waits,
+    Waiting,
 }
 
 /// What woke the loop last, and what would wake it now.
@@ -117,13 +119,6 @@ pub struct Pruned {
     pub kept: Option<String>,
 }
 
-/// The goals of `looop fix`.
-#[derive(Serialize, JsonSchema)]
-pub struct Attempted {
-    /// The goals, each as FIX/GOAL.
-    pub goals: Vec<String>,
-}
-
 /// The attempts for one goal of `looop fix`.
 #[derive(Serialize, JsonSchema)]
 pub struct Attempts {
@@ -145,7 +140,7 @@ pub struct Mapped {
     /// False if no question was given, or none of its words occur in the project.
     pub aimed: bool,
     /// The files, most important first.
-    pub files: Vec<MappedFile>,
+    pub files: Vec<Ranked>,
     /// What was read for the answer.
     pub index: Indexed,
     /// The files as an agent gets them; only with `--tokens`.
@@ -154,49 +149,11 @@ pub struct Mapped {
     pub tokens: Option<usize>,
 }
 
-/// A file of a project.
-#[derive(Serialize, JsonSchema)]
-pub struct MappedFile {
-    /// The path, relative to the root.
-    pub path: String,
-    /// The share of the importance, 0 to 1.
-    pub rank: f64,
-    /// Why it matters.
-    pub why: Vec<String>,
-    /// True if it is a test file.
-    pub test: bool,
-    /// The definitions in it.
-    pub defines: Vec<Defined>,
-}
-
-/// A definition.
-#[derive(Serialize, JsonSchema)]
-pub struct Defined {
-    /// The name.
-    pub name: String,
-    /// The kind, such as `function`.
-    pub kind: String,
-    /// The first line; lines count from 1.
-    pub line: u32,
-    /// Its last line.
-    pub end: u32,
-}
-
 /// What was read of a project.
 #[derive(Serialize, JsonSchema)]
 pub struct Indexed {
-    /// The number of files in the project.
-    pub files: usize,
-    /// False if the project has more files than the limit.
-    pub all: bool,
-    /// The number of files that were read now.
-    pub parsed: usize,
-    /// The number of files that were not read: too large, binary or generated.
-    pub skipped: usize,
-    /// The number of files that could be parsed only in part.
-    pub partial: usize,
-    /// The number of files that were not read in time.
-    pub late: usize,
+    #[serde(flatten)]
+    pub update: IndexUpdate,
     /// The duration in milliseconds.
     pub took_ms: i64,
     /// The gaps of the map, in words.
@@ -269,18 +226,5 @@ pub struct Example {
     /// The environment variables that it gets.
     pub env: Vec<String>,
     /// The settings.
-    pub settings: Vec<ExampleSetting>,
-}
-
-/// A setting of a ready-made sensor.
-#[derive(Serialize, JsonSchema)]
-pub struct ExampleSetting {
-    /// The variable.
-    pub name: String,
-    /// The meaning of the setting.
-    pub about: String,
-    /// The default value.
-    pub default: String,
-    /// True if the sensor does nothing without a value.
-    pub needed: bool,
+    pub settings: Vec<Setting>,
 }

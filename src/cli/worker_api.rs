@@ -1,4 +1,4 @@
-//! The verbs that only a worker has: `ask`, `notified`, `report`, `spend` and `done`. They talk to its supervisor.
+//! The verbs that only a worker has: `ask`, `inbox`, `report`, `spend` and `done`. They talk to its supervisor.
 
 use std::path::PathBuf;
 
@@ -101,7 +101,7 @@ pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
 }
 
 /// Prints the messages that arrived since the last call.
-pub fn notified(app: &App) -> Result<u8> {
+pub fn inbox(app: &App) -> Result<u8> {
     let text = client::call(&socket(app, "read the messages")?, WireRequest::Inbox)?;
     if !text.is_empty() {
         print::line(&text);

@@ -1,24 +1,27 @@
-//! `looop claims`, `claim` and `release`: leases, and the user's own leases.
+//! `looop lease`, `claim` and `release`: leases of workers, and the user's own.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope, forms, print};
+use super::{App, JsonArgs, json_output, print};
 use crate::model::fault::Fault;
 use crate::model::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
 use crate::model::name::Name;
-use crate::model::text::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::wire::WireRequest;
 use crate::store::claims::{self, Freed};
 use crate::worker::client;
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  looop claims")]
-pub struct ClaimsArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+#[derive(Debug, clap::Subcommand)]
+pub enum LeaseVerb {
+    /// List the leases: who may work on what, and for how long.
+    #[command(after_help = "Example:\n  looop lease list")]
+    List(JsonArgs),
+    /// Take or renew a lease, so that nobody else works on a resource.
+    #[command(after_help = "Example:\n  looop lease claim deploy --ttl 30m")]
+    Claim(ClaimArgs),
+    /// Release a lease.
+    #[command(after_help = "Example:\n  looop lease release deploy")]
+    Release(ReleaseArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,43 +45,27 @@ pub struct ReleaseArgs {
 }
 
 /// Lists the leases.
-pub fn list(app: &App, args: &ClaimsArgs) -> Result<u8> {
+pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let here = claims::here();
     let (leases, problems) = claims::list(&app.layout, &here)?;
     if args.json {
         let rows: Vec<_> = leases.iter().map(|(lease, standing)| row(lease, *standing, &here)).collect();
-        print::json(&envelope("claims", json!(rows)));
-        return Ok(0);
+        return print::answer("leases", rows);
     }
-    if leases.is_empty() {
-        print::line("no leases");
-    }
-    let rows: Vec<Vec<String>> =
-        leases.iter().map(|(lease, standing)| text_row(app, lease, *standing)).collect();
-    print::raw(print::table(&rows).as_bytes());
-    problems.iter().for_each(|problem| print::note(&format!("warning: {}", visible(problem, false))));
+    let rows: Vec<_> = leases.iter().map(|(lease, standing)| text_row(app, lease, *standing)).collect();
+    print::list(&rows, "no leases", &problems);
     Ok(0)
 }
 
 /// The public form of a lease, with its state.
-pub fn row(lease: &Lease, standing: LeaseStatus, here: &Here) -> forms::Claim {
+pub fn row(lease: &Lease, standing: LeaseStatus, here: &Here) -> json_output::LeaseJson {
     let (state, free_in_ms, why) = match standing {
-        LeaseStatus::Held(ms) => (forms::ClaimState::Held, Some(ms), None),
-        LeaseStatus::Free(why) => (forms::ClaimState::Free, Some(0), Some(why.to_owned())),
-        LeaseStatus::Foreign => (forms::ClaimState::Elsewhere, None, None),
+        LeaseStatus::Held(ms) => (json_output::LeaseState::Held, Some(ms), None),
+        LeaseStatus::Free(why) => (json_output::LeaseState::Free, Some(0), Some(why.to_owned())),
+        LeaseStatus::Foreign => (json_output::LeaseState::Elsewhere, None, None),
     };
-    forms::Claim {
-        resource: lease.resource.clone(),
-        holder: lease.holder.to_string(),
-        pid: lease.pid,
-        pid_start: lease.pid_start,
-        pid_ns: lease.pid_ns,
-        host: lease.host.clone(),
-        boot: lease.boot.clone(),
-        epoch: lease.epoch,
-        acquired: lease.acquired,
-        renewed_mono_ms: lease.renewed_mono_ms,
-        ttl_s: lease.ttl_s.into(),
+    json_output::LeaseJson {
+        lease: lease.clone(),
         state,
         why,
         age_ms: (lease.boot == here.boot).then(|| lease.age_ms(here)),

@@ -1,11 +1,10 @@
-//! `looop trust`: which leanfiles of projects may name an agent, an address, a path or a command.
+//! `looop leanfile` and `looop trust`: which leanfiles of projects may name an agent, an address, a path or a command.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope, forms, print};
+use super::{App, JsonArgs, json_output, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
@@ -15,42 +14,27 @@ use crate::store::trust::{self, TrustState};
 /// The longest leanfile, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  looop trust leanfile.toml\n  looop trust --list\n  looop trust --revoke leanfile.toml"
-)]
-pub struct Args {
-    /// The leanfile to trust, with its present content.
-    #[arg(required_unless_present_any = ["list", "revoke"])]
-    file: Option<PathBuf>,
+#[derive(Debug, clap::Subcommand)]
+pub enum LeanfileVerb {
     /// List the trusted files.
-    #[arg(long, conflicts_with_all = ["file", "revoke"])]
-    list: bool,
-    /// Print JSON.
-    #[arg(long, requires = "list")]
-    json: bool,
-    /// Revoke the trust in a file.
-    #[arg(long, value_name = "FILE", conflicts_with = "file")]
-    revoke: Option<PathBuf>,
+    #[command(after_help = "Example:\n  looop leanfile list")]
+    List(JsonArgs),
+    /// Trust a leanfile with its present content.
+    #[command(after_help = "Example:\n  looop leanfile trust leanfile.toml")]
+    Trust(FileArgs),
+    /// Revoke the trust in a leanfile.
+    #[command(after_help = "Example:\n  looop leanfile distrust leanfile.toml")]
+    Distrust(FileArgs),
 }
 
-impl Args {
-    /// If true, the command changes what is trusted.
-    pub(super) fn changes(&self) -> bool {
-        !self.list
-    }
+#[derive(Debug, clap::Args)]
+pub struct FileArgs {
+    /// The leanfile.
+    file: PathBuf,
 }
 
-/// Trusts a file, revokes trust, or lists.
-pub fn run(app: &App, args: &Args) -> Result<u8> {
-    match (&args.file, &args.revoke) {
-        (Some(path), _) => allow(app, &app.env.here(path)),
-        (None, Some(path)) => revoke(app, &app.env.here(path)),
-        (None, None) => list(app, args.json),
-    }
-}
-
-fn allow(app: &App, path: &Path) -> Result<u8> {
+pub fn trust(app: &App, args: &FileArgs) -> Result<u8> {
+    let path = &app.env.here(&args.file);
     let read = open(&[(path.to_owned(), LeanOrigin::Named)], path.parent().unwrap_or(Path::new("/")))?;
     let Some(source) = read.first() else {
         return Err(Fault::usage(format!("could not trust `{}`: it does not exist", path.display())).into());
@@ -68,30 +52,30 @@ fn allow(app: &App, path: &Path) -> Result<u8> {
     Ok(0)
 }
 
-fn revoke(app: &App, path: &Path) -> Result<u8> {
+pub fn distrust(app: &App, args: &FileArgs) -> Result<u8> {
+    let path = &app.env.here(&args.file);
     // The directory may be gone together with the file.
     let place = place_of(path).unwrap_or_else(|_| path.to_owned());
     if !trust::revoke(&app.layout, &place)? {
         let fault = Fault::usage(format!("could not revoke `{}`: it is not trusted", place.display()));
-        return Err(fault.hint("`looop trust --list` shows the trusted files").into());
+        return Err(fault.hint("`looop leanfile list` shows the trusted files").into());
     }
     print::line(&format!("not trusted any more: {}", place.display()));
     Ok(0)
 }
 
-fn list(app: &App, as_json: bool) -> Result<u8> {
+pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let mut found = Vec::new();
     for (path, entry) in trust::all(&app.layout)? {
         let state = match file::read_text(Path::new(&path), MAX_BYTES) {
-            Ok(Some(text)) if trust::digest(&text) == entry.digest => forms::PermissionState::Valid,
-            Ok(None) => forms::PermissionState::Gone,
-            _ => forms::PermissionState::Changed,
+            Ok(Some(text)) if trust::digest(&text) == entry.digest => json_output::PermissionState::Valid,
+            Ok(None) => json_output::PermissionState::Gone,
+            _ => json_output::PermissionState::Changed,
         };
-        found.push(forms::TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
+        found.push(json_output::TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
     }
-    if as_json {
-        print::json(&envelope("trusted", json!(found)));
-        return Ok(0);
+    if args.json {
+        return print::answer("trusted", found);
     }
     if found.is_empty() {
         print::line("no file is trusted");
@@ -100,9 +84,9 @@ fn list(app: &App, as_json: bool) -> Result<u8> {
     let mut rows = vec![["STATE", "DIGEST", "FILE"].map(|cell| app.style.dim(cell)).to_vec()];
     for one in found {
         let state = match one.state {
-            forms::PermissionState::Valid => "valid",
-            forms::PermissionState::Changed => "changed",
-            forms::PermissionState::Gone => "gone",
+            json_output::PermissionState::Valid => "valid",
+            json_output::PermissionState::Changed => "changed",
+            json_output::PermissionState::Gone => "gone",
         };
         rows.push(vec![state.to_owned(), clip(&one.digest, 12), one.path]);
     }

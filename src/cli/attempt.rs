@@ -1,0 +1,163 @@
+//! `looop attempt`: the attempts for a goal of `looop fix`, and the difference between two of them.
+
+use anyhow::Result;
+
+use super::{App, JsonArgs, json_output, pick, print};
+use crate::fix::attempt_line;
+use crate::model::attempt::{LedgerLine, Ruling, rule, standing};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::text::visible;
+use crate::model::time::human_ms;
+use crate::store::fixes;
+use crate::store::layout::FixDir;
+use crate::sys::signal::Cancel;
+use crate::vcs::clone::{Git, Trees};
+
+/// The timeout of git, in milliseconds.
+const GIT_MS: i64 = 120_000;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum AttemptVerb {
+    /// List the goals with attempts.
+    #[command(after_help = "Example:\n  looop attempt list")]
+    List(JsonArgs),
+    /// Show what was tried for a goal, and what follows.
+    Show(ShowArgs),
+    /// Show the difference between the results of two attempts.
+    Diff(DiffArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop attempt show parse-dates")]
+pub struct ShowArgs {
+    /// The goal, or the unique beginning of its name. Write FIX/GOAL if two fixes have a goal of this name.
+    goal: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop attempt diff parse-dates 2 3")]
+pub struct DiffArgs {
+    /// The goal, as for `show`.
+    goal: String,
+    /// The number of an attempt; 0 is the start.
+    #[arg(value_name = "N")]
+    from: u32,
+    /// The number of another one.
+    #[arg(value_name = "M")]
+    to: u32,
+}
+
+/// A goal of a fix: its full name, the fix's directory and the goal's own name.
+type FixGoal = (String, FixDir, Name);
+
+fn goals(app: &App) -> Result<Vec<FixGoal>> {
+    let full = |dir: &FixDir, goal: &Name| {
+        format!("{}/{goal}", dir.path().file_name().unwrap_or_default().to_string_lossy())
+    };
+    Ok(fixes::goals(&app.layout)?.into_iter().map(|(dir, goal)| (full(&dir, &goal), dir, goal)).collect())
+}
+
+/// Finds a goal by its own name, if only one fix has it, else by its full name.
+fn find(app: &App, wanted: &str) -> Result<FixGoal> {
+    let all = goals(app)?;
+    let has_own = |exact: bool| {
+        let fits =
+            |goal: &Name| if exact { goal.as_str() == wanted } else { goal.as_str().starts_with(wanted) };
+        all.iter().filter(|(.., goal)| fits(goal)).cloned().collect::<Vec<FixGoal>>()
+    };
+    match (has_own(true).as_slice(), has_own(false).as_slice()) {
+        ([one], _) | ([], [one]) => Ok(one.clone()),
+        ([], _) => pick("goal", wanted, all, |(name, ..)| name),
+        (many, _) => {
+            let names: Vec<&str> = many.iter().map(|(name, ..)| name.as_str()).collect();
+            let fault = Fault::usage(format!("{wanted:?} is not unique"));
+            Err(fault.hint(format!("it could be: {}", names.join(", "))).into())
+        }
+    }
+}
+
+pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+    let goals: Vec<String> = goals(app)?.into_iter().map(|(name, ..)| name).collect();
+    if args.json {
+        return print::answer("goals", goals);
+    }
+    let rows: Vec<_> = goals.into_iter().map(|goal| vec![goal]).collect();
+    print::list(&rows, "no attempts; `looop fix` makes them", &[]);
+    Ok(0)
+}
+
+pub fn show(app: &App, args: &ShowArgs) -> Result<u8> {
+    let (_, dir, goal) = find(app, &args.goal)?;
+    let lines = fixes::ledger(&dir, &goal)?;
+    let limits = app.config()?.settings.fixes.thresholds;
+    let now = standing(&lines);
+    let next = match now.attempts.last() {
+        Some(last) if last.outcome.is_good() => "nothing: the last attempt was good",
+        _ => word(&rule(&lines, &limits)),
+    };
+    if args.json {
+        let (row, next) = (now.row, next.to_owned());
+        return print::answer_whole(json_output::Attempts { goal, lines, row, next });
+    }
+    for line in &lines {
+        let text = match line {
+            LedgerLine::Begin(begin) => match begin.failures {
+                Some(failures) => format!("starts with {failures} failing"),
+                None => "begins".to_owned(),
+            },
+            LedgerLine::Attempt(attempt) => {
+                let about = if attempt.estimated { "~" } else { "" };
+                let took = human_ms(attempt.took_ms);
+                format!("{} ({took}, {about}{} tokens)", attempt_line(attempt), attempt.tokens)
+            }
+            LedgerLine::Plan(plan) => match &plan.refused {
+                Some(why) => format!("a plan of {} was refused: {why}", plan.runner),
+                None => format!("plan of {}: {}; {}", plan.runner, plan.hypothesis, plan.different),
+            },
+            LedgerLine::Rollback(rollback) => format!("rolled back to the state after #{}", rollback.after),
+            LedgerLine::Asked(asked) => format!("you were asked ({}): {}", asked.ask, asked.why),
+            LedgerLine::Answer(answer) => format!("you answered: {}", answer.text),
+        };
+        print::line(&visible(&text, false));
+    }
+    let row = if now.row > 1 { format!("; {} in a row are alike", now.row) } else { String::new() };
+    print::line(&app.style.dim(&format!("next: {next}{row}")));
+    Ok(0)
+}
+
+fn word(next: &Ruling) -> &'static str {
+    match next {
+        Ruling::GoOn => "an attempt",
+        Ruling::Replan => "a new plan",
+        Ruling::RollBack => "back to the base",
+        Ruling::Ask(_) => "a question to you",
+        Ruling::Parked(_) => "your answer",
+    }
+}
+
+pub fn diff(app: &App, args: &DiffArgs) -> Result<u8> {
+    let (_, dir, goal) = find(app, &args.goal)?;
+    let lines = fixes::ledger(&dir, &goal)?;
+    let tree = |n: u32| {
+        let found = lines.iter().rev().find_map(|line| match line {
+            LedgerLine::Begin(begin) if n == 0 => Some(begin.base.clone()),
+            LedgerLine::Attempt(attempt) if attempt.n == n => Some(attempt.end.clone()),
+            _ => None,
+        });
+        found.ok_or_else(|| {
+            Fault::usage(format!("could not find attempt {n}")).hint("`looop attempt show GOAL` lists them")
+        })
+    };
+    let (from, to) = (tree(args.from)?, tree(args.to)?);
+    let config = app.config()?;
+    let cancel = Cancel::on_signals()?;
+    let git = Git::find(&config.settings.path, GIT_MS, &cancel)?;
+    let trees = Trees::open(&git, &dir.attempts(), None)?;
+    let text = trees.diff(&git, &from, &to, 3)?;
+    print::patch(app.style, &text);
+    Ok(0)
+}
