@@ -165,70 +165,64 @@ pub enum GitCommand<'a> {
 impl GitCommand<'_> {
     /// Returns the arguments of git.
     pub fn args(&self) -> Vec<String> {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let words = |words: &str, more: &[&str]| -> Vec<String> {
+            words.split(' ').chain(more.iter().copied()).map(str::to_owned).collect()
+        };
         match *self {
-            GitCommand::Resolve(name) => words(&["rev-parse", "-q", "--verify", name]),
-            GitCommand::HasObject(oid) => words(&["cat-file", "-e", oid]),
+            GitCommand::Resolve(name) => words("rev-parse -q --verify", &[name]),
+            GitCommand::HasObject(oid) => words("cat-file -e", &[oid]),
             GitCommand::Refs(below) => {
                 let format = "--format=%(refname)%00%(objectname)%00%(worktreepath)";
-                words(&[&["for-each-ref", format], below].concat())
+                words("for-each-ref", &[&[format], below].concat())
             }
             GitCommand::RefKinds => {
-                words(&["for-each-ref", "--format=%(objectname) %(objecttype) %(refname)"])
+                words("for-each-ref", &["--format=%(objectname) %(objecttype) %(refname)"])
             }
             GitCommand::SetRef { name, to, old } => {
-                let mut args = words(&["update-ref", "-m", "looop", name, to]);
+                let mut args = words("update-ref -m looop", &[name, to]);
                 args.extend(old.map(str::to_owned));
                 args
             }
-            GitCommand::DeleteRef { name, old } => words(&["update-ref", "-d", name, old]),
+            GitCommand::DeleteRef { name, old } => words("update-ref -d", &[name, old]),
             // Objects of this repository that the other one cannot see are useless here.
-            GitCommand::Commits => words(&["rev-list", "--ignore-missing", "--stdin"]),
-            GitCommand::CountCommits(range) => words(&["rev-list", "--count", range]),
-            GitCommand::Stashes => words(&["rev-list", "-g", "refs/stash"]),
-            GitCommand::IsAncestor(old, new) => words(&["merge-base", "--is-ancestor", old, new]),
+            GitCommand::Commits => words("rev-list --ignore-missing --stdin", &[]),
+            GitCommand::CountCommits(range) => words("rev-list --count", &[range]),
+            GitCommand::Stashes => words("rev-list -g refs/stash", &[]),
+            GitCommand::IsAncestor(old, new) => words("merge-base --is-ancestor", &[old, new]),
             // Folders too: a tree of nothing but folders can also be huge.
-            GitCommand::Entries(tree) => words(&["ls-tree", "-r", "-t", "-z", "--full-tree", tree]),
-            GitCommand::CheckOut => words(&["reset", "-q", "--hard"]),
-            GitCommand::ReadTree(tree) => words(&["read-tree", tree]),
-            GitCommand::FillIndex => words(&["update-index", "-z", "--index-info"]),
-            GitCommand::WriteTree => words(&["write-tree"]),
-            GitCommand::Staged(head) => words(&[
-                "diff-index",
-                "--cached",
-                "--name-only",
-                "-z",
-                "--no-renames",
-                "--no-ext-diff",
-                "--ignore-submodules=all",
-                head,
-            ]),
-            GitCommand::HashFiles { raw: true } => words(&["hash-object", "--no-filters", "--stdin-paths"]),
-            GitCommand::HashFiles { raw: false } => words(&["hash-object", "--stdin-paths"]),
+            GitCommand::Entries(tree) => words("ls-tree -r -t -z --full-tree", &[tree]),
+            GitCommand::CheckOut => words("reset -q --hard", &[]),
+            GitCommand::ReadTree(tree) => words("read-tree", &[tree]),
+            GitCommand::FillIndex => words("update-index -z --index-info", &[]),
+            GitCommand::WriteTree => words("write-tree", &[]),
+            GitCommand::Staged(head) => {
+                let fixed = "diff-index --cached --name-only -z --no-renames --no-ext-diff";
+                words(fixed, &["--ignore-submodules=all", head])
+            }
+            GitCommand::HashFiles { raw: true } => words("hash-object --no-filters --stdin-paths", &[]),
+            GitCommand::HashFiles { raw: false } => words("hash-object --stdin-paths", &[]),
             GitCommand::Import { marks } => {
-                vec!["fast-import".to_owned(), "--quiet".to_owned(), format!("--export-marks={marks}")]
+                words("fast-import --quiet", &[&format!("--export-marks={marks}")])
             }
             GitCommand::Commit { tree, parent, message } => {
-                let mut args = words(&["commit-tree", "--no-gpg-sign", "-m", message]);
+                let mut args = words("commit-tree --no-gpg-sign", &["-m", message]);
                 args.extend(parent.iter().flat_map(|parent| ["-p".to_owned(), (*parent).to_owned()]));
                 args.push(tree.to_owned());
                 args
             }
             GitCommand::Diff { from, to, context } => {
-                let mut args =
-                    words(&["diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"]);
-                args.extend([format!("-U{context}"), from.to_owned(), to.to_owned()]);
-                args
+                let fixed = "diff --no-color --no-ext-diff --no-textconv --no-renames";
+                words(fixed, &[&format!("-U{context}"), from, to])
             }
             GitCommand::Changes(from, to) => {
-                words(&["diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--raw", from, to])
+                words("diff-tree -r -z --no-renames --no-ext-diff --raw", &[from, to])
             }
-            GitCommand::Size(oid) => words(&["cat-file", "-s", oid]),
-            GitCommand::Blob(oid) => words(&["cat-file", "blob", oid]),
-            GitCommand::Blobs => words(&["cat-file", "--batch", "--buffer"]),
-            GitCommand::Pack { stem } => words(&["pack-objects", "-q", "--revs", stem]),
-            GitCommand::TakePack => words(&["index-pack", "--stdin", "--strict", "--keep=looop"]),
-            GitCommand::CollectGarbage => words(&["gc", "--quiet"]),
+            GitCommand::Size(oid) => words("cat-file -s", &[oid]),
+            GitCommand::Blob(oid) => words("cat-file blob", &[oid]),
+            GitCommand::Blobs => words("cat-file --batch --buffer", &[]),
+            GitCommand::Pack { stem } => words("pack-objects -q --revs", &[stem]),
+            GitCommand::TakePack => words("index-pack --stdin --strict --keep=looop", &[]),
+            GitCommand::CollectGarbage => words("gc --quiet", &[]),
         }
     }
 
@@ -320,7 +314,8 @@ impl<'a> Git<'a> {
     /// # Errors
     /// As [`Git::run`].
     pub fn stream(&self, dir: &GitDir, command: &GitCommand, input: &[u8], sink: Sink) -> Result<()> {
-        match self.start(dir, command, Some(input_of(dir, input)?), Some(sink))? {
+        let input = (!input.is_empty()).then(|| input_of(dir, input)).transpose()?;
+        match self.start(dir, command, input, Some(sink))? {
             (ProcessExit::Code(0), ..) => Ok(()),
             (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
         }

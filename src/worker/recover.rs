@@ -55,13 +55,9 @@ pub(super) fn ended(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-fn git<'a>(fleet: &'a Fleet) -> Result<Git<'a>> {
-    Git::find(&fleet.settings.path, GIT_MS, fleet.cancel)
-}
-
 fn left(fleet: &Fleet, worker: &Worker, repo: &Repo) -> Leftovers {
     let clone = fleet.layout.worker(&worker.spec.id).clone_dir();
-    match git(fleet) {
+    match Git::find(&fleet.settings.path, GIT_MS, fleet.cancel) {
         Ok(git) => clone::leftovers(&git, repo, &clone),
         Err(error) => Leftovers { unclear: Some(format!("{error:#}")), ..Leftovers::default() },
     }
@@ -73,7 +69,7 @@ fn fetch(fleet: &Fleet, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
     if !fs::symlink_metadata(clone.join(".git")).is_ok_and(|meta| meta.is_dir()) {
         return None;
     }
-    let git = git(fleet).ok()?;
+    let git = Git::find(&fleet.settings.path, GIT_MS, fleet.cancel).ok()?;
     clone::inspect(&git, repo.source.as_ref()).ok()?;
     Some(match clone::collect(&git, repo, &clone) {
         Ok(collected) => CloneOutcome::Fetched(collected),

@@ -225,7 +225,11 @@ impl Fleet<'_> {
             return Err(WorkerRefusal::NoProc.into());
         }
         let mut spec = self.spec(wanted)?;
-        let mut supervisor = self.launch(&spec.id)?;
+        let cannot = || format!("could not start the supervisor of worker {}", wanted.id);
+        // It initialises while the worker's files are written.
+        let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
+        let mut supervisor =
+            Launched::new(&["__supervise", &root, &cache, &wanted.id]).with_context(cannot)?;
         for left in workers::abandoned(self.layout)? {
             // If it cannot be removed now, the next start removes it.
             drop(self.discard(&left));
@@ -237,7 +241,6 @@ impl Fleet<'_> {
             drop(self.discard(&staged));
         }
         let starting = committed?;
-        let cannot = || format!("could not start the supervisor of worker {}", spec.id);
         supervisor.tell(&secrets_pipe::notified(&self.settings.secrets)?).with_context(cannot)?;
         // Sync the name during the start, before success is reported: a power loss must not remove a reported worker.
         let synced = file::sync_dir(self.layout.worker(&spec.id).path());
@@ -245,13 +248,6 @@ impl Fleet<'_> {
         drop(starting);
         synced?;
         if handshake == "ok" { Ok(spec) } else { Err(WorkerRefusal::Supervisor(handshake).into()) }
-    }
-
-    /// Starts the supervisor of a new worker: it initialises while the worker's files are written.
-    fn launch(&self, id: &Name) -> Result<Launched> {
-        let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
-        Launched::new(&["__supervise", &root, &cache, id.as_str()])
-            .with_context(|| format!("could not start the supervisor of worker {id}"))
     }
 
     /// Prepares the directory of a worker, and its clone if it has one; checks what the user approved. Returns the
@@ -307,6 +303,7 @@ impl Fleet<'_> {
         Ok(clone::make_for(&git, &found, &staged.clone_dir(), &repo, objects)?)
     }
 
+    /// Finds git, for as long as a clone may take.
     fn git(&self) -> Result<clone::Git<'_>> {
         clone::Git::find(&self.settings.path, CLONE_MS, self.cancel)
     }

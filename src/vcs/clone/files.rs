@@ -248,6 +248,17 @@ impl Folder {
         Ok(Folder(top.with_context(|| format!("could not open `{}`", root.display()))?))
     }
 
+    /// Works at a path of a git tree.
+    fn at<T>(
+        &self,
+        doing: &str,
+        path: &[u8],
+        parents: Parents,
+        work: impl FnOnce(&FilePlace) -> io::Result<T>,
+    ) -> Result<T> {
+        self.place(path, parents).and_then(|place| work(&place)).with_context(|| self.cause(doing, path))
+    }
+
     fn cause(&self, doing: &str, path: &[u8]) -> String {
         format!("could not {doing} `{}`", self.0.path().join(OsStr::from_bytes(path)).display())
     }
@@ -260,20 +271,12 @@ impl Folder {
         self.0.find(Path::new(OsStr::from_bytes(path)), parents)
     }
 
-    /// Returns the place of a new file: makes its folders, and removes what is in the way.
-    fn free_place(&self, path: &[u8]) -> io::Result<FilePlace> {
-        let place = self.place(path, Parents::Cleared)?;
-        clear(&place)?;
-        Ok(place)
-    }
-
     /// Opens a plain file.
     ///
     /// # Errors
     /// When another kind of file has its name by now.
     pub fn read(&self, path: &[u8]) -> Result<File> {
-        let open = || -> io::Result<File> {
-            let place = self.place(path, Parents::Existing)?;
+        self.at("read", path, Parents::Existing, |place| {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = File::from(openat(place.folder(), place.name(), flags, Mode::empty())?);
             if file.metadata()?.is_file() {
@@ -281,8 +284,7 @@ impl Folder {
             } else {
                 Err(io::Error::other("it is not a plain file"))
             }
-        };
-        open().with_context(|| self.cause("read", path))
+        })
     }
 
     /// Returns the target of a link.
@@ -290,37 +292,33 @@ impl Folder {
     /// # Errors
     /// When it is not a link any more.
     pub fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
-        let read = || -> io::Result<Vec<u8>> {
-            let place = self.place(path, Parents::Existing)?;
+        self.at("read", path, Parents::Existing, |place| {
             Ok(rustix::fs::readlinkat(place.folder(), place.name(), Vec::new())?.into_bytes())
-        };
-        read().with_context(|| self.cause("read", path))
+        })
     }
 
-    /// Makes a new file, and removes what is in the way.
+    /// Makes a new file and its folders, and removes what is in the way.
     pub fn create(&self, path: &[u8], mode: u32) -> Result<File> {
-        let make = || -> io::Result<File> {
-            let place = self.free_place(path)?;
+        self.at("write", path, Parents::Cleared, |place| {
+            clear(place)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mode = if mode & 0o100 != 0 { 0o777 } else { 0o666 };
             Ok(File::from(openat(place.folder(), place.name(), flags, Mode::from_raw_mode(mode))?))
-        };
-        make().with_context(|| self.cause("write", path))
+        })
     }
 
-    /// Makes a new link, and removes what is in the way.
+    /// Makes a new link and its folders, and removes what is in the way.
     pub fn create_link(&self, path: &[u8], to: &[u8]) -> Result<()> {
-        let make = || -> io::Result<()> {
-            let place = self.free_place(path)?;
+        self.at("write", path, Parents::Cleared, |place| {
+            clear(place)?;
             Ok(rustix::fs::symlinkat(to, place.folder(), place.name())?)
-        };
-        make().with_context(|| self.cause("write", path))
+        })
     }
 
     /// Makes a folder, and removes what is in the way.
     pub fn create_dir(&self, path: &[u8]) -> Result<()> {
-        let inside = [path, b"/x"].concat();
-        self.place(&inside, Parents::Cleared).map(drop).with_context(|| self.cause("make", path))
+        let made = self.place(&[path, b"/x"].concat(), Parents::Cleared);
+        made.map(drop).with_context(|| self.cause("make", path))
     }
 
     /// Removes a path with its contents. For a link it removes the link itself.
@@ -328,14 +326,12 @@ impl Folder {
     /// # Errors
     /// When a part of it stays.
     pub fn remove(&self, path: &[u8]) -> Result<()> {
-        let remove = || match self.place(path, Parents::Existing) {
-            Ok(place) => clear(&place),
+        match self.place(path, Parents::Existing) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(())
             }
-            Err(error) => Err(error),
-        };
-        remove().with_context(|| self.cause("remove", path))
+            place => place.and_then(|place| clear(&place)).with_context(|| self.cause("remove", path)),
+        }
     }
 
     /// Removes a folder if it is empty.

@@ -146,29 +146,30 @@ pub enum Unclonable {
 
 impl fmt::Display for Unclonable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Unclonable::*;
         f.write_str(match self {
-            Unclonable::NotUtf8 => "has a path that is not UTF-8",
-            Unclonable::NotDirectory => "is not a directory",
-            Unclonable::Unopened(error) => return write!(f, "cannot be opened: {error}"),
-            Unclonable::OtherOwner(uid, own) => {
+            NotUtf8 => "has a path that is not UTF-8",
+            NotDirectory => "is not a directory",
+            Unopened(error) => return write!(f, "cannot be opened: {error}"),
+            OtherOwner(uid, own) => {
                 return write!(f, "belongs to user {uid} and you are {own}; name a repository of yours");
             }
-            Unclonable::NoRepository => "is not a git repository",
-            Unclonable::EmptyPointer => "is not a git repository: its `.git` is a file that names none",
-            Unclonable::NotTop => "is a directory inside a git repository, not its top",
-            Unclonable::ForeignRefs => {
+            NoRepository => "is not a git repository",
+            EmptyPointer => "is not a git repository: its `.git` is a file that names none",
+            NotTop => "is a directory inside a git repository, not its top",
+            ForeignRefs => {
                 "has a git directory that takes its refs from elsewhere, and is not a linked worktree"
             }
-            Unclonable::OtherFolder(git_dir) => {
-                let named = git_dir.display();
+            OtherFolder(git_dir) => {
+                let shown = git_dir.display();
                 return write!(
                     f,
-                    "has a `.git` file that leads to `{named}`, which belongs to another folder"
+                    "has a `.git` file that leads to `{shown}`, which belongs to another folder"
                 );
             }
-            Unclonable::Format(why) => why,
-            Unclonable::PartialClone => "is a partial clone, so what it lacks cannot be borrowed",
-            Unclonable::NoCommit => "has no commit yet",
+            Format(why) => why,
+            PartialClone => "is a partial clone, so what it lacks cannot be borrowed",
+            NoCommit => "has no commit yet",
         })
     }
 }

@@ -464,10 +464,9 @@ fn is_settled(stat: &FileStat, began_ms: i64) -> bool {
 }
 
 fn same_files(one: &Records, other: &Records) -> bool {
-    let is_same = |((path, one), (other_path, other)): ((&Vec<u8>, &FileRecord), (&Vec<u8>, &FileRecord))| {
-        path == other_path && one.mode == other.mode && one.oid == other.oid
-    };
-    one.len() == other.len() && one.iter().zip(other).all(is_same)
+    let parts = |record: &FileRecord| (record.mode, record.oid.clone());
+    let has = |(path, record): (&Vec<u8>, &FileRecord)| other.get(path).map(parts) == Some(parts(record));
+    one.len() == other.len() && one.iter().all(has)
 }
 
 /// What was seen of a folder: the tree of its files, and the stat data of each.
