@@ -223,7 +223,7 @@ pub fn ctx<'a>(
         now: clock::now(),
         clock: &clock::now,
         forced: None,
-        person: app.env.person(),
+        person: app.env.user_name(),
         frame: None,
         dry: false,
         excluded: tree::Known::new(),

@@ -10,7 +10,7 @@ use super::ctx::Busy;
 use super::leanfile::Lean;
 use super::{Endpoints, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::fault::Fault;
 use crate::model::sandbox::Endpoint;
 use crate::model::settings::{Fixes, Settings};
@@ -93,7 +93,7 @@ impl AgentReply {
 
     /// True if the tokens are estimated from bytes, or unknown.
     pub fn is_estimated(&self) -> bool {
-        self.usage.basis >= Basis::Estimated
+        self.usage.basis >= CostSource::Estimated
     }
 }
 
@@ -287,7 +287,7 @@ impl Fixer {
         let start = SandboxStart { name: &self.name, program, cwd, endpoint, read, write };
         let cell = caller.bench.agent(&start)?;
         env.extend(cell.env);
-        agents::fill_box(&mut args, cell.sandbox.is_some());
+        agents::fill_sandbox(&mut args, cell.sandbox.is_some());
         let argv: Vec<String> = [program.to_string_lossy().into_owned()].into_iter().chain(args).collect();
         let stream = EventStream::of_work(agents::events_of(&argv));
         let mut watched = Watched::new(stream, cwd, &caller.settings.fixes);
@@ -352,7 +352,7 @@ impl<'a> Watched<'a> {
         }));
         match transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop) {
             LoopSignal::Stop => self.worst = LoopSignal::Stop,
-            LoopSignal::Nudge if self.worst == LoopSignal::Fine => self.worst = LoopSignal::Nudge,
+            LoopSignal::Warn if self.worst == LoopSignal::Fine => self.worst = LoopSignal::Warn,
             _ => {}
         }
         self.worst != LoopSignal::Stop

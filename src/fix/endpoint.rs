@@ -87,7 +87,7 @@ pub(super) fn ask(
         empty_dir: caller.empty_dir.clone(),
         path: &caller.settings.path,
         base_env: &caller.settings.base_env,
-        full_env: &env,
+        full_env: env.into(),
         sandboxes: &sandboxes,
         cancel: caller.cancel,
         frame: caller.busy.is_some().then_some(&mut tell),

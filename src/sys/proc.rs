@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    use crate::model::sandbox::{Sandbox, SandboxAccess};
+    use crate::model::sandbox::{Access, Sandbox};
 
     #[test]
     fn a_child_that_is_starting_at_an_interruption_is_ended_too() {
@@ -201,7 +201,7 @@ mod tests {
             sink: None,
             timeout_ms: 60_000,
             gate: None,
-            sandbox: Some(Sandbox::new(None, SandboxAccess { whole: true, ..SandboxAccess::default() })),
+            sandbox: Some(Sandbox::new(None, Access { allow_all: true, ..Access::default() })),
         };
         let jobs = vec![sleeper(), sleeper(), sleeper()];
         let ended = run_all(jobs, 2, &Cancel::fired().unwrap(), None).unwrap();

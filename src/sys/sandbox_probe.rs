@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::sandbox::{Capabilities, Engine, Net, Sandbox, SandboxAccess};
+use crate::model::sandbox::{Access, Capabilities, Engine, Net, Sandbox};
 use crate::sys::executable::{find_program, self_path};
 use crate::sys::job::{Input, Job, OutputLimit, ProcessExit};
 use crate::sys::proc::run_one;
@@ -140,7 +140,7 @@ fn try_out(
     powers: &Capabilities,
     cancel: &Cancel,
 ) -> Result<(), String> {
-    let mut sandbox = Sandbox::new(Some(engine.clone()), SandboxAccess { net, ..SandboxAccess::default() });
+    let mut sandbox = Sandbox::new(Some(engine.clone()), Access { net, ..Access::default() });
     sandbox.landlock = powers.landlock;
     let mut command = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {

@@ -124,7 +124,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
         empty_dir,
         path: &ctx.settings.path,
         base_env: &base_env,
-        full_env: &ctx.settings.full_env,
+        full_env: (&ctx.settings.full_env).into(),
         sandboxes: &sandboxes,
         cancel: ctx.cancel,
         frame: ctx.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut()),

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::beat::{FLAP_DECAY_MS, LoopState, Settled};
-use crate::model::budget::Hit;
+use crate::model::budget::BudgetExceeded;
 use crate::model::digest::Digest;
 use crate::model::failing::Class;
 use crate::model::name::Name;
@@ -28,7 +28,7 @@ pub struct Inputs<'a> {
     /// The goal for which the user requested a move now.
     pub forced: Option<&'a Name>,
     /// The cap that leaves no room for a call.
-    pub capped: Option<&'a Hit>,
+    pub capped: Option<&'a BudgetExceeded>,
 }
 
 /// Why a beat decides.
@@ -107,7 +107,7 @@ pub enum Hold {
     /// A budget is used up.
     OutOfBudget {
         /// The cap, and when it resets.
-        hit: Hit,
+        hit: BudgetExceeded,
         /// The same as text.
         why: String,
     },
@@ -120,7 +120,7 @@ pub fn in_a_row(fails: u32) -> String {
 
 impl Hold {
     /// Creates the hold for a budget that leaves no room for a call.
-    pub fn capped(hit: Hit, now: Now) -> Hold {
+    pub fn capped(hit: BudgetExceeded, now: Now) -> Hold {
         Hold::OutOfBudget { why: hit.words(now), hit }
     }
 

@@ -14,7 +14,7 @@ use super::sense::Sensed;
 use super::{Ctx, frame};
 use crate::model::ask::{AskKind, QuestionFile};
 use crate::model::beat::{CommitNote, Failure, LastResult, LoopState, Settled};
-use crate::model::budget::Hit;
+use crate::model::budget::BudgetExceeded;
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision::Move;
 use crate::model::digest::{Digest, Items, digest_items};
@@ -113,14 +113,14 @@ pub fn held(ctx: &mut Ctx, beat: &mut LoopState, hold: Hold) -> Result<BeatRepor
 
 /// The key by which a notification about a budget is remembered. A cap that was raised and is used up again has another
 /// key.
-fn notified_of(hit: &Hit) -> String {
+fn notified_of(hit: &BudgetExceeded) -> String {
     match hit.limit_micros == hit.cap_micros {
         true => hit.window.clone(),
         false => format!("{} of {}", hit.window, dollars(hit.limit_micros)),
     }
 }
 
-fn tell_budget(ctx: &Ctx, hit: &Hit, why: &str) -> Result<()> {
+fn tell_budget(ctx: &Ctx, hit: &BudgetExceeded, why: &str) -> Result<()> {
     let ask = QuestionFile {
         id: budget::ask_id(hit),
         kind: AskKind::Question,

@@ -63,7 +63,7 @@ pub struct Cuts {
 /// Turns a decided move into an operation: now, after the user's approval, or not at all.
 pub fn plan(ctx: &Ctx, beat: &LoopState, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> MovePlan {
     let place = place_of(ctx, &decided.action);
-    let was_cut = match &decided.action {
+    let was_truncated = match &decided.action {
         Action::WriteGoal { id, .. } => cuts.goals.contains(id),
         Action::WritePlaybook { .. } => cuts.playbook,
         _ => false,
@@ -81,7 +81,7 @@ pub fn plan(ctx: &Ctx, beat: &LoopState, sensed: &Sensed, id: &str, decided: &Mo
         place: place.as_deref(),
         protected: &ctx.settings.protected,
         resolve: path::followed,
-        was_cut,
+        was_truncated,
         sandbox: worker.is_full,
         proposed,
         free_check: worker.free_check,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{clone, secrets_pipe};
 use crate::agents;
-use crate::model::budget::Hit;
+use crate::model::budget::BudgetExceeded;
 use crate::model::fault::Fault;
 use crate::model::lease;
 use crate::model::name::Name;
@@ -138,7 +138,7 @@ impl WorkerStarter<'_> {
             Err(why) => return Ok(Err(format!("it could not be sandboxed: {why}"))),
         };
         if kind == "agent" {
-            agents::fill_box(&mut argv, sandbox.is_some());
+            agents::fill_sandbox(&mut argv, sandbox.is_some());
         }
         let mut spec = Spec {
             id,
@@ -374,7 +374,7 @@ impl WorkerStarter<'_> {
     }
 
     /// Reserves what its first turn may cost, if it reports its spending. The caller holds the store's lock.
-    fn reserve(&self, spec: &Spec) -> Result<Option<Hit>> {
+    fn reserve(&self, spec: &Spec) -> Result<Option<BudgetExceeded>> {
         let is_agent = spec.runner.is_some() || spec.kind == FIX;
         if !is_agent && agents::events_of(&spec.argv).is_none() {
             return Ok(None);

@@ -82,7 +82,7 @@ fn beat(uses: usize) {
         now,
         clock: &clock,
         forced: None,
-        person: env.person(),
+        person: env.user_name(),
         frame: None,
         dry: false,
         excluded: looop::sys::tree::Known::new(),
