@@ -1,47 +1,79 @@
 //! Pure. Converts terminal output to text as it arrives: control sequences are dropped, and text that they would
 //! overwrite is kept.
 
-use vte::{Parser, Perform};
-
 /// Converts output that arrives in pieces.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Strip {
-    parser: Parser,
-    plain: PlainText,
-}
-
-/// The text of one piece.
-#[derive(Default)]
-struct PlainText {
-    text: String,
+    state: StripState,
+    /// The first bytes of an incomplete character.
+    part: Vec<u8>,
     /// True after a carriage return.
     returned: bool,
 }
 
-impl Strip {
-    /// Returns the text in these bytes. All line ends become `\n`; invalid UTF-8 is replaced. An incomplete character
-    /// waits for the next piece.
-    pub fn text(&mut self, bytes: &[u8]) -> String {
-        self.parser.advance(&mut self.plain, bytes);
-        std::mem::take(&mut self.plain.text)
-    }
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum StripState {
+    #[default]
+    Ground,
+    Escape,
+    /// Between the intermediate bytes of an escape sequence.
+    Intermediate,
+    Csi,
+    /// Inside a string that ends with BEL or ST.
+    Text,
+    TextEscape,
 }
 
-impl Perform for PlainText {
-    fn print(&mut self, c: char) {
-        // Text that overwrites the line becomes a line of its own here.
-        if std::mem::take(&mut self.returned) && c != '\n' {
-            self.text.push('\n');
+const ESC: u8 = 0x1b;
+
+impl Strip {
+    /// Returns the text in these bytes. All line ends become `\n`; invalid UTF-8 is replaced.
+    pub fn text(&mut self, bytes: &[u8]) -> String {
+        let mut kept = std::mem::take(&mut self.part);
+        for byte in bytes {
+            self.step(*byte, &mut kept);
         }
-        if matches!(c, '\n' | '\t') || !super::text::is_hidden(c) {
-            self.text.push(c);
-        }
+        // An incomplete character waits for the next piece.
+        let begun = |from: &usize| {
+            std::str::from_utf8(&kept[*from..])
+                .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+        };
+        let whole = (kept.len().saturating_sub(3)..kept.len()).find(begun).unwrap_or(kept.len());
+        self.part = kept.split_off(whole);
+        let text = String::from_utf8_lossy(&kept);
+        text.chars().filter(|c| matches!(c, '\n' | '\t') || !super::text::is_hidden(*c)).collect()
     }
 
-    fn execute(&mut self, byte: u8) {
-        match byte {
-            b'\r' => self.returned = true,
-            byte => self.print(char::from(byte)),
+    fn step(&mut self, byte: u8, kept: &mut Vec<u8>) {
+        self.state = match (self.state, byte) {
+            (StripState::Text, ESC) => StripState::TextEscape,
+            (StripState::Text, 0x07 | 0x18 | 0x1a) => StripState::Ground,
+            (StripState::Text, _) => StripState::Text,
+            (StripState::TextEscape, b'\\') => StripState::Ground,
+            (_, ESC) => StripState::Escape,
+            (_, 0x18 | 0x1a) => StripState::Ground,
+            (StripState::Escape | StripState::TextEscape, b'[') => StripState::Csi,
+            (StripState::Escape | StripState::TextEscape, b']' | b'P' | b'X' | b'^' | b'_') => {
+                StripState::Text
+            }
+            (StripState::Escape | StripState::TextEscape | StripState::Intermediate, 0x20..=0x2f) => {
+                StripState::Intermediate
+            }
+            (StripState::Csi, 0x40..=0x7e) => StripState::Ground,
+            (StripState::Csi, _) => StripState::Csi,
+            (StripState::Ground, byte) => return self.ground(byte, kept),
+            _ => StripState::Ground,
+        };
+    }
+
+    fn ground(&mut self, byte: u8, kept: &mut Vec<u8>) {
+        let returned = std::mem::replace(&mut self.returned, byte == b'\r');
+        if returned && byte != b'\n' && byte != b'\r' {
+            // Text that overwrites the line becomes a line of its own here.
+            kept.push(b'\n');
+        }
+        if byte != b'\r' {
+            kept.push(byte);
         }
     }
 }
