@@ -236,7 +236,7 @@ impl Env {
     }
 
     /// The author name for commits of the user's edits.
-    pub fn person(&self) -> String {
+    pub fn user_name(&self) -> String {
         let name = self.get("USER").or(self.get("LOGNAME")).unwrap_or("human");
         let plain: String = name.chars().filter(|c| c.is_alphanumeric() || "-_. ".contains(*c)).collect();
         if plain.trim().is_empty() { "human".to_owned() } else { plain }
@@ -275,8 +275,7 @@ pub struct Config {
     pub settings: Settings,
     /// Warnings: oddities that are not errors, one on each line.
     pub warnings: Vec<String>,
-    /// The paths that each runner may write in its sandbox.
-    writes: BTreeMap<String, Vec<PathBuf>>,
+    /// The runners of the config file, with absolute paths.
     runners: BTreeMap<String, RunnerFile>,
 }
 
@@ -299,7 +298,7 @@ pub fn load(env: &Env) -> Result<Config> {
 /// Like [`load`].
 pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
     let shown = path.display();
-    let parsed = match text {
+    let mut parsed = match text {
         // serde would accept a list as the values of the keys, in order.
         Some(text) if text.trim_start().starts_with('[') => {
             return Err(usage(format!("could not read the config: {shown}:1:1: it is not a JSON object")));
@@ -307,7 +306,11 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         Some(text) => serde_json::from_str::<ConfigFile>(text).map_err(|e| explain(&path, &e))?,
         None => ConfigFile::default(),
     };
-    let source = Source { env, file: &parsed, path: &path };
+    for (name, runner) in &mut parsed.runners {
+        runner.write = absolute_paths(env, &runner.write)
+            .map_err(|why| invalid(&path, &format!("runners.{name}.write: {why}")))?;
+    }
+    let source = ConfigSource { env, file: &parsed, path: &path };
     let mut warnings = Vec::new();
     let interval_ms = source.interval(&mut warnings)?;
     warnings.extend(source.without_effort());
@@ -329,19 +332,15 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         home: env.dirs.home.clone(),
         workers: source.workers()?,
         fixes: source.fixes()?,
-        boxes: source.sandboxes()?,
+        sandbox: source.sandbox()?,
         config_env: config_env(env, &path),
         protected,
     };
-    let mut writes = BTreeMap::new();
-    for (name, runner) in &parsed.runners {
-        writes.insert(name.clone(), source.paths(&runner.write, &format!("runners.{name}.write"))?);
-    }
-    Ok(Config { writes, path, interval_ms, decide, settings, warnings, runners: parsed.runners })
+    Ok(Config { path, interval_ms, decide, settings, warnings, runners: parsed.runners })
 }
 
 /// The parsed config file with what its values depend on.
-struct Source<'a> {
+struct ConfigSource<'a> {
     env: &'a Env,
     file: &'a ConfigFile,
     /// The path of the config file, for errors.
@@ -362,6 +361,21 @@ fn config_env(env: &Env, path: &Path) -> Vec<(String, String)> {
 
 fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Makes the user's paths absolute: they must be absolute or begin with `~`.
+fn absolute_paths(env: &Env, from: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let absolute = |path: &PathBuf| {
+        let expanded = env.expand(&path.to_string_lossy());
+        let is_plain = expanded.is_absolute() && !expanded.components().any(|part| part.as_os_str() == "..");
+        is_plain.then_some(expanded).ok_or_else(|| format!("{path:?} is not an absolute path without `..`"))
+    };
+    from.iter().map(absolute).collect()
+}
+
+/// The error about an invalid value of the config file.
+fn invalid(path: &Path, what: &str) -> anyhow::Error {
+    usage(format!("could not use the config `{}`: {what}", path.display()))
 }
 
 fn usage(what: String) -> anyhow::Error {
@@ -386,14 +400,9 @@ fn limits(from: &LimitsFile) -> Limits {
     }
 }
 
-impl Source<'_> {
-    /// The message about an invalid value.
-    fn refusal(&self, what: String) -> String {
-        format!("could not use the config `{}`: {what}", self.path.display())
-    }
-
+impl ConfigSource<'_> {
     fn invalid(&self, what: String) -> anyhow::Error {
-        usage(self.refusal(what))
+        invalid(self.path, &what)
     }
 
     fn interval(&self, warnings: &mut Vec<String>) -> Result<i64> {

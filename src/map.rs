@@ -82,20 +82,13 @@ pub struct IndexUpdate {
 impl IndexUpdate {
     /// The gaps of the map, in words; empty if it covers everything.
     pub fn gaps(&self) -> Vec<String> {
-        let mut gaps = Vec::new();
-        if !self.all {
-            gaps.push(format!("only the first {} files were looked at", self.files));
-        }
-        if self.late > 0 {
-            gaps.push(format!("{} files are not read yet; the next call continues", self.late));
-        }
-        if self.skipped > 0 {
-            gaps.push(format!("{} files are too large, generated or not text", self.skipped));
-        }
-        if self.partial > 0 {
-            gaps.push(format!("{} files could be parsed only in part", self.partial));
-        }
-        gaps
+        let gaps = [
+            (!self.all, format!("only the first {} files were looked at", self.files)),
+            (self.late > 0, format!("{} files are not read yet; the next call continues", self.late)),
+            (self.skipped > 0, format!("{} files are too large, generated or not text", self.skipped)),
+            (self.partial > 0, format!("{} files could be parsed only in part", self.partial)),
+        ];
+        gaps.into_iter().filter_map(|(is_there, gap)| is_there.then_some(gap)).collect()
     }
 }
 

@@ -1,11 +1,14 @@
 //! One call of a model: the trait of all runners, its input and its result.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::{Agent, stream};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
-use crate::model::time::Now;
+use crate::model::json::clip;
+use crate::model::text::visible;
+use crate::model::time::{Now, human_ms};
 use crate::store::boxes::{Decider, SandboxBuilder};
 use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, Sink};
 use crate::sys::signal::Cancel;
@@ -36,7 +39,7 @@ pub struct ModelCall<'a> {
     /// The environment of every child.
     pub base_env: &'a [(String, String)],
     /// The whole environment; the runner's allow-list selects from it.
-    pub full_env: &'a [(String, String)],
+    pub full_env: Cow<'a, [(String, String)]>,
     /// The builder of its sandbox.
     pub sandboxes: &'a SandboxBuilder<'a>,
     pub cancel: &'a Cancel,
@@ -100,6 +103,7 @@ pub trait Runner {
 }
 
 /// The process of a runner.
+#[derive(Default)]
 pub struct Program<'a> {
     /// The program's name or path.
     pub argv: &'a [String],
@@ -113,7 +117,7 @@ pub struct Program<'a> {
     pub input: PathBuf,
     /// The agent CLI that it is; none: looop does not know it.
     pub agent: Option<&'static Agent>,
-    /// What it reads in its box besides.
+    /// More paths that it may read in its sandbox.
     pub read: &'a [PathBuf],
     /// Paths that it may write in its sandbox.
     pub write: &'a [PathBuf],
@@ -159,22 +163,13 @@ pub fn call_process(
     let layer = sandbox::layer(cell.sandbox);
     let job = Job { sink, layer, ..Job::new(command, keep, call.timeout_ms) };
     let cap = if job.sink.is_some() { stream::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
-    // The spinner is lent for the length of the call.
-    let frame = call.frame.take();
-    let ended = match frame {
-        Some(frame) => {
-            let ended = process::run_one(job, call.cancel, Some(&mut *frame));
-            call.frame = Some(frame);
-            ended
-        }
-        None => process::run_one(job, call.cancel, None),
-    };
+    let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
+    let ended = process::run_one(job, call.cancel, frame);
     let ended = ended.map_err(|e| failed(Class::Crashed, format!("could not wait for `{name}`: {e}")))?;
     let (class, why) = match &ended.exit {
         ProcessExit::Code(_) | ProcessExit::Signal(_) => return Ok(ended),
         ProcessExit::Timeout => {
-            let limit = crate::model::time::human_ms(call.timeout_ms);
-            (Class::Timeout, format!("`{name}` was still running after {limit}"))
+            (Class::Timeout, format!("`{name}` was still running after {}", human_ms(call.timeout_ms)))
         }
         ProcessExit::TooMuch => (Class::Flood, format!("`{name}` printed more than {} MiB", cap >> 20)),
         ProcessExit::Cancelled => (Class::Cancelled, "interrupted".to_owned()),
@@ -187,5 +182,5 @@ pub fn call_process(
 pub fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
-    crate::model::json::clip(&crate::model::text::visible(&line, false), 300)
+    clip(&visible(&line, false), 300)
 }

@@ -1,5 +1,7 @@
 //! Pure. The class of a failure by its message, as models, providers and agent CLIs write it.
 
+use serde_json::Value;
+
 use crate::model::failing::Class;
 
 /// HTTP statuses that are recognized in a message.
@@ -69,23 +71,21 @@ const TRANSIENT: [&str; 23] = [
 pub fn by_words(why: &str) -> Class {
     let lower = why.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if has(&TOO_LONG) {
-        return Class::TooLong;
+    match status_in(&lower).and_then(by_status) {
+        _ if has(&TOO_LONG) => Class::TooLong,
+        _ if has(&LIMIT) => Class::Limit,
+        _ if has(&REFUSED) => Class::Refused,
+        Some(class) => class,
+        None if lower.contains("empty response") => Class::Empty,
+        None if has(&AUTH) => Class::Auth,
+        None if has(&TRANSIENT) => Class::Transient,
+        None => Class::Crashed,
     }
-    if has(&LIMIT) {
-        return Class::Limit;
-    }
-    if has(&REFUSED) {
-        return Class::Refused;
-    }
-    if let Some(class) = status_in(&lower).and_then(by_status) {
-        return class;
-    }
-    match () {
-        () if has(&AUTH) => Class::Auth,
-        () if has(&TRANSIENT) => Class::Transient,
-        () => Class::Crashed,
-    }
+}
+
+/// The class of an HTTP status that an event reports as a number.
+pub fn by_reported_status(status: &Value) -> Option<Class> {
+    by_status(u16::try_from(status.as_u64()?).ok()?)
 }
 
 /// The class of an HTTP status; none if the text of the body decides.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros};
+use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
 use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, classify, option, shown, words};
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::failing::Class;
 use crate::store::boxes::AgentHome;
 
@@ -129,11 +129,8 @@ fn assistant(summary: &mut StreamSummary, message: &Value) {
     }
     summary.message = id.to_owned();
     summary.requests += 1;
-    let before = std::mem::replace(&mut summary.usage, Usage::unknown());
-    let mut usage = tokens(&message["usage"]);
-    usage.model = message["model"].as_str().map(str::to_owned);
-    usage.basis = Basis::Tokens;
-    summary.usage = Usage { basis: Basis::Tokens, ..usage.plus(&before) };
+    summary.set_model(&message["model"]);
+    summary.add(tokens(&message["usage"], TOKENS));
 }
 
 fn result(summary: &mut StreamSummary, event: &Value) {
@@ -149,12 +146,11 @@ fn result(summary: &mut StreamSummary, event: &Value) {
             ("", true) => event["subtype"].as_str().unwrap_or_default().to_owned(),
             _ => words.to_owned(),
         };
-        let status = event["api_error_status"].as_u64().and_then(|status| u16::try_from(status).ok());
         let by_words = classify::by_words(&why);
         let class = match (reason, by_words) {
             ("prompt_too_long", _) => Class::TooLong,
             (_, Class::TooLong | Class::Limit | Class::Refused) => by_words,
-            _ => status.and_then(classify::by_status).unwrap_or(by_words),
+            _ => classify::by_reported_status(&event["api_error_status"]).unwrap_or(by_words),
         };
         return summary.fail_as(class, &why);
     }
@@ -169,39 +165,32 @@ fn result(summary: &mut StreamSummary, event: &Value) {
 
 /// What a whole run used. `usage` is of the answer's model; other models in `modelUsage` served the CLI itself.
 fn spent(event: &Value, model: Option<String>) -> Usage {
-    let mut usage = tokens(&event["usage"]);
+    let mut usage = tokens(&event["usage"], TOKENS);
     let used = event["modelUsage"].as_object();
     for (name, one) in used.into_iter().flatten() {
         let is_answer = used.is_some_and(|all| all.len() == 1) || model.as_deref() == Some(name);
         if !is_answer {
-            let other = Usage {
-                tokens_in: count(one, "inputTokens"),
-                tokens_cached: count(one, "cacheReadInputTokens"),
-                tokens_written: count(one, "cacheCreationInputTokens"),
-                tokens_out: count(one, "outputTokens"),
-                ..Usage::nothing()
-            };
-            usage.tokens_background =
-                usage.tokens_background.saturating_add(other.tokens_input()).saturating_add(other.tokens_out);
-            usage = usage.plus(&other);
+            let other = tokens(one, MODEL_TOKENS);
+            usage = usage.plus(&Usage { tokens_background: other.tokens(), ..other });
         }
     }
     usage.model = model.or_else(|| used?.keys().next().cloned());
     usage.cost_micros = micros(&event["total_cost_usd"]);
-    usage.basis = Basis::Reported;
+    usage.basis = CostSource::Reported;
     usage
 }
 
-fn tokens(used: &Value) -> Usage {
-    Usage {
-        tokens_in: count(used, "input_tokens"),
-        tokens_cached: count(used, "cache_read_input_tokens"),
-        tokens_written: count(used, "cache_creation_input_tokens"),
-        tokens_out: count(used, "output_tokens"),
-        tokens_reasoning: count(&used["output_tokens_details"], "thinking_tokens"),
-        ..Usage::nothing()
-    }
-}
+const TOKENS: [&str; 5] = [
+    "/input_tokens",
+    "/cache_read_input_tokens",
+    "/cache_creation_input_tokens",
+    "/output_tokens",
+    "/output_tokens_details/thinking_tokens",
+];
+
+/// The same in `modelUsage`.
+const MODEL_TOKENS: [&str; 5] =
+    ["/inputTokens", "/cacheReadInputTokens", "/cacheCreationInputTokens", "/outputTokens", ""];
 
 /// Reads the blocks of a message that call a tool or hold its result. Qwen Code prints the same.
 pub(super) fn read_tools(calls: &mut ToolCalls, event: &Value) {

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::stream::{EventReader, StreamSummary, ToolCalls, count};
+use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
 use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
-use crate::model::charge::Basis;
 use crate::store::boxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
@@ -32,7 +31,7 @@ pub static AGENT: Agent = Agent {
         },
         set: |_| Vec::new(),
         file: None,
-        tools: "off but for one: it can ask the human in plan mode, which is off; in an empty folder, read-only sandbox",
+        tools: "off but for one: it can ask the user in plan mode, which is off; in an empty folder, read-only sandbox",
         oldest: (0, 160, 0),
     }),
     work: Ok(WorkMode {
@@ -95,6 +94,14 @@ fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
     toml::from_str::<toml::Table>(&text).is_ok().then_some(text)
 }
 
+const TOKENS: [&str; 5] = [
+    "/input_tokens",
+    "/cached_input_tokens",
+    "/cache_write_input_tokens",
+    "/output_tokens",
+    "/reasoning_output_tokens",
+];
+
 pub(super) const EVENTS: EventReader = EventReader {
     option: "--json",
     is_own: |event| event["type"] == "thread.started",
@@ -125,19 +132,7 @@ fn read(summary: &mut StreamSummary, event: &Value) {
         Some("turn.failed") => summary.fail(event["error"]["message"].as_str().unwrap_or_default()),
         Some("turn.completed") => {
             summary.failure = None;
-            let used = &event["usage"];
-            let usage = &mut summary.usage;
-            let (cached, written) =
-                (count(used, "cached_input_tokens"), count(used, "cache_write_input_tokens"));
-            // Its input is all of it, the cached part among it.
-            let fresh = count(used, "input_tokens").saturating_sub(cached).saturating_sub(written);
-            usage.tokens_in = usage.tokens_in.saturating_add(fresh);
-            usage.tokens_cached = usage.tokens_cached.saturating_add(cached);
-            usage.tokens_written = usage.tokens_written.saturating_add(written);
-            usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output_tokens"));
-            usage.tokens_reasoning =
-                usage.tokens_reasoning.saturating_add(count(used, "reasoning_output_tokens"));
-            summary.count_as(Basis::Tokens);
+            summary.add(tokens_of_all_input(&event["usage"], TOKENS));
         }
         _ => {}
     }

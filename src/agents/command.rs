@@ -16,7 +16,7 @@ pub struct Command {
     pub argv: Vec<String>,
     /// Names of environment variables that it gets.
     pub env: Vec<String>,
-    /// What it may write in its box.
+    /// Paths that it may write in its sandbox.
     pub write: Vec<PathBuf>,
     /// What a transient error looks like on stderr.
     pub transient: Option<regex_lite::Regex>,
@@ -35,16 +35,8 @@ impl Runner for Command {
 
     fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         let (cwd, input) = (self.cwd.clone(), call.prompt_file.clone());
-        let program = Program {
-            argv: &self.argv,
-            allow: &self.env,
-            set: &[],
-            cwd,
-            input,
-            agent: None,
-            read: &[],
-            write: &self.write,
-        };
+        let (argv, allow, write) = (&self.argv, &self.env, &self.write);
+        let program = Program { argv, allow, cwd, input, write, ..Program::default() };
         let prompt_bytes = call.prompt_bytes;
         let ended = call_process(&program, call, None)?;
         let usage = Usage::estimate(prompt_bytes, ended.stdout.len());
@@ -63,6 +55,6 @@ impl Runner for Command {
             other => (Class::Crashed, format!("it ended with {}: {}", other.words(), last_words(&stderr))),
         };
         let class = if transient { Class::Transient } else { class };
-        Err(Box::new(Failed { class, why, retry_at_ms: None, usage, raw: ended.stdout, stderr }))
+        Err(Box::new(Failed { usage, raw: ended.stdout, stderr, ..*Failed::before_asking(class, why) }))
     }
 }

@@ -45,7 +45,7 @@ const EVENTS: EventReader = EventReader {
 /// It reports no tokens.
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {
-        Some("system") => summary.usage.model = event["model"].as_str().map(str::to_owned),
+        Some("system") => summary.set_model(&event["model"]),
         Some("assistant") => {
             summary.requests += 1;
             summary.set_text(&texts(&event["message"]["content"]));

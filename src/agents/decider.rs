@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::stream::{EventReader, EventStream, OUTPUT_LIMIT, Stop, StreamSummary};
+use super::stream::{EventReader, EventStream, Stop, StreamSummary};
 use super::{
     Agent, Completion, DecideMode, DecideSetup, Failed, ModelCall, Program, Runner, call_process, classify,
     last_words,
 };
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::failing::{Class, reset_at_ms};
 use crate::model::price::Price;
 use crate::store::file;
@@ -97,8 +97,8 @@ impl Runner for AgentRunner {
         let summary = stream.end();
         let mut usage = summary.usage.clone();
         usage.model = usage.model.or_else(|| self.model.clone());
-        if let Some(price) = self.price.filter(|_| usage.basis == Basis::Tokens) {
-            (usage.cost_micros, usage.basis) = (price.of(&usage), Basis::Priced);
+        if let Some(price) = self.price.filter(|_| usage.basis == CostSource::Tokens) {
+            (usage.cost_micros, usage.basis) = (price.of(&usage), CostSource::Priced);
         }
         match ended {
             Ok(ended) => self.judge(ended, summary, usage, call),
@@ -133,44 +133,39 @@ impl AgentRunner {
     fn judge(
         &self,
         ended: ChildResult,
-        summary: StreamSummary,
+        mut summary: StreamSummary,
         usage: Usage,
         call: &ModelCall,
     ) -> Result<Completion, Box<Failed>> {
         let name = self.agent.name;
         let (raw, stderr) = (ended.stdout, ended.stderr);
         let words = last_words(&stderr);
-        let (class, why) = match (ended.exit, summary.failure) {
+        let (class, why) = match (ended.exit, summary.failure.take()) {
             (ProcessExit::Signal(signal), _) => {
                 (Class::Crashed, format!("`{name}` was ended by signal {signal}"))
             }
             // Some exit 0 after a failed answer, so the stream is asked first.
             (_, Some(failure)) => (failure.class, failure.why),
             (ProcessExit::Code(0), None)
-                if summary.text.trim().is_empty() && usage.basis == Basis::Unknown =>
+                if summary.text.trim().is_empty() && usage.basis == CostSource::Unknown =>
             {
                 let tested = self.agent.tested.unwrap_or("none");
-                let hint = format!(
-                    "no event that looop knows came from `{name}`; {tested} is the version that was tried"
-                );
-                let class = if raw.is_empty() { Class::Empty } else { Class::Crashed };
-                (
-                    class,
-                    if raw.is_empty() { format!("`{name}` ended without an answer: {words}") } else { hint },
-                )
+                match raw.is_empty() {
+                    true => (Class::Empty, format!("`{name}` ended without an answer: {words}")),
+                    false => (
+                        Class::Crashed,
+                        format!(
+                            "no event that looop knows came from `{name}`; {tested} is the version that was tried"
+                        ),
+                    ),
+                }
             }
             (ProcessExit::Code(0), None) if summary.text.trim().is_empty() => {
-                let limit = if summary.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() };
-                (Class::Empty, format!("`{name}` ended without an answer{limit}"))
+                (Class::Empty, format!("`{name}` ended without an answer{}", summary.limit_note()))
             }
             (ProcessExit::Code(0), None) => {
-                return Ok(Completion {
-                    text: summary.text,
-                    truncated: summary.truncated,
-                    usage,
-                    raw,
-                    stderr,
-                });
+                let StreamSummary { text, truncated, .. } = summary;
+                return Ok(Completion { text, truncated, usage, raw, stderr });
             }
             (exit, None) => {
                 let lower = words.to_lowercase();

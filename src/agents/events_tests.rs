@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{claude, codex, gemini, opencode, pi, qwen};
 use crate::agents::stream::{EventReader, EventStream, MAX_STREAM_BYTES, Stop, StreamSummary};
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::failing::Class;
 
 /// The answer that each recording holds.
@@ -64,10 +64,10 @@ fn each_recorded_answer_is_read_with_what_it_used() {
         assert_eq!(whole, [111, 333, 22], "{name}: {usage:?}");
         // Not each of them tells what was written to the cache, and only some know prices.
         let (written, micros, basis) = match name {
-            "pi" => (44, 1005, Basis::Reported),
-            "opencode" => (44, 1006, Basis::Reported),
-            "claude" => (44, 585, Basis::Reported),
-            _ => (0, 0, Basis::Tokens),
+            "pi" => (44, 1005, CostSource::Reported),
+            "opencode" => (44, 1006, CostSource::Reported),
+            "claude" => (44, 585, CostSource::Reported),
+            _ => (0, 0, CostSource::Tokens),
         };
         assert_eq!(
             (usage.tokens_written, usage.cost_micros, usage.basis),

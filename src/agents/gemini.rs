@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::stream::{EventReader, StreamSummary, ToolCalls, count};
+use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
 use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, option, shown, words};
-use crate::model::charge::Basis;
-use crate::model::failing::Class;
+use crate::model::charge::Usage;
 use crate::model::query::ProgramState;
 use crate::store::boxes::AgentHome;
 
@@ -92,37 +91,27 @@ pub(super) const EVENTS: EventReader = EventReader {
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {
-        Some("init") => summary.usage.model = event["model"].as_str().map(str::to_owned),
+        Some("init") => summary.set_model(&event["model"]),
         Some("message") if event["role"] == "assistant" => {
             let text = event["content"].as_str().unwrap_or_default();
             if event["delta"] == true { summary.push_text(text) } else { summary.set_text(text) }
         }
-        Some("error") if event["severity"] != "warning" => fails(summary, &event["message"]),
+        Some("error") if event["severity"] != "warning" => {
+            summary.fail(event["message"].as_str().unwrap_or_default());
+        }
         Some("result") => result(summary, event),
         _ => {}
     }
 }
 
-fn fails(summary: &mut StreamSummary, why: &Value) {
-    let why = why.as_str().unwrap_or_default();
-    match why.contains("empty response") {
-        true => summary.fail_as(Class::Empty, why),
-        false => summary.fail(why),
-    }
-}
-
 fn result(summary: &mut StreamSummary, event: &Value) {
-    let stats = &event["stats"];
-    let usage = &mut summary.usage;
-    usage.tokens_cached = count(stats, "cached");
-    usage.tokens_in = count(stats, "input_tokens").saturating_sub(usage.tokens_cached);
-    usage.tokens_out = count(stats, "output_tokens");
-    summary.count_as(Basis::Tokens);
+    let used = tokens_of_all_input(&event["stats"], ["/input_tokens", "/cached", "", "/output_tokens", ""]);
+    summary.usage = Usage { model: summary.usage.model.take(), ..used };
     // It exits 0 after a stream that broke off: this is the only place that says so.
     if event["status"] == "success" {
         summary.failure = None;
     } else if event["error"].is_object() || summary.failure.is_none() {
-        fails(summary, &event["error"]["message"]);
+        summary.fail(event["error"]["message"].as_str().unwrap_or_default());
     }
 }
 

@@ -211,7 +211,7 @@ fn reader_of(event: &Value) -> Option<EventReader> {
 
 /// Fills in `{box}`, the sandbox that codex makes for its commands. A sandbox inside one of looop's cannot be made, so
 /// codex makes none there.
-pub fn fill_box(args: &mut [String], is_sandboxed: bool) {
+pub fn fill_sandbox(args: &mut [String], is_sandboxed: bool) {
     let inner = if is_sandboxed { "danger-full-access" } else { "workspace-write" };
     args.iter_mut().filter(|arg| *arg == "{box}").for_each(|arg| *arg = inner.to_owned());
 }

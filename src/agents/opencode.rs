@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros};
+use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
 use super::{Agent, DecideMode, FixMode, WorkMode, classify, option, shown, words};
-use crate::model::charge::Basis;
+use crate::model::charge::{CostSource, Usage};
 use crate::model::settings::StatusFile;
 use crate::store::boxes::AgentHome;
 
@@ -92,21 +92,16 @@ fn read(summary: &mut StreamSummary, event: &Value) {
             // A broken stream makes it ask for ever, one step after the other.
             summary.requests += 1;
             summary.truncated = is_output_limit(&part["reason"]);
-            let (used, usage) = (&part["tokens"], &mut summary.usage);
-            usage.tokens_in = usage.tokens_in.saturating_add(count(used, "input"));
-            usage.tokens_cached = usage.tokens_cached.saturating_add(count(&used["cache"], "read"));
-            usage.tokens_written = usage.tokens_written.saturating_add(count(&used["cache"], "write"));
-            usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output"));
-            usage.tokens_reasoning = usage.tokens_reasoning.saturating_add(count(used, "reasoning"));
-            usage.cost_micros = usage.cost_micros.saturating_add(micros(&part["cost"]));
-            summary.count_as(Basis::Reported);
+            let places = ["/input", "/cache/read", "/cache/write", "/output", "/reasoning"];
+            let used = tokens(&part["tokens"], places);
+            let cost_micros = micros(&part["cost"]);
+            summary.add(Usage { cost_micros, basis: CostSource::Reported, ..used });
         }
         Some("error") => {
             let error = &event["error"];
             let words = error["data"]["message"].as_str().or(error["name"].as_str()).unwrap_or_default();
-            let status = error["data"]["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
-            let by_words = classify::by_words(words);
-            summary.fail_as(status.and_then(classify::by_status).unwrap_or(by_words), words);
+            let class = classify::by_reported_status(&error["data"]["statusCode"]);
+            summary.fail_as(class.unwrap_or_else(|| classify::by_words(words)), words);
         }
         _ => {}
     }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros, texts};
+use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, texts, tokens};
 use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
-use crate::model::charge::Basis;
+use crate::model::charge::{CostSource, Usage};
 use crate::model::settings::StatusFile;
 use crate::store::boxes::AgentHome;
 
@@ -72,16 +72,12 @@ fn read(summary: &mut StreamSummary, event: &Value) {
         return;
     }
     let used = &message["usage"];
-    let usage = &mut summary.usage;
-    usage.tokens_in = usage.tokens_in.saturating_add(count(used, "input"));
-    usage.tokens_cached = usage.tokens_cached.saturating_add(count(used, "cacheRead"));
-    usage.tokens_written = usage.tokens_written.saturating_add(count(used, "cacheWrite"));
-    usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output"));
-    usage.cost_micros = usage.cost_micros.saturating_add(micros(&used["cost"]["total"]));
-    if let Some(model) = message["model"].as_str() {
-        usage.model = Some(model.to_owned());
-    }
-    summary.count_as(Basis::Reported);
+    summary.set_model(&message["model"]);
+    summary.add(Usage {
+        cost_micros: micros(&used["cost"]["total"]),
+        basis: CostSource::Reported,
+        ..tokens(used, ["/input", "/cacheRead", "/cacheWrite", "/output", ""])
+    });
     summary.requests += 1;
     summary.set_text(&texts(&message["content"]));
     summary.truncated = is_output_limit(&message["stopReason"]);

@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use super::stream::{EventReader, StreamSummary, count, is_output_limit};
+use super::stream::{EventReader, StreamSummary, is_output_limit, tokens_of_all_input};
 use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, claude, gemini, option, shown, words};
-use crate::model::charge::{Basis, Usage};
-use crate::model::failing::Class;
+use crate::model::charge::Usage;
 use crate::model::settings::StatusFile;
 use crate::store::boxes::AgentHome;
 
@@ -71,41 +70,29 @@ fn read(summary: &mut StreamSummary, event: &Value) {
         Some("system") if event["subtype"] == "retry" => summary.requests += 1,
         Some("assistant") => {
             let message = &event["message"];
-            if let Some(model) = message["model"].as_str() {
-                summary.usage.model = Some(model.to_owned());
-            }
+            summary.set_model(&message["model"]);
             summary.requests += 1;
             summary.truncated = is_output_limit(&message["stop_reason"]);
             // What the answers took; what the sum has more was used for something else.
-            add(summary, &message["usage"], Basis::Tokens);
+            summary.add(tokens_of_all_input(&message["usage"], TOKENS));
         }
         Some("result") => result(summary, event),
         _ => {}
     }
 }
 
-/// Its input is all of it, the cached part among it.
-fn add(summary: &mut StreamSummary, used: &Value, basis: Basis) {
-    let usage = &mut summary.usage;
-    let cached = count(used, "cache_read_input_tokens");
-    usage.tokens_cached = usage.tokens_cached.saturating_add(cached);
-    usage.tokens_in = usage.tokens_in.saturating_add(count(used, "input_tokens").saturating_sub(cached));
-    usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output_tokens"));
-    summary.count_as(basis);
-}
+const TOKENS: [&str; 5] = ["/input_tokens", "/cache_read_input_tokens", "", "/output_tokens", ""];
 
 fn result(summary: &mut StreamSummary, event: &Value) {
-    let answers = summary.usage.tokens_input().saturating_add(summary.usage.tokens_out);
-    summary.usage = Usage { model: summary.usage.model.take(), ..Usage::unknown() };
-    add(summary, &event["usage"], Basis::Tokens);
-    let all = summary.usage.tokens_input().saturating_add(summary.usage.tokens_out);
-    summary.usage.tokens_background = all.saturating_sub(answers);
+    let all = tokens_of_all_input(&event["usage"], TOKENS);
+    summary.usage = Usage {
+        model: summary.usage.model.take(),
+        tokens_background: all.tokens().saturating_sub(summary.usage.tokens()),
+        ..all
+    };
     if event["is_error"] == true || event["subtype"] != "success" {
         let why = event["error"]["message"].as_str().or(event["result"].as_str()).unwrap_or_default();
-        return match why.contains("empty response") {
-            true => summary.fail_as(Class::Empty, why),
-            false => summary.fail(why),
-        };
+        return summary.fail(why);
     }
     summary.failure = None;
     summary.truncated |= is_output_limit(&event["stop_reason"]);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::classify;
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::failing::Class;
 use crate::model::json::clip;
 use crate::model::signature::steady;
@@ -113,9 +113,21 @@ impl StreamSummary {
         self.text.push_str(&text[..end]);
     }
 
-    /// Says where the figures come from, once there are any.
-    pub fn count_as(&mut self, basis: Basis) {
-        self.usage.basis = basis;
+    /// Adds what one report says was used; it also says where all figures come from.
+    pub fn add(&mut self, used: Usage) {
+        self.usage = Usage { basis: used.basis, ..self.usage.plus(&used) };
+    }
+
+    /// Notes the model, where an event names it.
+    pub fn set_model(&mut self, name: &Value) {
+        if let Some(name) = name.as_str().filter(|name| !name.is_empty()) {
+            self.usage.model = Some(name.to_owned());
+        }
+    }
+
+    /// Says that the answer is truncated, for an error; empty if it is not.
+    pub fn limit_note(&self) -> String {
+        if self.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() }
     }
 }
 
@@ -135,9 +147,27 @@ pub fn is_output_limit(reason: &Value) -> bool {
     reason.as_str().is_some_and(|reason| REASONS.contains(&reason))
 }
 
-/// A count in an event; what is not there or no whole number counts as 0.
-pub fn count(object: &Value, key: &str) -> u64 {
-    object[key].as_u64().unwrap_or(0)
+/// The tokens in a report. Their places are JSON pointers: input, cached input, written input, output and reasoning. What
+/// is absent or not a whole number counts as 0.
+pub fn tokens(report: &Value, places: [&str; 5]) -> Usage {
+    let count = |place| report.pointer(place).and_then(Value::as_u64).unwrap_or(0);
+    let [tokens_in, tokens_cached, tokens_written, tokens_out, tokens_reasoning] = places.map(count);
+    Usage {
+        tokens_in,
+        tokens_cached,
+        tokens_written,
+        tokens_out,
+        tokens_reasoning,
+        basis: CostSource::Tokens,
+        ..Usage::unknown()
+    }
+}
+
+/// The same for a report whose input is all of it, the cached and the written part among it.
+pub fn tokens_of_all_input(report: &Value, places: [&str; 5]) -> Usage {
+    let all = tokens(report, places);
+    let tokens_in = all.tokens_in.saturating_sub(all.tokens_cached).saturating_sub(all.tokens_written);
+    Usage { tokens_in, ..all }
 }
 
 /// Dollars in an event as millionths; what is not there, negative or no number counts as 0.
@@ -352,7 +382,7 @@ impl EventStream {
         }
         let text = self.summary.failure.map_or(Ok(work.text), |failure| Err(failure.why));
         let usage =
-            Some(self.summary.usage).filter(|usage| usage.basis != Basis::Unknown && usage.tokens() > 0);
+            Some(self.summary.usage).filter(|usage| usage.basis != CostSource::Unknown && usage.tokens() > 0);
         (text, usage)
     }
 }

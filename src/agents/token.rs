@@ -36,25 +36,12 @@ impl TokenSource {
     ) -> Result<Completion, Box<Failed>> {
         let token = self.fetch(call)?;
         let secrets = Secrets::known(vec![("COMMAND_TOKEN".to_owned(), token.clone())]);
-        let mut full_env = call.full_env.to_vec();
+        let before = call.full_env.clone();
+        let full_env = call.full_env.to_mut();
         full_env.retain(|(name, _)| *name != self.var);
         full_env.push((self.var.clone(), token));
-        let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
-        let result = ask(&mut ModelCall {
-            prompt_file: call.prompt_file.clone(),
-            prompt_bytes: call.prompt_bytes,
-            system_file: call.system_file.clone(),
-            user_file: call.user_file.clone(),
-            now: call.now,
-            timeout_ms: call.timeout_ms,
-            empty_dir: call.empty_dir.clone(),
-            path: call.path,
-            base_env: call.base_env,
-            full_env: &full_env,
-            sandboxes: call.sandboxes,
-            cancel: call.cancel,
-            frame,
-        });
+        let result = ask(call);
+        call.full_env = before;
         let clean = |mut bytes: Vec<u8>| {
             secrets.redact_bytes(&mut bytes);
             bytes
@@ -66,12 +53,12 @@ impl TokenSource {
                 stderr: clean(reply.stderr),
                 ..reply
             }),
-            Err(failed) => {
-                let Failed { why, raw, stderr, .. } = &*failed;
-                let (why, raw, stderr) =
-                    (secrets.redact(why).into_owned(), clean(raw.clone()), clean(stderr.clone()));
-                Err(Box::new(Failed { why, raw, stderr, ..*failed }))
-            }
+            Err(failed) => Err(Box::new(Failed {
+                why: secrets.redact(&failed.why).into_owned(),
+                raw: clean(failed.raw),
+                stderr: clean(failed.stderr),
+                ..*failed
+            })),
         }
     }
 

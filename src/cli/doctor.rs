@@ -248,7 +248,7 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
 
 /// A hint if looop does not know the address of a worker's model: the sandbox blocks the loopback of this machine.
 fn unknown_model(config: &Config, name: &str, program: &str) -> String {
-    let boxes = &config.settings.boxes;
+    let boxes = &config.settings.sandbox;
     let program = program.rsplit('/').next().unwrap_or_default();
     let worker = boxes.request(SandboxSubject::Worker);
     let has_loopback = worker.mode == SandboxMode::None || worker.net == NetworkAccess::On;

@@ -151,5 +151,5 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
 /// The user as the holder of a lease.
 fn by_hand(app: &App, what: &str) -> Result<Holder> {
     app.human_only(what)?;
-    Ok(Holder::Person(app.env.person()))
+    Ok(Holder::User(app.env.user_name()))
 }

@@ -226,7 +226,7 @@ pub fn ctx<'a>(
         now: clock::now(),
         clock: &clock::now,
         forced: None,
-        person: app.env.person(),
+        person: app.env.user_name(),
         on_wait: None,
         dry,
     }

@@ -163,24 +163,24 @@ fn an_error_names_the_place_and_the_nearest_key() {
 }
 
 #[test]
-fn boxes_are_read_with_their_network() {
+fn sandboxes_are_read_with_their_network() {
     use crate::model::sandbox::{NetworkAccess, SandboxMode, SandboxRequest, SandboxSubject};
     let config = loaded(
         r#"{"sandbox":{"worker":"full","run":"none","network":{"worker":[443,53],"sensor":"off"},"read":["/srv/data"]}}"#,
         &[],
     );
-    let boxes = &config.settings.boxes;
+    let sandboxes = &config.settings.sandbox;
     assert_eq!(
-        boxes.request(SandboxSubject::Worker),
+        sandboxes.request(SandboxSubject::Worker),
         SandboxRequest { mode: SandboxMode::Full, net: NetworkAccess::Ports(vec![443, 53]) }
     );
-    let run = boxes.request(SandboxSubject::Run);
+    let run = sandboxes.request(SandboxSubject::Run);
     assert_eq!((run.mode, run.net), (SandboxMode::None, NetworkAccess::Auto));
-    let sensor = boxes.request(SandboxSubject::Sensor);
+    let sensor = sandboxes.request(SandboxSubject::Sensor);
     assert_eq!((sensor.mode, sensor.net), (SandboxMode::Auto, NetworkAccess::Off));
-    let verify = boxes.request(SandboxSubject::Verify);
+    let verify = sandboxes.request(SandboxSubject::Verify);
     assert_eq!(verify.net, NetworkAccess::Auto, "each kind has its own default");
-    assert_eq!(boxes.read, [Path::new("/srv/data")]);
+    assert_eq!(sandboxes.read, [Path::new("/srv/data")]);
     for (text, what) in [
         (r#"{"sandbox":{"worker":"none","network":{"worker":"off"}}}"#, "sandbox.network.worker"),
         (r#"{"sandbox":{"read":["data"]}}"#, "sandbox.read"),
@@ -273,11 +273,11 @@ fn children_get_only_the_listed_variables() {
 fn paths_are_absolute_and_the_user_name_is_safe_for_git() {
     let (dir, env) = env_with(None, &[("LOOOP_DATA_DIR", "data"), ("USER", "Ada <x@y>\n")]);
     assert_eq!(env.layout().root(), dir.path().join("data"));
-    assert_eq!(env.person(), "Ada xy");
+    assert_eq!(env.user_name(), "Ada xy");
     let (dir, env) =
         env_with(None, &[("LOOOP_DATA_DIR", "~/state"), ("USER", "<>"), ("LOOOP_CONFIG", "~/c.json")]);
     assert_eq!(env.layout().root(), dir.path().join("home/state"));
-    assert_eq!((env.person().as_str(), env.config_path()), ("human", dir.path().join("home/c.json")));
+    assert_eq!((env.user_name().as_str(), env.config_path()), ("human", dir.path().join("home/c.json")));
     let (_, env) = env_with(None, &[]);
     let (_, other) = env_with(None, &[]);
     assert!(env.layout().root().ends_with(".local/state/looop"));
@@ -291,8 +291,8 @@ fn a_runner_whose_program_gets_its_address_in_a_variable_has_that_endpoint() {
         "mine":{"worker":["x","{brief}"],"env":["A","OPENAI_BASE_URL"]},
         "said":{"worker":["x","{brief}"],"env":["OPENAI_BASE_URL"],"base_url":"http://127.0.0.1:1"},
         "none":{"worker":["x","{brief}"]}}}"#;
-    let boxes = loaded(text, &vars).settings.boxes;
-    let port = |name: &str| boxes.endpoint(&[name]).map(|endpoint| endpoint.port);
+    let sandboxes = loaded(text, &vars).settings.sandbox;
+    let port = |name: &str| sandboxes.endpoint(&[name]).map(|endpoint| endpoint.port);
     assert_eq!((port("mine"), port("said"), port("none")), (Some(8080), Some(1), None));
     assert_eq!(port("codex"), Some(8080));
 }

@@ -54,7 +54,7 @@ impl Config {
                 effort: entry.effort.clone(),
                 env: self.allowed(entry),
                 args: entry.args.clone(),
-                write: self.writes(name),
+                write: entry.write.clone(),
                 price: self.price(name, entry.price)?,
             };
             return self.keyed(name, entry, Box::new(runner));
@@ -92,10 +92,6 @@ impl Config {
         names
     }
 
-    fn writes(&self, name: &str) -> Vec<PathBuf> {
-        self.writes.get(name).cloned().unwrap_or_default()
-    }
-
     fn command(&self, name: &str, argv: &[String], entry: &RunnerFile) -> Result<Box<dyn Runner>> {
         let transient = entry.transient.as_deref().map(regex_lite::Regex::new).transpose();
         let transient =
@@ -104,7 +100,7 @@ impl Config {
             name: name.to_owned(),
             argv: argv.to_vec(),
             env: self.allowed(entry),
-            write: self.writes(name),
+            write: entry.write.clone(),
             transient,
             cwd: self.folder(),
         }))

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::Source;
+use super::ConfigSource;
+use super::workers::command;
 use crate::agents::{AGENTS, FIX_TASK};
 use crate::model::attempt::Thresholds;
 use crate::model::settings::{Fixes, WorkerRunner};
 
-impl Source<'_> {
+impl ConfigSource<'_> {
     /// The part of the settings that is about fixes.
     pub(super) fn fixes(&self) -> Result<Fixes> {
         let file = &self.file.fix;
@@ -59,7 +60,7 @@ impl Source<'_> {
         let mut runners = BTreeMap::new();
         for agent in AGENTS {
             let Ok(mode) = &agent.fix else { continue };
-            let mut runner = self.agent(agent, mode.set)?;
+            let mut runner = self.agent(agent, mode.set);
             runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", FIX_TASK)));
             runner.argv.extend(self.options(agent, mode.effort));
             runners.insert(agent.name.to_owned(), runner);
@@ -76,7 +77,7 @@ impl Source<'_> {
             if argv.first().is_none_or(String::is_empty) {
                 return Err(self.invalid(format!("runners.{name}.fix is empty")));
             }
-            runners.insert(name.clone(), self.command(name, own, argv)?);
+            runners.insert(name.clone(), command(own, argv));
         }
         Ok(runners)
     }

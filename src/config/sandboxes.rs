@@ -1,17 +1,16 @@
 //! The sandbox settings of the config.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::Source;
+use super::{ConfigSource, absolute_paths};
 use crate::agents::AGENTS;
 use crate::model::sandbox::{Endpoint, NetworkAccess, SandboxConfig, SandboxMode, SandboxSubject};
 
-impl Source<'_> {
+impl ConfigSource<'_> {
     /// Builds the sandbox settings.
-    pub(super) fn sandboxes(&self) -> Result<SandboxConfig> {
+    pub(super) fn sandbox(&self) -> Result<SandboxConfig> {
         let from = &self.file.sandbox;
         for kind in SandboxSubject::ALL {
             let request = from.request(kind);
@@ -22,9 +21,12 @@ impl Source<'_> {
                 return Err(self.invalid(what));
             }
         }
+        let paths = |from, key| {
+            absolute_paths(self.env, from).map_err(|why| self.invalid(format!("sandbox.{key}: {why}")))
+        };
         Ok(SandboxConfig {
-            read: self.paths(&from.read, "sandbox.read")?,
-            write: self.paths(&from.write, "sandbox.write")?,
+            read: paths(&from.read, "read")?,
+            write: paths(&from.write, "write")?,
             endpoints: self.endpoints()?,
             ..from.clone()
         })
@@ -50,18 +52,5 @@ impl Source<'_> {
             all.insert(name.clone(), endpoint);
         }
         Ok(all)
-    }
-
-    /// Makes the user's paths absolute: they must be absolute or begin with `~`.
-    pub(super) fn paths(&self, from: &[PathBuf], key: &str) -> Result<Vec<PathBuf>> {
-        let absolute = |path: &PathBuf| {
-            let expanded = self.env.expand(&path.to_string_lossy());
-            let is_plain =
-                expanded.is_absolute() && !expanded.components().any(|part| part.as_os_str() == "..");
-            is_plain
-                .then_some(expanded)
-                .ok_or_else(|| self.invalid(format!("{key}: {path:?} is not an absolute path without `..`")))
-        };
-        from.iter().map(absolute).collect()
     }
 }

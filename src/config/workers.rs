@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::form::{RunnerFile, VerifyFile};
-use super::{Source, at_least_1};
+use super::{ConfigSource, at_least_1};
 use crate::agents::{AGENTS, Agent, Effort, WORK_TASK};
 use crate::model::fault::Fault;
 use crate::model::lease::Ttl;
 use crate::model::settings::{WorkerRunner, Workers};
 use crate::model::worker::WorkerLimits;
 
-impl Source<'_> {
+impl ConfigSource<'_> {
     /// The part of the settings that is about workers.
     pub(super) fn workers(&self) -> Result<Workers> {
         let verify = self.checks()?;
@@ -42,7 +42,7 @@ impl Source<'_> {
         let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
         for agent in AGENTS {
             let Ok(mode) = &agent.work else { continue };
-            let mut runner = self.agent(agent, mode.set)?;
+            let mut runner = self.agent(agent, mode.set);
             runner.status = mode.status;
             runner.argv.extend(self.options(agent, mode.effort));
             runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", WORK_TASK)));
@@ -54,25 +54,25 @@ impl Source<'_> {
                 return Err(self.invalid(format!("runners.{name}.worker is empty")));
             }
             if !argv.iter().any(|arg| arg.contains("{brief}")) {
+                let shown = self.path.display();
                 let what = format!(
-                    "runners.{name}.worker has no `{{brief}}`, so the worker would not get its brief"
+                    "could not use the config `{shown}`: runners.{name}.worker has no `{{brief}}`, so the worker would not get its brief"
                 );
-                return Err(Fault::usage(self.refusal(what))
+                return Err(Fault::usage(what)
                     .hint("put \"{brief}\" where the command expects the path of its brief")
                     .into());
             }
             // A command of the user's own for a known program may load its status file.
             let status = runners.get(name).and_then(|known| known.status);
-            let runner = self.command(name, own, argv)?;
-            runners.insert(name.clone(), WorkerRunner { status, ..runner });
+            runners.insert(name.clone(), WorkerRunner { status, ..command(own, argv) });
         }
         Ok(runners)
     }
 
     /// An agent CLI as the config has it, without its arguments.
-    pub(super) fn agent(&self, agent: &Agent, set: &[(&str, &str)]) -> Result<WorkerRunner> {
+    pub(super) fn agent(&self, agent: &Agent, set: &[(&str, &str)]) -> WorkerRunner {
         let mut runner = match self.file.runners.get(agent.name) {
-            Some(own) => self.command(agent.name, own, &[])?,
+            Some(own) => command(own, &[]),
             None => WorkerRunner::default(),
         };
         runner.argv.push(agent.name.to_owned());
@@ -80,19 +80,7 @@ impl Source<'_> {
         runner.env.splice(..0, agent.env_names().map(str::to_owned));
         // What looop sets wins over what the environment has.
         runner.env.retain(|name| runner.set.iter().all(|(key, _)| key != name));
-        Ok(runner)
-    }
-
-    /// A command of the config.
-    pub(super) fn command(&self, name: &str, own: &RunnerFile, argv: &[String]) -> Result<WorkerRunner> {
-        Ok(WorkerRunner {
-            argv: argv.to_vec(),
-            env: own.env.clone(),
-            write: self.paths(&own.write, &format!("runners.{name}.write"))?,
-            free: own.free,
-            has_token_cmd: own.token_cmd.is_some(),
-            ..WorkerRunner::default()
-        })
+        runner
     }
 
     /// The options for the model and the effort of an agent CLI.
@@ -130,5 +118,17 @@ impl Source<'_> {
             verify.insert(name.clone(), checks);
         }
         Ok(verify)
+    }
+}
+
+/// A command of the config.
+pub(super) fn command(own: &RunnerFile, argv: &[String]) -> WorkerRunner {
+    WorkerRunner {
+        argv: argv.to_vec(),
+        env: own.env.clone(),
+        write: own.write.clone(),
+        free: own.free,
+        has_token_cmd: own.token_cmd.is_some(),
+        ..WorkerRunner::default()
     }
 }

@@ -9,6 +9,7 @@ use super::exec::{AgentReply, ExecEnv, FixDeps, SandboxStart, caller_env, caller
 use super::leanfile::Lean;
 use super::{FixRequest, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
+
 use crate::model::charge::Usage;
 use crate::model::fault::Fault;
 use crate::model::sandbox::{Endpoint, SandboxSubject};
@@ -197,7 +198,7 @@ impl Fixer {
         let endpoint = base_url.and_then(|(_, url)| Endpoint::of_url(url));
         let start = SandboxStart { name: &self.name, program, cwd, endpoint, read, write };
         let cell = env.cell(SandboxSubject::Worker, &start)?;
-        agents::fill_box(&mut args, cell.sandbox.is_some());
+        agents::fill_sandbox(&mut args, cell.sandbox.is_some());
         let argv = [&[program.to_string_lossy().into_owned()], args.as_slice()].concat();
         let stream = EventStream::of_work(agents::events_of(&argv));
         let mut watched = Watched {
@@ -256,7 +257,7 @@ impl Watched<'_> {
         }));
         match transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop) {
             LoopSignal::Stop => self.worst = LoopSignal::Stop,
-            LoopSignal::Nudge if self.worst == LoopSignal::Fine => self.worst = LoopSignal::Nudge,
+            LoopSignal::Warn if self.worst == LoopSignal::Fine => self.worst = LoopSignal::Warn,
             _ => {}
         }
         self.worst != LoopSignal::Stop

@@ -91,7 +91,7 @@ pub(super) fn ask(
         empty_dir: env.dir.empty(),
         path: &deps.settings.path,
         base_env: &deps.settings.base_env,
-        full_env: &vars,
+        full_env: vars.into(),
         sandboxes: &sandboxes,
         cancel: deps.cancel,
         frame: deps.live.then_some(&mut heartbeat),

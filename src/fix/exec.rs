@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::Endpoints;
 use crate::agents;
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::fault::Fault;
 use crate::model::sandbox::{Endpoint, SandboxSubject};
 use crate::model::settings::Settings;
@@ -108,7 +108,7 @@ pub struct AgentReply {
 impl AgentReply {
     /// True if the tokens are estimated from bytes, or unknown.
     pub fn is_estimated(&self) -> bool {
-        self.usage.basis >= Basis::Estimated
+        self.usage.basis >= CostSource::Estimated
     }
 }
 

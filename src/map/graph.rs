@@ -223,11 +223,8 @@ impl<'a> Graph<'a> {
 }
 
 fn known<'a>(paths: &[&'a str], entries: &[&'a IndexEntry]) -> Files<'a> {
-    let mut known = Files {
-        by_path: paths.iter().enumerate().map(|(at, path)| (*path, at)).collect(),
-        go_dirs: HashMap::new(),
-        packages: HashMap::new(),
-    };
+    let by_path = paths.iter().enumerate().map(|(at, path)| (*path, at)).collect();
+    let mut known = Files { by_path, ..Files::default() };
     for (at, path) in paths.iter().enumerate() {
         match Lang::of(path) {
             Some(Lang::Go) => known.go_dirs.entry(dir(path)).or_default().push(at),

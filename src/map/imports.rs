@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 /// The project's files by path, and the names in its manifests.
+#[derive(Default)]
 pub(super) struct Files<'a> {
     pub(super) by_path: HashMap<&'a str, usize>,
     /// The Go directories that contain files.

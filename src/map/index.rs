@@ -73,10 +73,9 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(Ma
     };
     let read = read_all(root, &unsure, &old, limits, &deadline);
     let mut index = MapIndex { version: VERSION, at_ms: now, ..MapIndex::default() };
-    let MapIndex { names, files, .. } = old;
-    let gone = files.len() > kept.len() + unsure.len();
-    let mut files = files;
-    index.names = names;
+    let gone = old.files.len() > kept.len() + unsure.len();
+    let mut files = old.files;
+    index.names = old.names;
     for one in kept {
         if let Some((path, entry)) = files.remove_entry(&one.path) {
             index.files.insert(path, entry);

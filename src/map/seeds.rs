@@ -136,6 +136,7 @@ impl Seeds {
 }
 
 /// The possible meanings of words in a project.
+#[derive(Default)]
 struct Lexicon<'a> {
     names: HashMap<&'a str, (u32, Vec<usize>)>,
     name_parts: HashMap<String, Vec<u32>>,
@@ -145,12 +146,7 @@ struct Lexicon<'a> {
 
 impl<'a> Lexicon<'a> {
     fn new(index: &'a MapIndex, paths: &[&'a str]) -> Lexicon<'a> {
-        let mut lexicon = Lexicon {
-            names: HashMap::new(),
-            name_parts: HashMap::new(),
-            path_parts: HashMap::new(),
-            by_file_name: HashMap::new(),
-        };
+        let mut lexicon = Lexicon::default();
         for (at, entry) in index.files.values().enumerate() {
             for (id, ..) in &entry.defs {
                 let (_, definers) = lexicon.names.entry(index.name(*id)).or_insert((*id, Vec::new()));

@@ -114,7 +114,7 @@ impl Raise {
 
 /// A cap that leaves no room for one more call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Hit {
+pub struct BudgetExceeded {
     /// The cap and the time for which it holds: `day 2026-11-21`, `goal ship 2026-11-21`.
     pub window: String,
     /// The key in the config that sets the cap.
@@ -133,7 +133,7 @@ pub struct Hit {
     pub resets_ms: i64,
 }
 
-impl Hit {
+impl BudgetExceeded {
     /// The message about the cap, with the local time of its reset.
     pub fn words(&self, now: Now) -> String {
         let spent = format!("{} of {} spent", dollars(self.spent_micros), dollars(self.limit_micros));
@@ -199,7 +199,7 @@ pub fn hit(
     raised: &Raised,
     wanted: &Reserved,
     now: Now,
-) -> Option<Hit> {
+) -> Option<BudgetExceeded> {
     hits(budget, spent, others, raised, wanted, now).into_iter().max_by_key(|hit| hit.resets_ms)
 }
 
@@ -212,12 +212,12 @@ pub fn hits(
     raised: &Raised,
     wanted: &Reserved,
     now: Now,
-) -> Vec<Hit> {
+) -> Vec<BudgetExceeded> {
     let hits = caps(budget, spent, others, wanted, now).into_iter().filter_map(|cap| {
         let limit = with_raises(cap.limit_micros, raised, &cap.window);
         let left = limit.saturating_sub(cap.spent_micros).saturating_sub(cap.reserved_micros);
         let is_hit = cap.spent_micros >= limit || wanted.micros.min(limit) > left;
-        is_hit.then_some(Hit {
+        is_hit.then_some(BudgetExceeded {
             window: cap.window,
             key: cap.key,
             cap_micros: cap.limit_micros,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Where the figures of a charge come from, the most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Basis {
+pub enum CostSource {
     /// The runner reported tokens and price.
     Reported,
     /// The runner reported tokens; the price comes from the config or the built-in table.
@@ -21,10 +21,10 @@ pub enum Basis {
     Unknown,
 }
 
-impl Basis {
+impl CostSource {
     /// True if the price of the tokens is known.
     pub fn is_metered(self) -> bool {
-        matches!(self, Basis::Reported | Basis::Priced)
+        matches!(self, CostSource::Reported | CostSource::Priced)
     }
 }
 
@@ -53,7 +53,7 @@ pub struct Usage {
     /// Millionths of a US dollar.
     pub cost_micros: u64,
     /// Where the figures come from.
-    pub basis: Basis,
+    pub basis: CostSource,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -67,7 +67,7 @@ impl Usage {
         Usage {
             tokens_in: tokens(bytes_in),
             tokens_out: tokens(bytes_out),
-            basis: Basis::Estimated,
+            basis: CostSource::Estimated,
             ..Usage::unknown()
         }
     }
@@ -83,7 +83,7 @@ impl Usage {
             tokens_reasoning: 0,
             tokens_background: 0,
             cost_micros: 0,
-            basis: Basis::Unknown,
+            basis: CostSource::Unknown,
         }
     }
 
@@ -91,13 +91,13 @@ impl Usage {
     pub fn assumed(reserved_micros: u64) -> Usage {
         match reserved_micros {
             0 => Usage::unknown(),
-            cost_micros => Usage { cost_micros, basis: Basis::Assumed, ..Usage::unknown() },
+            cost_micros => Usage { cost_micros, basis: CostSource::Assumed, ..Usage::unknown() },
         }
     }
 
     /// The usage of a call that cost nothing because no model was called.
     pub fn nothing() -> Usage {
-        Usage { basis: Basis::Reported, ..Usage::unknown() }
+        Usage { basis: CostSource::Reported, ..Usage::unknown() }
     }
 
     /// All input tokens.
@@ -112,33 +112,30 @@ impl Usage {
 
     /// Returns how much this sum exceeds an earlier one; `None` if it does not.
     pub fn beyond(&self, before: &Usage) -> Option<Usage> {
-        let more = Usage {
-            model: self.model.clone(),
-            tokens_in: self.tokens_in.saturating_sub(before.tokens_in),
-            tokens_cached: self.tokens_cached.saturating_sub(before.tokens_cached),
-            tokens_written: self.tokens_written.saturating_sub(before.tokens_written),
-            tokens_out: self.tokens_out.saturating_sub(before.tokens_out),
-            tokens_reasoning: self.tokens_reasoning.saturating_sub(before.tokens_reasoning),
-            tokens_background: self.tokens_background.saturating_sub(before.tokens_background),
-            cost_micros: self.cost_micros.saturating_sub(before.cost_micros),
-            basis: self.basis,
-        };
-        let is_nothing = more.tokens_input() == 0 && more.tokens_out == 0 && more.cost_micros == 0;
-        (!is_nothing).then_some(more)
+        let more = self.combined(before, u64::saturating_sub);
+        (more.tokens() > 0 || more.cost_micros > 0).then_some(more)
     }
 
     /// Adds two calls of one decision; the less reliable basis wins.
     pub fn plus(&self, other: &Usage) -> Usage {
         Usage {
             model: self.model.clone().or_else(|| other.model.clone()),
-            tokens_in: self.tokens_in.saturating_add(other.tokens_in),
-            tokens_cached: self.tokens_cached.saturating_add(other.tokens_cached),
-            tokens_written: self.tokens_written.saturating_add(other.tokens_written),
-            tokens_out: self.tokens_out.saturating_add(other.tokens_out),
-            tokens_reasoning: self.tokens_reasoning.saturating_add(other.tokens_reasoning),
-            tokens_background: self.tokens_background.saturating_add(other.tokens_background),
-            cost_micros: self.cost_micros.saturating_add(other.cost_micros),
             basis: self.basis.max(other.basis),
+            ..self.combined(other, u64::saturating_add)
+        }
+    }
+
+    fn combined(&self, other: &Usage, figure: fn(u64, u64) -> u64) -> Usage {
+        Usage {
+            model: self.model.clone(),
+            tokens_in: figure(self.tokens_in, other.tokens_in),
+            tokens_cached: figure(self.tokens_cached, other.tokens_cached),
+            tokens_written: figure(self.tokens_written, other.tokens_written),
+            tokens_out: figure(self.tokens_out, other.tokens_out),
+            tokens_reasoning: figure(self.tokens_reasoning, other.tokens_reasoning),
+            tokens_background: figure(self.tokens_background, other.tokens_background),
+            cost_micros: figure(self.cost_micros, other.cost_micros),
+            basis: self.basis,
         }
     }
 }
@@ -183,9 +180,9 @@ mod tests {
 
     #[test]
     fn the_less_reliable_basis_wins() {
-        let a = Usage { basis: Basis::Reported, cost_micros: 5, ..Usage::estimate(4, 4) };
-        assert_eq!(a.plus(&a).basis, Basis::Reported);
-        assert_eq!(a.plus(&Usage::estimate(4, 4)).basis, Basis::Estimated);
+        let a = Usage { basis: CostSource::Reported, cost_micros: 5, ..Usage::estimate(4, 4) };
+        assert_eq!(a.plus(&a).basis, CostSource::Reported);
+        assert_eq!(a.plus(&Usage::estimate(4, 4)).basis, CostSource::Estimated);
         assert_eq!(dollars(12_300), "$0.01");
         assert_eq!(dollars(1_230), "$0.0012");
     }

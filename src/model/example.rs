@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use super::text::in_shell;
 use schemars::JsonSchema;
 use serde::Serialize;
-
 /// The longest value, in bytes. With this limit, the settings stay within the part of the file that is searched for
 /// directives.
 const VALUE_BYTES: usize = 1024;
@@ -88,7 +88,7 @@ pub fn with_values(script: &str, values: &BTreeMap<String, String>, home: &str) 
                 let value = at_home(value, home);
                 lines[setting.line] = match is_python {
                     true => format!("{} = {}", setting.name, python_literal(&value)),
-                    false => format!("{}={}", setting.name, shell_literal(&value)),
+                    false => format!("{}={}", setting.name, in_shell(&value)),
                 };
             }
             _ if setting.needed => {
@@ -118,10 +118,6 @@ fn at_home(value: &str, home: &str) -> String {
         None => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join(":")
-}
-
-fn shell_literal(value: &str) -> String {
-    format!("'{}'", value.replace('\'', r"'\''"))
 }
 
 fn python_literal(value: &str) -> String {

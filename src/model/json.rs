@@ -21,38 +21,18 @@ const CLIP_CHARS: usize = 120;
 
 /// Formats a value so that equal values give equal text: sorted keys, no white space, numbers by value.
 pub fn canonical(value: &Value) -> String {
-    let mut out = String::new();
-    write(value, &mut out);
-    out
-}
-
-fn write(value: &Value, out: &mut String) {
     match value {
-        Value::Number(n) => out.push_str(&number(n)),
+        Value::Number(n) => number(n),
         Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write(item, out);
-            }
-            out.push(']');
+            let items: Vec<String> = items.iter().map(canonical).collect();
+            format!("[{}]", items.join(","))
         }
         // serde_json keeps object keys sorted unless its `preserve_order` feature is on; a test checks this.
         Value::Object(map) => {
-            out.push('{');
-            for (i, (key, item)) in map.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                out.push_str(&Value::String(key.clone()).to_string());
-                out.push(':');
-                write(item, out);
-            }
-            out.push('}');
+            let pair = |(key, item)| format!("{}:{}", Value::String(String::clone(key)), canonical(item));
+            format!("{{{}}}", map.iter().map(pair).collect::<Vec<String>>().join(","))
         }
-        Value::Null | Value::Bool(_) | Value::String(_) => out.push_str(&value.to_string()),
+        Value::Null | Value::Bool(_) | Value::String(_) => value.to_string(),
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Holder {
     /// A worker, represented by its supervisor.
     Worker(Name),
     /// A user. A user has no process to watch, so only time ends the lease.
-    Person(String),
+    User(String),
 }
 
 impl Holder {
@@ -59,7 +59,7 @@ impl Holder {
     pub fn words(&self) -> String {
         match self {
             Holder::Worker(name) => format!("worker {name}"),
-            Holder::Person(name) => name.clone(),
+            Holder::User(name) => name.clone(),
         }
     }
 }
@@ -68,7 +68,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Holder::Worker(name) => name.fmt(f),
-            Holder::Person(name) => write!(f, "human:{name}"),
+            Holder::User(name) => write!(f, "human:{name}"),
         }
     }
 }
@@ -82,12 +82,12 @@ impl From<Holder> for String {
 impl TryFrom<String> for Holder {
     type Error = String;
     fn try_from(text: String) -> Result<Holder, String> {
-        let Some(person) = text.strip_prefix("human:") else {
+        let Some(user) = text.strip_prefix("human:") else {
             return Ok(Holder::Worker(Name::parse(&text)?));
         };
         let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
-        match !person.is_empty() && person.chars().all(plain) {
-            true => Ok(Holder::Person(person.to_owned())),
+        match !user.is_empty() && user.chars().all(plain) {
+            true => Ok(Holder::User(user.to_owned())),
             false => Err(format!("{text:?} does not name a user")),
         }
     }
@@ -212,7 +212,7 @@ impl Lease {
         let (wait_limit_ms, late) = match (&self.holder, alive) {
             (Holder::Worker(_), Alive::No) => return LeaseStatus::Free("its worker is gone"),
             (Holder::Worker(_), _) => (2 * self.ttl_s.ms(), "it was not renewed in time"),
-            (Holder::Person(_), _) => (self.ttl_s.ms(), "its time is over"),
+            (Holder::User(_), _) => (self.ttl_s.ms(), "its time is over"),
         };
         match wait_limit_ms - self.age_ms(here) {
             left if left > 0 => LeaseStatus::Held(left),

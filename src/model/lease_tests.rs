@@ -18,8 +18,8 @@ fn worker(id: &str, pid: u32, pid_start: u64) -> Claimant {
     Claimant { holder: Holder::Worker(name(id)), pid, pid_start, pid_ns: 1, ttl: Ttl::DEFAULT }
 }
 
-fn person(id: &str) -> Claimant {
-    let holder = Holder::Person(id.to_owned());
+fn user(id: &str) -> Claimant {
+    let holder = Holder::User(id.to_owned());
     Claimant { holder, pid: 0, pid_start: 0, pid_ns: 0, ttl: Ttl::DEFAULT }
 }
 
@@ -109,19 +109,19 @@ fn a_claim_by_its_holder_is_a_renewal_and_one_by_its_successor_is_not() {
 
 #[test]
 fn a_user_holds_it_until_the_time_is_over() {
-    let lease = take(&LeaseRead::Absent, &person("ada"), &here("b", 0), Alive::Unknown).unwrap();
+    let lease = take(&LeaseRead::Absent, &user("ada"), &here("b", 0), Alive::Unknown).unwrap();
     let found = LeaseRead::Lease(lease);
-    assert!(take(&found, &person("bob"), &here("b", 59_999), Alive::No).is_err(), "a user has no process");
-    assert_eq!(take(&found, &person("ada"), &here("b", 59_999), Alive::No).unwrap().epoch, 1);
-    assert_eq!(take(&found, &person("ada"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
-    assert_eq!(take(&found, &person("bob"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
+    assert!(take(&found, &user("bob"), &here("b", 59_999), Alive::No).is_err(), "a user has no process");
+    assert_eq!(take(&found, &user("ada"), &here("b", 59_999), Alive::No).unwrap().epoch, 1);
+    assert_eq!(take(&found, &user("ada"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
+    assert_eq!(take(&found, &user("bob"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
     assert!(take(&found, &worker("ada", 1, 1), &here("b", 0), Alive::No).is_err(), "a worker with this name");
 }
 
 #[test]
 fn a_lost_file_never_brings_an_epoch_back() {
     let grant = |found: &LeaseRead, floor| {
-        acquire(&name("door"), found, floor, &person("ada"), &here("b", 0), Alive::No).unwrap()
+        acquire(&name("door"), found, floor, &user("ada"), &here("b", 0), Alive::No).unwrap()
     };
     assert_eq!(grant(&LeaseRead::Absent, 41).lease.epoch, 42);
     let corrupt = grant(&LeaseRead::Corrupt("it is empty".to_owned()), 41);
@@ -135,7 +135,7 @@ fn the_former_holder_is_reported_who_has_it_now() {
     let fix = Holder::Worker(name("fix"));
     let mine = Holding { resource: name("door"), epoch: 1 };
     assert!(held(&LeaseRead::Lease(first()), &fix, &mine).is_ok());
-    let newer = take(&LeaseRead::Lease(first()), &person("ada"), &here("c", 0), Alive::No).unwrap();
+    let newer = take(&LeaseRead::Lease(first()), &user("ada"), &here("c", 0), Alive::No).unwrap();
     let lost = held(&LeaseRead::Lease(newer), &fix, &mine).unwrap_err();
     assert_eq!(lost.to_string(), "the lease door (epoch 1) went to ada (epoch 2)");
     assert_eq!(
@@ -156,7 +156,7 @@ fn names_of_goals_and_free_names_are_distinct() {
 }
 
 fn any_lease() -> impl Strategy<Value = Lease> {
-    let holder = prop_oneof![Just(worker("fix", 7, 70).holder), Just(person("ada").holder)];
+    let holder = prop_oneof![Just(worker("fix", 7, 70).holder), Just(user("ada").holder)];
     let place = (prop_oneof!["box", "far"], prop_oneof!["b", "c"]);
     (holder, 0_u32..3, 0_u64..3, place, 1_u64..1_000, 0_i64..400_000, 5_u64..=86_400).prop_map(
         |(holder, pid, pid_start, (host, boot), epoch, renewed_mono_ms, ttl)| {
@@ -170,7 +170,7 @@ fn any_lease() -> impl Strategy<Value = Lease> {
 fn any_claimant() -> impl Strategy<Value = Claimant> {
     let worker =
         (prop_oneof!["fix", "other"], 0_u32..3, 0_u64..3).prop_map(|(id, pid, s)| worker(&id, pid, s));
-    prop_oneof![worker, prop_oneof!["ada", "bob"].prop_map(|id| person(&id))]
+    prop_oneof![worker, prop_oneof!["ada", "bob"].prop_map(|id| user(&id))]
 }
 
 proptest! {
@@ -196,7 +196,7 @@ proptest! {
                 prop_assert!(!same || (new.holder == lease.holder && new.pid_start == lease.pid_start));
             }
             Err(refusal) => {
-                prop_assert!(alive != Alive::No || lease.pid == 0 || matches!(lease.holder, Holder::Person(_))
+                prop_assert!(alive != Alive::No || lease.pid == 0 || matches!(lease.holder, Holder::User(_))
                     || lease.boot != here.boot);
                 if let Some(ms) = refusal.free_in_ms {
                     prop_assert!(ms > 0 && ms <= 2 * lease.ttl_s.ms());

@@ -35,7 +35,7 @@ pub struct PolicyFacts<'a> {
     /// Resolves a path as the kernel would, with symbolic links, even if its end does not exist yet.
     pub resolve: fn(&Path) -> PathBuf,
     /// True if the file that the move replaces was truncated in the prompt, so that its end would be lost.
-    pub was_cut: bool,
+    pub was_truncated: bool,
     /// True if the process that a worker really starts would run in a full sandbox, and its checks too.
     pub sandbox: bool,
     /// True if the move writes a goal that a worker's report proposes.
@@ -73,7 +73,7 @@ const MAX_RESOLVED: usize = 2048;
 pub fn judge(decided: &Move, facts: &PolicyFacts) -> PolicyDecision {
     let tag = decided.action.tag();
     let is_free = |own| facts.rules.free_moves.contains(&own) && !facts.tainted;
-    if facts.was_cut {
+    if facts.was_truncated {
         return PolicyDecision::Refused(
             "its text was truncated in the prompt, and writing it back would lose the rest".to_owned(),
         );
@@ -245,7 +245,7 @@ fn is_far(path: &Path, cwd: &Path, facts: &PolicyFacts) -> bool {
 }
 
 /// Resolves `.` and `..` in a path without the file system.
-fn lexical(path: &Path) -> PathBuf {
+pub fn lexical(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

@@ -26,7 +26,7 @@ fn facts(rules: &PolicyRules) -> PolicyFacts<'_> {
         place: Some(Path::new("/data")),
         protected: &[],
         resolve: lexical,
-        was_cut: false,
+        was_truncated: false,
         sandbox: false,
         proposed: false,
         free_check: false,
@@ -199,7 +199,7 @@ fn access_to_looops_own_files_is_refused() {
 #[test]
 fn truncated_text_is_not_written_back() {
     let none = PolicyRules::default();
-    let cut = PolicyFacts { was_cut: true, ..facts(&none) };
+    let cut = PolicyFacts { was_truncated: true, ..facts(&none) };
     let goal = decided(json!({"move":"write_goal","id":"g","body":"b"}));
     assert!(matches!(judge(&goal, &cut), PolicyDecision::Refused(_)));
 }

@@ -299,7 +299,7 @@ pub struct Engine {
 /// The files and the network that a child may access. All paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct SandboxAccess {
+pub struct Access {
     /// If true, the child sees the whole file system; if false, only the system's directories and the paths below.
     #[serde(alias = "whole")]
     pub allow_all: bool,
@@ -331,7 +331,7 @@ pub struct Sandbox {
     /// The engine; `None`: only Landlock and the filter.
     pub engine: Option<Engine>,
     #[serde(alias = "walls")]
-    pub access: SandboxAccess,
+    pub access: Access,
     /// The version of Landlock that is applied; 0: none. Earlier versions of looop did not write it and applied all of
     /// Landlock.
     #[serde(default = "all_of_landlock")]
@@ -347,7 +347,7 @@ fn all_of_landlock() -> u8 {
 
 impl Sandbox {
     /// Creates a sandbox without approved files.
-    pub fn new(engine: Option<Engine>, access: SandboxAccess) -> Sandbox {
+    pub fn new(engine: Option<Engine>, access: Access) -> Sandbox {
         Sandbox { engine, access, landlock: all_of_landlock(), sealed: Vec::new() }
     }
 

@@ -10,7 +10,7 @@ fn engine(bwrap: bool, pasta: bool) -> Option<Engine> {
     })
 }
 
-fn powers(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Capabilities {
+fn capabilities(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Capabilities {
     let missing = vec!["no bwrap".to_owned()];
     Capabilities { engine: engine(bwrap, pasta), landlock, filter, missing, ..Capabilities::default() }
 }
@@ -57,7 +57,7 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
     for (bwrap, pasta) in [(true, true), (true, false), (false, false)] {
         for (landlock, filter) in (0..=7).flat_map(|version| both.map(|filter| (version, filter))) {
             for net in &networks {
-                let machine = powers(bwrap, pasta, landlock, filter);
+                let machine = capabilities(bwrap, pasta, landlock, filter);
                 let row =
                     format!("bwrap {bwrap}, pasta {pasta}, Landlock {landlock}, filter {filter}, {net:?}");
                 let expected = documented(bwrap, pasta, landlock, filter, net);
@@ -71,8 +71,8 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
                 }
                 // A spec records the level that was granted.
                 if let Ok(grant) = auto.clone() {
-                    let walls = SandboxAccess { net: grant.net, ..SandboxAccess::default() };
-                    let sandbox = Sandbox::new(machine.engine.clone().filter(|_| grant.has_files), walls);
+                    let access = Access { net: grant.net, ..Access::default() };
+                    let sandbox = Sandbox::new(machine.engine.clone().filter(|_| grant.has_files), access);
                     let recorded = if grant.level == Level::None { Level::None } else { sandbox.level() };
                     assert_eq!(recorded, grant.level, "{row}");
                 }
@@ -88,7 +88,7 @@ fn full_needs_neither_landlock_nor_a_filter() {
     for version in 0..=6 {
         for net in [NetworkAccess::Off, NetworkAccess::Internet, NetworkAccess::Model] {
             for filter in [true, false] {
-                let grant = powers(true, true, version, filter)
+                let grant = capabilities(true, true, version, filter)
                     .grant(SandboxSubject::Worker, &asks(SandboxMode::Full, net.clone()));
                 assert_eq!(grant.map(|grant| grant.level), Ok(Level::Full), "Landlock {version}, {net:?}");
             }
@@ -98,7 +98,7 @@ fn full_needs_neither_landlock_nor_a_filter() {
 
 #[test]
 fn each_kind_has_the_network_that_it_needs_by_default() {
-    let machine = powers(true, true, 7, true);
+    let machine = capabilities(true, true, 7, true);
     let rows = [
         (SandboxSubject::Decide, Net::On, Level::Partial, true),
         (SandboxSubject::Sensor, Net::On, Level::Partial, false),
@@ -124,11 +124,11 @@ fn each_kind_has_the_network_that_it_needs_by_default() {
 
 #[test]
 fn full_with_the_machines_network_is_refused_with_a_hint() {
-    let why = powers(true, true, 7, true)
+    let why = capabilities(true, true, 7, true)
         .grant(SandboxSubject::Run, &asks(SandboxMode::Full, NetworkAccess::On))
         .unwrap_err();
     assert!(why.contains("sandbox.run") && why.contains("\"internet\""), "{why}");
-    let why = powers(false, false, 7, true)
+    let why = capabilities(false, false, 7, true)
         .grant(SandboxSubject::Run, &asks(SandboxMode::Full, NetworkAccess::On))
         .unwrap_err();
     assert!(why.contains("no bwrap"), "{why}");
@@ -136,7 +136,7 @@ fn full_with_the_machines_network_is_refused_with_a_hint() {
 
 #[test]
 fn a_check_runs_without_network_isolation_unless_a_guarantee_was_requested() {
-    let machine = powers(false, false, 1, false);
+    let machine = capabilities(false, false, 1, false);
     assert!(machine.grant(SandboxSubject::Worker, &asks(SandboxMode::Auto, NetworkAccess::Off)).is_err());
     assert!(machine.grant(SandboxSubject::Verify, &asks(SandboxMode::Auto, NetworkAccess::Off)).is_ok());
     assert!(machine.grant(SandboxSubject::Verify, &asks(SandboxMode::Partial, NetworkAccess::Off)).is_err());
@@ -171,4 +171,13 @@ fn sandbox_specs_of_earlier_versions_are_read() {
         let sandbox: Sandbox = serde_json::from_str(&text).unwrap();
         assert_eq!((sandbox.level(), sandbox.landlock), (Level::Full, u8::MAX), "{text}");
     }
+    let text = r#"{"engine":null,"walls":{"whole":true,"moved":[["/a","/b"]],"layered":[["/c","/d"]],
+        "hide":["/e"],"placed":[["/f","/g"]]}}"#;
+    let access = serde_json::from_str::<Sandbox>(text).unwrap().access;
+    let pair = |one: &str, other: &str| vec![(PathBuf::from(one), PathBuf::from(other))];
+    assert!(access.allow_all && access.masks == [PathBuf::from("/e")]);
+    assert_eq!((access.binds, access.overlays), (pair("/a", "/b"), pair("/c", "/d")));
+    assert_eq!(access.read_only_binds, pair("/f", "/g"));
+    let text = r#"{"engine":null,"landlock":6,"filter":true,"layers":true,"missing":[],"fixes":[]}"#;
+    assert!(serde_json::from_str::<Capabilities>(text).unwrap().overlays);
 }

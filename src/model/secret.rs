@@ -231,7 +231,7 @@ mod tests {
         let some = Secrets::known(pairs);
         let mut bytes = b"a line of a report, with sk- and ghp_ and secret words in it\n".repeat(170_000);
         bytes.extend_from_slice(b"secret-number-007");
-        let (clean, visited) = scan::count_visits(|| {
+        let (clean, visited) = scan::visits::count(|| {
             let mut stream = RedactStream::new(&some);
             let mut clean: Vec<u8> = bytes.chunks(4096).flat_map(|piece| stream.feed_bytes(piece)).collect();
             clean.extend(stream.end_bytes());

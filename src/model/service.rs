@@ -1,5 +1,7 @@
 //! Pure. Service files: a systemd unit and a launchd agent for the pulse, a cron line for beats.
 
+use super::text::in_shell;
+
 /// A text in each file that looop writes, by which it recognizes its own files.
 pub const MARK: &str = "Written by looop service";
 
@@ -127,10 +129,6 @@ fn in_unit(text: &str) -> String {
 
 fn in_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn in_shell(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -246,7 +246,7 @@ pub struct Settings {
     pub workers: Workers,
     pub fixes: Fixes,
     /// The sandboxes of children.
-    pub boxes: SandboxConfig,
+    pub sandbox: SandboxConfig,
     /// The variables that name this profile, for children that run looop again.
     pub config_env: Vec<(String, String)>,
     /// Directories that no move may touch, including that of the config file.

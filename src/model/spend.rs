@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::charge::{Basis, Charge, Usage};
+use super::charge::{Charge, CostSource, Usage};
 
 /// The grouping of a spend report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl SpendRow {
         self.tokens_background = self.tokens_background.saturating_add(part(usage.tokens_background));
         let micros = part(usage.cost_micros);
         self.cost_micros = self.cost_micros.saturating_add(micros);
-        if usage.basis == Basis::Assumed {
+        if usage.basis == CostSource::Assumed {
             self.assumed_micros = self.assumed_micros.saturating_add(micros);
         }
         self.unmetered += u64::from(!usage.basis.is_metered());
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn charge(day: &str, sensors: &[&str], micros: u64, basis: Basis) -> Charge {
+    fn charge(day: &str, sensors: &[&str], micros: u64, basis: CostSource) -> Charge {
         Charge {
             at_ms: 0,
             day: day.to_owned(),
@@ -176,10 +176,10 @@ mod tests {
     #[test]
     fn rows_sum_and_report_unmetered_calls() {
         let all = [
-            charge("d1", &["git", "ci"], 100, Basis::Reported),
-            charge("d1", &["git"], 0, Basis::Estimated),
-            charge("d2", &[], 50, Basis::Priced),
-            charge("d3", &[], 7, Basis::Assumed),
+            charge("d1", &["git", "ci"], 100, CostSource::Reported),
+            charge("d1", &["git"], 0, CostSource::Estimated),
+            charge("d2", &[], 50, CostSource::Priced),
+            charge("d3", &[], 7, CostSource::Assumed),
         ];
         let days = report(&all, GroupBy::Day);
         assert_eq!(
@@ -216,7 +216,7 @@ mod tests {
             let charges: Vec<Charge> = all
                 .iter()
                 .map(|(micros, sensors, tokens)| {
-                    let mut one = charge("d", &names[..*sensors], *micros, Basis::Reported);
+                    let mut one = charge("d", &names[..*sensors], *micros, CostSource::Reported);
                     one.usage.tokens_out = *tokens;
                     one
                 })

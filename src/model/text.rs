@@ -38,13 +38,18 @@ pub fn quote_argv(argv: &[String]) -> String {
     argv.iter().map(|arg| quote(arg)).collect::<Vec<_>>().join(" ")
 }
 
+/// Quotes one word for a shell.
+pub fn in_shell(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn quote(arg: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !arg.is_empty() && arg.chars().all(plain) {
         return arg.to_owned();
     }
     if !arg.chars().any(is_hidden) {
-        return format!("'{}'", arg.replace('\'', r"'\''"));
+        return in_shell(arg);
     }
     let mut out = String::from("$'");
     for c in arg.chars() {

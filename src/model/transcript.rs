@@ -16,7 +16,7 @@ pub struct CommandRun {
 pub enum LoopSignal {
     Fine,
     /// Warn the agent.
-    Nudge,
+    Warn,
     /// Stop the agent.
     Stop,
 }
@@ -30,7 +30,7 @@ pub fn judge(steps: &[CommandRun], nudge: usize, stop: usize) -> LoopSignal {
     let repeats = (1..=MAX_CYCLE).map(|length| repeats(steps, length)).max().unwrap_or(0);
     match repeats {
         many if many >= stop.max(1) => LoopSignal::Stop,
-        some if some >= nudge.max(1) => LoopSignal::Nudge,
+        some if some >= nudge.max(1) => LoopSignal::Warn,
         _ => LoopSignal::Fine,
     }
 }
@@ -80,7 +80,7 @@ mod tests {
     fn the_same_command_with_the_same_output_is_a_loop() {
         let judge = |text: &str| judge(&steps(text), 3, 5);
         assert_eq!(judge("a/1 a/1"), LoopSignal::Fine);
-        assert_eq!(judge("x/0 a/1 a/1 a/1"), LoopSignal::Nudge);
+        assert_eq!(judge("x/0 a/1 a/1 a/1"), LoopSignal::Warn);
         assert_eq!(judge("a/1 a/1 a/1 a/1 a/1"), LoopSignal::Stop);
         assert_eq!(judge("a/1 a/2 a/3 a/4 a/5 a/6"), LoopSignal::Fine, "the output changes");
         assert_eq!(judge("a/1/t a/1/u a/1/v a/1/w a/1/x"), LoopSignal::Fine, "the files change");
@@ -92,7 +92,7 @@ mod tests {
         for length in 1..=5 {
             let cycle: Vec<String> = (0..length).map(|n| format!("c{n}/o{n}")).collect();
             let text = vec![cycle.join(" "); 3].join(" ");
-            assert_eq!(judge(&steps(&text), 3, 5), LoopSignal::Nudge, "{text}");
+            assert_eq!(judge(&steps(&text), 3, 5), LoopSignal::Warn, "{text}");
         }
         let six: Vec<String> = (0..6).map(|n| format!("c{n}/o{n}")).collect();
         assert_eq!(judge(&steps(&vec![six.join(" "); 5].join(" ")), 3, 5), LoopSignal::Fine);

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::charge::{Basis, Usage};
+use super::charge::{CostSource, Usage};
 use super::name::Name;
 use super::worker::{Flag, Phase};
 
@@ -191,7 +191,7 @@ pub struct ReportedSpend {
     pub tokens_out: u64,
     pub model: Option<String>,
     /// Where the figures come from; `None`: the runner reported them.
-    pub basis: Option<Basis>,
+    pub basis: Option<CostSource>,
 }
 
 impl ReportedSpend {
@@ -204,7 +204,7 @@ impl ReportedSpend {
             tokens_written: self.tokens_written,
             tokens_out: self.tokens_out,
             cost_micros: self.cost_micros,
-            basis: self.basis.unwrap_or(Basis::Reported),
+            basis: self.basis.unwrap_or(CostSource::Reported),
             ..Usage::unknown()
         }
     }

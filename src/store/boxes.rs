@@ -17,9 +17,7 @@ use super::layout::Layout;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::policy;
-use crate::model::sandbox::{
-    Capabilities, Endpoint, Level, Sandbox, SandboxAccess, SandboxGrant, SandboxSubject,
-};
+use crate::model::sandbox::{Access, Capabilities, Endpoint, Level, Sandbox, SandboxGrant, SandboxSubject};
 use crate::model::sensor::SensorHeader;
 use crate::model::settings::Settings;
 use crate::store::json_file;
@@ -178,7 +176,7 @@ impl<'a> SandboxBuilder<'a> {
     /// # Errors
     /// As [`SandboxBuilder::level`].
     pub fn grant(&self, kind: SandboxSubject) -> Result<SandboxGrant, String> {
-        let request = self.settings.boxes.request(kind);
+        let request = self.settings.sandbox.request(kind);
         match request.mode {
             crate::model::sandbox::SandboxMode::None => Ok(SandboxGrant::default()),
             _ => self.powers().grant(kind, &request),
@@ -209,7 +207,7 @@ impl<'a> SandboxBuilder<'a> {
         &self,
         kind: SandboxSubject,
         grant: &SandboxGrant,
-        mut walls: SandboxAccess,
+        mut walls: Access,
         endpoint: Option<&Endpoint>,
     ) -> Result<Option<Sandbox>, String> {
         if grant.level == Level::None {
@@ -303,7 +301,7 @@ impl<'a> SandboxBuilder<'a> {
                 copy(&found.copied, &inside)?;
                 let mut seen = tools::found(&self.settings.path, home, &self.own());
                 seen.extend(found.read.iter().cloned());
-                SandboxAccess { read: seen, write: found.login, binds, ..SandboxAccess::default() }
+                Access { read: seen, write: found.login, binds, ..Access::default() }
             }
             _ => {
                 let mut walls = self.allow_all(temp.as_deref().ok());
@@ -320,7 +318,7 @@ impl<'a> SandboxBuilder<'a> {
         walls.read.extend(read.iter().cloned());
         walls.write.extend(write.iter().cloned());
         let env = temp_env(grant.has_files, temp.as_deref().ok());
-        let endpoint = agent.and_then(|(name, _)| self.settings.boxes.endpoint(&[name]));
+        let endpoint = agent.and_then(|(name, _)| self.settings.sandbox.endpoint(&[name]));
         Ok(Cell { env, sandbox: self.sandbox(SandboxSubject::Decide, &grant, walls, endpoint)? })
     }
 
@@ -336,18 +334,18 @@ impl<'a> SandboxBuilder<'a> {
     }
 
     /// Allows all reads except other users' temporary files, container engines and workers.
-    fn allow_all(&self, temp: Option<&Path>) -> SandboxAccess {
+    fn allow_all(&self, temp: Option<&Path>) -> Access {
         let mut masks: Vec<PathBuf> = CONTAINERS.map(PathBuf::from).into();
         masks.push(self.layout.workers());
         if temp.is_none() {
             masks.push(PathBuf::from("/tmp"));
         }
-        SandboxAccess {
+        Access {
             allow_all: true,
             read: vec![self.layout.root().to_owned()],
             binds: temp.into_iter().map(|temp| (temp.to_owned(), PathBuf::from("/tmp"))).collect(),
             masks,
-            ..SandboxAccess::default()
+            ..Access::default()
         }
     }
 

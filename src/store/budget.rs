@@ -11,7 +11,7 @@ use super::file::Durability;
 use super::layout::Layout;
 use super::ledger::{self, Totals};
 use super::{Denied, lock, workers};
-use crate::model::budget::{self, Budget, Hit, Raise, Raised, Reserved, UNKNOWN_CALL_MICROS};
+use crate::model::budget::{self, Budget, BudgetExceeded, Raise, Raised, Reserved, UNKNOWN_CALL_MICROS};
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
@@ -94,7 +94,7 @@ pub fn own_budget(spec: &Spec) -> Option<(u64, &'static str)> {
 }
 
 /// Returns the id of the ask that reports a used-up cap.
-pub fn ask_id(hit: &Hit) -> Name {
+pub fn ask_id(hit: &BudgetExceeded) -> Name {
     Name::joined("budget", &hit.window.to_lowercase().replace(' ', "-"))
 }
 
@@ -102,7 +102,7 @@ pub fn ask_id(hit: &Hit) -> Name {
 #[derive(Debug, Default)]
 pub struct BudgetStatus {
     /// The cap that leaves no room for the requested call.
-    pub capped: Option<Hit>,
+    pub capped: Option<BudgetExceeded>,
     /// Spending of the current day, in millionths of a US dollar; 0 if no cap is set.
     pub day_spent_micros: u64,
     /// The limit of the current day.
@@ -130,7 +130,12 @@ pub fn look(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -
 ///
 /// # Errors
 /// As [`look`], when a cap has no room for the call, and when the reservation cannot be written.
-pub fn reserve(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -> Result<(), Denied<Hit>> {
+pub fn reserve(
+    layout: &Layout,
+    budget: &Budget,
+    wanted: BudgetRequest,
+    now: Now,
+) -> Result<(), Denied<BudgetExceeded>> {
     if *budget == Budget::default() {
         return Ok(());
     }
@@ -150,7 +155,7 @@ pub fn reserve(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapRaise {
     /// The cap as it was before.
-    pub hit: Hit,
+    pub hit: BudgetExceeded,
     /// Its new limit, in millionths of a US dollar.
     pub limit_micros: u64,
 }
@@ -196,7 +201,7 @@ pub fn raise(
     Ok(caps)
 }
 
-fn next_raise(hit: &Hit, before: Option<Raise>, amount: Option<u64>) -> Result<Raise> {
+fn next_raise(hit: &BudgetExceeded, before: Option<Raise>, amount: Option<u64>) -> Result<Raise> {
     match (amount, before) {
         (Some(amount), _) if amount <= hit.limit_micros => {
             let what = format!("could not raise {} to {}", hit.key, dollars(amount));
@@ -224,7 +229,7 @@ fn hit(
     others: &BTreeMap<String, Reserved>,
     totals: &Totals,
     now: Now,
-) -> Result<Option<Hit>> {
+) -> Result<Option<BudgetExceeded>> {
     let others: Vec<Reserved> = others.values().cloned().collect();
     Ok(budget::hit(budget, &totals.spending, &others, &raised(layout)?, wanted, now))
 }
@@ -322,7 +327,7 @@ mod tests {
         }
     }
 
-    fn reserves(reserved: Result<(), Denied<Hit>>) -> bool {
+    fn reserves(reserved: Result<(), Denied<BudgetExceeded>>) -> bool {
         reserved.map_err(|denied| denied.refusal().unwrap()).is_ok()
     }
 

@@ -24,7 +24,7 @@ fn name(text: &str) -> Name {
 }
 
 fn person(text: &str) -> Holder {
-    Holder::Person(text.to_owned())
+    Holder::User(text.to_owned())
 }
 
 impl Dir {

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - `partial` is Landlock and a system call filter, applied to the process that then becomes the child.
 //! - An engine first puts the child into a mount, process and IPC namespace, and into a network namespace unless it has
-//!   the machine's network: what is not in its [`SandboxAccess`] does not exist there. The rest is applied inside.
+//!   the machine's network: what is not in its [`Access`] does not exist there. The rest is applied inside.
 //! - Such a sandbox ends with the thread that started it, also if that thread is killed.
 //! - No part of it can be removed again, and it also holds everything that the child starts. If a part cannot be
 //!   applied, that is an error, and the child does not begin.
@@ -29,7 +29,7 @@ use super::program::installed_path;
 use super::sealed::{self, Sealed};
 #[cfg(target_os = "linux")]
 use crate::model::sandbox::Net;
-use crate::model::sandbox::{Engine, Sandbox, SandboxAccess};
+use crate::model::sandbox::{Access, Engine, Sandbox};
 
 pub use git_watch::GitWatch;
 #[cfg(target_os = "linux")]
@@ -310,7 +310,7 @@ fn without_seen_links(all: Vec<(PathBuf, Mount)>) -> Vec<(PathBuf, Mount)> {
 ///
 /// # Errors
 /// Names a path that does not exist.
-fn mounts(walls: &SandboxAccess, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
+fn mounts(walls: &Access, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     let mut all: Vec<(PathBuf, Mount)> = Vec::new();
     let found = |path: &Path| {
         std::fs::canonicalize(path)

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::sandbox::{Capabilities, Engine, Net, Sandbox, SandboxAccess};
+use crate::model::sandbox::{Access, Capabilities, Engine, Net, Sandbox};
 use crate::sys::process::{Job, OutputLimit, ProcessCommand, ProcessExit, run_one, tree};
 use crate::sys::program::{find_program, self_path};
 use crate::sys::sandbox;
@@ -136,7 +136,7 @@ fn try_out(
     powers: &Capabilities,
     cancel: &Cancel,
 ) -> Result<(), String> {
-    let mut sandbox = Sandbox::new(Some(engine.clone()), SandboxAccess { net, ..SandboxAccess::default() });
+    let mut sandbox = Sandbox::new(Some(engine.clone()), Access { net, ..Access::default() });
     sandbox.landlock = powers.landlock;
     let mut args = ["-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {

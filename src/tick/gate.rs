@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::observe::Observed;
 use crate::model::beat::{FLAP_DECAY_MS, LoopState, Settled};
-use crate::model::budget::Hit;
+use crate::model::budget::BudgetExceeded;
 use crate::model::digest::Digest;
 use crate::model::failing::Class;
 use crate::model::name::Name;
@@ -89,7 +89,7 @@ pub enum Hold {
     /// A budget is used up.
     OutOfBudget {
         /// The cap, and when it resets.
-        hit: Hit,
+        hit: BudgetExceeded,
         /// The same as text.
         why: String,
     },
@@ -102,7 +102,7 @@ pub fn in_a_row(fails: u32) -> String {
 
 impl Hold {
     /// Creates the hold for a budget that leaves no room for a call.
-    pub fn capped(hit: Hit, now: Now) -> Hold {
+    pub fn capped(hit: BudgetExceeded, now: Now) -> Hold {
         Hold::OutOfBudget { why: hit.words(now), hit }
     }
 

@@ -303,7 +303,7 @@ fn timers_and_answers_wake_once_until_the_next_time() {
 #[test]
 fn holds_are_checked_in_order() {
     let mut looped = Loop::settled();
-    let hit = Hit {
+    let hit = BudgetExceeded {
         window: "day 2026-11-21".to_owned(),
         key: "budget.day_usd".to_owned(),
         cap_micros: 5_000_000,

@@ -10,7 +10,7 @@ use super::ctx::{BeatNotes, Ctx};
 use super::own;
 use crate::model::ask::QuestionFile;
 use crate::model::beat::LoopState;
-use crate::model::budget::Hit;
+use crate::model::budget::BudgetExceeded;
 use crate::model::digest::{Digest, Items};
 use crate::model::front_matter;
 use crate::model::name::Name;
@@ -61,7 +61,7 @@ pub struct Observed {
     /// The pause by the user, if any, and its reason.
     pub paused: Option<records::Paused>,
     /// The cap that leaves no room for a call.
-    pub capped: Option<Hit>,
+    pub capped: Option<BudgetExceeded>,
 }
 
 /// Reads the world. Each failure of a sensor becomes a reading; a directory that cannot be listed is an error.

@@ -69,7 +69,7 @@ fn plan(
     prompt: &Prompt,
 ) -> MovePlan {
     let place = place_of(ctx, &decided.action);
-    let was_cut = match &decided.action {
+    let was_truncated = match &decided.action {
         Action::WriteGoal { id, .. } => prompt.cut_goals.contains(id),
         Action::WritePlaybook { .. } => prompt.cut_playbook,
         _ => false,
@@ -89,7 +89,7 @@ fn plan(
         place: place.as_deref(),
         protected: &ctx.settings.protected,
         resolve: path::followed,
-        was_cut,
+        was_truncated,
         sandbox: worker.is_some_and(|worker| worker.is_full),
         proposed,
         free_check: worker.is_some_and(|worker| worker.free_check),

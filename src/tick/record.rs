@@ -11,7 +11,7 @@ use super::observe::Observed;
 use super::{apply, prepare};
 use crate::model::ask::{AskKind, QuestionFile};
 use crate::model::beat::{CommitNote, Failure, LastResult, LoopState, Settled};
-use crate::model::budget::Hit;
+use crate::model::budget::BudgetExceeded;
 use crate::model::charge::{Usage, dollars};
 use crate::model::digest::Digest;
 use crate::model::json::clip;
@@ -73,14 +73,14 @@ pub fn hold(ctx: &Ctx, mut notes: BeatNotes, mut state: StateFile, hold: Hold) -
 
 /// The key by which a notification about a budget is remembered. A cap that was raised and is used up again has another
 /// key.
-fn notice_of(hit: &Hit) -> String {
+fn notice_of(hit: &BudgetExceeded) -> String {
     match hit.limit_micros == hit.cap_micros {
         true => hit.window.clone(),
         false => format!("{} of {}", hit.window, dollars(hit.limit_micros)),
     }
 }
 
-fn out_of_budget(ctx: &Ctx, hit: &Hit, why: &str) -> LoopEvent {
+fn out_of_budget(ctx: &Ctx, hit: &BudgetExceeded, why: &str) -> LoopEvent {
     let ask = QuestionFile {
         id: budget::ask_id(hit),
         kind: AskKind::Question,

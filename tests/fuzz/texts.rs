@@ -69,7 +69,7 @@ fn is_never_free(decided: &Move) {
         place: Some(data_dir),
         protected: &[PathBuf::from("/home/ada/.config/looop.json")],
         resolve: Path::to_path_buf,
-        was_cut: false,
+        was_truncated: false,
         sandbox: false,
         proposed: false,
         repo_listed: false,

@@ -103,7 +103,7 @@ impl World {
             place: Some(Path::new(DATA_DIR)),
             protected: &protected,
             resolve: Path::to_path_buf,
-            was_cut: false,
+            was_truncated: false,
             sandbox: true,
             proposed: false,
             repo_listed: false,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use looop::model::ask::{AskKind, QuestionFile};
 use looop::model::beat::{Failure, Inflight, Intent, LoopState, Operation};
-use looop::model::budget::{self, Budget, Hit, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
+use looop::model::budget::{self, Budget, BudgetExceeded, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
 use looop::model::charge::{Charge, Usage};
 use looop::model::decision::Move;
 use looop::model::entry::{self, MoveOutcome};
@@ -188,7 +188,7 @@ impl World {
     }
 
     /// The cap that leaves no room for what the next call may cost.
-    fn capped(&self) -> Option<Hit> {
+    fn capped(&self) -> Option<BudgetExceeded> {
         self.day_micros.filter(|_| !self.is(Mutant::BudgetIsEndless))?;
         let (ledger, now) = (&self.judge.ledger, self.now());
         let spent = Spending { day_micros: ledger.spent(&now.day()), ..Spending::default() };

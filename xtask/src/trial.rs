@@ -84,7 +84,7 @@ pub fn run(setup: &Setup, dir: &Path, path: &str, cancel: &Cancel) -> Result<(Ou
         full_env: env,
         home: Some(home.clone()),
         // The agents are scripts of this benchmark and save their state outside of their clone.
-        boxes: SandboxConfig { fix: Some(SandboxMode::None), ..SandboxConfig::default() },
+        sandbox: SandboxConfig { fix: Some(SandboxMode::None), ..SandboxConfig::default() },
         fixes: Fixes { map: setup.map, ..breaker(setup.breaker) },
         ..Settings::default()
     };

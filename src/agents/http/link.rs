@@ -1,16 +1,18 @@
 //! One HTTP request on its own thread, so that the caller can react to an interruption while it waits.
 
 use std::io::Read;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::http::{Response, Uri};
+use ureq::http::{Request, Response, Uri};
 
 use crate::model::failing::Class;
 
 /// The timeout for opening a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How often an interruption is checked during a wait.
+const LOOK: Duration = Duration::from_millis(50);
 /// The most pieces of a body that wait to be read.
 const QUEUE: usize = 16;
 
@@ -57,23 +59,31 @@ pub fn send(request: HttpRequest) -> Receiver<HttpEvent> {
     receiver
 }
 
+/// Waits for the next event. Meanwhile `look` is called repeatedly; its error ends the wait.
+pub fn next<E>(
+    events: &Receiver<HttpEvent>,
+    look: &mut dyn FnMut() -> Result<(), E>,
+) -> Result<HttpEvent, E> {
+    loop {
+        match events.recv_timeout(LOOK) {
+            Ok(event) => return Ok(event),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(HttpEvent::Broken(Class::Transient, "the connection was lost".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) => look()?,
+        }
+    }
+}
+
 fn talk(request: HttpRequest, to: &SyncSender<HttpEvent>) -> Result<(), ureq::Error> {
     let agent = agent(&request);
+    let mut builder = Request::builder().uri(&request.url);
+    for (name, value) in request.headers {
+        builder = builder.header(name, value);
+    }
     let response = match request.body {
-        None => {
-            let mut get = agent.get(&request.url);
-            for (name, value) in request.headers {
-                get = get.header(name, value);
-            }
-            get.call()?
-        }
-        Some(body) => {
-            let mut post = agent.post(&request.url);
-            for (name, value) in request.headers {
-                post = post.header(name, value);
-            }
-            post.send(&body[..])?
-        }
+        None => agent.run(builder.body(())?)?,
+        Some(body) => agent.run(builder.method("POST").body(body)?)?,
     };
     if to.send(head(&response)).is_err() {
         return Ok(());

@@ -16,12 +16,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use wire::{ChatRequest, Shape};
 
-use super::stream::{OUTPUT_LIMIT, StreamSummary};
+use super::stream::StreamSummary;
 use super::token::TokenSource;
 use super::{Completion, Failed, ModelCall, Runner, classify};
-use crate::model::charge::{Basis, Usage};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::failing::{Class, reset_at_ms};
+use crate::model::json::clip;
 use crate::model::price::Price;
+use crate::model::text::visible;
 use crate::sys::clock::Deadline;
 
 /// The most attempts for one request.
@@ -154,37 +156,24 @@ impl Http {
 
     fn judge(&self, tried: RequestResult, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match tried {
-            RequestResult::Answer(summary, raw) => {
-                let usage = self.priced(summary.usage, call.prompt_bytes, summary.text.len());
-                let stderr = Vec::new();
-                match summary.failure {
-                    Some(trouble) => Err(Box::new(Failed {
-                        retry_at_ms: None,
-                        class: trouble.class,
-                        why: trouble.why,
-                        usage,
-                        raw,
-                        stderr,
-                    })),
+            RequestResult::Answer(mut summary, raw) => {
+                let usage = self.priced(summary.usage.clone(), call.prompt_bytes, summary.text.len());
+                let (class, why) = match summary.failure.take() {
+                    Some(failure) => (failure.class, failure.why),
                     None if summary.text.trim().is_empty() => {
-                        let limit =
-                            if summary.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() };
-                        let (class, why) = (Class::Empty, format!("the model answered with nothing{limit}"));
-                        Err(Box::new(Failed { class, why, retry_at_ms: None, usage, raw, stderr }))
+                        let why = format!("the model answered with nothing{}", summary.limit_note());
+                        (Class::Empty, why)
                     }
-                    None => Ok(Completion {
-                        text: summary.text,
-                        truncated: summary.truncated,
-                        usage,
-                        raw,
-                        stderr,
-                    }),
-                }
+                    None => {
+                        let StreamSummary { text, truncated, .. } = summary;
+                        return Ok(Completion { text, truncated, usage, raw, stderr: Vec::new() });
+                    }
+                };
+                Err(Box::new(Failed { usage, raw, ..*Failed::before_asking(class, why) }))
             }
             RequestResult::Refused { status, body, retry_after } => {
                 let class = self.class(status, &body);
-                let words =
-                    crate::model::json::clip(&crate::model::text::visible(&message_of(&body), false), 400);
+                let words = clip(&visible(&message_of(&body), false), 400);
                 let reply_ms =
                     retry_after.as_deref().and_then(seconds_ms).map(|ms| call.now.unix_ms.saturating_add(ms));
                 let retry_at_ms = match class {
@@ -195,36 +184,28 @@ impl Http {
                 let why = format!("{status} from {}: {words}", self.call_url());
                 // No provider charges for an error of the endpoint.
                 let usage = Usage { model: Some(self.model.clone()), ..Usage::nothing() };
-                Err(Box::new(Failed {
-                    class,
-                    why,
-                    retry_at_ms,
-                    usage,
-                    raw: body.into_bytes(),
-                    stderr: Vec::new(),
-                }))
+                let raw = body.into_bytes();
+                Err(Box::new(Failed { retry_at_ms, usage, raw, ..*Failed::before_asking(class, why) }))
             }
             RequestResult::Broken { class, why, usage, .. } => {
                 let usage = self.priced(usage, call.prompt_bytes, 0);
-                Err(Box::new(Failed {
-                    usage,
-                    ..*Failed::before_asking(class, format!("{}: {why}", self.call_url()))
-                }))
+                let why = format!("{}: {why}", self.call_url());
+                Err(Box::new(Failed { usage, ..*Failed::before_asking(class, why) }))
             }
         }
     }
 
     /// Adds the price to a usage, if the endpoint reported none; estimates tokens if it did not count them.
     fn priced(&self, mut usage: Usage, bytes_in: usize, bytes_out: usize) -> Usage {
-        if usage.basis == Basis::Unknown {
+        if usage.basis == CostSource::Unknown {
             usage = Usage { model: usage.model, ..Usage::estimate(bytes_in, bytes_out) };
         }
         usage.model = usage.model.or_else(|| Some(self.model.clone()));
-        if usage.basis == Basis::Tokens {
+        if usage.basis == CostSource::Tokens {
             let known =
                 || [&self.model, usage.model.as_ref()?].into_iter().find_map(|name| Price::known(name));
             if let Some(price) = self.price.or_else(known) {
-                (usage.cost_micros, usage.basis) = (price.of(&usage), Basis::Priced);
+                (usage.cost_micros, usage.basis) = (price.of(&usage), CostSource::Priced);
             }
         }
         usage

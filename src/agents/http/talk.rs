@@ -1,6 +1,6 @@
 //! Talks to an endpoint: health check, requests, and interruption by the user.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::link::{self, HttpEvent, HttpRequest};
@@ -71,17 +71,9 @@ impl Http {
         }
     }
 
-    /// The next event, with an eye on the human.
+    /// Waits for the next event, unless the user interrupts.
     fn next(&self, call: &mut ModelCall, events: &Receiver<HttpEvent>) -> Result<HttpEvent, Box<Failed>> {
-        loop {
-            match events.recv_timeout(Duration::from_millis(LOOK_MS)) {
-                Ok(event) => return Ok(event),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(HttpEvent::Broken(Class::Transient, "the connection was lost".to_owned()));
-                }
-                Err(RecvTimeoutError::Timeout) => self.look(call)?,
-            }
-        }
+        link::next(events, &mut || self.look(call))
     }
 
     fn look(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
@@ -125,12 +117,7 @@ impl Http {
             }
             HttpEvent::Piece(_) | HttpEvent::End => {
                 let why = "the endpoint sent a body without a head".to_owned();
-                return Ok(RequestResult::Broken {
-                    class: Class::Crashed,
-                    why,
-                    begun: true,
-                    usage: Usage::unknown(),
-                });
+                return Ok(broken(Class::Crashed, why, Usage::unknown()));
             }
         };
         let is_stream = content_type.contains("event-stream");
@@ -146,14 +133,12 @@ impl Http {
                     raw.extend_from_slice(&piece);
                     if raw.len() > cap && is_good {
                         let why = format!("the endpoint sent more than {} MiB", cap >> 20);
-                        let usage = reading.usage().clone();
-                        return Ok(RequestResult::Broken { class: Class::Flood, why, begun: true, usage });
+                        return Ok(broken(Class::Flood, why, reading.usage().clone()));
                     }
                     raw.truncate(cap);
                 }
                 HttpEvent::Broken(class, why) if is_good => {
-                    let usage = reading.usage().clone();
-                    return Ok(RequestResult::Broken { class, why, begun: true, usage });
+                    return Ok(broken(class, why, reading.usage().clone()));
                 }
                 HttpEvent::End | HttpEvent::Broken(..) => break,
                 HttpEvent::Head { .. } => {}
@@ -164,7 +149,10 @@ impl Http {
             return Ok(RequestResult::Refused { status, body, retry_after });
         }
         if !is_stream && !content_type.contains("json") {
-            return Ok(not_json(&content_type));
+            let kind = if content_type.is_empty() { "nothing" } else { &content_type };
+            let why =
+                format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
+            return Ok(broken(Class::Crashed, why, Usage::unknown()));
         }
         if !is_stream {
             reading.take_whole(&raw);
@@ -180,9 +168,7 @@ fn origin(url: &str) -> &str {
     &url[..end]
 }
 
-/// A success with a content type that no model sends.
-fn not_json(kind: &str) -> RequestResult {
-    let kind = if kind.is_empty() { "nothing" } else { kind };
-    let why = format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
-    RequestResult::Broken { class: Class::Crashed, why, begun: true, usage: Usage::unknown() }
+/// The failure of a request that the endpoint may have begun to answer.
+fn broken(class: Class, why: String, usage: Usage) -> RequestResult {
+    RequestResult::Broken { class, why, begun: true, usage }
 }

@@ -1,14 +1,11 @@
 //! Checks with one GET whether an address answers.
 
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::link::{self, HttpEvent, HttpRequest};
 
 /// The timeout, in milliseconds.
 const WAIT_LIMIT_MS: u64 = 5_000;
-/// How often `look` is called, in milliseconds.
-const LOOK_MS: u64 = 50;
 
 /// The reason why no HTTP status came back.
 pub enum NoStatus<E> {
@@ -26,15 +23,9 @@ pub fn status<E>(url: &str, look: &mut dyn FnMut() -> Result<(), E>) -> Result<u
     let limit = Duration::from_millis(WAIT_LIMIT_MS);
     let request =
         HttpRequest { url: url.to_owned(), headers: Vec::new(), body: None, deadline: limit, idle: limit };
-    let events = link::send(request);
-    loop {
-        match events.recv_timeout(Duration::from_millis(LOOK_MS)) {
-            Ok(HttpEvent::Head { status, .. }) => return Ok(status),
-            Ok(HttpEvent::Broken(_, why)) => return Err(NoStatus::Down(why)),
-            Ok(HttpEvent::Piece(_) | HttpEvent::End) | Err(RecvTimeoutError::Disconnected) => {
-                return Err(NoStatus::Down("it did not answer".to_owned()));
-            }
-            Err(RecvTimeoutError::Timeout) => look().map_err(NoStatus::Left)?,
-        }
+    match link::next(&link::send(request), look).map_err(NoStatus::Left)? {
+        HttpEvent::Head { status, .. } => Ok(status),
+        HttpEvent::Broken(_, why) => Err(NoStatus::Down(why)),
+        HttpEvent::Piece(_) | HttpEvent::End => Err(NoStatus::Down("it did not answer".to_owned())),
     }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Protocol;
-use crate::agents::stream::{StreamSummary, count, is_output_limit, micros};
-use crate::model::charge::{Basis, Usage};
+use crate::agents::stream::{StreamSummary, is_output_limit, micros, texts, tokens_of_all_input};
+use crate::model::charge::{CostSource, Usage};
 use crate::model::decision;
 use crate::model::failing::Class;
 
@@ -121,6 +121,15 @@ fn response_format(shape: Shape) -> Option<Value> {
     }
 }
 
+/// Where chat completions report their tokens.
+const CHAT_TOKENS: [&str; 5] = [
+    "/prompt_tokens",
+    "/prompt_tokens_details/cached_tokens",
+    "",
+    "/completion_tokens",
+    "/completion_tokens_details/reasoning_tokens",
+];
+
 /// A response that is read piece by piece: a stream of server-sent events, or one JSON object.
 pub struct ResponseReader {
     protocol: Protocol,
@@ -228,15 +237,15 @@ impl ResponseReader {
         let words = [&error["message"], &error["type"], error];
         let why = words.iter().find_map(|word| word.as_str()).unwrap_or("the endpoint reported an error");
         let kind = error["type"].as_str().unwrap_or_default();
-        self.summary
-            .fail(if why.contains(kind) { why.to_owned() } else { format!("{why} ({kind})") }.as_str());
+        match why.contains(kind) {
+            true => self.summary.fail(why),
+            false => self.summary.fail(&format!("{why} ({kind})")),
+        }
     }
 
     /// Reads one chunk of chat completions, or a complete response.
     fn chunk(&mut self, chunk: &Value, part: &str) {
-        if let Some(model) = chunk["model"].as_str().filter(|model| !model.is_empty()) {
-            self.summary.usage.model = Some(model.to_owned());
-        }
+        self.summary.set_model(&chunk["model"]);
         if !chunk["error"].is_null() {
             self.fail(&chunk["error"]);
         }
@@ -259,15 +268,13 @@ impl ResponseReader {
         }
         let used = &chunk["usage"];
         if used.is_object() {
-            let cached = count(&used["prompt_tokens_details"], "cached_tokens");
-            let usage = &mut self.summary.usage;
-            // Its input is all of it, the cached part among it.
-            usage.tokens_in = count(used, "prompt_tokens").saturating_sub(cached);
-            usage.tokens_cached = cached;
-            usage.tokens_out = count(used, "completion_tokens");
-            usage.tokens_reasoning = count(&used["completion_tokens_details"], "reasoning_tokens");
-            usage.cost_micros = micros(&used["cost"]);
-            usage.basis = if usage.cost_micros > 0 { Basis::Reported } else { Basis::Tokens };
+            let cost_micros = micros(&used["cost"]);
+            summary.usage = Usage {
+                model: summary.usage.model.take(),
+                cost_micros,
+                basis: if cost_micros > 0 { CostSource::Reported } else { CostSource::Tokens },
+                ..tokens_of_all_input(used, CHAT_TOKENS)
+            };
         }
     }
 
@@ -293,10 +300,8 @@ impl ResponseReader {
         if message["type"] == "error" {
             return self.fail(&message["error"]);
         }
-        if let Some(model) = message["model"].as_str() {
-            self.summary.usage.model = Some(model.to_owned());
-        }
-        self.summary.push_text(&crate::agents::stream::texts(&message["content"]));
+        self.summary.set_model(&message["model"]);
+        self.summary.push_text(&texts(&message["content"]));
         self.stops(&message["stop_reason"]);
         self.counts(&message["usage"]);
     }
@@ -320,7 +325,7 @@ impl ResponseReader {
         for (key, place) in fields {
             if let Some(tokens) = used[key].as_u64() {
                 *place = tokens;
-                usage.basis = Basis::Tokens;
+                usage.basis = CostSource::Tokens;
             }
         }
     }

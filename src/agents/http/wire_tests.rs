@@ -66,7 +66,7 @@ fn streams_are_read_with_what_they_used() {
         assert_eq!((summary.text.as_str(), &summary.failure), ("{\"move\":\"noöp\"}", &None), "{protocol:?}");
         let usage = summary.usage;
         assert_eq!([usage.tokens_in, usage.tokens_cached, usage.tokens_out], [111, 333, 22], "{protocol:?}");
-        assert_eq!((usage.model.as_deref(), usage.basis), (Some("m-1"), Basis::Tokens));
+        assert_eq!((usage.model.as_deref(), usage.basis), (Some("m-1"), CostSource::Tokens));
         assert_eq!(
             usage.tokens_written + usage.tokens_reasoning,
             if protocol == Protocol::Openai { 5 } else { 44 }
@@ -92,7 +92,7 @@ fn complete_bodies_are_read_too() {
     openai.take_whole(br#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"cost":0.002}}"#);
     let (anthropic, openai) = (anthropic.end(), openai.end());
     assert_eq!((anthropic.text.as_str(), openai.text.as_str()), ("hi", "hi"));
-    assert_eq!((openai.usage.cost_micros, openai.usage.basis), (2000, Basis::Reported));
+    assert_eq!((openai.usage.cost_micros, openai.usage.basis), (2000, CostSource::Reported));
     assert_eq!((anthropic.usage.tokens_in, anthropic.failure), (3, None));
 }
 

@@ -102,7 +102,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
         empty_dir: app.layout.empty_dir(),
         path: &config.settings.path,
         base_env: &config.settings.base_env,
-        full_env: &config.settings.full_env,
+        full_env: (&config.settings.full_env).into(),
         sandboxes: &sandboxes,
         cancel: &cancel,
         frame: None,

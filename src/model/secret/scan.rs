@@ -188,19 +188,24 @@ fn key(text: &str, at: usize) -> Match {
 fn visit(_bytes: usize) {}
 
 #[cfg(test)]
-thread_local! {
-    static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
+use visits::visit;
 
 #[cfg(test)]
-fn visit(bytes: usize) {
-    VISITED.with(|visited| visited.set(visited.get() + bytes));
-}
+pub(super) mod visits {
+    //! Counts the bytes that scans of this thread visit.
 
-/// Runs a function and counts the bytes that the scan visited.
-#[cfg(test)]
-pub(super) fn count_visits<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    VISITED.with(|visited| visited.set(0));
-    let done = work();
-    (done, VISITED.with(std::cell::Cell::get))
+    thread_local! {
+        static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    pub(super) fn visit(bytes: usize) {
+        VISITED.with(|visited| visited.set(visited.get() + bytes));
+    }
+
+    /// Runs a function and counts the bytes that the scan visited.
+    pub(in crate::model::secret) fn count<T>(work: impl FnOnce() -> T) -> (T, usize) {
+        VISITED.with(|visited| visited.set(0));
+        let done = work();
+        (done, VISITED.with(std::cell::Cell::get))
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{AgentHome, Cell, SandboxBuilder, copy, temp_env, tools};
 use crate::model::fault::Fault;
-use crate::model::sandbox::{Endpoint, Level, SandboxAccess, SandboxSubject};
+use crate::model::sandbox::{Access, Endpoint, Level, SandboxSubject};
 use crate::store::file;
 use crate::sys::sandbox;
 
@@ -51,15 +51,16 @@ impl SandboxBuilder<'_> {
             return Ok(Cell::default());
         }
         let walls = self.fence(agent_sandbox, grant.has_files)?;
-        let endpoint = agent_sandbox.endpoint.or_else(|| self.settings.boxes.endpoint(&agent_sandbox.names));
+        let endpoint =
+            agent_sandbox.endpoint.or_else(|| self.settings.sandbox.endpoint(&agent_sandbox.names));
         let sandbox = self.sandbox(kind, &grant, walls, endpoint)?;
         Ok(Cell { env: temp_env(grant.has_files, Some(&agent_sandbox.rooms.temp)), sandbox })
     }
 
-    fn fence(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<SandboxAccess, String> {
+    fn fence(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<Access, String> {
         let home = self.home()?;
         let found = self.agent(agent_sandbox.agent)?;
-        let boxes = &self.settings.boxes;
+        let boxes = &self.settings.sandbox;
         let mut read = tools::found(&self.settings.path, home, &self.own());
         let mut write = vec![agent_sandbox.cwd.to_owned()];
         for (key, paths, into) in
@@ -94,7 +95,7 @@ impl SandboxBuilder<'_> {
             }
         }
         read.retain(|path| !overlays.iter().any(|(dir, _)| dir == path));
-        Ok(SandboxAccess { read, write, binds, overlays, ..SandboxAccess::default() })
+        Ok(Access { read, write, binds, overlays, ..Access::default() })
     }
 
     /// Makes the private directories of such a sandbox.

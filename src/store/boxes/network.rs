@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::model::sandbox::{Endpoint, Net, SandboxAccess, SandboxSubject};
+use crate::model::sandbox::{Access, Endpoint, Net, SandboxSubject};
 use crate::store::file::{self, Durability};
 use crate::sys::sandbox::RESOLVER;
 
@@ -14,7 +14,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Forwards the endpoint of the sandbox's runner. If the endpoint has a host name, the sandbox resolves it to its own
 /// loopback, where the relay listens.
 pub(super) fn forward(
-    walls: &mut SandboxAccess,
+    walls: &mut Access,
     kind: SandboxSubject,
     endpoint: Option<&Endpoint>,
     cache: &Path,
@@ -92,7 +92,7 @@ mod tests {
     fn a_model_is_forwarded_and_its_name_resolves_to_the_relay() {
         let dir = tempfile::tempdir().unwrap();
         let url = |url: &str| Endpoint::of_url(url).unwrap();
-        let mut walls = SandboxAccess { net: Net::Off, ..SandboxAccess::default() };
+        let mut walls = Access { net: Net::Off, ..Access::default() };
         let named = url("https://model.example:444/v1");
         forward(&mut walls, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
         assert_eq!(walls.forward, std::slice::from_ref(&named));
@@ -102,13 +102,13 @@ mod tests {
                 .contains("127.0.0.1 localhost model.example\n")
         );
         // With internet access, only an address on this machine's loopback needs forwarding.
-        let mut walls = SandboxAccess { net: Net::Internet, ..SandboxAccess::default() };
+        let mut walls = Access { net: Net::Internet, ..Access::default() };
         forward(&mut walls, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
         assert_eq!((walls.forward.len(), walls.read_only_binds.len()), (0, 0));
         let local = url("http://127.0.0.1:11434");
         forward(&mut walls, SandboxSubject::Worker, Some(&local), dir.path()).unwrap();
         assert_eq!(walls.forward, [local]);
-        let mut walls = SandboxAccess { net: Net::Off, ..SandboxAccess::default() };
+        let mut walls = Access { net: Net::Off, ..Access::default() };
         let why = forward(&mut walls, SandboxSubject::Worker, None, dir.path()).unwrap_err();
         assert!(why.contains("sandbox.network.worker") && why.contains("base_url"), "{why}");
     }

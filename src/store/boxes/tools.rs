@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::policy::lexical;
 use crate::sys::program::find_program;
 
 /// Toolchains and build caches, below the home directory. None of them holds a login.
@@ -115,7 +116,7 @@ fn links(path: &Path) -> Vec<PathBuf> {
         let Some(last) = all.last().filter(|last| last.is_symlink()) else { break };
         let Ok(target) = std::fs::read_link(last) else { break };
         let Some(base) = last.parent().and_then(|dir| dir.canonicalize().ok()) else { break };
-        let joined = plain(&base.join(target));
+        let joined = lexical(&base.join(target));
         let Some(name) = joined.file_name().map(std::ffi::OsStr::to_owned) else { break };
         let Some(dir) = joined.parent().and_then(|dir| dir.canonicalize().ok()) else { break };
         let next = dir.join(name);
@@ -124,18 +125,6 @@ fn links(path: &Path) -> Vec<PathBuf> {
         all.push(next);
     }
     all
-}
-
-/// Resolves each `..` in a path by removing the part before it.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => drop(plain.pop()),
-            part => plain.push(part),
-        }
-    }
-    plain
 }
 
 /// Finds the directory that a program was installed with: the whole `node_modules`, or the parent of its `bin`.

@@ -16,7 +16,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::text;
-use crate::model::sandbox::SandboxAccess;
+use crate::model::sandbox::Access;
 use crate::model::user_side::UserSidePath;
 
 /// The most folders that are searched, those nearest to the top first.
@@ -69,7 +69,7 @@ struct GitMark {
 
 impl GitWatch {
     /// Searches the folders that a child may write.
-    pub fn begin(walls: &SandboxAccess) -> GitWatch {
+    pub fn begin(walls: &Access) -> GitWatch {
         let skip = walls.masks.iter().chain(&walls.read).cloned().collect();
         let mut watch = GitWatch { dirs: walls.write.clone(), skip, ..GitWatch::default() };
         let (marks, is_cut) = watch.marks();
@@ -244,7 +244,7 @@ mod tests {
     const PLAIN: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n[remote \"origin\"]\n\turl = https://example.org/a\n";
 
     fn begin(dir: &Path) -> GitWatch {
-        GitWatch::begin(&SandboxAccess { write: vec![dir.to_owned()], ..SandboxAccess::default() })
+        GitWatch::begin(&Access { write: vec![dir.to_owned()], ..Access::default() })
     }
 
     fn paths(found: &[UserSidePath]) -> Vec<PathBuf> {

@@ -8,7 +8,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
-use crate::model::sandbox::SandboxAccess;
+use crate::model::sandbox::Access;
 
 /// Mounts an overlay at `at`, with `lower` below and the directory `own` for writes.
 fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
@@ -29,7 +29,7 @@ fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
 
 /// Mounts all overlays over the paths that bubblewrap has mounted. Returns a message for each overlay that failed: its
 /// path stays readable. The caller must still drop the capabilities.
-pub(super) fn lay_all(walls: &SandboxAccess) -> io::Result<Vec<String>> {
+pub(super) fn lay_all(walls: &Access) -> io::Result<Vec<String>> {
     // The namespace that bubblewrap made may belong to an outer one, and mounts would be refused.
     #[allow(
         deprecated,

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::SYSTEM;
-use crate::model::sandbox::{Net, PORTS, SCOPES, Sandbox, SandboxAccess};
+use crate::model::sandbox::{Access, Net, PORTS, SCOPES, Sandbox};
 
 /// The last version that added an access from which children are kept. Device calls, which came later, stay open: a
 /// terminal needs them.
@@ -44,7 +44,7 @@ fn give_up_powers() -> io::Result<()> {
 
 /// Applies Landlock to this thread, in the version that the sandbox says the kernel has.
 pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
-    let walls: &SandboxAccess = &sandbox.access;
+    let walls: &Access = &sandbox.access;
     give_up_powers()?;
     let files = match sandbox.landlock {
         0 if sandbox.has_files() => return Ok(()),

@@ -77,7 +77,7 @@ impl Fleet<'_> {
         }
         (spec.sandbox, spec.checks_sandbox) = (own.sandbox, checks.sandbox);
         if spec.runner.is_some() {
-            agents::fill_box(&mut spec.argv, spec.sandbox.is_some());
+            agents::fill_sandbox(&mut spec.argv, spec.sandbox.is_some());
         }
         Ok(())
     }

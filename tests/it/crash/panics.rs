@@ -83,7 +83,7 @@ fn beat(uses: usize) {
         now,
         clock: &clock,
         forced: None,
-        person: env.person(),
+        person: env.user_name(),
         on_wait: None,
         dry: false,
     };
