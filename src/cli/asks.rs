@@ -19,10 +19,10 @@ use crate::worker::client;
 pub enum QuestionVerb {
     /// List the questions that wait for you.
     #[command(after_help = "Example:\n  looop question list")]
-    List(ListArgs),
+    List(AsksArgs),
     /// Show a question.
     #[command(after_help = "Example:\n  looop question show q-7f3a")]
-    Show(ShowArgs),
+    Show(AsksShowArgs),
     /// Answer a question.
     #[command(after_help = "Example:\n  looop question answer q-7f3a 'the release first'")]
     Answer(AnswerArgs),
@@ -32,10 +32,10 @@ pub enum QuestionVerb {
 pub enum ApprovalVerb {
     /// List the moves that wait for your approval.
     #[command(after_help = "Example:\n  looop approval list")]
-    List(ListArgs),
+    List(AsksArgs),
     /// Show a move and everything that an approval would cover.
     #[command(after_help = "Example:\n  looop approval show ap-5e23")]
-    Show(ShowArgs),
+    Show(AsksShowArgs),
     /// Approve one exact move.
     #[command(after_help = "Example:\n  looop approval approve ap-5e23")]
     Approve(ApproveArgs),
@@ -46,7 +46,7 @@ pub enum ApprovalVerb {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop asks\n  looop asks --all --json")]
-pub struct ListArgs {
+pub struct AsksArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -56,7 +56,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ShowArgs {
+pub struct AsksShowArgs {
     /// The id, or the unique beginning of it.
     #[arg(add = complete::ask_ids())]
     ask: String,
@@ -105,7 +105,7 @@ pub struct RejectArgs {
 const STRANDED: &str = "the worker that asked has ended and cannot read an answer";
 
 /// Lists the asks of one kind, or all, that wait for the user. The exit status is 0 with or without any.
-pub fn list(app: &App, args: &ListArgs, kind: Option<AskKind>) -> Result<u8> {
+pub fn list(app: &App, args: &AsksArgs, kind: Option<AskKind>) -> Result<u8> {
     let (asks, problems) = open_asks(app)?;
     let shown = asks.values().map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now))).filter(
         |(ask, state)| {
@@ -131,7 +131,7 @@ pub fn list(app: &App, args: &ListArgs, kind: Option<AskKind>) -> Result<u8> {
 }
 
 /// Shows one ask.
-pub fn show(app: &App, args: &ShowArgs, kind: AskKind) -> Result<u8> {
+pub fn show(app: &App, args: &AsksShowArgs, kind: AskKind) -> Result<u8> {
     let (asks, _) = open_asks(app)?;
     let fits = asks.into_values().filter(|(ask, _)| ask.kind == kind);
     let (ask, answer) = pick("ask", &args.ask, fits, |(ask, _)| ask.id.as_str())?;
@@ -286,7 +286,7 @@ fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
     if let Some(worker) = &ask.worker {
         client::wake(&app.layout.worker(worker).attach_socket());
         if let Ok(Some(worker)) = workers::load(&app.layout, worker) {
-            super::worker::note_if_stopped(&worker);
+            super::ls::note_if_stopped(&worker);
         }
     }
     Ok(())

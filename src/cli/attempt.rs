@@ -23,14 +23,14 @@ pub enum AttemptVerb {
     #[command(after_help = "Example:\n  looop attempt list")]
     List(JsonArgs),
     /// Show what was tried for a goal, and what follows.
-    Show(ShowArgs),
+    Show(AttemptShowArgs),
     /// Show the difference between the results of two attempts.
-    Diff(DiffArgs),
+    Diff(AttemptDiffArgs),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop attempt show parse-dates")]
-pub struct ShowArgs {
+pub struct AttemptShowArgs {
     /// The goal, or the unique beginning of its name. Write FIX/GOAL if two fixes have a goal of this name.
     goal: String,
     /// Print JSON.
@@ -40,7 +40,7 @@ pub struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop attempt diff parse-dates 2 3")]
-pub struct DiffArgs {
+pub struct AttemptDiffArgs {
     /// The goal, as for `show`.
     goal: String,
     /// The number of an attempt; 0 is the start.
@@ -90,7 +90,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     Ok(0)
 }
 
-pub fn show(app: &App, args: &ShowArgs) -> Result<u8> {
+pub fn show(app: &App, args: &AttemptShowArgs) -> Result<u8> {
     let (_, dir, goal) = find(app, &args.goal)?;
     let lines = fixes::ledger(&dir, &goal)?;
     let limits = app.config()?.settings.fixes.thresholds;
@@ -139,7 +139,7 @@ fn word(next: &Ruling) -> &'static str {
     }
 }
 
-pub fn diff(app: &App, args: &DiffArgs) -> Result<u8> {
+pub fn diff(app: &App, args: &AttemptDiffArgs) -> Result<u8> {
     let (_, dir, goal) = find(app, &args.goal)?;
     let lines = fixes::ledger(&dir, &goal)?;
     let tree = |n: u32| {

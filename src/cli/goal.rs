@@ -22,7 +22,7 @@ pub enum GoalVerb {
     #[command(after_help = "Example:\n  looop goal diff release")]
     Diff(DiffArgs),
     /// Create or replace a goal; the text comes from stdin or your editor.
-    Write(WriteArgs),
+    Write(GoalWriteArgs),
     /// Move a goal to goals/archive/.
     #[command(after_help = "Example:\n  looop goal archive release")]
     Archive(GoalArgs),
@@ -38,7 +38,7 @@ pub struct GoalArgs {
 #[command(
     after_help = "Examples:\n  looop goal write release 'The release is out by Friday.'\n  looop goal write release < release.md"
 )]
-pub struct WriteArgs {
+pub struct GoalWriteArgs {
     /// The goal.
     id: Name,
     /// The text; `-` for stdin.
@@ -67,7 +67,7 @@ pub fn show(app: &App, args: &GoalArgs) -> Result<u8> {
     Ok(0)
 }
 
-pub fn write(app: &App, args: &WriteArgs) -> Result<u8> {
+pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
     let id = &args.id;
     let target = app.layout.file(&layout::goal_path(id));
     let (present, seen) = match texts::goals(&app.layout)?.0.remove(id) {

@@ -16,7 +16,7 @@ pub enum LeaseVerb {
     /// List the leases: who may work on what, and for how long.
     #[command(after_help = "Example:\n  looop lease list")]
     List(JsonArgs),
-    /// Take or renew a lease, so that nobody else works on a resource.
+    /// Take or renew a lease: only its holder works on the resource.
     #[command(after_help = "Example:\n  looop lease claim deploy --ttl 30m")]
     Claim(ClaimArgs),
     /// Release a lease.

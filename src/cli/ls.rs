@@ -2,15 +2,16 @@
 
 use anyhow::Result;
 
-use super::{App, json_output, pick, print};
+use super::json_output::{Waiting, WorkerJson};
+use super::{App, pick, print};
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::text::visible;
 use crate::model::time::{Now, human_ms, parse_ms};
-use crate::model::user_side::{self, UserSidePath};
-use crate::model::worker::{CheckResult, Phase, WorkerExit};
+use crate::model::user_side;
+use crate::model::worker::{Phase, WorkerExit};
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, records};
@@ -88,12 +89,20 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
 /// Lists workers.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if !args.watch {
-        return show(app, args, app.now).map(|()| 0);
+        let (rows, problems) = rows(app, args, app.now)?;
+        if args.json {
+            problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+            return print::answer("workers", rows);
+        }
+        print::raw(table(app, &rows, &problems, app.now).as_bytes());
+        return Ok(0);
     }
     let cancel = Cancel::on_signals()?;
     let mut before = String::new();
     while !cancel.is_set() {
-        let text = table(app, args, clock::now())?;
+        let now = clock::now();
+        let (rows, problems) = rows(app, args, now)?;
+        let text = table(app, &rows, &problems, now);
         if text != before {
             print::screen(&text);
             before = text;
@@ -103,19 +112,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn show(app: &App, args: &Args, now: Now) -> Result<()> {
-    if !args.json {
-        print::raw(table(app, args, now)?.as_bytes());
-        return Ok(());
-    }
+fn rows(app: &App, args: &Args, now: Now) -> Result<(Vec<WorkerJson>, Vec<String>)> {
     let (all, problems) = sorted(app)?;
-    let mut rows: Vec<json_output::WorkerJson> =
-        all.iter().map(|worker| row(&app.layout, worker, now)).collect();
+    let mut rows: Vec<WorkerJson> = all.iter().map(|worker| row(&app.layout, worker, now)).collect();
     if args.all {
         rows.extend(workers::past(&app.layout)?.iter().rev().map(|past| past_row(&app.layout, past)));
     }
-    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
-    print::answer("workers", rows).map(drop)
+    Ok((rows, problems))
 }
 
 /// Lists the workers that are not archived: first those that need the user, then those that run, newest first.
@@ -126,10 +129,10 @@ pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
 }
 
 /// The public form of a worker.
-pub fn row(layout: &Layout, worker: &Worker, now: Now) -> json_output::WorkerJson {
+pub fn row(layout: &Layout, worker: &Worker, now: Now) -> WorkerJson {
     let (spec, state) = (&worker.spec, &worker.state);
     let clone = layout.worker(&spec.id).clone_dir().to_string_lossy().into_owned();
-    json_output::WorkerJson {
+    WorkerJson {
         id: spec.id.clone(),
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
@@ -160,10 +163,10 @@ pub fn row(layout: &Layout, worker: &Worker, now: Now) -> json_output::WorkerJso
     }
 }
 
-fn past_row(layout: &Layout, past: &Past) -> json_output::WorkerJson {
+fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
     let clone =
         || WorkerDir(layout.past_workers().join(&past.dir)).clone_dir().to_string_lossy().into_owned();
-    json_output::WorkerJson {
+    WorkerJson {
         id: past.id.clone(),
         goal: past.goal.clone(),
         kind: past.kind.clone(),
@@ -194,135 +197,94 @@ fn past_row(layout: &Layout, past: &Past) -> json_output::WorkerJson {
     }
 }
 
-/// A worker's name, the work that exists only in its clone, and the commands that merge its work.
-type NextStep = (String, Option<String>, Option<String>);
-
-fn table(app: &App, args: &Args, now: Now) -> Result<String> {
-    let (all, problems) = sorted(app)?;
-    let mut rows: Vec<Vec<String>> = all.iter().map(|worker| cells(app, worker, now)).collect();
-    let next = |worker: &Worker| {
-        let row = row(&app.layout, worker, now);
-        (row.id.to_string(), row.left, row.next)
-    };
-    let mut nexts: Vec<NextStep> = all.iter().map(next).collect();
-    if args.all {
-        for past in workers::past(&app.layout)?.iter().rev() {
-            let age = human_ms(now.elapsed_ms(past.created_ms));
-            let goal = past.goal.as_ref().map(Name::to_string).unwrap_or_default();
-            let spent = if past.cost_micros == 0 { String::new() } else { dollars(past.cost_micros) };
-            let end = WorkerEnd {
-                why: &past.why,
-                verdict: &past.verify,
-                branch: &past.branch,
-                exit: past.exit,
-                user_side: &past.user_side,
-            };
-            let words = ["archived".to_owned(), end.words()];
-            let words = words.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
-            nexts.push((past.dir.clone(), past.left.clone(), past.next.clone()));
-            rows.push(vec![
-                past.id.to_string(),
-                past.phase.word().to_owned(),
-                goal,
-                age,
-                String::new(),
-                spent,
-                app.style.dim(&words),
-            ]);
-        }
+fn table(app: &App, workers: &[WorkerJson], problems: &[String], now: Now) -> String {
+    let head = ["WORKER", "STATE", "GOAL", "AGE", "IDLE", "SPENT", ""].map(|cell| app.style.dim(cell));
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.to_vec()).chain(workers.iter().map(|worker| cells(app, worker, now))).collect();
+    let mut out = if workers.is_empty() { "no workers\n".to_owned() } else { print::table(&rows) };
+    for worker in workers {
+        let id = worker.past.as_deref().unwrap_or(worker.id.as_str());
+        let left = worker.left.as_ref().map(|left| format!(" left in its clone: {left};"));
+        let left = left.unwrap_or_default();
+        out.extend(worker.next.as_ref().map(|next| format!("{id}:{left} next: {next}\n")));
     }
-    let mut out = if rows.is_empty() {
-        "no workers\n".to_owned()
-    } else {
-        let head = ["WORKER", "STATE", "GOAL", "AGE", "IDLE", "SPENT", ""].map(|cell| app.style.dim(cell));
-        rows.insert(0, head.into());
-        print::table(&rows)
-    };
-    for (id, left, next) in nexts {
-        let left = left.map(|left| format!(" left in its clone: {left};")).unwrap_or_default();
-        out.extend(next.map(|next| format!("{id}:{left} next: {next}\n")));
-    }
-    for problem in problems {
-        out.push_str(&format!("warning: {problem}\n"));
-    }
-    Ok(out)
+    out.extend(problems.iter().map(|problem| format!("warning: {problem}\n")));
+    out
 }
 
-fn cells(app: &App, worker: &Worker, now: Now) -> Vec<String> {
-    let (spec, state) = (&worker.spec, &worker.state);
+fn cells(app: &App, worker: &WorkerJson, now: Now) -> Vec<String> {
     let style = app.style;
-    let flag = if state.needs_human() { "⚑" } else { "" };
-    let stuck = fleet::is_stuck(worker, now);
-    let word = match state.phase {
+    let flag = if worker.flag.is_some() || worker.ask.is_some() { "⚑" } else { "" };
+    let word = match worker.state {
+        phase if worker.past.is_some() => phase.word().to_owned(),
         Phase::Waiting => style.yellow("waiting"),
         Phase::Done => style.green("done"),
-        Phase::Failed | Phase::Lost | Phase::Stopped => style.red(state.phase.word()),
-        Phase::Running if stuck => style.yellow("stuck?"),
+        Phase::Failed | Phase::Lost | Phase::Stopped => style.red(worker.state.word()),
+        Phase::Running if worker.stuck => style.yellow("stuck?"),
         phase => phase.word().to_owned(),
     };
-    let idle =
-        if state.phase.is_over() { String::new() } else { human_ms(now.elapsed_ms(worker.printed_ms)) };
-    let spent = if state.cost_micros == 0 { String::new() } else { dollars(state.cost_micros) };
-    let goal = spec.goal.as_ref().map(Name::to_string).unwrap_or_default();
-    let age = human_ms(now.elapsed_ms(spec.created_ms));
-    vec![format!("{flag}{}", spec.id), word, goal, age, idle, spent, words(app, worker)]
+    let idle = worker.idle_s.map(|seconds| human_ms(seconds * 1000)).unwrap_or_default();
+    let micros = (worker.cost_usd * 1e6).round() as u64;
+    let spent = if micros == 0 { String::new() } else { dollars(micros) };
+    let goal = worker.goal.as_ref().map(Name::to_string).unwrap_or_default();
+    let age = human_ms(now.elapsed_ms(worker.started));
+    vec![format!("{flag}{}", worker.id), word, goal, age, idle, spent, words(app, worker)]
 }
 
 /// A short remark about a worker.
-fn words(app: &App, worker: &Worker) -> String {
-    let state = &worker.state;
+fn words(app: &App, worker: &WorkerJson) -> String {
     let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
-    if let (Phase::Stopped, Some(why)) = (state.phase, &state.why) {
+    if let (Phase::Stopped, Some(why)) = (worker.state, &worker.why) {
         return app.style.red(&short(why));
     }
-    if let Some(flag) = &state.flag {
+    if let Some(flag) = &worker.flag {
         let guess = if flag.guess { " (a guess)" } else { "" };
         return app.style.yellow(&format!("{}{guess}", short(&flag.text)));
     }
-    if let Some(ask) = &state.ask {
+    if let Some(ask) = &worker.ask {
         let text =
             records::ask(&app.layout, ask).ok().flatten().map(|ask| short(&ask.text)).unwrap_or_default();
         return app.style.yellow(&format!("{ask}: {text}"));
     }
-    let exit = state.exit.filter(|_| state.phase.is_over());
-    let (why, verdict, branch) = (&state.why, &state.verdict, &state.branch);
-    WorkerEnd { why, verdict, branch, exit, user_side: &state.user_side }.words()
+    let end = end_words(worker);
+    match &worker.past {
+        None => end,
+        Some(_) if end.is_empty() => app.style.dim("archived"),
+        Some(_) => app.style.dim(&format!("archived, {end}")),
+    }
 }
 
-/// How a worker ended, as far as it is known.
-struct WorkerEnd<'a> {
-    why: &'a Option<String>,
-    verdict: &'a Option<CheckResult>,
-    branch: &'a Option<String>,
-    exit: Option<WorkerExit>,
-    user_side: &'a [UserSidePath],
+/// How a worker ended, in a few words, beginning with paths that run on the user's side; may be empty.
+fn end_words(worker: &WorkerJson) -> String {
+    let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
+    let user_side = match worker.user_side.as_slice() {
+        [] => String::new(),
+        paths => format!("runs on your side: {}; ", user_side::words(paths)),
+    };
+    if let Some(why) = &worker.why {
+        return short(&format!("{user_side}{why}"));
+    }
+    match (&worker.verify, &worker.branch, worker.exit.filter(|_| worker.state.is_over())) {
+        (Some(verdict), branch, _) => {
+            let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
+            short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
+        }
+        (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
+        (None, None, Some(WorkerExit::Code(code))) => short(&format!("{user_side}exit code {code}")),
+        _ => short(user_side.trim_end_matches("; ")),
+    }
 }
 
-impl WorkerEnd<'_> {
-    /// The end in a few words, beginning with paths that run on the user's side; may be empty.
-    fn words(&self) -> String {
-        let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
-        let user_side = match self.user_side {
-            [] => String::new(),
-            paths => format!("runs on your side: {}; ", user_side::words(paths)),
-        };
-        if let Some(why) = self.why {
-            return short(&format!("{user_side}{why}"));
-        }
-        match (self.verdict, self.branch, self.exit) {
-            (Some(verdict), branch, _) => {
-                let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
-                short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
-            }
-            (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
-            (None, None, Some(WorkerExit::Code(code))) => short(&format!("{user_side}exit code {code}")),
-            _ => short(user_side.trim_end_matches("; ")),
-        }
+/// Prints a note if the supervisor is stopped, because the worker gets a message or an answer only later.
+pub fn note_if_stopped(worker: &Worker) {
+    if worker.state.phase == Phase::Stopped {
+        let why = worker.state.why.as_deref().unwrap_or_default();
+        print::note(&format!("note: {} gets it later: {why}", worker.spec.id));
     }
 }
 
 /// Lists who waits for the user.
-fn waiting(app: &App) -> Result<Vec<json_output::Waiting>> {
+fn waiting(app: &App) -> Result<Vec<Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
     let (asks, _) = records::asks(&app.layout)?;
     let mut found = Vec::new();
@@ -330,13 +292,13 @@ fn waiting(app: &App) -> Result<Vec<json_output::Waiting>> {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
         let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
-        found.push(json_output::Waiting { worker: id, ask, text, look: worker.state.look_commands() });
+        found.push(Waiting { worker: id, ask, text, look: worker.state.look_commands() });
     }
     let closed = records::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
         if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::QuestionState::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
-            found.push(json_output::Waiting { worker: None, ask: id, text, look: String::new() });
+            found.push(Waiting { worker: None, ask: id, text, look: String::new() });
         }
     }
     Ok(found)
@@ -374,7 +336,7 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     Ok(exit_code)
 }
 
-fn say_waiting(item: &json_output::Waiting) {
+fn say_waiting(item: &Waiting) {
     let text = clip(&visible(item.text.as_deref().unwrap_or_default(), false), 100);
     match (&item.worker, &item.ask) {
         (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} ({})", item.look)),

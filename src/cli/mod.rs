@@ -91,7 +91,7 @@ enum Verb {
     /// List workers; those that need you come first.
     Ls(ls::Args),
     /// List questions and approvals that wait for you.
-    Asks(asks::ListArgs),
+    Asks(asks::AsksArgs),
     /// Answer a question.
     Answer(asks::AnswerArgs),
     /// Approve one exact move.
@@ -198,7 +198,7 @@ enum Verb {
     Unflag(worker::UnflagArgs),
     /// Hand in a file for the user, from stdin.
     Report(worker_api::ReportArgs),
-    /// Take or renew a lease, so that nobody else works on a resource.
+    /// Take or renew a lease: only its holder works on the resource.
     Claim(lease::ClaimArgs),
     /// Release a lease.
     Release(lease::ReleaseArgs),
@@ -346,7 +346,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             asks::reject(&user("reject")?, &args)
         }
 
-        Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, args),
+        Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, *args),
         Verb::Ls(args) | Verb::Worker(WorkerVerb::List(args)) => ls::run(&watch()?, &args),
         Verb::Attach(args) | Verb::Worker(WorkerVerb::Attach(args)) => attach::run(&user("attach")?, &args),
         Verb::Logs(args) | Verb::Worker(WorkerVerb::Logs(args)) => logs::logs(&watch()?, &args),

@@ -16,11 +16,11 @@ pub enum PlaybookVerb {
     Diff(Since),
     /// Replace the playbook; the text comes from stdin or your editor.
     #[command(after_help = "Example:\n  looop playbook write < PLAYBOOK.md")]
-    Write(WriteArgs),
+    Write(PlaybookWriteArgs),
 }
 
 #[derive(Debug, clap::Args)]
-pub struct WriteArgs {
+pub struct PlaybookWriteArgs {
     /// The text; `-` for stdin.
     #[arg(allow_hyphen_values = true)]
     text: Option<String>,
@@ -31,7 +31,7 @@ pub fn show(app: &App) -> Result<u8> {
     Ok(0)
 }
 
-pub fn write(app: &App, args: &WriteArgs) -> Result<u8> {
+pub fn write(app: &App, args: &PlaybookWriteArgs) -> Result<u8> {
     let path = app.layout.playbook();
     let present = file::read_text(&path, texts::MAX_TEXT_BYTES).ok().flatten();
     let seen = match &present {

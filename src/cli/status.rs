@@ -233,34 +233,30 @@ fn sandbox_words(app: &App, all: &json_output::SandboxesJson) -> String {
     words
 }
 
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
+fn names<T: ToString>(names: impl Iterator<Item = T>) -> String {
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn worker_words(app: &App, workers: &[Worker]) -> String {
-    let words = workers.iter().map(|worker| {
+    names(workers.iter().map(|worker| {
         let (id, state) = (&worker.spec.id, &worker.state);
         match state.needs_human() {
             true => app.style.yellow(&format!("⚑{id} ({}; {})", state.phase.word(), state.look_commands())),
             false => format!("{id} ({})", state.phase.word()),
         }
-    });
-    let words: Vec<String> = words.collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    }))
 }
 
 fn sensor_words(app: &App, sensors: &[json_output::SensorStatus]) -> String {
-    let words = sensors.iter().map(|row| {
+    names(sensors.iter().map(|row| {
         let name = &row.name;
         match (row.ok, row.flapping) {
             (false, _) => app.style.red(&format!("{name} (failing)")),
             (true, true) => app.style.yellow(&format!("{name} (flapping)")),
             (true, false) => name.to_string(),
         }
-    });
-    let words: Vec<String> = words.collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    }))
 }
 
 #[cfg(test)]
@@ -285,6 +281,7 @@ mod tests {
             let problems = &facts.json.problems;
             assert!(problems.iter().any(|problem| problem.contains(flaw)), "{problems:?}");
             assert!(as_text(&app, &facts).contains(flaw));
+            assert!(serde_json::to_string(&facts.json).unwrap().contains(flaw));
         }
     }
 }

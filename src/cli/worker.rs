@@ -29,7 +29,7 @@ pub enum WorkerVerb {
     #[command(after_help = "Example:\n  looop worker list --all")]
     List(ls::Args),
     /// Start a worker yourself. Prints its id.
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it.
     #[command(after_help = "Example:\n  looop worker attach fix-ci")]
     Attach(attach::Args),
@@ -278,14 +278,6 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints a note if the supervisor is stopped, because the worker gets a message or an answer only later.
-pub fn note_if_stopped(worker: &Worker) {
-    if worker.state.phase == Phase::Stopped {
-        let why = worker.state.why.as_deref().unwrap_or_default();
-        print::note(&format!("note: {} gets it later: {why}", worker.spec.id));
-    }
-}
-
 /// In a worker: calls the user. Outside: flags a worker as a reminder.
 pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
@@ -343,6 +335,6 @@ pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
     let _store = lock::store(&app.layout.store_lock())?;
     mail::tell(&app.layout.worker(&worker.spec.id), &notified)?;
     print::line(&format!("told {}; it reads it with `looop inbox`", worker.spec.id));
-    note_if_stopped(&worker);
+    ls::note_if_stopped(&worker);
     Ok(0)
 }

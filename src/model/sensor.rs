@@ -1,10 +1,13 @@
 //! Pure. The header of a sensor: `# looop: interval=300s timeout=20s trust=untrusted env=GH_TOKEN write=~/.cache/gh`.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::time::parse_ms;
 use super::world::Trust;
 
 /// The directives in a sensor's header; all times in milliseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SensorHeader {
     /// The shortest interval between two runs; `None`: it runs in each beat.
     pub interval_ms: Option<i64>,

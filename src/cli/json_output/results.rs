@@ -11,8 +11,9 @@ use crate::model::charge::Usage;
 use crate::model::entry::MoveOutcome;
 use crate::model::example::Setting;
 use crate::model::name::Name;
+use crate::model::sensor::SensorHeader;
 use crate::model::spend::SpendRow;
-use crate::model::world::{Trust, WorldChange};
+use crate::model::world::WorldChange;
 use crate::tick::gate::Hold;
 
 /// The result of a beat.
@@ -217,14 +218,8 @@ pub struct Example {
     pub about: String,
     /// What it requires.
     pub needs: String,
-    /// The shortest time between two runs, in milliseconds.
-    pub interval_ms: Option<i64>,
-    /// The timeout, in milliseconds.
-    pub timeout_ms: Option<i64>,
-    /// Whether the user vouches for its text.
-    pub trust: Trust,
-    /// The environment variables that it gets.
-    pub env: Vec<String>,
+    #[serde(flatten)]
+    pub header: SensorHeader,
     /// The settings.
     pub settings: Vec<Setting>,
 }

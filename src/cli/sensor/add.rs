@@ -294,15 +294,11 @@ pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
 }
 
 fn row(name: &str, script: &str) -> json_output::Example {
-    let header = SensorHeader::parse(script.as_bytes()).unwrap_or_default();
     json_output::Example {
         name: name.to_owned(),
         about: example::about(script).to_string(),
         needs: example::needs(script).to_string(),
-        interval_ms: header.interval_ms,
-        timeout_ms: header.timeout_ms,
-        trust: header.trust,
-        env: header.env,
+        header: SensorHeader::parse(script.as_bytes()).unwrap_or_default(),
         settings: example::settings(script),
     }
 }
