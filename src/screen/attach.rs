@@ -22,8 +22,8 @@ use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptReader;
 use crate::store::workers;
 use crate::sys::clock::Deadline;
-use crate::sys::signal::Cancel;
-use crate::sys::tty::{self, Raw, Resized};
+use crate::sys::signal::{Cancel, SignalPipe};
+use crate::sys::tty::{self, Raw};
 use link::Link;
 
 /// The least time between two frames, in milliseconds.
@@ -76,7 +76,7 @@ pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<AttachEnd>
     let (cols, rows) = tty::size().unwrap_or(DEFAULT_SIZE);
     let link = Link::open(dir, id, Painter::room(cols, rows), options.view)?;
     let cancel = Cancel::on_signals().with_context(what)?;
-    let resized = Resized::listen().with_context(what)?;
+    let resized = tty::resized().with_context(what)?;
     let raw = Raw::enter(&paint::enter(id), paint::LEAVE).with_context(what)?;
     let session = Session {
         id,
@@ -122,7 +122,7 @@ struct AttachPoll {
 }
 
 impl Session<'_, '_> {
-    fn run(mut self, cancel: &Cancel, resized: &Resized) -> Result<AttachEnd> {
+    fn run(mut self, cancel: &Cancel, resized: &SignalPipe) -> Result<AttachEnd> {
         self.rewind()?;
         let history = Deadline::after_ms(HISTORY_MS);
         let mut next_frame = Deadline::after_ms(0);
@@ -202,7 +202,13 @@ impl Session<'_, '_> {
         if self.link.is_closing() { wait.min(LAST_LOOK_MS) } else { wait }
     }
 
-    fn poll(&self, cancel: &Cancel, resized: &Resized, can_draw: bool, wait_ms: i64) -> Result<AttachPoll> {
+    fn poll(
+        &self,
+        cancel: &Cancel,
+        resized: &SignalPipe,
+        can_draw: bool,
+        wait_ms: i64,
+    ) -> Result<AttachPoll> {
         // Keys stay in the terminal while the worker does not take them, so a large paste waits at its sender.
         let keys = if self.link.is_full() { PollFlags::empty() } else { PollFlags::IN };
         let screen = if can_draw { PollFlags::OUT } else { PollFlags::empty() };
@@ -233,8 +239,8 @@ impl Session<'_, '_> {
         })
     }
 
-    fn resize(&mut self, resized: &Resized) {
-        resized.take();
+    fn resize(&mut self, resized: &SignalPipe) {
+        resized.rang();
         if let Some((cols, rows)) = tty::size() {
             self.painter.resize(cols, rows);
             if !self.options.view {

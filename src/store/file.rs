@@ -268,7 +268,7 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Turns the error that there is no such file or directory into `None`.
+/// Turns the error of an absent file or directory into `None`.
 pub fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -190,7 +190,7 @@ fn is_held(path: &Path, mode: Mode) -> bool {
     File::open(path).is_ok_and(|file| is_locked(file, mode).unwrap_or(false))
 }
 
-/// Returns true if another process holds this lock exclusively. Nobody holds one whose file is absent.
+/// Returns true if another process holds this lock exclusively. The lock of an absent file is free.
 ///
 /// # Errors
 /// When that cannot be found out.

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 /// How many symbolic links are followed: as many as the kernel follows.
 const MAX_LINKS: usize = 40;
 
@@ -47,37 +50,26 @@ fn reversed(path: &Path) -> Vec<OsString> {
 ///
 /// # Errors
 /// `EXIST` if the name is taken; `INVAL` or `NOSYS` if the file system or the system cannot do this in one step.
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
 pub fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
-}
-
-/// This system lacks the call.
-///
-/// # Errors
-/// `NOSYS`, always.
-#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-pub fn rename_new(_from: &Path, _to: &Path) -> rustix::io::Result<()> {
-    Err(rustix::io::Errno::NOSYS)
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    return renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
+    #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+    return lacks_the_call(from, to);
 }
 
 /// Exchanges the targets of two names, in one step.
 ///
 /// # Errors
 /// `NOENT` if one of them does not exist; `INVAL` or `NOSYS` if the file system or the system cannot do this.
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
 pub fn exchange(one: &Path, other: &Path) -> rustix::io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    return renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+    #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+    return lacks_the_call(one, other);
 }
 
-/// This system lacks the call.
-///
-/// # Errors
-/// `NOSYS`, always.
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-pub fn exchange(_one: &Path, _other: &Path) -> rustix::io::Result<()> {
+fn lacks_the_call(_: &Path, _: &Path) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::NOSYS)
 }
 

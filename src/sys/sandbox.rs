@@ -155,6 +155,16 @@ fn enter(_sandbox: &Sandbox, _control: Option<i32>) -> io::Result<Vec<String>> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
+/// Gives this process, which has one thread, a namespace of its own.
+#[cfg(target_os = "linux")]
+fn unshare(namespace: rustix::thread::UnshareFlags) -> io::Result<()> {
+    #[allow(
+        deprecated,
+        reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
+    )]
+    Ok(rustix::thread::unshare(namespace)?)
+}
+
 /// The directories that exist in an overlay's own directory before the sandbox is made.
 pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
 

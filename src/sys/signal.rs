@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{SIG_DFL, SIG_IGN, SIG_SETMASK, SIGPIPE, c_int, sigset_t};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The highest signal number of the systems that looop runs on.
@@ -118,6 +119,15 @@ impl Cancel {
 #[derive(Debug)]
 pub struct SignalPipe {
     read: UnixStream,
+    handlers: Vec<SigId>,
+}
+
+impl Drop for SignalPipe {
+    fn drop(&mut self) {
+        for handler in self.handlers.drain(..) {
+            signal_hook::low_level::unregister(handler);
+        }
+    }
 }
 
 impl SignalPipe {
@@ -128,10 +138,11 @@ impl SignalPipe {
     pub fn on(signals: &[i32]) -> io::Result<SignalPipe> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
+        let mut pipe = SignalPipe { read, handlers: Vec::new() };
         for signal in signals {
-            signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
+            pipe.handlers.push(signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?);
         }
-        Ok(SignalPipe { read })
+        Ok(pipe)
     }
 
     /// Returns the descriptor to poll for reading.
@@ -141,11 +152,16 @@ impl SignalPipe {
 
     /// Returns true if a signal came since the last call.
     pub fn rang(&self) -> bool {
-        let mut buffer = [0_u8; 64];
-        let mut rang = false;
-        while rustix::io::read(&self.read, &mut buffer).is_ok_and(|count| count > 0) {
-            rang = true;
-        }
-        rang
+        drain(&self.read)
     }
+}
+
+/// Takes all bytes that wait in a pipe that never blocks; returns true if there was one.
+pub(super) fn drain(read: &UnixStream) -> bool {
+    let mut buffer = [0_u8; 256];
+    let mut any = false;
+    while rustix::io::read(read, &mut buffer).is_ok_and(|count| count > 0) {
+        any = true;
+    }
+    any
 }

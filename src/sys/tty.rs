@@ -1,12 +1,11 @@
 //! The user's terminal: its size, raw mode that is always reset, and notifications of a changed size.
 
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Write};
 
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
-use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
+
+use super::signal::SignalPipe;
 
 /// Returns true if stdin and stdout are a terminal.
 pub fn is_terminal() -> bool {
@@ -66,39 +65,8 @@ pub fn read(buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(io::stdin(), buffer)?)
 }
 
-/// Becomes readable when the size of the terminal has changed.
-#[derive(Debug)]
-pub struct Resized {
-    read: UnixStream,
-    id: SigId,
-}
-
-impl Resized {
-    /// Listens from now on.
-    ///
-    /// # Errors
-    /// When a socket pair or a handler cannot be made.
-    pub fn listen() -> io::Result<Resized> {
-        let (read, write) = UnixStream::pair()?;
-        read.set_nonblocking(true)?;
-        let id = signal_hook::low_level::pipe::register(SIGWINCH, write)?;
-        Ok(Resized { read, id })
-    }
-
-    /// Returns the descriptor to poll for reading.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.read.as_fd()
-    }
-
-    /// Takes the notification; read the size after that, so that the last change is never missed.
-    pub fn take(&self) {
-        let mut buffer = [0; 64];
-        while matches!((&self.read).read(&mut buffer), Ok(bytes) if bytes > 0) {}
-    }
-}
-
-impl Drop for Resized {
-    fn drop(&mut self) {
-        signal_hook::low_level::unregister(self.id);
-    }
+/// Returns a pipe that becomes readable when the size of the terminal has changed. Read the size after the pipe, so that
+/// the last change is never missed.
+pub fn resized() -> io::Result<SignalPipe> {
+    SignalPipe::on(&[SIGWINCH])
 }

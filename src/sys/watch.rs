@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::signal;
 
 /// Becomes readable when a watched file changed.
 pub struct FileWatch {
@@ -59,11 +61,6 @@ impl FileWatch {
 
     /// Takes all notifications so far; returns true if there was one.
     pub fn drain(&self) -> bool {
-        let mut buffer = [0_u8; 256];
-        let mut any = false;
-        while matches!((&self.read).read(&mut buffer), Ok(bytes) if bytes > 0) {
-            any = true;
-        }
-        any
+        signal::drain(&self.read)
     }
 }

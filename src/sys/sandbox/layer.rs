@@ -8,6 +8,8 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
+use rustix::thread::UnshareFlags;
+
 use crate::model::sandbox::Access;
 
 /// Mounts an overlay at `at`, with `lower` below and the directory `own` for writes.
@@ -31,11 +33,7 @@ fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
 /// path stays readable. The caller must still drop the capabilities.
 pub(super) fn lay_all(walls: &Access) -> io::Result<Vec<String>> {
     // The namespace that bubblewrap made may belong to an outer one, and mounts would be refused.
-    #[allow(
-        deprecated,
-        reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
-    )]
-    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)?;
+    super::unshare(UnshareFlags::NEWNS)?;
     let stated =
         walls.overlays.iter().filter_map(|(what, own)| Some(not_laid(what, &lay(what, own, what).err()?)));
     Ok(stated.collect())

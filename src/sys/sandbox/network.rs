@@ -23,6 +23,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socket_with,
 };
+use rustix::thread::UnshareFlags;
 
 use super::text;
 use crate::model::sandbox::{Endpoint, Sandbox};
@@ -121,11 +122,7 @@ fn shares_terminal() -> io::Result<bool> {
 /// Hides pasta's mounts from the host. If a user namespace is made, the kernel does that.
 fn own_mounts() -> io::Result<()> {
     use rustix::mount::{MountPropagationFlags, mount_change};
-    #[allow(
-        deprecated,
-        reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
-    )]
-    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)?;
+    super::unshare(UnshareFlags::NEWNS)?;
     Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
 }
 
@@ -232,11 +229,7 @@ fn take_listener(control: &UnixStream) -> io::Result<Option<(usize, TcpListener)
 /// Makes a network with only a loopback, listens in it at each endpoint's address and port, and sends the sockets out.
 pub(super) fn listen(endpoints: &[Endpoint], control: i32) -> io::Result<()> {
     // The network that bubblewrap made may belong to an outer user namespace.
-    #[allow(
-        deprecated,
-        reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
-    )]
-    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)?;
+    super::unshare(UnshareFlags::NEWNET)?;
     loopback_up()?;
     // Open it again by its name: the number is only an argument, and this process does not own it.
     let control = own_copy(control)?;
