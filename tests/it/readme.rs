@@ -229,7 +229,7 @@ fn keys(schema: &Value, root: &Value, path: &str, found: &mut BTreeSet<String>) 
         None => schema,
     };
     let inner = schema["properties"].as_object();
-    let in_items = schema["items"]["$ref"].as_str().is_some_and(|name| name.ends_with("RuleFile"));
+    let in_items = schema["items"]["$ref"].as_str().is_some_and(|name| name.ends_with("RunRule"));
     match (inner, &schema["additionalProperties"]) {
         (Some(properties), _) => {
             properties.iter().for_each(|(key, value)| keys(value, root, &here(key), found));
