@@ -93,8 +93,9 @@ fn root_page(man: &Man, root: &clap::Command, out: &mut Vec<u8>) -> std::io::Res
     man.render_description_section(out)?;
     man.render_options_section(out)?;
     for (heading, verbs) in manual::groups(root) {
-        let group = clap::Command::new("looop").subcommand_help_heading(heading);
-        Man::new(group.subcommands(verbs.into_iter().cloned())).render_subcommands_section(out)?;
+        let group = clap::Command::default().name("looop").disable_help_subcommand(true);
+        let group = group.subcommand_help_heading(heading).subcommands(verbs.into_iter().cloned());
+        Man::new(group).render_subcommands_section(out)?;
     }
     man.render_extra_section(out)?;
     man.render_version_section(out)

@@ -53,7 +53,11 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
         return print::answer("goals", rows);
     }
     let rows: Vec<_> = goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
-    print::list(&rows, "no goals; `looop goal write NAME` makes one", &problems);
+    if rows.is_empty() {
+        print::note("no goals; `looop goal write NAME` makes one");
+    }
+    print::raw(print::table(&rows).as_bytes());
+    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
     Ok(0)
 }
 
