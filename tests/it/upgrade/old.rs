@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use looop::model::ask::{AnswerFile, AskReply};
 use looop::model::wire::{Hello, VERSION, WireRequest, encode_json};
 use serde_json::{Value, json};
 
@@ -233,9 +234,13 @@ fn a_live_worker_of_0_1_is_listed_flagged_attached_to_and_killed() {
     assert_eq!(heard, FRAMES.map(|(request, _)| request.to_vec()));
 }
 
-/// Requests whose names in the program changed after 0.1: both sides still use the words of 0.1.
+/// Words that changed in the program after 0.1: files and sockets still have those of 0.1.
 #[test]
-fn requests_are_sent_in_the_words_of_0_1() {
+fn requests_and_answers_have_the_words_of_0_1() {
+    let reply = AskReply::Answer { text: "yes".to_owned() };
+    let answer = AnswerFile { ask: "ask-1".parse().unwrap(), at_ms: 1, reply };
+    let words = json!({ "ask": "ask-1", "at_ms": 1, "said": { "answer": { "text": "yes" } } });
+    assert_eq!(serde_json::to_value(answer).unwrap(), words);
     let rows = [
         (WireRequest::Wake, json!("poke")),
         (WireRequest::Inbox, json!("told")),
