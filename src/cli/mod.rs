@@ -223,10 +223,10 @@ enum Verb {
     #[command(name = "__scripted", hide = true)]
     Scripted(scripted::Args),
     /// Continue as the pulse after an upgrade replaced the program of this process.
-    #[command(name = "__reexec", hide = true)]
+    #[command(name = "__reexec", alias = "__again", hide = true)]
     Again(pulse::AgainArgs),
     /// Report the status of a worker's program; called by one of its hooks.
-    #[command(name = "__hook-status", hide = true)]
+    #[command(name = "__hook-status", alias = "__fares", hide = true)]
     HookStatus(worker_api::HookStatusArgs),
     /// Show workers that wait for the user in tmux and to the notifier.
     #[command(name = "__sync-windows", hide = true)]

@@ -131,9 +131,13 @@ fn what_the_tags_of_a_grammar_find_is_found() {
         (Lang::TypeScript, format!("{SCRIPT_TEXT}{TYPE_TEXT}")),
         (Lang::Tsx, format!("{SCRIPT_TEXT}{TYPE_TEXT}")),
     ];
-    for file in
-        ["src/map.rs", "src/map/tags.rs", "src/sys/proc.rs", "src/model/query.rs", "src/store/lock.rs"]
-    {
+    for file in [
+        "src/map.rs",
+        "src/map/tags.rs",
+        "src/sys/process/jobs.rs",
+        "src/model/query.rs",
+        "src/store/lock.rs",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         texts.push((Lang::Rust, std::fs::read_to_string(path).unwrap()));
     }

@@ -83,7 +83,8 @@ pub struct AnswerFile {
     pub ask: Name,
     /// When it was answered, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    #[serde(alias = "said")]
+    /// The key is that of 0.1, so that a supervisor of 0.1 reads the answer.
+    #[serde(rename = "said", alias = "reply")]
     pub reply: AskReply,
 }
 

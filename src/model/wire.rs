@@ -127,7 +127,7 @@ pub enum WireRequest {
     /// User's side: kills the worker.
     Kill,
     /// User's side: an answer or a message for the worker was written to a file; read it now.
-    #[serde(alias = "poke")]
+    #[serde(rename = "poke")]
     Wake,
     /// Either side: sets a flag for the user.
     Flag {
@@ -149,7 +149,7 @@ pub enum WireRequest {
     /// Worker's side: its work is done. The supervisor ends its program and starts the checks.
     Done,
     /// Worker's side: returns the unread messages in its inbox.
-    #[serde(alias = "told")]
+    #[serde(rename = "told")]
     Inbox,
     /// Worker's side: acquires a lease.
     Claim {
@@ -167,7 +167,7 @@ pub enum WireRequest {
     /// Worker's side: reports what it spent.
     Spend(ReportedSpend),
     /// Worker's side: a hook of its program reports its status, in the terms of OSC 7501.
-    #[serde(alias = "fares")]
+    #[serde(rename = "fares")]
     HookStatus {
         /// `working`, `blocked`, `done` or `error`.
         state: String,

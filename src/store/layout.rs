@@ -22,9 +22,10 @@ use crate::model::name::Name;
 pub use fix::FixDir;
 pub use worker::WorkerDir;
 
-pub const FORMAT: u32 = 2;
+/// The layout version that this program writes. A change of it keeps older programs from using the data dir: 0.1 knows 2.
+pub const FORMAT: u32 = 3;
 /// The content of the file `format` for this version.
-pub const FORMAT_TEXT: &str = "{\"format\":2}\n";
+pub const FORMAT_TEXT: &str = "{\"format\":3}\n";
 /// Names of looop's own files in the data dir, except journals, events and locks.
 const STATE: [&str; 20] = [
     ".git",

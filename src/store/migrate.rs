@@ -18,7 +18,7 @@ use crate::model::time::Now;
 type Step = fn(&Layout) -> Result<Vec<&'static str>>;
 
 /// The step from each format to the next one, starting at [`layout::OLDEST`].
-const STEPS: [Step; (layout::FORMAT - layout::OLDEST) as usize] = [complete_ignored];
+const STEPS: [Step; (layout::FORMAT - layout::OLDEST) as usize] = [complete_ignored; 2];
 
 /// The largest `.gitignore`, in bytes.
 const MAX_IGNORE_BYTES: usize = 1 << 20;
@@ -78,7 +78,7 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Format 2: git ignores every file that it must not hold. Lines that the user added to the list stay.
+/// Formats 2 and 3: git ignores every file that it must not hold. Lines that the user added to the list stay.
 fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
     let path = layout.file(".gitignore");
     let present = file::read_text(&path, MAX_IGNORE_BYTES);

@@ -382,7 +382,7 @@ fn of_two_answers_at_once_one_wins() {
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
     let winner = codes.iter().position(|code| *code == 0).unwrap();
     let answer = profile.read_json(&format!("asks/{id}.answer.json"));
-    assert_eq!(answer["reply"]["answer"]["text"], format!("answer {winner}"));
+    assert_eq!(answer["said"]["answer"]["text"], format!("answer {winner}"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! An upgrade: the program is replaced under a running pulse and under running workers, and the data dir is an older one's.
 
+mod old;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -235,14 +237,14 @@ fn make_older(profile: &Profile) {
 
 #[track_caller]
 fn assert_migrated(profile: &Profile, stderr: &str) {
-    assert!(stderr.contains("the data dir had format 1 and has format 2 now"), "{stderr}");
-    assert_eq!(profile.read("format"), "{\"format\":2}\n");
+    assert!(stderr.contains("the data dir had format 1 and has format 3 now"), "{stderr}");
+    assert_eq!(profile.read("format"), "{\"format\":3}\n");
     let ignored = profile.read(".gitignore");
     for line in ["/fix/", "/told.json", "/beat.json", "mine-alone"] {
         assert_eq!(ignored.lines().filter(|known| *known == line).count(), 1, "{line}: {ignored}");
     }
     let log = profile.git(&["log", "--format=%s %an", "--", "format"]);
-    assert_eq!(log.lines().next(), Some("init: the data dir of format 1 has format 2 now looop"));
+    assert_eq!(log.lines().next(), Some("init: the data dir of format 1 has format 3 now looop"));
     assert_eq!(profile.git(&["ls-files", "fix"]), "");
     profile.git(&["fsck", "--strict"]);
 }

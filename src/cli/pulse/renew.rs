@@ -14,6 +14,8 @@ use crate::sys::signal::Cancel;
 
 /// The command by which a new program continues.
 const VERB: &str = "__reexec";
+/// The same command in version 0.1, whose pulse calls it.
+const OLD_VERB: &str = "__again";
 /// The flag of the test call, which the new program answers with its version.
 const READY: &str = "--ready";
 /// How long it may take to answer, in milliseconds.
@@ -86,7 +88,7 @@ impl Renewal {
     fn go(&self, app: &App, cancel: &Cancel, held: &Held) -> Result<(), String> {
         let lock = held.twin().map_err(|error| error.to_string())?;
         // Global arguments stay; a pulse has no others.
-        let args = config::own_args().into_iter().filter(|arg| arg.as_os_str() != VERB);
+        let args = config::own_args().into_iter().filter(|arg| arg != VERB && arg != OLD_VERB);
         let args: Vec<_> = args.chain([VERB.into()]).collect();
         cancel.set_deaf(true);
         // A signal that arrived before ends this program as usual.
