@@ -180,7 +180,7 @@ fn a_command_of_a_beat_is_not_a_human() {
         "pause",
         "resume",
         "goal archive g",
-        "sensor remove s",
+        "sensor archive s",
     ];
     let dir = profile.data();
     let vars =
