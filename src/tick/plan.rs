@@ -6,7 +6,7 @@ pub mod operation;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 
 use super::ask::DecideOutcome;
 use super::ctx::Ctx;
@@ -50,6 +50,11 @@ impl MovePlan {
     /// Creates a plan that does nothing, for this reason.
     pub fn refused(why: impl Into<String>) -> MovePlan {
         MovePlan::new(Operation::Nothing, MoveOutcome::Refused { why: why.into() })
+    }
+
+    /// Creates a plan that does nothing, because the move could not be planned.
+    fn failed(error: Error) -> MovePlan {
+        MovePlan::refused(format!("{error:#}"))
     }
 }
 
@@ -103,7 +108,7 @@ fn plan(
         PolicyDecision::Waits(because) => ask_first(ctx, beat, observed, id, decided, start, because),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
-    planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")))
+    planned.unwrap_or_else(MovePlan::failed)
 }
 
 /// Describes the worker that a move would start; `None` if it starts none. The inner error says why it cannot be started.
@@ -152,15 +157,14 @@ fn free(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move) -> Result<Move
         let argv = run.full_argv();
         let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
         let program = argv.first().map_or("", String::as_str);
-        Ok(match program::find_program(program, &ctx.settings.path, &cwd) {
-            Some(exe) => Ok(Operation::Exec {
-                argv,
-                exe: text_of(&exe),
-                cwd: text_of(&cwd),
-                files: Vec::new(),
-                folders: Vec::new(),
-            }),
-            None => Err(format!("`{program}` is not an executable on the configured PATH")),
+        let exe = program::find_program(program, &ctx.settings.path, &cwd)
+            .with_context(|| format!("`{program}` is not an executable on the configured PATH"))?;
+        Ok(Operation::Exec {
+            argv,
+            exe: text_of(&exe),
+            cwd: text_of(&cwd),
+            files: Vec::new(),
+            folders: Vec::new(),
         })
     })
 }
@@ -179,23 +183,22 @@ fn ask_first(
     start: Option<Result<Described, String>>,
     because: String,
 ) -> Result<MovePlan> {
-    let (scope, diff) = match scope_of(ctx, observed, decided, start)? {
-        Ok(pair) => pair,
-        Err(why) => return Ok(MovePlan::refused(why)),
-    };
+    let (scope, diff) = scope_of(ctx, observed, decided, start)?;
     let wish = consent::Wish { id, decided, because, scope, diff, clean: !observed.tainted };
     consent::ask_first(beat, &observed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
 }
 
 /// Returns everything that an approval of a move covers now, and the diff of the file that it replaces or a worker's
 /// brief.
-/// The inner error says why the move cannot be made at all.
+///
+/// # Errors
+/// The move cannot be made at all, or a file cannot be read.
 fn scope_of(
     ctx: &Ctx,
     observed: &Observed,
     decided: &Move,
     start: Option<Result<Described, String>>,
-) -> Result<Result<(ApprovalScope, String), String>> {
+) -> Result<(ApprovalScope, String)> {
     let mut action = decided.action.to_json();
     if let (Action::Run(_), Some(fields)) = (&decided.action, action.as_object_mut()) {
         // One directory has many spellings; the scope contains the resolved path.
@@ -213,33 +216,28 @@ fn scope_of(
         ..ApprovalScope::default()
     };
     if let (Action::StartWorker { id, brief, .. }, Some(start)) = (&decided.action, start) {
-        let start = match start {
-            Ok(start) => start,
-            Err(why) => return Ok(Err(why)),
-        };
+        let spec = start.map_err(Error::msg)?.spec;
+        let found = ctx.fleet.scope(decided, &spec)?.map_err(Error::msg)?;
         let brief = diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n"));
-        return Ok(ctx
-            .fleet
-            .scope(decided, &start.spec)?
-            .map(|found| (ApprovalScope { form: scope.form, action: scope.action, ..found }, brief)));
+        return Ok((ApprovalScope { form: scope.form, action: scope.action, ..found }, brief));
     }
     if let Action::Run(run) = &decided.action {
-        return Ok(command::scope(ctx, decided, run.full_argv(), scope)?.map(|scope| (scope, String::new())));
+        return Ok((command::scope(ctx, decided, run.full_argv(), scope)?, String::new()));
     }
     let Some((path, text, _, replaces)) = operation::replacement(observed, ctx.now, decided)? else {
-        return Ok(Ok((scope, String::new())));
+        return Ok((scope, String::new()));
     };
     let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
         .with_context(|| format!("could not read `{path}`"))?;
     if before.as_deref().map(operation::digest_of) != replaces {
-        return Ok(Err(CHANGED.to_owned()));
+        bail!(CHANGED);
     }
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
     let shown = diff::unified(old_name, &path, &before, &text);
     // The file is the user's and may hold a secret; the ask with its diff is kept and committed.
     let shown = ctx.settings.secrets.redact(&shown).into_owned();
-    Ok(Ok((ApprovalScope { replaces, ..scope }, shown)))
+    Ok((ApprovalScope { replaces, ..scope }, shown))
 }
 
 /// Turns the reply to a decision into an event for the memory. A move that cannot even be planned, because a file that
@@ -338,15 +336,11 @@ fn plan_approved(ctx: &Ctx, observed: &Observed, id: &str, ask: &QuestionFile) -
     let scope = scope_of(ctx, observed, &decided, start);
     // An incomplete check says nothing about the approval.
     ctx.go_on()?;
-    let planned = match scope {
-        Ok(Ok((now, _))) => match approval.scope.check(&now) {
-            Ok(()) => free(ctx, observed, id, &decided).map(|plan| sealed(plan, &decided, now)),
-            Err(why) => Ok(MovePlan::refused(why)),
-        },
-        Ok(Err(why)) => Ok(MovePlan::refused(why)),
-        Err(error) => Err(error),
-    };
-    let mut plan = planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")));
+    let planned = scope.and_then(|(now, _)| {
+        approval.scope.check(&now).map_err(Error::msg)?;
+        free(ctx, observed, id, &decided).map(|plan| sealed(plan, &decided, now))
+    });
+    let mut plan = planned.unwrap_or_else(MovePlan::failed);
     plan.starts_paid = starts_paid;
     Ok((decided, plan))
 }

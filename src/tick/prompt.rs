@@ -68,15 +68,15 @@ pub struct Prompt {
 
 /// Renders the prompt of a frame.
 pub fn render(frame: &Frame) -> Prompt {
-    let mut out = PromptWriter::default();
+    let mut out = Prompt::default();
     out.text.push_str(NORMS);
     out.heading("Schema of a move");
     out.text.push_str(&decision::schema().to_string());
     out.text.push('\n');
     out.heading("PLAYBOOK, written by the user");
-    out.prompt_cut_playbook = out.human_text("PLAYBOOK", &frame.playbook, PLAYBOOK_BYTES).0;
+    out.cut_playbook = out.human_text("PLAYBOOK", &frame.playbook, PLAYBOOK_BYTES).0;
     goals(&mut out, frame);
-    let split = out.text.len();
+    out.split = out.text.len();
     readings(&mut out, frame);
     own(&mut out, frame);
     history(&mut out, frame);
@@ -99,8 +99,7 @@ pub fn render(frame: &Frame) -> Prompt {
     let now = frame.context.at;
     out.data(&json!({ "time": now.stamp(), "beat": frame.context.beat, "woke": woke }));
     out.text.push_str("\nAnswer with one JSON object: your move.\n");
-    let cut_playbook = out.prompt_cut_playbook;
-    Prompt { text: out.text, split, cuts: out.cuts, cut_goals: out.cut_goals, cut_playbook }
+    out
 }
 
 /// Renders the prompt of the only repair call: the same prompt, the reply, and the error in it.
@@ -113,15 +112,7 @@ pub fn repair(prompt: &str, reply: &str, error: &str) -> String {
     )
 }
 
-#[derive(Default)]
-struct PromptWriter {
-    text: String,
-    cuts: Vec<String>,
-    cut_goals: Vec<Name>,
-    prompt_cut_playbook: bool,
-}
-
-impl PromptWriter {
+impl Prompt {
     fn heading(&mut self, text: &str) {
         self.text.push_str("\n# ");
         self.text.push_str(text);
@@ -228,7 +219,7 @@ fn floor_boundary(text: &str, cap: usize) -> usize {
     (0..=cap).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-fn goals(out: &mut PromptWriter, frame: &Frame) {
+fn goals(out: &mut Prompt, frame: &Frame) {
     let mut left = GOALS_BYTES;
     for (name, goal) in &frame.goals {
         match goal {
@@ -263,7 +254,7 @@ fn goals(out: &mut PromptWriter, frame: &Frame) {
     }
 }
 
-fn readings(out: &mut PromptWriter, frame: &Frame) {
+fn readings(out: &mut Prompt, frame: &Frame) {
     out.heading("World: what the sensors read (data)");
     let mut left = READINGS_BYTES;
     for (name, reading) in &frame.readings {
@@ -299,35 +290,31 @@ fn shown(name: &Name, reading: &SensorReading, cap: usize) -> Value {
     value
 }
 
-fn own(out: &mut PromptWriter, frame: &Frame) {
+fn own(out: &mut Prompt, frame: &Frame) {
     let own = &frame.context.own;
-    let list = |items: &[Value]| items.to_vec();
-    let to_value = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
-    let workers: Vec<Value> = own.workers.iter().map(|w| to_value(serde_json::to_value(w))).collect();
-    let reports: Vec<Value> = own.reports.iter().map(|r| to_value(serde_json::to_value(r))).collect();
-    let answers: Vec<Value> = own.answers.iter().map(|a| to_value(serde_json::to_value(a))).collect();
     let open: Vec<Value> = own.open.iter().map(|(id, text)| json!({ "ask": id, "text": text })).collect();
     let due: Vec<Value> = own.due.iter().map(|d| json!({ "schedule": d.name, "note": d.note })).collect();
-    let problems: Vec<Value> = own.problems.iter().map(|p| json!(p)).collect();
-    out.list("Workers (data)", list(&workers), OWN_BYTES);
-    out.list("Reports of workers (data)", reports, REPORTS_BYTES);
+    out.list("Workers (data)", values(&own.workers), OWN_BYTES);
+    out.list("Reports of workers (data)", values(&own.reports), REPORTS_BYTES);
     out.list(
         "Asks that were answered, rejected, expired, or stranded by their worker's end (data)",
-        answers,
+        values(&own.answers),
         OWN_BYTES,
     );
     out.list("Asks that wait for the user (data)", open, OWN_BYTES);
     out.list("Schedules that are due (data)", due, OWN_BYTES);
-    out.list("Files that could not be used (data)", problems, OWN_BYTES);
+    out.list("Files that could not be used (data)", values(&own.problems), OWN_BYTES);
     out.heading("Budget of the day (data)");
     out.data(&json!(own.budget));
 }
 
-fn history(out: &mut PromptWriter, frame: &Frame) {
+fn values<T: serde::Serialize>(items: &[T]) -> Vec<Value> {
+    items.iter().map(|item| serde_json::to_value(item).unwrap_or_default()).collect()
+}
+
+fn history(out: &mut Prompt, frame: &Frame) {
     let context = &frame.context;
-    let changes: Vec<Value> =
-        context.changes.iter().map(|c| serde_json::to_value(c).unwrap_or_default()).collect();
-    out.list("What changed since your last decision (data)", changes, CHANGES_BYTES);
+    out.list("What changed since your last decision (data)", values(&context.changes), CHANGES_BYTES);
     let tail = journal_tail(&frame.journal).lines();
     let journal: Vec<Value> =
         tail.map(|line| json!(entry::shown(line, context.withheld.as_deref()))).collect();
@@ -346,10 +333,9 @@ fn history(out: &mut PromptWriter, frame: &Frame) {
         .map(|(goal, since)| json!({ "goal": goal, "decisions_since": since }))
         .collect();
     out.list("Starving goals: no move served them for a while (data)", starving, OWN_BYTES);
-    let flapping: Vec<Value> = context.flapping.iter().map(|sensor| json!(sensor)).collect();
     out.list(
         "Flapping sensors: they change in nearly every beat; fix or split them (data)",
-        flapping,
+        values(&context.flapping),
         OWN_BYTES,
     );
     if let Some(goal) = &context.forced {

@@ -125,13 +125,13 @@ impl World {
     fn free(&self, sensed: &Observed, id: &str, decided: &Move) -> MovePlan {
         operation::free(sensed, self.now(), id, decided, &mut |run| {
             let argv = run.full_argv();
-            Ok(Ok(Operation::Exec {
+            Ok(Operation::Exec {
                 exe: format!("/bin/{}", argv[0]),
                 argv,
                 cwd: DATA_DIR.to_owned(),
                 files: Vec::new(),
                 folders: Vec::new(),
-            }))
+            })
         })
         .expect("a move has a form")
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Error, Result};
 
 use super::place_of;
 use crate::model::boxing::{Level, SandboxSubject};
@@ -20,18 +20,12 @@ pub(super) fn scope(
     decided: &Move,
     argv: Vec<String>,
     scope: ApprovalScope,
-) -> Result<Result<ApprovalScope, String>> {
+) -> Result<ApprovalScope> {
     let program = argv.first().cloned().unwrap_or_default();
-    let Some(cwd) = place_of(ctx, &decided.action) else {
-        return Ok(Err("its cwd is not a directory".to_owned()));
-    };
-    let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
-        return Ok(Err(format!("`{program}` is not an executable on the configured PATH")));
-    };
-    let grant = match ctx.sandboxes.grant(SandboxSubject::Run) {
-        Ok(grant) => grant,
-        Err(why) => return Ok(Err(why)),
-    };
+    let cwd = place_of(ctx, &decided.action).context("its cwd is not a directory")?;
+    let exe = program::find_program(&program, &ctx.settings.path, &cwd)
+        .with_context(|| format!("`{program}` is not an executable on the configured PATH"))?;
+    let grant = ctx.sandboxes.grant(SandboxSubject::Run).map_err(Error::msg)?;
     let stop = || ctx.cancel.is_set();
     let scan = CoverageScan {
         layout: ctx.layout,
@@ -40,10 +34,7 @@ pub(super) fn scope(
         most: identity::MAX_ENTRIES,
         stop: &stop,
     };
-    let Coverage { files, folders, beyond } = match scan.run(&argv, &exe)? {
-        Ok(coverage) => coverage,
-        Err(why) => return Ok(Err(why)),
-    };
+    let Coverage { files, folders, beyond } = scan.run(&argv, &exe)?.map_err(Error::msg)?;
     let home = ctx.settings.home.as_deref();
     let bases: Vec<&Path> = home.into_iter().chain([cwd.as_path()]).collect();
     let mut user_side = user_side::named_by(&argv, &bases);
@@ -64,5 +55,5 @@ pub(super) fn scope(
             ],
         },
     };
-    Ok(Ok(ApprovalScope { command, files, folders, beyond, sandbox, user_side, ..scope }))
+    Ok(ApprovalScope { command, files, folders, beyond, sandbox, user_side, ..scope })
 }
