@@ -152,6 +152,24 @@ impl Approval {
 pub const OUTDATED: &str = "an earlier version of looop asked for it, and the approval would cover less than it must; the loop asks again";
 
 impl QuestionFile {
+    /// Creates a question of a beat.
+    pub fn new(id: Name, beat: &str, created_ms: i64, text: String) -> QuestionFile {
+        QuestionFile {
+            id,
+            kind: AskKind::Question,
+            worker: None,
+            goal: None,
+            text,
+            options: Vec::new(),
+            reference: None,
+            beat: beat.to_owned(),
+            created_ms,
+            expires_ms: None,
+            approval: None,
+            clean: true,
+        }
+    }
+
     /// True for an approval of an earlier version.
     pub fn is_outdated(&self) -> bool {
         self.approval.as_ref().is_some_and(Approval::is_outdated)

@@ -71,9 +71,9 @@ impl Sim {
         Ok(self.disk.write(BEAT, &serde_json::to_string(beat).unwrap(), true)?)
     }
 
-    fn event(&mut self, beat: &mut LoopState, event: LoopEvent) -> Result<(), TickStop> {
+    fn event(&mut self, mut beat: &mut LoopState, event: LoopEvent) -> Result<(), TickStop> {
         let Some(mutant) = self.mutant else {
-            return drive(beat, event, &mut |beat, effect| self.perform(beat, effect));
+            return drive(&mut beat, event, &mut |beat, effect| self.perform(beat, effect));
         };
         let mut queue: VecDeque<Effect> = mutate(step(beat, event), mutant).into();
         while let Some(effect) = queue.pop_front() {

@@ -14,8 +14,8 @@
 mod leftover;
 mod rules;
 
-use std::borrow::Borrow;
 use std::collections::VecDeque;
+use std::ops::Deref;
 
 use super::ask::QuestionFile;
 use super::beat::{Failure, Inflight, Intent, LoopState, Operation};
@@ -197,6 +197,7 @@ pub enum LoopEvent {
 
 /// Computes the effects of an event on a memory. Total: an event that does not fit the memory has no effect.
 pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
+    let intent = beat.intent.as_ref();
     match event {
         LoopEvent::Began(fresh) => vec![Effect::Save(fresh)],
         LoopEvent::Asking { call, committed } => save(asking(beat, *call, &committed)),
@@ -210,25 +211,25 @@ pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
         }
         LoopEvent::CutOff { at, charge } => believed(cut_off(beat, at, charge)),
         LoopEvent::Decided(decided) => decide(beat, *decided),
-        LoopEvent::Spawned(started) => match beat.intent.clone() {
-            Some(intent) => {
-                save(LoopState { intent: Some(Intent { started: Some(started), ..intent }), ..beat.clone() })
-            }
-            None => Vec::new(),
-        },
-        LoopEvent::Acted { at, outcome } => match &beat.intent {
-            Some(intent) => settle(beat, intent, at, outcome),
-            None => Vec::new(),
-        },
-        LoopEvent::Unfinished { at, probe } => match &beat.intent {
-            Some(intent) => believed(unfinished(beat, intent, at, probe)),
-            None => Vec::new(),
-        },
+        LoopEvent::Spawned(started) => {
+            intent.map(|intent| spawned(beat, intent, started)).unwrap_or_default()
+        }
+        LoopEvent::Acted { at, outcome } => {
+            intent.map(|intent| settle(beat, intent, at, outcome)).unwrap_or_default()
+        }
+        LoopEvent::Unfinished { at, probe } => {
+            intent.map(|intent| believed(unfinished(beat, intent, at, probe))).unwrap_or_default()
+        }
         LoopEvent::OutOfBudget { notice, ask } => out_of_budget(beat, notice, ask),
         LoopEvent::TimerSpent { path } => timer_spent(beat, path),
         LoopEvent::Resumed if beat.halted.is_some() => save(LoopState { halted: None, ..beat.clone() }),
         LoopEvent::Resumed => Vec::new(),
     }
+}
+
+fn spawned(beat: &LoopState, intent: &Intent, started: Started) -> Vec<Effect> {
+    let intent = Intent { started: Some(started), ..intent.clone() };
+    save(LoopState { intent: Some(intent), ..beat.clone() })
 }
 
 fn save(next: LoopState) -> Vec<Effect> {
@@ -249,15 +250,15 @@ fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
 ///
 /// # Errors
 /// The first error of `perform`.
-pub fn drive<S: Borrow<LoopState>, E>(
+pub fn drive<S: Deref<Target = LoopState>, E>(
     state: &mut S,
     event: LoopEvent,
     perform: &mut dyn FnMut(&mut S, Effect) -> Result<Option<LoopEvent>, E>,
 ) -> Result<(), E> {
-    let mut queue: VecDeque<Effect> = step((*state).borrow(), event).into();
+    let mut queue: VecDeque<Effect> = step(state, event).into();
     while let Some(effect) = queue.pop_front() {
         if let Some(event) = perform(state, effect)? {
-            queue.extend(step((*state).borrow(), event));
+            queue.extend(step(state, event));
         }
     }
     Ok(())

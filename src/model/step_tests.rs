@@ -418,7 +418,7 @@ fn the_memory_follows_each_save_and_stops_at_an_error() {
     let total = ["charge", "save", "act", "journal", "save"];
     for fails_at in 0..=total.len() {
         let (mut beat, mut disk, mut performed) = (asking(), asking(), Vec::new());
-        let result = drive(&mut beat, whole(), &mut |beat, effect| {
+        let result = drive(&mut &mut beat, whole(), &mut |beat, effect| {
             if performed.len() == fails_at {
                 return Err("no space");
             }
@@ -426,7 +426,7 @@ fn the_memory_follows_each_save_and_stops_at_an_error() {
             let acted = matches!(effect, Effect::Act(_));
             if let Effect::Save(next) = effect {
                 disk = next.as_ref().clone();
-                *beat = *next;
+                **beat = *next;
             }
             Ok(acted.then(|| LoopEvent::Acted { at: NOW, outcome: done() }))
         });

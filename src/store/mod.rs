@@ -53,6 +53,13 @@ impl<R> Denied<R> {
     }
 }
 
+impl<R: std::fmt::Display> Denied<R> {
+    /// Returns the refusal or the failure as an error.
+    pub fn error(self) -> anyhow::Error {
+        self.refusal().map_or_else(|failed| failed, |refusal| anyhow::anyhow!("{refusal}"))
+    }
+}
+
 impl<R> From<anyhow::Error> for Denied<R> {
     fn from(error: anyhow::Error) -> Denied<R> {
         Denied::Failed(error)

@@ -1,6 +1,5 @@
 //! looop's own records as typed files: the memory, asks and answers, timers, the pause.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -102,12 +101,6 @@ impl Deref for StateFile {
     type Target = LoopState;
 
     fn deref(&self) -> &LoopState {
-        &self.state
-    }
-}
-
-impl Borrow<LoopState> for StateFile {
-    fn borrow(&self) -> &LoopState {
         &self.state
     }
 }

@@ -21,7 +21,6 @@ use crate::store::{file, git_watch, layout, ledger, logs, workers};
 use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, reaper, tree};
 use crate::sys::program;
 use crate::sys::sandbox;
-use crate::sys::sealed::Sealed;
 
 /// How much of the end of a command's output the next decision sees, in bytes.
 const TAIL_BYTES: usize = 4_000;
@@ -90,9 +89,7 @@ fn perform(
             notes.supervisors.extend(workers::supervisors(ctx.layout)?);
             outcome?
         }
-        Operation::Exec { argv, exe, cwd, files, folders } => {
-            exec(ctx, notes, state, &intent.beat, argv, exe, cwd, (files, folders))?
-        }
+        Operation::Exec { .. } => exec(ctx, notes, state, intent)?,
         operation => match operations::perform(ctx.layout, operation, fallback)? {
             ChangeResult::Made => intent.then.clone(),
             ChangeResult::Refused(why) => MoveOutcome::Refused { why },
@@ -103,16 +100,10 @@ fn perform(
 
 /// Runs a command through `looop __exec-gated`, which waits for one byte. The process is recorded in the intent before that
 /// byte is sent, so that after a crash it is known whether the command may have started.
-fn exec(
-    ctx: &Ctx,
-    notes: &mut BeatNotes,
-    state: &mut StateFile,
-    beat: &str,
-    argv: &[String],
-    exe: &str,
-    cwd: &str,
-    (files, folders): (&[Sealed], &[Sealed]),
-) -> Result<MoveOutcome> {
+fn exec(ctx: &Ctx, notes: &mut BeatNotes, state: &mut StateFile, intent: &Intent) -> Result<MoveOutcome> {
+    let Operation::Exec { argv, exe, cwd, files, folders } = &intent.operation else {
+        bail!("the move runs no command");
+    };
     let layout = ctx.layout;
     let gate = |pid: u32| -> Result<()> {
         let start = tree::start_of(pid).context("the process ended before it started")?;
@@ -167,7 +158,7 @@ fn exec(
     if !new_git.is_empty() {
         status = format!("{status}; beware: {}", user_side::words(&new_git));
     }
-    notes.warn_on_error(logs::archive(layout, beat, OUTPUT, &ended.stdout));
+    notes.warn_on_error(logs::archive(layout, &intent.beat, OUTPUT, &ended.stdout));
     let from = ended.stdout.len().saturating_sub(TAIL_BYTES);
     let tail = String::from_utf8_lossy(&ended.stdout[from..]).into_owned();
     Ok(MoveOutcome::Ran { status, tail, took_ms: ended.took_ms })

@@ -13,6 +13,7 @@ use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
 use crate::model::failing::Class;
 use crate::store::{file, logs};
+use crate::sys::process::reaper;
 
 /// The result of a decision.
 #[derive(Debug)]
@@ -139,23 +140,14 @@ fn ask(ctx: &Ctx, notes: &BeatNotes, beat: &str, prefix: &str, files: PromptFile
         frame: on_wait.as_mut().map(|on_wait| on_wait as &mut dyn FnMut()),
     };
     let mut asked = ctx.runner.decide(&mut call);
-    let secrets = &ctx.settings.secrets;
-    match &mut asked {
-        Ok(reply) => {
-            [&mut reply.raw, &mut reply.stderr].into_iter().for_each(|bytes| secrets.redact_bytes(bytes));
-            reply.text = secrets.redact(&reply.text).into_owned();
-        }
-        Err(failed) => {
-            [&mut failed.raw, &mut failed.stderr].into_iter().for_each(|bytes| secrets.redact_bytes(bytes));
-            failed.why = secrets.redact(&failed.why).into_owned();
-        }
-    }
-    crate::sys::process::reaper::reap_orphans(&notes.supervisors);
-    let (raw, stderr) = match &asked {
-        Ok(reply) => (&reply.raw, &reply.stderr),
-        Err(failed) => (&failed.raw, &failed.stderr),
+    reaper::reap_orphans(&notes.supervisors);
+    let (raw, stderr, text) = match &mut asked {
+        Ok(reply) => (&mut reply.raw, &mut reply.stderr, &mut reply.text),
+        Err(failed) => (&mut failed.raw, &mut failed.stderr, &mut failed.why),
     };
+    *text = ctx.settings.secrets.redact(text).into_owned();
     for (name, bytes) in [("reply.txt", raw), ("stderr.txt", stderr)] {
+        ctx.settings.secrets.redact_bytes(bytes);
         if !bytes.is_empty() {
             logs::archive(layout, beat, &format!("{prefix}{name}"), bytes)?;
         }

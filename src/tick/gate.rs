@@ -177,18 +177,10 @@ pub fn judge(
         let sensors = flapping;
         return GateDecision::Hold(if sensors.is_empty() { Hold::Idle } else { Hold::Flapping { sensors } });
     }
-    if forced.is_none()
-        && let Some(hold) = backing_off(beat, &observed.human, now)
-    {
-        return GateDecision::Hold(hold);
-    }
-    if let Some(hold) = rate(beat, limits, now) {
-        return GateDecision::Hold(hold);
-    }
-    if let Some(hit) = &observed.capped {
-        return GateDecision::Hold(Hold::capped(hit.clone(), now));
-    }
-    GateDecision::Decide(reasons)
+    let waits = if forced.is_none() { backing_off(beat, &observed.human, now) } else { None };
+    let capped = || observed.capped.clone().map(|hit| Hold::capped(hit, now));
+    let hold = waits.or_else(|| rate(beat, limits, now)).or_else(capped);
+    hold.map_or(GateDecision::Decide(reasons), GateDecision::Hold)
 }
 
 /// Returns the reasons to decide, and the flapping sensors that are not a reason by themselves.

@@ -193,10 +193,10 @@ impl Loop {
 
     fn drive(&mut self, event: LoopEvent) {
         let saves = &mut self.saves;
-        let done: Result<(), ()> = step::drive(&mut self.beat, event, &mut |beat, effect| {
+        let done: Result<(), ()> = step::drive(&mut &mut self.beat, event, &mut |beat, effect| {
             if let Effect::Save(next) = effect {
                 *saves += 1;
-                *beat = *next;
+                **beat = *next;
             }
             Ok(None)
         });

@@ -160,40 +160,26 @@ fn readings(
         true => json_file::read_json(&cache_path).ok().flatten().unwrap_or_default(),
         false => LastRuns::new(),
     };
-    let mut readings = BTreeMap::new();
-    let mut due = Vec::new();
+    let (mut readings, mut due, mut jobs) = (BTreeMap::new(), Vec::new(), Vec::new());
     for sensor in sensors {
-        match &sensor.header {
-            Err(unfit) => {
-                let detail = json!({ "why": unfit.why });
-                readings.insert(
-                    sensor.name.clone(),
-                    SensorReading::failed(unfit.error, None, detail, Trust::Trusted),
-                );
-            }
+        let failed =
+            |error, why: &str, trust| SensorReading::failed(error, None, json!({ "why": why }), trust);
+        let reading = match &sensor.header {
+            Err(unfit) => failed(unfit.error, &unfit.why, Trust::Trusted),
             Ok(header) => match still_good(runs.get(&sensor.name), sensor, header, ctx.now) {
-                Some(reading) => {
-                    readings.insert(sensor.name.clone(), reading);
-                }
-                None => due.push((sensor, header)),
+                Some(reading) => reading,
+                None => match ctx.sandboxes.sensor(&sensor.name, header) {
+                    Err(why) => failed("not_started", &why, header.trust),
+                    Ok(cell) => {
+                        jobs.push(job(ctx, sensor, header, cell));
+                        due.push((sensor, header));
+                        continue;
+                    }
+                },
             },
-        }
+        };
+        readings.insert(sensor.name.clone(), reading);
     }
-    let mut jobs = Vec::with_capacity(due.len());
-    due.retain(|(sensor, header)| match ctx.sandboxes.sensor(&sensor.name, header) {
-        Ok(cell) => {
-            jobs.push(job(ctx, sensor, header, cell));
-            true
-        }
-        Err(why) => {
-            let detail = json!({ "why": why });
-            readings.insert(
-                sensor.name.clone(),
-                SensorReading::failed("not_started", None, detail, header.trust),
-            );
-            false
-        }
-    });
     let ended = process::run_all(jobs, WIDTH, ctx.cancel, None)?;
     reaper::reap_orphans(&notes.supervisors);
     ctx.go_on()?;

@@ -6,7 +6,7 @@ pub mod operation;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 
 use super::ask::DecideOutcome;
 use super::ctx::Ctx;
@@ -29,7 +29,6 @@ use crate::model::world::Goal;
 use crate::store::{Denied, file, records};
 use crate::sys::{path, program};
 use crate::worker::Described;
-use crate::worker::refusal::WorkerError;
 
 /// A move with the results of policy and the store.
 #[derive(Debug)]
@@ -51,6 +50,11 @@ impl MovePlan {
     /// Creates a plan that does nothing, for this reason.
     pub fn refused(why: impl Into<String>) -> MovePlan {
         MovePlan::new(Operation::Nothing, MoveOutcome::Refused { why: why.into() })
+    }
+
+    /// Creates a plan that does nothing, because the move could not be planned.
+    fn failed(error: Error) -> MovePlan {
+        MovePlan::refused(format!("{error:#}"))
     }
 }
 
@@ -104,18 +108,13 @@ fn plan(
         PolicyDecision::Waits(because) => ask_first(ctx, beat, observed, id, decided, start, because),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
-    planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")))
+    planned.unwrap_or_else(MovePlan::failed)
 }
 
 /// Describes the worker that a move would start; `None` if it starts none.
-fn described(ctx: &Ctx, decided: &Move) -> Option<Result<Described, Denied<String>>> {
+fn described(ctx: &Ctx, decided: &Move) -> Option<Result<Described>> {
     let is_start = matches!(decided.action, Action::StartWorker { .. });
-    is_start.then(|| ctx.fleet.describe(decided).map_err(in_words))
-}
-
-/// Words the refusal of a worker.
-fn in_words(denied: WorkerError) -> Denied<String> {
-    denied.map(|refusal| refusal.to_string())
+    is_start.then(|| ctx.fleet.describe(decided).map_err(Denied::error))
 }
 
 /// True if the loop may clone a repository without approval: the config lists it, or the front matter of the goal that
@@ -158,11 +157,15 @@ fn free(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move) -> Result<Move
         let argv = run.full_argv();
         let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
         let program = argv.first().map_or("", String::as_str);
-        let exe = program::find_program(program, &ctx.settings.path, &cwd).ok_or_else(|| {
-            Denied::Refused(format!("`{program}` is not an executable on the configured PATH"))
-        })?;
-        let (exe, cwd) = (text_of(&exe), text_of(&cwd));
-        Ok(Operation::Exec { argv, exe, cwd, files: Vec::new(), folders: Vec::new() })
+        let exe = program::find_program(program, &ctx.settings.path, &cwd)
+            .with_context(|| format!("`{program}` is not an executable on the configured PATH"))?;
+        Ok(Operation::Exec {
+            argv,
+            exe: text_of(&exe),
+            cwd: text_of(&cwd),
+            files: Vec::new(),
+            folders: Vec::new(),
+        })
     })
 }
 
@@ -177,25 +180,25 @@ fn ask_first(
     observed: &Observed,
     id: &str,
     decided: &Move,
-    start: Option<Result<Described, Denied<String>>>,
+    start: Option<Result<Described>>,
     because: String,
 ) -> Result<MovePlan> {
-    let (scope, diff) = match scope_of(ctx, observed, decided, start) {
-        Ok(pair) => pair,
-        Err(denied) => return Ok(MovePlan::refused(denied.refusal()?)),
-    };
+    let (scope, diff) = scope_of(ctx, observed, decided, start)?;
     let wish = consent::Wish { id, decided, because, scope, diff, clean: !observed.tainted };
     consent::ask_first(beat, &observed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
 }
 
 /// Returns everything that an approval of a move covers now, and the diff of the file that it replaces or a worker's
-/// brief. It is refused if the move cannot be made at all.
+/// brief.
+///
+/// # Errors
+/// The move cannot be made at all, or a file cannot be read.
 fn scope_of(
     ctx: &Ctx,
     observed: &Observed,
     decided: &Move,
-    start: Option<Result<Described, Denied<String>>>,
-) -> Result<(ApprovalScope, String), Denied<String>> {
+    start: Option<Result<Described>>,
+) -> Result<(ApprovalScope, String)> {
     let mut action = decided.action.to_json();
     if let (Action::Run(_), Some(fields)) = (&decided.action, action.as_object_mut()) {
         // One directory has many spellings; the scope contains the resolved path.
@@ -213,9 +216,8 @@ fn scope_of(
         ..ApprovalScope::default()
     };
     if let (Action::StartWorker { id, brief, .. }, Some(start)) = (&decided.action, start) {
-        let start = start?;
+        let found = ctx.fleet.scope(decided, &start?.spec).map_err(Denied::error)?;
         let brief = diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n"));
-        let found = ctx.fleet.scope(decided, &start.spec).map_err(in_words)?;
         return Ok((ApprovalScope { form: scope.form, action: scope.action, ..found }, brief));
     }
     if let Action::Run(run) = &decided.action {
@@ -227,7 +229,7 @@ fn scope_of(
     let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
         .with_context(|| format!("could not read `{path}`"))?;
     if before.as_deref().map(operation::digest_of) != replaces {
-        return Err(Denied::Refused(CHANGED.to_owned()));
+        bail!(CHANGED);
     }
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
@@ -333,14 +335,11 @@ fn plan_approved(ctx: &Ctx, observed: &Observed, id: &str, ask: &QuestionFile) -
     let scope = scope_of(ctx, observed, &decided, start);
     // An incomplete check says nothing about the approval.
     ctx.go_on()?;
-    let planned = match scope {
-        Ok((now, _)) => match approval.scope.check(&now) {
-            Ok(()) => free(ctx, observed, id, &decided).map(|plan| sealed(plan, &decided, now)),
-            Err(why) => Ok(MovePlan::refused(why)),
-        },
-        Err(denied) => denied.refusal().map(MovePlan::refused),
-    };
-    let mut plan = planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")));
+    let planned = scope.and_then(|(now, _)| {
+        approval.scope.check(&now).map_err(Error::msg)?;
+        free(ctx, observed, id, &decided).map(|plan| sealed(plan, &decided, now))
+    });
+    let mut plan = planned.unwrap_or_else(MovePlan::failed);
     plan.starts_paid = starts_paid;
     Ok((decided, plan))
 }

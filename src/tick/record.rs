@@ -9,7 +9,7 @@ use super::ctx::{BeatNotes, Ctx};
 use super::gate::{self, Hold};
 use super::observe::Observed;
 use super::{apply, prepare};
-use crate::model::ask::{AskKind, QuestionFile};
+use crate::model::ask::QuestionFile;
 use crate::model::beat::{CommitNote, Failure, LastResult, LoopState, Settled};
 use crate::model::budget::BudgetExceeded;
 use crate::model::charge::{Usage, dollars};
@@ -81,19 +81,12 @@ fn notice_of(hit: &BudgetExceeded) -> String {
 }
 
 fn out_of_budget(ctx: &Ctx, hit: &BudgetExceeded, why: &str) -> LoopEvent {
+    let text = format!("No decision is made: {why}. `looop resume --budget` raises it until then.");
+    let now_ms = ctx.now.unix_ms;
     let ask = QuestionFile {
-        id: budget::ask_id(hit),
-        kind: AskKind::Question,
-        worker: None,
-        goal: None,
-        text: format!("No decision is made: {why}. `looop resume --budget` raises it until then."),
-        options: Vec::new(),
         reference: Some(hit.key.clone()),
-        beat: beat_id(ctx.now.unix_ms),
-        created_ms: ctx.now.unix_ms,
         expires_ms: Some(hit.resets_ms),
-        approval: None,
-        clean: true,
+        ..QuestionFile::new(budget::ask_id(hit), &beat_id(now_ms), now_ms, text)
     };
     LoopEvent::OutOfBudget { notice: notice_of(hit), ask: Box::new(ask) }
 }

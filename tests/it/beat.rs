@@ -140,7 +140,7 @@ fn timeless(prompt: &str) -> String {
 }
 
 #[test]
-fn a_dry_run_shows_the_prompt_that_the_beat_then_sends_and_why_names_its_reasons() {
+fn a_dry_run_shows_the_prompt_that_the_beat_sends() {
     let moves = [
         r#"{"move":"write_goal","id":"a","body":"one","why":"w"}"#,
         r#"{"move":"schedule","name":"later","in_s":3600,"note":"look","why":"w"}"#,

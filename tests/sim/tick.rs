@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use looop::model::ask::{AskKind, QuestionFile};
+use looop::model::ask::QuestionFile;
 use looop::model::beat::{Failure, Inflight, Intent, LoopState, Operation};
 use looop::model::budget::{self, Budget, BudgetExceeded, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
 use looop::model::charge::{Charge, Usage};
@@ -202,19 +202,11 @@ impl World {
         if let Hold::OutOfBudget { hit, .. } = hold
             && beat.budget_notice.as_ref() != Some(&hit.window)
         {
+            let now_ms = self.now().unix_ms;
+            let text = "No decision is made.".to_owned();
             let ask = QuestionFile {
-                id: Name::joined("budget", "day"),
-                kind: AskKind::Question,
-                worker: None,
-                goal: None,
-                text: "No decision is made.".to_owned(),
-                options: Vec::new(),
-                reference: None,
-                beat: beat_id(self.now().unix_ms),
-                created_ms: self.now().unix_ms,
                 expires_ms: Some(hit.resets_ms),
-                approval: None,
-                clean: true,
+                ..QuestionFile::new(Name::joined("budget", "day"), &beat_id(now_ms), now_ms, text)
             };
             self.drive(beat, LoopEvent::OutOfBudget { notice: hit.window.clone(), ask: Box::new(ask) })?;
         }
@@ -384,7 +376,7 @@ impl World {
         Ok(())
     }
 
-    pub fn drive(&mut self, beat: &mut LoopState, event: LoopEvent) -> Result<(), Stop> {
+    pub fn drive(&mut self, mut beat: &mut LoopState, event: LoopEvent) -> Result<(), Stop> {
         if let LoopEvent::Decided(decided) = &event {
             self.judge.acting = Some(Intent {
                 beat: decided.seen.beat.clone(),
@@ -398,7 +390,7 @@ impl World {
             });
         }
         let Some(mutant) = self.mutant else {
-            return step::drive(beat, event, &mut |beat, effect| self.perform(beat, effect));
+            return step::drive(&mut beat, event, &mut |beat, effect| self.perform(beat, effect));
         };
         let mut queue: VecDeque<Effect> = bend(step::step(beat, event), mutant).into();
         while let Some(effect) = queue.pop_front() {

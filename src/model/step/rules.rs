@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Decided, Effect, Evidence, ObservedInputs, Probe, UsedApproval, save};
-use crate::model::ask::{AskKind, QuestionFile};
+use crate::model::ask::QuestionFile;
 use crate::model::beat::{
     Backoff, CommitNote, Failure, Flap, Inflight, Intent, LastResult, LoopState, Nudge, Operation, Settled,
 };
@@ -324,18 +324,10 @@ fn unknown_ask(intent: &Intent, at: Now, outcome: &MoveOutcome) -> QuestionFile 
     let what = crate::model::json::clip(&intent.decided.action.object(), 400);
     let text = format!("Was this `{}` made? {what} ({})", intent.decided.action.tag(), outcome.words());
     QuestionFile {
-        id: Name::joined("unknown", &intent.beat),
-        kind: AskKind::Question,
-        worker: None,
         goal: intent.decided.goal.clone(),
-        text,
         options: vec!["it ran".to_owned(), "it did not run".to_owned()],
-        reference: None,
-        beat: intent.beat.clone(),
-        created_ms: at.unix_ms,
-        expires_ms: None,
-        approval: None,
         clean: intent.clean,
+        ..QuestionFile::new(Name::joined("unknown", &intent.beat), &intent.beat, at.unix_ms, text)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::store::Denied;
 use crate::store::coverage::{Coverage, CoverageScan};
 use crate::sys::{identity, program};
 use crate::tick::ctx::Ctx;
+use anyhow::{Context, Error, Result};
 
 /// Returns everything that an approval of a command covers.
 pub(super) fn scope(
@@ -19,15 +20,12 @@ pub(super) fn scope(
     decided: &Move,
     argv: Vec<String>,
     scope: ApprovalScope,
-) -> Result<ApprovalScope, Denied<String>> {
+) -> Result<ApprovalScope> {
     let program = argv.first().cloned().unwrap_or_default();
-    let Some(cwd) = place_of(ctx, &decided.action) else {
-        return Err(Denied::Refused("its cwd is not a directory".to_owned()));
-    };
-    let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
-        return Err(Denied::Refused(format!("`{program}` is not an executable on the configured PATH")));
-    };
-    let grant = ctx.sandboxes.grant(SandboxSubject::Run).map_err(Denied::Refused)?;
+    let cwd = place_of(ctx, &decided.action).context("its cwd is not a directory")?;
+    let exe = program::find_program(&program, &ctx.settings.path, &cwd)
+        .with_context(|| format!("`{program}` is not an executable on the configured PATH"))?;
+    let grant = ctx.sandboxes.grant(SandboxSubject::Run).map_err(Error::msg)?;
     let stop = || ctx.cancel.is_set();
     let scan = CoverageScan {
         layout: ctx.layout,
@@ -36,7 +34,7 @@ pub(super) fn scope(
         most: identity::MAX_ENTRIES,
         stop: &stop,
     };
-    let Coverage { files, folders, beyond } = scan.run(&argv, &exe)?;
+    let Coverage { files, folders, beyond } = scan.run(&argv, &exe).map_err(Denied::error)?;
     let home = ctx.settings.home.as_deref();
     let bases: Vec<&Path> = home.into_iter().chain([cwd.as_path()]).collect();
     let mut user_side = user_side::named_by(&argv, &bases);

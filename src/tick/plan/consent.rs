@@ -78,18 +78,12 @@ pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wis
     let hash = scope.bound_hash(ask_id.as_str(), expires_ms);
     let approval = Approval { decided: decided.clone(), scope, diff, because: because.clone(), hash };
     let ask = QuestionFile {
-        id: ask_id.clone(),
         kind: AskKind::Approval,
-        worker: None,
         goal: decided.goal.clone(),
-        text: decided.why.clone(),
-        options: Vec::new(),
-        reference: None,
-        beat: id.to_owned(),
-        created_ms: now.unix_ms,
         expires_ms: Some(expires_ms),
         approval: Some(approval),
         clean,
+        ..QuestionFile::new(ask_id.clone(), id, now.unix_ms, decided.why.clone())
     };
     Ok(MovePlan::new(write_ask(&ask)?, MoveOutcome::Waits { ask: ask_id.to_string(), because }))
 }

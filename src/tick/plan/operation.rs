@@ -13,30 +13,25 @@ use crate::model::schedule::{FireTime, Schedule};
 use crate::model::sensor::stamp_untrusted;
 use crate::model::time::Now;
 use crate::model::world::Goal;
-use crate::store::Denied;
 use crate::store::json_file;
 use crate::store::layout;
 use crate::tick::observe::Observed;
 
-/// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command, or
-/// says why it cannot run.
+/// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command.
 ///
 /// # Errors
-/// The move cannot be serialized, or `exec` failed.
+/// The move cannot be serialized, or the command cannot run.
 pub fn free(
     observed: &Observed,
     now: Now,
     id: &str,
     decided: &Move,
-    exec: &mut dyn FnMut(&RunCommand) -> Result<Operation, Denied<String>>,
+    exec: &mut dyn FnMut(&RunCommand) -> Result<Operation>,
 ) -> Result<MovePlan> {
     let refuse = |why: &str| Ok(MovePlan::refused(why));
     let operation = match &decided.action {
         Action::Noop {} => Operation::Nothing,
-        Action::Run(run) => match exec(run) {
-            Ok(operation) => operation,
-            Err(denied) => return refuse(&denied.refusal()?),
-        },
+        Action::Run(run) => exec(run)?,
         Action::ArchiveGoal { id: goal } => match observed.world.goals.get(goal) {
             Some(Goal::Text(text)) => Operation::Rename {
                 from: layout::goal_path(goal),
@@ -58,18 +53,11 @@ pub fn free(
         }
         Action::Ask { text, options, reference } => {
             let ask = QuestionFile {
-                id: Name::joined("ask", id),
-                kind: AskKind::Question,
-                worker: None,
                 goal: decided.goal.clone(),
-                text: text.clone(),
                 options: options.clone(),
                 reference: reference.clone(),
-                beat: id.to_owned(),
-                created_ms: now.unix_ms,
-                expires_ms: None,
-                approval: None,
                 clean: !observed.tainted,
+                ..QuestionFile::new(Name::joined("ask", id), id, now.unix_ms, text.clone())
             };
             let same =
                 |(other, _): &&(QuestionFile, _)| other.text == *text && other.kind == AskKind::Question;

@@ -43,7 +43,7 @@ fn unpacked() -> (Profile, Value) {
         let path = lease.unwrap().path();
         let Ok(mut lease) = serde_json::from_slice::<Value>(&fs::read(&path).unwrap()) else { continue };
         if lease["boot"].is_string() {
-            lease["boot"] = looop::sys::tree::boot_id().into();
+            lease["boot"] = looop::sys::process::tree::boot_id().into();
             lease["renewed_mono_ms"] = looop::sys::clock::mono_ms().into();
             fs::write(&path, lease.to_string()).unwrap();
         }
