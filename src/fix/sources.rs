@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use gix::glob::{wildmatch, wildmatch::Mode};
-
 use super::context::Shown;
 use super::ctx::FixContext;
 use super::exec::Tone;
@@ -13,6 +11,7 @@ use super::leanfile::Task;
 use crate::map::{self, MapLimits, Question};
 use crate::model::signature;
 use crate::store::file::{self, ReadError};
+use crate::store::history::ignored::glob;
 use crate::sys::beneath::{self, Parents};
 
 const MAX_FILE_BYTES: usize = 4 << 20;
@@ -104,13 +103,6 @@ fn one(root: &Path, path: &Path) -> Result<String, String> {
         }
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// True if a path matches a pattern: `?` is one character, `*` any characters within a part, `**` any number of parts.
-fn glob(pattern: &str, path: &str) -> bool {
-    // Names of files may contain these signs.
-    let pattern = pattern.replace('\\', "\\\\").replace('[', "\\[");
-    wildmatch(pattern.as_str().into(), path.into(), Mode::NO_MATCH_SLASH_LITERAL)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use gix::bstr::BStr;
 use gix::glob::pattern::Case;
 use gix::glob::search::pattern::List;
+use gix::glob::{wildmatch, wildmatch::Mode};
 use gix::ignore::search::{Ignore, pattern_matching_relative_path};
 
 use crate::sys::git::dir::read_plain;
@@ -79,6 +80,13 @@ impl Ignored {
 fn list(file: &Path) -> Option<List<Ignore>> {
     let bytes = read_plain(file, MAX_FILE_BYTES).ok().flatten()?;
     List::from_bytes(&bytes, file.to_owned(), None, Ignore::default()).ok()
+}
+
+/// True if a path matches a pattern: `?` is one character, `*` any characters within a part, `**` any number of parts.
+pub fn glob(pattern: &str, path: &str) -> bool {
+    // Names of files may contain these signs.
+    let pattern = pattern.replace('\\', "\\\\").replace('[', "\\[");
+    wildmatch(pattern.as_str().into(), path.into(), Mode::NO_MATCH_SLASH_LITERAL)
 }
 
 #[cfg(test)]
