@@ -1,6 +1,6 @@
 //! Pure. Paths that execute on the user's side: files that git, an editor, a shell, a package manager, a coding agent
 //! or CI runs or obeys automatically, when the user opens, enters, commits or pushes a project. The only list of them
-//! is `user_side.txt`.
+//! is `seed/user-side.txt`.
 //!
 //! looop never copies a change of such a path into the user's files silently. Build files (`Makefile`, `build.rs`,
 //! `package.json`, `setup.py`) are not in the list: they run only when the user runs the build, as all code of the
@@ -38,7 +38,7 @@ pub struct TreeChange<'a> {
 }
 
 /// The list: groups of patterns, each after its reason.
-const LIST: &str = include_str!("user_side.txt");
+const LIST: &str = include_str!("../../seed/user-side.txt");
 
 /// Returns why a change of this path executes on the user's side; `None` for normal code.
 pub fn runs_on_user_side(path: &str) -> Option<&'static str> {
