@@ -245,6 +245,9 @@ fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
     effects
 }
 
+/// Performs an effect; the event is its result, if it has one.
+pub type PerformEffect<'a, S, E> = dyn FnMut(&mut S, Effect) -> Result<Option<LoopEvent>, E> + 'a;
+
 /// Processes an event completely: performs each effect in order, and steps again with the result of an effect. `perform`
 /// replaces `state` when it performs a save.
 ///
@@ -253,7 +256,7 @@ fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
 pub fn drive<S: Deref<Target = LoopState>, E>(
     state: &mut S,
     event: LoopEvent,
-    perform: &mut dyn FnMut(&mut S, Effect) -> Result<Option<LoopEvent>, E>,
+    perform: &mut PerformEffect<'_, S, E>,
 ) -> Result<(), E> {
     let mut queue: VecDeque<Effect> = step(state, event).into();
     while let Some(effect) = queue.pop_front() {
