@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_effect_that_nobody_performs_is_an_error() {
+    fn an_effect_without_a_performer_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
         let mut state = StateFile::load(&layout, NOW).unwrap().0;
