@@ -139,6 +139,7 @@ fn check(tree: &[(String, String)]) -> Vec<Violation> {
         banned_words(file, &mut found);
         reasons(file, &mut found);
     }
+    circles(&source, &mut found);
     unique_types(&source, &mut found);
     fences(&source, &mut found);
     dropped_results(&source, &mut found);
@@ -163,6 +164,62 @@ fn layers(file: &File, found: &mut Vec<Violation>) {
     for (line, target) in file.crate_paths(depth) {
         if rank(target).is_some_and(|rank| rank > own_rank) {
             found.push(file.violation("layers", line, &format!("{own} imports {target}")));
+        }
+    }
+}
+
+/// Within a folder the files have an order too: none imports another that imports it, by whatever way. A file may name
+/// what its parent passes on, and that counts as a name of the file that has it.
+fn circles(source: &[&File], found: &mut Vec<Violation>) {
+    let modules: BTreeMap<Vec<String>, &File> = source
+        .iter()
+        .filter_map(|file| Some((file.module_path()?.into_iter().map(str::to_owned).collect(), *file)))
+        .collect();
+    let module_of = |path: &[String]| {
+        let prefixes = (1..=path.len()).rev().map(|length| &path[..length]);
+        prefixes.filter_map(|prefix| Some(modules.get_key_value(prefix)?.0.as_slice())).next()
+    };
+    let read: Vec<_> = modules
+        .iter()
+        .map(|(module, file)| {
+            let parts: Vec<&str> = module.iter().map(String::as_str).collect();
+            (module, file.paths_from_crate(&parts))
+        })
+        .collect();
+    let mut owners = BTreeMap::new();
+    for (module, (_, passed_on)) in &read {
+        for path in passed_on {
+            if let (Some(name), Some(owner)) = (path.last(), module_of(path)) {
+                owners.insert((module.as_slice(), name.as_str()), owner);
+            }
+        }
+    }
+    let mut imports: BTreeMap<&[String], BTreeMap<&[String], usize>> = BTreeMap::new();
+    for (module, (paths, _)) in &read {
+        for (line, path) in paths {
+            let Some(direct) = module_of(path) else { continue };
+            let name = path.last().map_or("", String::as_str);
+            let target = *owners.get(&(direct, name)).unwrap_or(&direct);
+            if target[0] == module[0] && !module.starts_with(target) {
+                imports.entry(module).or_default().entry(target).or_insert(*line);
+            }
+        }
+    }
+    for (module, targets) in &imports {
+        for (target, line) in targets {
+            let (mut seen, mut next) = (vec![*target], vec![*target]);
+            while let Some(at) = next.pop() {
+                for further in imports.get(at).into_iter().flat_map(BTreeMap::keys) {
+                    if !seen.contains(further) {
+                        seen.push(further);
+                        next.push(further);
+                    }
+                }
+            }
+            if seen.contains(module) {
+                let text = format!("{} imports this file, by whatever way", target.join("::"));
+                found.push(modules[*module].violation("circles", *line, &text));
+            }
         }
     }
 }

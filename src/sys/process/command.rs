@@ -164,7 +164,7 @@ impl ProcessCommand {
         matches!(self.session, ChildSession::Shared)
     }
 
-    fn words(&self) -> io::Result<Words> {
+    fn words(&self) -> io::Result<CStrings> {
         // If a name has two values, the last one counts; C would take the first.
         let mut env = BTreeMap::new();
         for variable in own_environment().into_iter().filter(|_| self.inherits_env) {
@@ -185,7 +185,7 @@ impl ProcessCommand {
             }
             None => &self.program,
         };
-        Ok(Words {
+        Ok(CStrings {
             program: c_string(program.as_os_str())?,
             argv: argv.collect::<io::Result<_>>()?,
             env: env.into_values().collect(),
@@ -194,7 +194,7 @@ impl ProcessCommand {
 }
 
 /// A command as the strings that C expects.
-struct Words {
+struct CStrings {
     program: CString,
     argv: Vec<CString>,
     env: Vec<CString>,

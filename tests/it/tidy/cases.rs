@@ -56,6 +56,27 @@ fn layers_look_left() {
 }
 
 #[test]
+fn files_of_a_folder_import_each_other_in_one_direction() {
+    let file = |path, code: &str| (path, format!("//! A made-up file.\n{code}"));
+    let broken = |files: &[(&'static str, String)]| {
+        let tree: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        broken_tree(&tree)
+    };
+    let one = || file("src/tick/one.rs", "use super::two::Two;\n");
+    let two = || file("src/tick/two.rs", "use crate::tick::{\n    three,\n};\n");
+    let circle = [one(), two(), file("src/tick/three.rs", "fn f() { super::one::run() }\n")];
+    assert_eq!(broken(&circle), ["circles"]);
+    assert_eq!(broken(&circle[..2]), NONE);
+    let in_a_test = "#[cfg(test)]\nmod tests {\n    use crate::tick::one;\n}\n";
+    assert_eq!(broken(&[one(), two(), file("src/tick/three.rs", in_a_test)]), NONE);
+    // What the parent passes on belongs to the file that has it.
+    let parent = || file("src/tick/mod.rs", "pub mod one;\npub mod two;\npub use one::One;\n");
+    let by_parent = |name: &str| file("src/tick/two.rs", &format!("use super::{name};\n"));
+    assert_eq!(broken(&[parent(), one(), by_parent("One")]), ["circles"]);
+    assert_eq!(broken(&[parent(), one(), by_parent("Other")]), NONE);
+}
+
+#[test]
 fn a_violation_says_where() {
     let text = "//! A made-up file.\n\nuse crate::{\n    model::{\n        World,\n    },\n    cli,\n};\n";
     let found = check(&[("src/sys/proc.rs".to_owned(), text.to_owned())]);

@@ -119,6 +119,34 @@ impl File<'_> {
         paths
     }
 
+    /// The path of its module from the crate; none for what is not a module of the product.
+    pub fn module_path(&self) -> Option<Vec<&str>> {
+        let inside = self.path.strip_prefix("src/")?.strip_suffix(".rs")?;
+        let is_root = self.is_test() || matches!(inside, "main" | "lib");
+        (!is_root).then(|| inside.trim_end_matches("/mod").split('/').collect())
+    }
+
+    /// The paths into the crate that its shipped code has, from the crate on, and what it passes on by `pub use`.
+    pub fn paths_from_crate(&self, module: &[&str]) -> (Vec<(usize, Vec<String>)>, Vec<Vec<String>>) {
+        let shipped_lines = self.code.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count();
+        let (mut paths, mut passed_on) = (Vec::new(), Vec::new());
+        for (line, code) in self.fragments().filter(|(line, _)| *line <= shipped_lines) {
+            let starts = ["crate::", "super::", "self::"].into_iter().flat_map(|start| words(code, start));
+            for at in starts.filter(|at| !code[..*at].ends_with("::")) {
+                let end = code[at..].find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+                let path = &code[at..at + end.unwrap_or(code.len() - at)];
+                paths.push((line, from_crate(path, module)));
+            }
+        }
+        for start in words(&self.code, "use ").filter(|at| self.code[..*at].ends_with("pub ")) {
+            let statement = self.code[start + 4..].split(';').next().unwrap_or_default();
+            let mut spelled = Vec::new();
+            spell_out(statement, 0, &mut spelled);
+            passed_on.extend(spelled.iter().map(|(_, path)| from_crate(path, module)));
+        }
+        (paths, passed_on)
+    }
+
     fn fragments(&self) -> impl Iterator<Item = (usize, &str)> {
         let grouped = self.grouped.iter().map(|(line, path)| (*line, path.as_str()));
         (1..).zip(self.code.lines()).chain(grouped)
@@ -139,6 +167,20 @@ impl File<'_> {
         };
         inline.chain(listed).map(target).collect()
     }
+}
+
+/// A path as it is written in `module`, from the crate on.
+fn from_crate(path: &str, module: &[&str]) -> Vec<String> {
+    let mut full: Vec<&str> = module.to_vec();
+    for part in path.split("::") {
+        match part {
+            "crate" => full.clear(),
+            "self" | "" => {}
+            "super" => drop(full.pop()),
+            part => full.push(part),
+        }
+    }
+    full.into_iter().map(str::to_owned).collect()
 }
 
 fn resolve(folder: &str, link: &str) -> String {
