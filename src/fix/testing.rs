@@ -143,7 +143,7 @@ fn run(
 /// Runs one command of `after`; returns why it failed, if it did.
 ///
 /// # Errors
-/// Like [`test`].
+/// Like [`test()`].
 pub(super) fn after(env: &ExecEnv, line: &str, cwd: &Path, timeout_s: u32) -> Result<Option<String>> {
     let tests = Tests { command: line.to_owned(), shell: true, ..Tests::default() };
     let argv = argv(&tests, &[]);
