@@ -24,7 +24,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::process::{Layer, ProcessCommand, ProcessExit, Stream};
+use super::process::{Layer, ProcessCommand, ProcessExit, Restrictions, Stream};
 use super::program::installed_path;
 use super::sealed::{self, Sealed};
 #[cfg(target_os = "linux")]
@@ -175,6 +175,15 @@ pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
 #[cfg(target_os = "linux")]
 fn lock(sandbox: &Sandbox) -> io::Result<()> {
     lock::landlock(sandbox)?;
+    lock_calls(sandbox)
+}
+
+/// Applies the filter to this thread, and to everything that it starts from now on.
+///
+/// # Errors
+/// Names what could not be applied.
+#[cfg(target_os = "linux")]
+fn lock_calls(sandbox: &Sandbox) -> io::Result<()> {
     match filter::apply(&sandbox.access.net, sandbox.has_files()) {
         // These networks work without a filter; those that need one were refused before.
         Err(_) if sandbox.access.net == Net::On || sandbox.has_files() && sandbox.access.net == Net::Off => {
@@ -257,6 +266,23 @@ impl Layer for Sandbox {
             args: argv.into_iter().map(OsString::from).collect(),
             ..command
         })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn restrictions(&self) -> Option<Restrictions> {
+        if self.has_files() {
+            return None;
+        }
+        let (shared, own) = (self.clone(), self.clone());
+        Some(Restrictions {
+            shared: (format!("{:?}", self.access.net), Box::new(move || lock_calls(&shared))),
+            own: Box::new(move || lock::landlock(&own)),
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn restrictions(&self) -> Option<Restrictions> {
+        None
     }
 
     fn has_outer(&self) -> bool {

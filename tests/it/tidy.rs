@@ -183,11 +183,11 @@ fn circles(source: &[&File], found: &mut Vec<Violation>) {
         .iter()
         .map(|(module, file)| {
             let parts: Vec<&str> = module.iter().map(String::as_str).collect();
-            (module, file.paths_from_crate(&parts))
+            (module, file.paths_from_crate(&parts), file.passed_on(&parts))
         })
         .collect();
     let mut owners = BTreeMap::new();
-    for (module, (_, passed_on)) in &read {
+    for (module, _, passed_on) in &read {
         for path in passed_on {
             if let (Some(name), Some(owner)) = (path.last(), module_of(path)) {
                 owners.insert((module.as_slice(), name.as_str()), owner);
@@ -195,7 +195,7 @@ fn circles(source: &[&File], found: &mut Vec<Violation>) {
         }
     }
     let mut imports: BTreeMap<&[String], BTreeMap<&[String], usize>> = BTreeMap::new();
-    for (module, (paths, _)) in &read {
+    for (module, paths, _) in &read {
         for (line, path) in paths {
             let Some(direct) = module_of(path) else { continue };
             let name = path.last().map_or("", String::as_str);

@@ -131,7 +131,17 @@ impl ProcessCommand {
     /// `ENOENT`, `EACCES`, `ENOEXEC` and others of exec and chdir, as the kernel returns them; `InvalidInput` when an
     /// argument holds a zero byte.
     pub fn start(&self) -> io::Result<Child> {
-        start(self)
+        self.start_without(&self.descriptors_to_close())
+    }
+
+    /// Starts the command as [`ProcessCommand::start`] does, without these descriptors.
+    pub(super) fn start_without(&self, descriptors: &[c_int]) -> io::Result<Child> {
+        start(self, descriptors)
+    }
+
+    /// Lists the open descriptors that the child must not get.
+    pub(super) fn descriptors_to_close(&self) -> Vec<c_int> {
+        if self.is_shared() { Vec::new() } else { open_descriptors() }
     }
 
     /// Becomes the program under the same process id, with these arguments, environment and stdin; session, directory
@@ -297,10 +307,10 @@ mod linux {
 
     use super::*;
 
-    pub(super) fn start(command: &ProcessCommand) -> io::Result<Child> {
+    pub(super) fn start(command: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Child> {
         let words = command.words()?;
         let (argv, envp) = (pointers(&words.argv), pointers(&words.env));
-        let actions = Actions::of(command)?;
+        let actions = Actions::of(command, descriptors)?;
         let attributes = Attributes::of(command.is_shared())?;
         let mut pid = 0;
         // SAFETY: every pointer is to a value that lives until the call returns, and both lists end with null.
@@ -320,7 +330,7 @@ mod linux {
     struct Actions(libc::posix_spawn_file_actions_t);
 
     impl Actions {
-        fn of(command: &ProcessCommand) -> io::Result<Actions> {
+        fn of(command: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Actions> {
             let mut made = MaybeUninit::uninit();
             // SAFETY: the value is only taken as initialised after the initialising call succeeded.
             let mut actions = unsafe {
@@ -349,11 +359,9 @@ mod linux {
                     libc::posix_spawn_file_actions_addchdir_np(&raw mut actions.0, cwd.as_ptr())
                 })?;
             }
-            if !command.is_shared() {
-                for fd in open_descriptors() {
-                    // SAFETY: the list is initialised. Closing a descriptor twice is allowed there.
-                    check(unsafe { libc::posix_spawn_file_actions_addclose(&raw mut actions.0, fd) })?;
-                }
+            for fd in descriptors {
+                // SAFETY: the list is initialised. Closing a descriptor twice is allowed there.
+                check(unsafe { libc::posix_spawn_file_actions_addclose(&raw mut actions.0, *fd) })?;
             }
             Ok(actions)
         }
@@ -419,7 +427,7 @@ mod linux {
 /// Starts the child. FreeBSD's `posix_spawn` makes no session, so this uses fork and exec.
 #[cfg(not(target_os = "linux"))]
 #[allow(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
-fn start(from: &ProcessCommand) -> io::Result<Child> {
+fn start(from: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
     let mut command = Command::new(&from.program);
@@ -444,7 +452,7 @@ fn start(from: &ProcessCommand) -> io::Result<Child> {
     };
     command.stdin(stdio(&from.stdin)?).stdout(stdio(&from.stdout)?).stderr(stdio(&from.stderr)?);
     if !from.is_shared() {
-        let (fds, has_terminal) = (open_descriptors(), terminal.is_some());
+        let (fds, has_terminal) = (descriptors.to_vec(), terminal.is_some());
         // SAFETY: between fork and exec the closure makes only async-signal-safe calls, and it allocates nothing.
         unsafe {
             command.pre_exec(move || {

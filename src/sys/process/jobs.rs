@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::raw::c_int;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +15,7 @@ use rustix::process::{Signal, kill_process, kill_process_group};
 
 use super::command::{Child, ProcessCommand};
 use super::exit::ProcessExit;
+use super::restricted::{RestrictedThreads, Restrictions};
 use super::tree;
 use super::wait::{GRACE_MS, exit_watch, ignore, pause_ms, timespec};
 use crate::sys::clock::Deadline;
@@ -47,6 +49,10 @@ pub type Sink<'a> = Box<dyn FnMut(&[u8]) -> bool + 'a>;
 pub trait Layer {
     /// Returns the command that starts this one inside the layer.
     fn wrap(&self, command: ProcessCommand) -> io::Result<ProcessCommand>;
+
+    /// Returns the restrictions that do the same as the wrapped command, if there are any: taken on by the thread that
+    /// starts the command, they cost less.
+    fn restrictions(&self) -> Option<Restrictions>;
 
     /// Returns true if that command stays the outer process of the program, and kills the program at once when it is
     /// told to end.
@@ -108,12 +114,13 @@ pub fn run_all(
 ) -> io::Result<Vec<ChildResult>> {
     let mut results: Vec<Option<ChildResult>> = jobs.iter().map(|_| None).collect();
     let mut waiting = jobs.into_iter().enumerate();
-    let mut live: Vec<Live> = Vec::new();
+    let (mut live, mut threads) = (Vec::<Live>::new(), RestrictedThreads::default());
     let mut cancelled = false;
     loop {
         while live.len() < width.max(1) {
             let Some((index, job)) = waiting.next() else { break };
-            match if cancelled { Err(ProcessExit::Cancelled) } else { Live::start(index, job) } {
+            match if cancelled { Err(ProcessExit::Cancelled) } else { Live::start(index, job, &mut threads) }
+            {
                 Ok(one) => live.push(one),
                 Err(exit) => results[index] = Some(ChildResult::without_start(exit)),
             }
@@ -214,8 +221,10 @@ fn not_started(error: io::Error) -> ProcessExit {
 
 impl<'a> Live<'a> {
     /// Starts a job. If that fails, a job with a gate did not begin at all, and one without a gate was ended at once.
-    fn start(index: usize, job: Job<'a>) -> Result<Live<'a>, ProcessExit> {
+    fn start(index: usize, job: Job<'a>, threads: &mut RestrictedThreads) -> Result<Live<'a>, ProcessExit> {
         let Job { mut command, keep, sink, timeout_ms, gate, layer } = job;
+        let restrictions = layer.as_ref().filter(|_| gate.is_none()).and_then(|layer| layer.restrictions());
+        let layer = layer.filter(|_| restrictions.is_none());
         if let Some(layer) = layer.as_ref().filter(|_| gate.is_none()) {
             command = layer.wrap(command).map_err(not_started)?;
         }
@@ -236,8 +245,15 @@ impl<'a> Live<'a> {
             OutputLimit::Tail(_) => write.try_clone().map_err(not_started)?.into(),
         };
         command.stdout = write.into();
-        let child = try_start(&command).map_err(not_started)?;
-        drop(command);
+        let child = match restrictions {
+            Some(restrictions) => threads.start(command, restrictions, try_start),
+            None => {
+                let started = try_start(&command, &command.descriptors_to_close());
+                drop(command);
+                started
+            }
+        };
+        let child = child.map_err(not_started)?;
         // Before the gate opens: from then on the child has begun, even if something here fails.
         let exited = exit_watch(child.pid()).map_err(|error| {
             // Waiting can only fail if the child is gone already.
@@ -386,10 +402,10 @@ fn keep_tail(kept: &mut Vec<u8>, bytes: &[u8], cap: usize) {
 }
 
 /// Starts; if another process is still writing the script, tries again for a short time.
-fn try_start(command: &ProcessCommand) -> io::Result<Child> {
+fn try_start(command: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Child> {
     let wait_limit = Deadline::after_ms(BUSY_MS);
     loop {
-        match command.start() {
+        match command.start_without(descriptors) {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !wait_limit.passed() => {
                 pause_ms(5)
             }

@@ -126,10 +126,10 @@ impl File<'_> {
         (!is_root).then(|| inside.trim_end_matches("/mod").split('/').collect())
     }
 
-    /// The paths into the crate that its shipped code has, from the crate on, and what it passes on by `pub use`.
-    pub fn paths_from_crate(&self, module: &[&str]) -> (Vec<(usize, Vec<String>)>, Vec<Vec<String>>) {
+    /// The paths into the crate that its shipped code has, from the crate on, each with its line.
+    pub fn paths_from_crate(&self, module: &[&str]) -> Vec<(usize, Vec<String>)> {
         let shipped_lines = self.code.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count();
-        let (mut paths, mut passed_on) = (Vec::new(), Vec::new());
+        let mut paths = Vec::new();
         for (line, code) in self.fragments().filter(|(line, _)| *line <= shipped_lines) {
             let starts = ["crate::", "super::", "self::"].into_iter().flat_map(|start| words(code, start));
             for at in starts.filter(|at| !code[..*at].ends_with("::")) {
@@ -138,13 +138,19 @@ impl File<'_> {
                 paths.push((line, from_crate(path, module)));
             }
         }
+        paths
+    }
+
+    /// What it passes on by `pub use`, from the crate on.
+    pub fn passed_on(&self, module: &[&str]) -> Vec<Vec<String>> {
+        let mut passed_on = Vec::new();
         for start in words(&self.code, "use ").filter(|at| self.code[..*at].ends_with("pub ")) {
             let statement = self.code[start + 4..].split(';').next().unwrap_or_default();
             let mut spelled = Vec::new();
             spell_out(statement, 0, &mut spelled);
             passed_on.extend(spelled.iter().map(|(_, path)| from_crate(path, module)));
         }
-        (paths, passed_on)
+        passed_on
     }
 
     fn fragments(&self) -> impl Iterator<Item = (usize, &str)> {
