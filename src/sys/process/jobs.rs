@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::raw::c_int;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,7 +16,7 @@ use rustix::process::{Signal, kill_process, kill_process_group};
 
 use super::command::{Child, ProcessCommand};
 use super::exit::ProcessExit;
-use super::restricted::{RestrictedThreads, Restrictions};
+use super::restricted::{RestrictedThreads, Restrictions, no_thread};
 use super::tree;
 use super::wait::{GRACE_MS, exit_watch, ignore, pause_ms, timespec};
 use crate::sys::clock::Deadline;
@@ -25,6 +26,8 @@ use crate::sys::signal::Cancel;
 const FRAME_MS: u64 = 100;
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
+/// How long the loop waits while children only start.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long a start is tried again while another process still writes the script, in milliseconds.
 const BUSY_MS: i64 = 500;
 
@@ -114,23 +117,27 @@ pub fn run_all(
 ) -> io::Result<Vec<ChildResult>> {
     let mut results: Vec<Option<ChildResult>> = jobs.iter().map(|_| None).collect();
     let mut waiting = jobs.into_iter().enumerate();
-    let (mut live, mut threads) = (Vec::<Live>::new(), RestrictedThreads::default());
+    let (mut live, mut starting) = (Vec::<Live>::new(), Vec::<StartingChild>::new());
+    let mut threads = RestrictedThreads::new()?;
     let mut cancelled = false;
     loop {
-        while live.len() < width.max(1) {
+        while live.len() + starting.len() < width.max(1) {
             let Some((index, job)) = waiting.next() else { break };
-            match if cancelled { Err(ProcessExit::Cancelled) } else { Live::start(index, job, &mut threads) }
-            {
-                Ok(one) => live.push(one),
+            let begun = if cancelled { Err(ProcessExit::Cancelled) } else { start(index, job, &mut threads) };
+            match begun {
+                Ok(StartedJob::Runs(one)) => live.push(*one),
+                Ok(StartedJob::Starts(one)) => starting.push(one),
                 Err(exit) => results[index] = Some(ChildResult::without_start(exit)),
             }
         }
-        if live.is_empty() {
+        if live.is_empty() && starting.is_empty() {
             break;
         }
-        let ready = match wait(&live, cancel, cancelled, frame.is_some()) {
+        let ready = match wait(&live, threads.signal(), cancel, cancelled, frame.is_some()) {
             Ok(ready) => ready,
             Err(error) => {
+                let late = starting.into_iter().filter_map(|one| one.child.recv().ok()?.ok());
+                late.for_each(|child| child.signal(true));
                 live.iter().for_each(|one| one.kill(Signal::KILL));
                 return Err(error);
             }
@@ -151,6 +158,28 @@ pub fn run_all(
             let index = one.index;
             results[index] = Some(one.finish());
         }
+        if ready.started {
+            threads.take_signals();
+            for one in std::mem::take(&mut starting) {
+                let child = match one.child.try_recv() {
+                    Err(TryRecvError::Empty) => {
+                        starting.push(one);
+                        continue;
+                    }
+                    received => received.unwrap_or_else(|_| Err(no_thread())),
+                };
+                let index = one.parts.index;
+                match child.map_err(not_started).and_then(|child| Live::of(one.parts, child)) {
+                    Ok(mut one) => {
+                        if cancelled {
+                            one.end(ProcessExit::Cancelled);
+                        }
+                        live.push(one);
+                    }
+                    Err(exit) => results[index] = Some(ChildResult::without_start(exit)),
+                }
+            }
+        }
     }
     let missing = || ChildResult::without_start(ProcessExit::NotStarted("it was never tried".to_owned()));
     Ok(results.into_iter().map(|ended| ended.unwrap_or_else(missing)).collect())
@@ -167,19 +196,28 @@ pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io
 
 struct ChildPoll {
     cancelled: bool,
+    /// True if a start is over.
+    started: bool,
     readable: Vec<(bool, bool)>,
     exited: Vec<bool>,
 }
 
-fn wait(live: &[Live], cancel: &Cancel, cancelled: bool, frames: bool) -> io::Result<ChildPoll> {
-    let mut fds: Vec<PollFd> = Vec::with_capacity(1 + live.len() * 3);
+fn wait(
+    live: &[Live],
+    starts: &io::PipeReader,
+    cancel: &Cancel,
+    cancelled: bool,
+    frames: bool,
+) -> io::Result<ChildPoll> {
+    let mut fds: Vec<PollFd> = Vec::with_capacity(2 + live.len() * 3);
     let cancel_fd = cancel.fd();
     // After it fired it stays readable; polling it again would spin.
     fds.push(PollFd::new(&cancel_fd, if cancelled { PollFlags::empty() } else { PollFlags::IN }));
+    fds.push(PollFd::new(starts, PollFlags::IN));
     for one in live {
         fds.extend(one.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     }
-    let mut left = live.iter().map(|one| one.deadline.left()).min().unwrap_or_default();
+    let mut left = live.iter().map(|one| one.deadline.left()).min().unwrap_or(LONGEST_WAIT);
     if frames {
         left = left.min(Duration::from_millis(FRAME_MS));
     }
@@ -190,7 +228,8 @@ fn wait(live: &[Live], cancel: &Cancel, cancelled: bool, frames: bool) -> io::Re
     }
     let mut flags = fds.iter().map(|fd| !fd.revents().is_empty());
     let mut next = || flags.next().unwrap_or(false);
-    let mut ready = ChildPoll { cancelled: next(), readable: Vec::new(), exited: Vec::new() };
+    let mut ready =
+        ChildPoll { cancelled: next(), started: next(), readable: Vec::new(), exited: Vec::new() };
     for one in live {
         ready.exited.push(next());
         ready.readable.push((one.out.is_some() && next(), one.err.is_some() && next()));
@@ -219,51 +258,81 @@ fn not_started(error: io::Error) -> ProcessExit {
     ProcessExit::NotStarted(error.to_string())
 }
 
-impl<'a> Live<'a> {
-    /// Starts a job. If that fails, a job with a gate did not begin at all, and one without a gate was ended at once.
-    fn start(index: usize, job: Job<'a>, threads: &mut RestrictedThreads) -> Result<Live<'a>, ProcessExit> {
-        let Job { mut command, keep, sink, timeout_ms, gate, layer } = job;
-        let restrictions = layer.as_ref().filter(|_| gate.is_none()).and_then(|layer| layer.restrictions());
-        let layer = layer.filter(|_| restrictions.is_none());
-        if let Some(layer) = layer.as_ref().filter(|_| gate.is_none()) {
-            command = layer.wrap(command).map_err(not_started)?;
-        }
-        let pipe = || io::pipe().map_err(not_started);
-        let mut stdin = None;
-        if gate.is_some() {
+/// What a child has besides its process.
+struct JobParts<'a> {
+    index: usize,
+    keep: OutputLimit,
+    sink: Option<Sink<'a>>,
+    layer: Option<Box<dyn Layer>>,
+    timeout_ms: i64,
+    out: File,
+    err: Option<File>,
+}
+
+/// A child that a restricted thread starts.
+struct StartingChild<'a> {
+    child: mpsc::Receiver<io::Result<Child>>,
+    parts: JobParts<'a>,
+}
+
+enum StartedJob<'a> {
+    Runs(Box<Live<'a>>),
+    Starts(StartingChild<'a>),
+}
+
+/// Starts a job. If that fails, a job with a gate did not begin at all, and one without a gate was ended at once.
+fn start<'a>(
+    index: usize,
+    job: Job<'a>,
+    threads: &mut RestrictedThreads,
+) -> Result<StartedJob<'a>, ProcessExit> {
+    let Job { mut command, keep, sink, timeout_ms, gate, layer } = job;
+    let restrictions = layer.as_ref().filter(|_| gate.is_none()).and_then(|layer| layer.restrictions());
+    let layer = layer.filter(|_| restrictions.is_none());
+    if let Some(layer) = layer.as_ref().filter(|_| gate.is_none()) {
+        command = layer.wrap(command).map_err(not_started)?;
+    }
+    let pipe = || io::pipe().map_err(not_started);
+    let mut stdin = None;
+    if gate.is_some() {
+        let (read, write) = pipe()?;
+        (command.stdin, stdin) = (read.into(), Some(write));
+    }
+    let (out, write) = pipe()?;
+    let mut err = None;
+    command.stderr = match keep {
+        OutputLimit::All(_) | OutputLimit::Head(_) => {
             let (read, write) = pipe()?;
-            (command.stdin, stdin) = (read.into(), Some(write));
+            err = Some(File::from(OwnedFd::from(read)));
+            write.into()
         }
-        let (out, write) = pipe()?;
-        let mut err = None;
-        command.stderr = match keep {
-            OutputLimit::All(_) | OutputLimit::Head(_) => {
-                let (read, write) = pipe()?;
-                err = Some(File::from(OwnedFd::from(read)));
-                write.into()
-            }
-            OutputLimit::Tail(_) => write.try_clone().map_err(not_started)?.into(),
-        };
-        command.stdout = write.into();
-        let child = match restrictions {
-            Some(restrictions) => threads.start(command, restrictions, try_start),
-            None => {
-                let started = try_start(&command, &command.descriptors_to_close());
-                drop(command);
-                started
-            }
-        };
-        let child = child.map_err(not_started)?;
-        // Before the gate opens: from then on the child has begun, even if something here fails.
+        OutputLimit::Tail(_) => write.try_clone().map_err(not_started)?.into(),
+    };
+    command.stdout = write.into();
+    let parts = JobParts { index, keep, sink, layer, timeout_ms, out: OwnedFd::from(out).into(), err };
+    if let Some(restrictions) = restrictions {
+        let child = threads.start(command, restrictions, try_start).map_err(not_started)?;
+        return Ok(StartedJob::Starts(StartingChild { child, parts }));
+    }
+    let child = try_start(&command, &command.descriptors_to_close()).map_err(not_started)?;
+    drop(command);
+    // Before the gate opens: from then on the child has begun, even if something here fails.
+    let live = Live::of(parts, child)?;
+    if let Some(gate) = gate {
+        open_gate(&live.child, stdin, gate)?;
+    }
+    Ok(StartedJob::Runs(Box::new(live)))
+}
+
+impl<'a> Live<'a> {
+    fn of(parts: JobParts<'a>, child: Child) -> Result<Live<'a>, ProcessExit> {
+        let JobParts { index, keep, sink, layer, timeout_ms, out, err } = parts;
         let exited = exit_watch(child.pid()).map_err(|error| {
             // Waiting can only fail if the child is gone already.
             child.signal(true);
             drop(child.wait());
             not_started(error)
         })?;
-        if let Some(gate) = gate {
-            open_gate(&child, stdin, gate)?;
-        }
         Ok(Live {
             index,
             keep,
@@ -271,7 +340,7 @@ impl<'a> Live<'a> {
             layer,
             child,
             exited,
-            out: Some(File::from(OwnedFd::from(out))),
+            out: Some(out),
             err,
             stdout: Vec::new(),
             stderr: Vec::new(),

@@ -4,9 +4,9 @@
 //! The kernel takes longer to prepare some restrictions than to start most programs, and threads inherit them. So one
 //! thread takes on what is shared, and makes a thread for each child, which takes on the child's own.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::raw::c_int;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::command::{Child, ProcessCommand};
@@ -27,42 +27,83 @@ pub struct Restrictions {
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// The threads with shared restrictions, by name. They end when this value is dropped.
-#[derive(Default)]
-pub(super) struct RestrictedThreads(Vec<(String, mpsc::Sender<Task>)>);
+/// The threads with shared restrictions. They end when this value is dropped.
+pub(super) struct RestrictedThreads {
+    /// By the name of their restrictions.
+    threads: Vec<(String, mpsc::Sender<Task>)>,
+    signal: PipeReader,
+    signals: Arc<PipeWriter>,
+}
 
 impl RestrictedThreads {
-    /// Starts a command behind these restrictions.
+    pub(super) fn new() -> io::Result<RestrictedThreads> {
+        let (signal, signals) = io::pipe()?;
+        Ok(RestrictedThreads { threads: Vec::new(), signal, signals: Arc::new(signals) })
+    }
+
+    /// Becomes readable when a start is over.
+    pub(super) fn signal(&self) -> &PipeReader {
+        &self.signal
+    }
+
+    /// Takes signals of starts that are over. Call it when the signal is readable; otherwise it blocks. Each start sends its
+    /// result before its signal, and unread signals keep the signal readable.
+    pub(super) fn take_signals(&mut self) {
+        drop(self.signal.read(&mut [0; 64]));
+    }
+
+    /// Starts a command behind these restrictions, while the caller goes on. The receiver gets the result, or is
+    /// disconnected if the thread for it could not be made.
     ///
     /// # Errors
-    /// When a restriction could not be taken on or a thread could not be made, and as [`ProcessCommand::start`].
+    /// When the shared restrictions could not be taken on.
     pub(super) fn start(
         &mut self,
         command: ProcessCommand,
         restrictions: Restrictions,
         start: fn(&ProcessCommand, &[c_int]) -> io::Result<Child>,
-    ) -> io::Result<Child> {
+    ) -> io::Result<mpsc::Receiver<io::Result<Child>>> {
         let Restrictions { shared: (name, shared), own } = restrictions;
-        let at = match self.0.iter().position(|(other, _)| *other == name) {
+        let at = match self.threads.iter().position(|(other, _)| *other == name) {
             Some(at) => at,
             None => {
-                self.0.push((name, restricted(shared)?));
-                self.0.len() - 1
+                self.threads.push((name, restricted(shared)?));
+                self.threads.len() - 1
             }
         };
         // Listed here: a restricted thread may not be allowed to.
         let descriptors = command.descriptors_to_close();
         let (sender, receiver) = mpsc::channel();
-        let task = move || {
-            // The receiver waits for this message.
-            drop(sender.send(own().and_then(|()| start(&command, &descriptors))));
-        };
-        let sent = self.0[at].1.send(Box::new(task));
-        sent.ok().and_then(|()| receiver.recv().ok()).unwrap_or_else(|| Err(no_thread()))
+        let start_result = StartResult { sender: Some(sender), signals: Arc::clone(&self.signals) };
+        let task = move || start_result.send(own().and_then(|()| start(&command, &descriptors)));
+        self.threads[at].1.send(Box::new(task)).map_err(|_| no_thread())?;
+        Ok(receiver)
     }
 }
 
-fn no_thread() -> io::Error {
+/// Sends the result of a start and then its signal, which also comes if the thread could not be made or panicked.
+struct StartResult {
+    sender: Option<mpsc::Sender<io::Result<Child>>>,
+    signals: Arc<PipeWriter>,
+}
+
+impl StartResult {
+    fn send(mut self, result: io::Result<Child>) {
+        if let Some(sender) = self.sender.take() {
+            // The receiver lives until the start is over.
+            drop(sender.send(result));
+        }
+    }
+}
+
+impl Drop for StartResult {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        drop((&*self.signals).write_all(b"!"));
+    }
+}
+
+pub(super) fn no_thread() -> io::Error {
     io::Error::other("its restrictions could not be applied")
 }
 
@@ -77,7 +118,7 @@ fn restricted(shared: Restrict) -> io::Result<mpsc::Sender<Task>> {
         // The receiver waits for this message.
         drop(sender.send(put));
         for task in received.into_iter().take_while(|_| is_on) {
-            // A task that is dropped drops its sender, which its receiver sees.
+            // A task that is dropped still sends its signal.
             drop(small().spawn(task));
         }
     })?;
