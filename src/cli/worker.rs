@@ -173,7 +173,7 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
         WorkerError::Failed(error) => error,
     })?;
     if let Some(goal) = spec.goal.as_ref().filter(|goal| !has_goal(app, goal)) {
-        print::note(&format!("warning: there is no goal {goal}; the worker has its lease all the same"));
+        print::note(&format!("warning: the goal {goal} does not exist; the worker holds its lease anyway"));
     }
     print::line(spec.id.as_str());
     Ok(0)

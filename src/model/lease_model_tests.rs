@@ -5,10 +5,11 @@
 
 #![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
 
-use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
+use stateright::{Checker, Model, Property};
 
 use super::*;
 use crate::model::process::Started;
+use crate::model::search_tests::broken_by;
 
 /// The lifetime of every lease here, and the step of the clock.
 const TTL_MS: i64 = 5_000;
@@ -382,16 +383,6 @@ fn every_mutant_of_the_rules_is_found() {
         LeaseMutant::CorruptIsAbsent,
         LeaseMutant::UnknownIsDead,
     ] {
-        let checked = Leases { workers: 2, far: false, mutant: Some(mutant) }
-            .checker()
-            .finish_when(HasDiscoveries::AnyFailures)
-            .spawn_bfs()
-            .join();
-        let mut wrong = checked.discoveries();
-        wrong.retain(|name, _| checked.model().property(name).expectation == Expectation::Always);
-        assert!(!wrong.is_empty(), "{mutant:?} was not found");
-        for (name, path) in wrong {
-            println!("{mutant:?} breaks \"{name}\" by {:?}", path.into_actions());
-        }
+        broken_by(&mutant, Leases { workers: 2, far: false, mutant: Some(mutant) });
     }
 }

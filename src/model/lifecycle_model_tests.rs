@@ -6,9 +6,10 @@
 
 #![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
 
-use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
+use stateright::{Checker, Expectation, Model, Property};
 
 use super::*;
+use crate::model::search_tests::broken_by;
 
 /// How many stages may still follow a request to end: the end of its processes, the search of its clone, and the end of
 /// the processes of that.
@@ -449,18 +450,7 @@ fn every_mutant_of_the_life_is_found_and_every_property_finds_one() {
         LifeMutant::IgnoresTheFence,
         LifeMutant::EndsAgain,
     ] {
-        let checked = Lives { checks: 2, has_clone: true, mutant: Some(mutant) }
-            .checker()
-            .finish_when(HasDiscoveries::AnyFailures)
-            .spawn_bfs()
-            .join();
-        let mut wrong = checked.discoveries();
-        wrong.retain(|name, _| checked.model().property(name).expectation == Expectation::Always);
-        assert!(!wrong.is_empty(), "{mutant:?} was not found");
-        for (name, path) in wrong {
-            println!("{mutant:?} breaks \"{name}\" by {:?}", path.into_actions());
-            broken.insert(name);
-        }
+        broken.extend(broken_by(&mutant, Lives { checks: 2, has_clone: true, mutant: Some(mutant) }));
     }
     let properties = Lives { checks: 0, has_clone: false, mutant: None }.properties();
     let always = properties.iter().filter(|property| property.expectation == Expectation::Always);

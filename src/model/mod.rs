@@ -31,6 +31,8 @@ pub mod reply;
 pub mod sandbox;
 pub mod schedule;
 pub mod scope;
+#[cfg(test)]
+mod search_tests;
 pub mod secret;
 pub mod sensor;
 pub mod service;

@@ -139,7 +139,7 @@ pub enum Probe {
 /// An event for the memory.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LoopEvent {
-    /// There is no memory to continue, and this one replaces it.
+    /// The state file is missing or was reset; this state replaces it.
     Began(Box<LoopState>),
     /// A runner is about to be called.
     Asking {

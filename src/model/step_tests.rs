@@ -279,7 +279,11 @@ fn the_process_of_a_command_is_saved_in_its_intent() {
     expected.intent.as_mut().unwrap().started = Some(started.clone());
     assert_eq!(saved(&effects), expected, "nothing else changes");
     assert_eq!(saved(&step(&expected, acted(&done()))).intent, None, "its end still settles the move");
-    assert_eq!(step(&asking(), LoopEvent::Spawned(started)), [], "there is no move under way");
+    assert_eq!(
+        step(&asking(), LoopEvent::Spawned(started)),
+        [],
+        "without an intent the event changes nothing"
+    );
 }
 
 #[test]

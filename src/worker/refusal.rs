@@ -102,7 +102,7 @@ impl fmt::Display for WorkerRefusal {
                  again. Take another name, or give its work up with `looop prune {id} --force`"
             ),
             Ended(id, phase) => write!(f, "worker {id} has ended: {}", phase.word()),
-            NoWorker(id) => write!(f, "there is no worker {id}"),
+            NoWorker(id) => write!(f, "the worker {id} does not exist"),
             OtherMove => f.write_str("it is not a move about workers"),
         }
     }

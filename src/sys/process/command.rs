@@ -504,7 +504,7 @@ mod tests {
         );
         let lines: Vec<&str> = stated.lines().collect();
         let pid = lines[3];
-        // The session is its own, and there is no terminal.
+        // The child leads its own session and has no terminal.
         assert_eq!(lines, ["last", "/usr", &format!("{pid} 0"), pid]);
     }
 

@@ -250,7 +250,7 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
     if is_there(&gone) {
         match inspect(git, Path::new(&repo.source)) {
             Ok(source) => source.release_base(git, repo)?,
-            // Without the repository there is no base.
+            // If the repository is missing, the base commit is unknown.
             Err(InspectError::Refused(..)) => {}
             Err(InspectError::Failed(error)) => return Err(error),
         }

@@ -1,5 +1,5 @@
 //! The stage of a worker with its processes and deadlines: the command in its terminal, the checks of its work, the fetch
-//! of its branch, and the end of what each of them leaves behind.
+//! of its branch. After each stage it ends the processes that are left.
 
 use std::fs::File;
 use std::time::Duration;

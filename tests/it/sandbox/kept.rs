@@ -13,7 +13,7 @@ use crate::support::profile::{Profile, git_in, has_bwrap, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 
-/// A profile whose decider does nothing; none: the test is skipped, because there is no bubblewrap.
+/// Returns a profile whose decider does nothing; `None` if bubblewrap is missing, and the test is skipped.
 pub(super) fn profile() -> Option<Profile> {
     if !has_bwrap() {
         skipped("missing: bwrap");
