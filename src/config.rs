@@ -19,16 +19,16 @@ use explain::{explain, refuse_shared};
 use form::{ConfigFile, DurationText, LimitsFile, RunnerFile};
 pub use form::{FRESH_DAY_USD, write_fresh};
 
-use crate::model::budget::Budget;
-use crate::model::fault::Fault;
-use crate::model::front_matter::listed_path_flaw;
-use crate::model::name::Name;
-use crate::model::secret::Secrets;
-use crate::model::settings::{Limits, PolicyRules, RunRule, Settings};
-use crate::model::time::parse_ms;
+use crate::os::path;
+use crate::rules::beat::settings::{Limits, PolicyRules, RunRule, Settings};
+use crate::rules::cost::budget::Budget;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::secret::Secrets;
+use crate::rules::time::parse_ms;
+use crate::rules::world::front_matter::listed_path_flaw;
 use crate::store::file;
 use crate::store::layout::Layout;
-use crate::sys::path;
 
 /// The PATH if neither the config nor the environment sets one.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

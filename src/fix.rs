@@ -45,12 +45,14 @@ pub use exec::{FixDeps, Progress, Tone};
 pub use land::Landed;
 
 use crate::agents::http::Http;
-use crate::model::fault::{ErrorKind, Fault};
-use crate::model::fix::{FixSession, TaskState, TaskStatus};
-use crate::model::name::Name;
-use crate::store::{file, json_file, lock};
-use crate::sys::clock;
-use crate::sys::process::tree;
+use crate::os::clock;
+use crate::os::process::tree;
+use crate::rules::fault::{ErrorKind, Fault};
+use crate::rules::fix::{FixSession, TaskState, TaskStatus};
+use crate::rules::name::Name;
+use crate::store::file;
+use crate::store::json_file;
+use crate::store::lock;
 use crate::vcs::clone::{self, Git, InspectError, Source, Trees, Unclonable};
 use ctx::{FixContext, TaskRun};
 use exec::{ExecEnv, MARK};
@@ -292,7 +294,7 @@ fn begin(ctx: &FixContext, digest: String) -> Result<FixSession> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::signal::Cancel;
+    use crate::os::signal::Cancel;
 
     #[test]
     fn a_root_that_became_a_link_since_the_leanfile_was_read_is_refused() {

@@ -10,18 +10,19 @@
 //!
 //! # The map
 //! A module imports itself and what stands left of it, and a test holds that:
-//! `model < sys < store < vcs < agents < screen < alerts < worker < tick < map < fix < config < cli`.
+//! `rules < os < sandbox < store < vcs < agents < screen < worker < alerts < tick < map < fix < config < cli`.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`model`] | pure values and rules: no file, clock or process |
-//! | [`sys`] | the operating system: clock, processes, signals, watching |
-//! | [`store`] | the data dir: the only place that knows file names; git history through gix |
-//! | [`vcs`] | clones of repositories, and states of their files |
+//! | [`rules`] | pure values and rules: no file, clock or process |
+//! | [`os`] | the operating system: clock, processes, signals, watching |
+//! | [`sandbox`] | what a child may access, and the mechanisms that enforce it: a layer over [`os::process`] |
+//! | [`store`] | the data dir: the only place that knows file names |
+//! | [`vcs`] | repositories: the history of the data dir, clones, and every git command |
 //! | [`agents`] | agent CLIs, one file each, and model endpoints |
 //! | [`screen`] | a worker's screen: its model, its drawing on a terminal, keys, export |
-//! | [`alerts`] | tmux windows and notifiers that call the user |
 //! | [`worker`] | detached workers: who starts, supervises and ends them |
+//! | [`alerts`] | tmux windows and notifiers that call the user |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
 //! | [`map`] | the code map: which files of a project matter for a question |
 //! | [`fix`] | the fix loop: attempts in a private clone, judged by tests, stopped if they repeat |
@@ -29,15 +30,15 @@
 //! | [`cli`] | one file per command; the only place that prints |
 //!
 //! # Where the guarantees are implemented
-//! 1. *An unchanged world costs nothing*: [`tick::gate`] returns [`tick::gate::Hold::Idle`], and [`tick::record::hold`]
+//! 1. *An unchanged world costs nothing*: [`rules::beat::gate`] returns [`rules::beat::gate::Hold::Idle`], and [`tick::record::hold`]
 //!    writes only a time stamp in the cache.
-//! 2. *At most one move, at most once*: [`model::step`] orders reservation, intent, operation, journal and settlement;
+//! 2. *At most one move, at most once*: [`rules::beat::step`] orders reservation, intent, operation, journal and settlement;
 //!    [`tick::apply`] carries the move out and settles the rest of a crash.
-//! 3. *Nothing irreversible without an approval*: [`model::policy`] decides outside the language model, and
+//! 3. *Nothing irreversible without an approval*: [`rules::beat::policy`] decides outside the language model, and
 //!    [`tick::plan`] binds an approval to the exact bytes.
 //! 4. *Finished work is never lost*: [`store::file`] replaces whole files, [`store::operations`] never overwrites a change
-//!    of the user, [`store::commits`] keeps the history.
-//! 5. *Level-triggered*: a tick reads only files; [`model::beat::LoopState`] is its whole memory.
+//!    of the user, [`vcs::commits`] keeps the history.
+//! 5. *Level-triggered*: a tick reads only files; [`rules::beat::state::LoopState`] is its whole memory.
 
 pub mod agents;
 pub mod alerts;
@@ -46,10 +47,11 @@ pub mod config;
 pub mod fix;
 pub mod map;
 
-pub mod model;
+pub mod os;
+pub mod rules;
+pub mod sandbox;
 pub mod screen;
 pub mod store;
-pub mod sys;
 pub mod tick;
 pub mod vcs;
 pub mod worker;

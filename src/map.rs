@@ -36,8 +36,8 @@ pub use render::{Rendered, render};
 pub use seeds::Question;
 pub use tags::Def;
 
-use crate::model::fault::Fault;
-use crate::model::text::visible;
+use crate::rules::fault::Fault;
+use crate::rules::text::visible;
 use graph::{Edge, Graph};
 
 /// A file below this share of the best file's rank is left out of the answer.

@@ -1,7 +1,7 @@
 //! aider. It prints text: what it used is an estimate.
 
 use super::{Agent, Effort, FixMode, WorkMode};
-use crate::store::boxes::AgentHome;
+use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "aider",

@@ -4,15 +4,16 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::{Agent, stream};
-use crate::model::charge::Usage;
-use crate::model::failing::Class;
-use crate::model::json::clip;
-use crate::model::text::visible;
-use crate::model::time::{Now, human_ms};
-use crate::store::boxes::{Decider, SandboxBuilder};
-use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, Sink};
-use crate::sys::signal::Cancel;
-use crate::sys::{program, sandbox};
+use crate::os::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, Sink};
+use crate::os::program;
+use crate::os::signal::Cancel;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::Usage;
+use crate::rules::json::clip;
+use crate::rules::text::visible;
+use crate::rules::time::{Now, human_ms};
+use crate::sandbox;
+use crate::store::sandboxes::{Decider, SandboxBuilder};
 
 /// The most output of a runner in one call, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 16 << 20;

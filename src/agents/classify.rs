@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::failing::Class;
+use crate::rules::beat::failing::Class;
 
 /// HTTP statuses that are recognized in a message.
 const STATUSES: [u16; 11] = [401, 402, 403, 404, 408, 413, 429, 500, 502, 503, 504];

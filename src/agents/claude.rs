@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
 use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, classify, option, shown, words};
-use crate::model::charge::{CostSource, Usage};
-use crate::model::failing::Class;
-use crate::store::boxes::AgentHome;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::{CostSource, Usage};
+use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "claude",

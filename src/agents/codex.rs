@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
 use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
-use crate::store::boxes::AgentHome;
+use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "codex",

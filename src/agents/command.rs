@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
-use crate::model::charge::Usage;
-use crate::model::failing::Class;
-use crate::sys::process::ProcessExit;
+use crate::os::process::ProcessExit;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::Usage;
 
 /// A runner from the config.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, texts};
 use super::{Agent, FixMode, WorkMode};
-use crate::store::boxes::AgentHome;
+use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "cursor-agent",

@@ -7,11 +7,11 @@ use super::{
     Agent, Completion, DecideMode, DecideSetup, Failed, ModelCall, Program, Runner, call_process, classify,
     last_words,
 };
-use crate::model::charge::{CostSource, Usage};
-use crate::model::failing::{Class, reset_at_ms};
-use crate::model::price::Price;
+use crate::os::process::{ChildResult, ProcessExit};
+use crate::rules::beat::failing::{Class, reset_at_ms};
+use crate::rules::cost::charge::{CostSource, Usage};
+use crate::rules::cost::price::Price;
 use crate::store::file;
-use crate::sys::process::{ChildResult, ProcessExit};
 
 /// An agent CLI that decides, as the config has it.
 #[derive(Clone)]

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::{claude, codex, gemini, opencode, pi, qwen};
 use crate::agents::stream::{EventReader, EventStream, MAX_STREAM_BYTES, Stop, StreamSummary};
-use crate::model::charge::{CostSource, Usage};
-use crate::model::failing::Class;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::{CostSource, Usage};
 
 /// The answer that each recording holds.
 const ANSWER: &str = r#"Here it is: {"move":"noop","why":"nothing to do — for now"}"#;

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
 use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, option, shown, words};
-use crate::model::charge::Usage;
-use crate::model::query::ProgramState;
-use crate::store::boxes::AgentHome;
+use crate::rules::cost::charge::Usage;
+use crate::rules::worker::query::ProgramState;
+use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "gemini",

@@ -31,9 +31,9 @@ use serde_json::Value;
 pub use call::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
 use stream::EventReader;
 
-use crate::model::query::ProgramState;
-use crate::model::settings::StatusFile;
-use crate::store::boxes::AgentHome;
+use crate::rules::beat::settings::StatusFile;
+use crate::rules::worker::query::ProgramState;
+use crate::store::sandboxes::AgentHome;
 
 /// All agent CLIs, the default first.
 pub static AGENTS: [&Agent; 8] = [

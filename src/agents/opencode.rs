@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
 use super::{Agent, DecideMode, FixMode, WorkMode, classify, option, shown, words};
-use crate::model::charge::{CostSource, Usage};
-use crate::model::settings::StatusFile;
-use crate::store::boxes::AgentHome;
+use crate::rules::beat::settings::StatusFile;
+use crate::rules::cost::charge::{CostSource, Usage};
+use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "opencode",

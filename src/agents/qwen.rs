@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, is_output_limit, tokens_of_all_input};
 use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, claude, gemini, option, shown, words};
-use crate::model::charge::Usage;
-use crate::model::settings::StatusFile;
-use crate::store::boxes::AgentHome;
+use crate::rules::beat::settings::StatusFile;
+use crate::rules::cost::charge::Usage;
+use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "qwen",

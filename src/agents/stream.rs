@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::classify;
-use crate::model::charge::{CostSource, Usage};
-use crate::model::failing::Class;
-use crate::model::json::clip;
-use crate::model::signature::steady;
-use crate::model::text::visible;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::{CostSource, Usage};
+use crate::rules::fix::signature::steady;
+use crate::rules::json::clip;
+use crate::rules::text::visible;
 
 /// The longest line that is read, in bytes; a longer one is passed over.
 const MAX_LINE_BYTES: usize = 16 << 20;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::{Completion, Failed, ModelCall, Runner, last_words};
-use crate::model::charge::Usage;
-use crate::model::failing::Class;
-use crate::model::secret::Secrets;
-use crate::model::time::human_ms;
-use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::sys::program;
+use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
+use crate::os::program;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::Usage;
+use crate::rules::secret::Secrets;
+use crate::rules::time::human_ms;
 
 /// The timeout of the command, in milliseconds.
 const TIMEOUT_MS: i64 = 30_000;

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::notify::{self, Notice};
-use crate::model::ask::QuestionFile;
-use crate::model::name::Name;
-use crate::model::time::Now;
+use crate::rules::beat::ask::QuestionFile;
+use crate::rules::name::Name;
+use crate::rules::time::Now;
 use crate::store::file::Durability;
 use crate::store::json_file;
 use crate::store::layout::Layout;
-use crate::store::records;
+use crate::store::state_files;
 
 /// The form of `told.json`.
 #[derive(Default, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub fn untold(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
 fn open(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
     let is_open =
         |ask: &QuestionFile| ask.worker.is_none() && ask.expires_ms.is_none_or(|until| until > now.unix_ms);
-    let (asks, _) = records::asks(layout)?;
+    let (asks, _) = state_files::asks(layout)?;
     Ok(asks
         .into_values()
         .filter_map(|(ask, answer)| answer.is_none().then_some(ask))

@@ -13,14 +13,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::model::text::visible;
-use crate::model::time::Now;
+use crate::os::program;
+use crate::rules::text::visible;
+use crate::rules::time::Now;
 use crate::store::file::Durability;
 use crate::store::json_file;
 use crate::store::layout::Layout;
 use crate::store::lock;
 use crate::store::workers::{self, Worker};
-use crate::sys::program;
 pub use asks::untold;
 use notify::Notice;
 pub use plan::{Attention, Surfaced};

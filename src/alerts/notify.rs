@@ -8,18 +8,18 @@ use serde_json::{Map, Value, json};
 
 use super::Reach;
 use super::plan::Attention;
-use crate::model::ask::QuestionFile;
-use crate::model::card::barred;
-use crate::model::text::visible;
-use crate::model::time::Now;
+use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
+use crate::os::program;
+use crate::os::signal::Cancel;
+use crate::rules::beat::ask::QuestionFile;
+use crate::rules::beat::card::barred;
+use crate::rules::text::visible;
+use crate::rules::time::Now;
 use crate::store::file::{self, Durability};
 use crate::store::json_file;
 use crate::store::layout::{Layout, ask_path};
 use crate::store::logs;
 use crate::store::workers::Worker;
-use crate::sys::process::{self, Job, OutputLimit, ProcessCommand};
-use crate::sys::program;
-use crate::sys::signal::Cancel;
 
 /// The timeout of a notifier, in milliseconds.
 const NOTIFY_MS: i64 = 30_000;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::name::Name;
-use crate::model::worker::WorkerState;
+use crate::rules::name::Name;
+use crate::rules::worker::WorkerState;
 
 /// The most windows of single workers; further workers share one window.
 pub const WINDOWS_MAX: usize = 5;

@@ -15,9 +15,9 @@ use tmux_interface::{
 };
 
 use super::plan::Pane;
-use crate::model::fault::Fault;
-use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::sys::signal::Cancel;
+use crate::os::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit};
+use crate::os::signal::Cancel;
+use crate::rules::fault::Fault;
 
 /// The pane option that names the owner of a window.
 const LABEL: &str = "@looop";

@@ -3,10 +3,14 @@
 use anyhow::Result;
 
 use super::{App, print};
-use crate::model::fault::Fault;
-use crate::store::migrate::{self, Migrated};
-use crate::store::{fixes, layout, lock, seed, workers};
-use crate::sys::process::tree;
+use crate::os::process::tree;
+use crate::rules::fault::Fault;
+use crate::store::fixes;
+use crate::store::layout;
+use crate::store::lock;
+use crate::store::workers;
+use crate::vcs::migrate::{self, Migrated};
+use crate::vcs::seed;
 
 impl App {
     /// Admits a verb that only reads.

@@ -3,16 +3,20 @@
 use anyhow::Result;
 
 use super::{App, complete, input, json_output, pick, print};
-use crate::model::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
-use crate::model::card;
-use crate::model::fault::{ErrorKind, Fault};
-use crate::model::name::Name;
-use crate::model::text::visible;
-use crate::model::time::human_ms;
+use crate::os::clock;
+use crate::rules::beat::ask::Asks;
+use crate::rules::beat::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
+use crate::rules::beat::card;
+use crate::rules::fault::{ErrorKind, Fault};
+use crate::rules::name::Name;
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
+use crate::store::file;
 use crate::store::json_file;
-use crate::store::records::{self, Asks};
-use crate::store::{file, layout, lock, workers};
-use crate::sys::clock;
+use crate::store::layout;
+use crate::store::lock;
+use crate::store::state_files;
+use crate::store::workers;
 use crate::worker::client;
 
 #[derive(Debug, clap::Subcommand)]
@@ -141,8 +145,8 @@ pub fn show(app: &App, args: &AsksShowArgs, kind: AskKind) -> Result<u8> {
 
 /// The asks that no beat has used or archived.
 fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
-    let (mut asks, problems) = records::asks(&app.layout)?;
-    let closed = records::peek_beat(&app.layout).map(|beat| beat.closed_asks).unwrap_or_default();
+    let (mut asks, problems) = state_files::asks(&app.layout)?;
+    let closed = state_files::peek_beat(&app.layout).map(|beat| beat.closed_asks).unwrap_or_default();
     asks.retain(|id, _| !closed.contains(id));
     Ok((asks, problems))
 }
@@ -267,16 +271,16 @@ fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
     let held = lock::store(&app.layout.store_lock())?;
     let now = clock::now();
     let there: Option<QuestionFile> = json_file::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
-    if there.as_ref() != Some(ask) || records::peek_beat(&app.layout)?.closed_asks.contains(&ask.id) {
+    if there.as_ref() != Some(ask) || state_files::peek_beat(&app.layout)?.closed_asks.contains(&ask.id) {
         return fail("a beat has closed it in the meantime");
     }
     if ask.state(None, now) == QuestionState::Expired {
         return fail("it has expired");
     }
-    if records::is_stranded(&app.layout, ask)? {
+    if state_files::is_stranded(&app.layout, ask)? {
         return fail(STRANDED);
     }
-    records::set_answer_aside(&app.layout, &ask.id, now)?;
+    state_files::set_answer_aside(&app.layout, &ask.id, now)?;
     let answer = AnswerFile { ask: ask.id.clone(), at_ms: now.unix_ms, reply };
     let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
     if !file::create(&path, json_file::json_text(&answer)?.as_bytes(), 0o600)? {
@@ -335,7 +339,7 @@ fn chosen(ask: &QuestionFile, given: String) -> Result<String> {
     if chosen.trim().is_empty() {
         return Err(Fault::usage(format!("could not answer {}: the answer is empty", ask.id)).into());
     }
-    let cap = crate::model::decision::MAX_TEXT_BYTES;
+    let cap = crate::rules::beat::decision::MAX_TEXT_BYTES;
     if chosen.len() > cap {
         let what = format!("could not answer {}: the answer is longer than {cap} bytes", ask.id);
         return Err(Fault::usage(what).into());

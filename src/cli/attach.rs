@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::ls::Chosen;
 use super::{App, complete, ls, pick, print};
-use crate::model::fault::Fault;
-use crate::model::name::Name;
-use crate::model::worker::Phase;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::worker::Phase;
 use crate::screen::attach::{self, AttachEnd, Options};
 use crate::store::workers;
 

@@ -4,14 +4,14 @@ use anyhow::Result;
 
 use super::{App, JsonArgs, json_output, pick, print};
 use crate::fix::attempt_line;
-use crate::model::attempt::{LedgerLine, Ruling, rule, standing};
-use crate::model::fault::Fault;
-use crate::model::name::Name;
-use crate::model::text::visible;
-use crate::model::time::human_ms;
+use crate::os::signal::Cancel;
+use crate::rules::fault::Fault;
+use crate::rules::fix::attempt::{LedgerLine, Ruling, rule, standing};
+use crate::rules::name::Name;
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
 use crate::store::fixes;
 use crate::store::layout::FixDir;
-use crate::sys::signal::Cancel;
 use crate::vcs::clone::{Git, Trees};
 
 /// The timeout of git, in milliseconds.

@@ -6,12 +6,13 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{App, envelope, print};
-use crate::model::fault::Fault;
-use crate::model::lease::Holder;
-use crate::model::name::Name;
+use crate::os::signal::Cancel;
+use crate::rules::fault::Fault;
+use crate::rules::lease::Holder;
+use crate::rules::name::Name;
 use crate::store::layout::Layout;
-use crate::store::{claims, workers};
-use crate::sys::signal::Cancel;
+use crate::store::leases;
+use crate::store::workers;
 use crate::vcs::clone::{self, Collected, Git};
 
 /// The timeout for fetching commits, in milliseconds.
@@ -58,7 +59,7 @@ fn collect(app: &App, args: &Args) -> Result<Collected> {
     // A lease may change its holder while git works. The holder at the moment when the branch is written counts.
     let (holder, leases) = (Holder::Worker(args.id.clone()), worker.state.leases);
     let fence = |place: &mut dyn FnMut() -> Result<String>| {
-        claims::fenced(&layout, &holder, &leases, place).map_err(|denied| match denied.refusal() {
+        leases::fenced(&layout, &holder, &leases, place).map_err(|denied| match denied.refusal() {
             Ok(lost) => Fault::failed(format!("could not fetch commits: {lost}")).into(),
             Err(error) => error,
         })

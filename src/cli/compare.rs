@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::{App, log, pick, print};
-use crate::model::fault::Fault;
+use crate::rules::beat::diff;
+use crate::rules::fault::Fault;
 use crate::store::file;
-use crate::store::history::History;
-use crate::tick::diff;
+use crate::vcs::history::History;
 
 #[derive(Debug, clap::Args)]
 pub struct DiffArgs {

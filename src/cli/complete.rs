@@ -12,10 +12,12 @@ use clap_mangen::Man;
 
 use super::{Cli, manual, print};
 use crate::config::Env;
-use crate::model::fault::Fault;
+use crate::rules::fault::Fault;
+use crate::store::examples;
 use crate::store::file;
 use crate::store::layout::Layout;
-use crate::store::{examples, records, workers};
+use crate::store::state_files;
+use crate::store::workers;
 
 /// The environment variable by which a shell's script asks for completions.
 const VARIABLE: &str = "LOOOP_COMPLETE";
@@ -112,7 +114,7 @@ pub fn worker_ids() -> ArgValueCompleter {
 pub fn ask_ids() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
         candidates(typed, |layout| {
-            let (asks, _) = records::asks(layout).ok()?;
+            let (asks, _) = state_files::asks(layout).ok()?;
             let open = asks.values().filter(|(_, answer)| answer.is_none());
             Some(open.map(|(ask, _)| ask.id.to_string()).collect())
         })

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::{App, json_output, print};
-use crate::model::charge::{Charge, dollars};
-use crate::model::fault::Fault;
-use crate::model::spend::{GroupBy, SpendRow, csv, report, total};
-use crate::model::time::{Now, parse_ms};
+use crate::rules::cost::charge::{Charge, dollars};
+use crate::rules::cost::spend::{GroupBy, SpendRow, csv, report, total};
+use crate::rules::fault::Fault;
+use crate::rules::time::{Now, parse_ms};
 use crate::store::ledger;
 
 #[derive(Debug, clap::Args)]
@@ -181,7 +181,7 @@ fn cells(row: &SpendRow) -> Vec<String> {
         cost.push_str(&format!(" + {} unmetered", row.unmetered));
     }
     vec![
-        crate::model::text::visible(&row.key, false),
+        crate::rules::text::visible(&row.key, false),
         row.calls.to_string(),
         (row.tokens_in.saturating_add(row.tokens_written)).to_string(),
         cached,

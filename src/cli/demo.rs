@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 
 use super::{App, print};
 use crate::config::Env;
-use crate::model::example;
-use crate::model::fault::Fault;
-use crate::store::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
+use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
+use crate::os::program;
+use crate::os::signal::Cancel;
+use crate::rules::fault::Fault;
+use crate::rules::world::example;
+use crate::store::examples;
+use crate::store::file;
 use crate::store::json_file;
-use crate::store::{examples, file, records, seed};
-use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::sys::program;
-use crate::sys::signal::Cancel;
+use crate::store::state_files;
+use crate::vcs::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
+use crate::vcs::seed;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop demo\n  looop demo --repo ~/src/app")]
@@ -96,7 +99,7 @@ fn demo_dir(app: &App, args: &Args) -> Result<PathBuf> {
     let dir = match &args.dir {
         Some(dir) => std::path::absolute(dir)?,
         None => {
-            app.env.temp_dir().join(format!("looop-demo-{}", crate::model::time::beat_id(app.now.unix_ms)))
+            app.env.temp_dir().join(format!("looop-demo-{}", crate::rules::time::beat_id(app.now.unix_ms)))
         }
     };
     if dir.exists() && std::fs::read_dir(&dir)?.next().is_some() {
@@ -137,7 +140,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
         set("XDG_CACHE_HOME", &dir.join("cache")),
     ]);
     let layout = crate::store::layout::Layout::new(data.clone(), dir.join("cache"));
-    seed::set_up(&layout, crate::sys::clock::now())?;
+    seed::set_up(&layout, crate::os::clock::now())?;
     std::fs::remove_file(layout.goals().join("setup.md"))?;
     std::fs::remove_file(layout.goals().join("playbook-daily.md"))?;
     file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Durability::Whole)?;
@@ -210,7 +213,7 @@ impl Demo {
     /// Runs looop itself in the demo's data dir and prints what the user would see.
     fn looop(&self, args: &[&str]) -> Result<()> {
         let shown: Vec<String> =
-            args.iter().map(|arg| crate::model::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
+            args.iter().map(|arg| crate::rules::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
         print::line(&format!("$ looop {}", shown.join(" ")));
         let command = ProcessCommand::new(program::self_path(), args, self.env.clone(), &self.data);
         let job = Job::new(command, OutputLimit::Tail(64 * 1024), 60_000);
@@ -226,7 +229,7 @@ impl Demo {
 
     fn open_approval(&self) -> Result<(String, String)> {
         let layout = crate::store::layout::Layout::new(self.data.clone(), self.data.join("cache"));
-        let (asks, _) = records::asks(&layout)?;
+        let (asks, _) = state_files::asks(&layout)?;
         let open = asks
             .values()
             .find_map(|(ask, _)| Some((ask.id.to_string(), ask.approval.as_ref()?.hash.clone())));

@@ -8,12 +8,16 @@ use anyhow::Result;
 use super::json_output::{CheckStatus, Finding};
 use super::{App, print};
 use crate::config::Config;
-use crate::model::fault::Fault;
-use crate::model::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
-use crate::store::boxes::SandboxBuilder;
-use crate::store::history::{Blocked, History, locks};
-use crate::store::{commits, layout, lock, seed, texts};
-use crate::sys::program;
+use crate::os::program;
+use crate::rules::fault::Fault;
+use crate::rules::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
+use crate::store::layout;
+use crate::store::lock;
+use crate::store::sandboxes::SandboxBuilder;
+use crate::store::user_files;
+use crate::vcs::commits;
+use crate::vcs::history::{Blocked, History, locks};
+use crate::vcs::seed;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop doctor\n  looop doctor --ask")]
@@ -175,17 +179,17 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             found.push(Finding::bad("history", format!("{error:#}"), &[fix]));
         }
     }
-    if let Err(error) = texts::playbook(&app.layout) {
+    if let Err(error) = user_files::playbook(&app.layout) {
         found.push(from_error("playbook", &error));
     }
-    match crate::store::records::peek_beat(&app.layout) {
+    match crate::store::state_files::peek_beat(&app.layout) {
         Err(error) => found.push(from_error("memory", &error)),
         Ok(beat) if beat.halted.is_some() => {
             found.push(Finding::bad("memory", beat.halted.unwrap_or_default(), &["looop resume"]));
         }
         Ok(beat) => state::clock(app, &beat, found),
     }
-    let sensors = texts::sensors(&app.layout);
+    let sensors = user_files::sensors(&app.layout);
     match &sensors {
         Err(error) => found.push(from_error("sensors", error)),
         Ok((sensors, problems)) => {

@@ -3,10 +3,11 @@
 use anyhow::{Context, Result};
 
 use super::print;
-use crate::model::sandbox::Sandbox;
+use crate::os::program;
+use crate::os::sealed::Sealed;
+use crate::rules::sandbox::Sandbox;
+use crate::sandbox;
 use crate::store::coverage::SealedFolders;
-use crate::sys::sealed::Sealed;
-use crate::sys::{program, sandbox};
 
 /// Arguments of `__exec-gated`.
 #[derive(Debug, clap::Args)]

@@ -15,14 +15,15 @@ use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
 use crate::fix::{self, FixDeps, FixRequest};
-use crate::model::fault::Fault;
-use crate::model::fix::TaskStatus;
-use crate::model::json::clip;
-use crate::model::text::visible;
+use crate::os::process::reaper;
+use crate::os::signal::Cancel;
+use crate::rules::fault::Fault;
+use crate::rules::fix::TaskStatus;
+use crate::rules::json::clip;
+use crate::rules::text::visible;
 use crate::store::file::{self, Durability};
-use crate::store::{seed, trust};
-use crate::sys::process::reaper;
-use crate::sys::signal::Cancel;
+use crate::store::trust;
+use crate::vcs::seed;
 
 /// The leanfile that is read if none is named.
 const LEANFILE: &str = "leanfile.toml";
@@ -154,7 +155,7 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
     let mut rows = vec![["LEANER", "", "COMMAND"].map(|cell| app.style.dim(cell)).into()];
     for (name, runner) in &fixes.runners {
         let program = runner.argv.first().map_or("", String::as_str);
-        let found = crate::sys::program::find_program(program, &config.settings.path, Path::new("/"));
+        let found = crate::os::program::find_program(program, &config.settings.path, Path::new("/"));
         let endpoint = endpoints.get(name);
         let is_there = found.is_some() || endpoint.is_some();
         let mark = match (now.as_ref() == Some(name), is_there) {
@@ -165,7 +166,7 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
         };
         let command = match endpoint {
             Some(http) => format!("{} at {}, with looop's own tools", http.model, http.base_url),
-            None => crate::model::text::quote_argv(&runner.argv),
+            None => crate::rules::text::quote_argv(&runner.argv),
         };
         rows.push(vec![name.clone(), mark.to_owned(), command]);
     }

@@ -4,11 +4,13 @@ use anyhow::Result;
 
 use super::compare::DiffArgs;
 use super::{App, JsonArgs, input, json_output, pick, print, save};
-use crate::model::fault::Fault;
-use crate::model::json::clip;
-use crate::model::name::Name;
-use crate::model::world::Goal;
-use crate::store::{exchange, layout, texts};
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::world::Goal;
+use crate::store::exchange;
+use crate::store::layout;
+use crate::store::user_files;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum GoalVerb {
@@ -47,7 +49,7 @@ pub struct GoalWriteArgs {
 }
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
-    let (goals, problems) = texts::goals(&app.layout)?;
+    let (goals, problems) = user_files::goals(&app.layout)?;
     if args.json {
         let rows: Vec<_> = goals.iter().map(|(id, goal)| row(id, goal)).collect();
         return print::answer("goals", rows);
@@ -74,7 +76,7 @@ pub fn show(app: &App, args: &GoalArgs) -> Result<u8> {
 pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
     let id = &args.id;
     let target = app.layout.file(&layout::goal_path(id));
-    let (present, seen) = match texts::goals(&app.layout)?.0.remove(id) {
+    let (present, seen) = match user_files::goals(&app.layout)?.0.remove(id) {
         Some(Goal::Text(text)) => (text.clone(), Some(exchange::digest_of(text.as_bytes()))),
         _ => (format!("---\ngoal: {id}\n---\n"), save::digest(&target)?),
     };
@@ -87,13 +89,13 @@ pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
 
 pub fn archive(app: &App, args: &GoalArgs) -> Result<u8> {
     let (id, _) = find(app, args)?;
-    let name = format!("{id}-{}.md", crate::model::time::beat_id(app.now.unix_ms));
+    let name = format!("{id}-{}.md", crate::rules::time::beat_id(app.now.unix_ms));
     save::archive(app, &format!("goal {id}"), &app.layout.file(&layout::goal_path(&id)), &name)?;
     Ok(0)
 }
 
 fn find(app: &App, args: &GoalArgs) -> Result<(Name, Goal)> {
-    pick("goal", &args.id, texts::goals(&app.layout)?.0, |(id, _)| id.as_str())
+    pick("goal", &args.id, user_files::goals(&app.layout)?.0, |(id, _)| id.as_str())
 }
 
 pub fn row(id: &Name, goal: &Goal) -> json_output::GoalJson {
@@ -112,14 +114,14 @@ pub fn row(id: &Name, goal: &Goal) -> json_output::GoalJson {
 
 fn summary(goal: &Goal) -> String {
     match goal {
-        Goal::Text(text) => clip(&crate::model::text::visible(&headline(text), false), 100),
+        Goal::Text(text) => clip(&crate::rules::text::visible(&headline(text), false), 100),
         Goal::Unreadable(why) => format!("(cannot be read: {why})"),
     }
 }
 
 /// The `goal:` line of the front matter, else the first line of text.
 pub fn headline(text: &str) -> String {
-    let marked = crate::model::world::marked(text, "goal");
+    let marked = crate::rules::world::marked(text, "goal");
     let first = || text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
     marked.or_else(first).unwrap_or("").trim().trim_start_matches("# ").to_owned()
 }

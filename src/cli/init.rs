@@ -6,8 +6,9 @@ use super::{App, print};
 use crate::agents;
 pub use crate::config::FRESH_DAY_USD;
 use crate::config::write_fresh;
-use crate::store::{migrate, seed};
-use crate::sys::program;
+use crate::os::program;
+use crate::vcs::migrate;
+use crate::vcs::seed;
 
 /// Creates what is missing and prints the next steps. A second run changes nothing.
 pub fn run(app: &App) -> Result<u8> {

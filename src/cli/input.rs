@@ -4,10 +4,10 @@
 use anyhow::Result;
 
 use super::{App, print};
-use crate::model::fault::Fault;
+use crate::os::program;
+use crate::rules::fault::Fault;
 use crate::store::file::{self, Durability};
-use crate::store::texts::MAX_TEXT_BYTES;
-use crate::sys::program;
+use crate::store::user_files::MAX_TEXT_BYTES;
 
 /// A new text from the user for one file.
 pub struct NewText {

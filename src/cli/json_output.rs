@@ -6,17 +6,17 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::model::ask::{AskKind, QuestionState as AskState};
-use crate::model::beat::{Backoff, Failure, LastResult, Settled};
-use crate::model::lease::Lease;
-use crate::model::name::Name;
-use crate::model::sandbox::Level;
-use crate::model::schedule::FireTime;
-use crate::model::scope::ApprovalScope;
-use crate::model::user_side::UserSidePath;
-use crate::model::worker::{CheckResult, Flag, Holding, Objects, Phase, WorkerExit};
-use crate::model::world::{SensorReading, Trust};
-use crate::store::records::Paused;
+use crate::rules::beat::ask::{AskKind, QuestionState as AskState};
+use crate::rules::beat::observed::Paused;
+use crate::rules::beat::schedule::FireTime;
+use crate::rules::beat::scope::ApprovalScope;
+use crate::rules::beat::state::{Backoff, Failure, LastResult, Settled};
+use crate::rules::lease::Lease;
+use crate::rules::name::Name;
+use crate::rules::sandbox::Level;
+use crate::rules::user_side::UserSidePath;
+use crate::rules::worker::{CheckResult, Flag, Holding, Objects, Phase, WorkerExit};
+use crate::rules::world::{SensorReading, Trust};
 
 pub use results::*;
 

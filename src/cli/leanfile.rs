@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::{App, JsonArgs, json_output, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
-use crate::model::fault::Fault;
-use crate::model::json::clip;
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
 use crate::store::file;
 use crate::store::trust::{self, TrustState};
 

@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::{App, JsonArgs, json_output, print};
-use crate::model::fault::Fault;
-use crate::model::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
-use crate::model::name::Name;
-use crate::model::time::{human_ms, parse_ms};
-use crate::model::wire::WireRequest;
-use crate::store::claims::{self, Freed};
+use crate::rules::fault::Fault;
+use crate::rules::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
+use crate::rules::name::Name;
+use crate::rules::time::{human_ms, parse_ms};
+use crate::rules::worker::protocol::WireRequest;
+use crate::store::leases::{self, Freed};
 use crate::worker::client;
 
 #[derive(Debug, clap::Subcommand)]
@@ -46,8 +46,8 @@ pub struct ReleaseArgs {
 
 /// Lists the leases.
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
-    let here = claims::here();
-    let (leases, problems) = claims::list(&app.layout, &here)?;
+    let here = leases::here();
+    let (leases, problems) = leases::list(&app.layout, &here)?;
     if args.json {
         let rows: Vec<_> = leases.iter().map(|(lease, standing)| row(lease, *standing, &here)).collect();
         return print::answer("leases", rows);
@@ -100,8 +100,8 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
     let person = by_hand(app, &what)?;
     let ttl = parse_ms(&args.ttl).and_then(|ms| Ttl::try_from(ms.unsigned_abs() / 1000));
     let ttl = ttl.map_err(|why| Fault::usage(format!("could not {what}: {why}")))?;
-    let claimant = claims::by_hand(&person, ttl);
-    match claims::acquire(&app.layout, &args.resource, &claimant, &claims::here()) {
+    let claimant = leases::by_hand(&person, ttl);
+    match leases::acquire(&app.layout, &args.resource, &claimant, &leases::here()) {
         Ok(granted) => {
             granted.note.iter().for_each(|note| print::note(&format!("note: {note}")));
             let epoch = granted.holding.epoch;
@@ -123,7 +123,7 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
     }
     let what = format!("release {}", args.resource);
     let person = by_hand(app, &what)?;
-    let stated = match claims::free(&app.layout, &args.resource, &person, args.force)? {
+    let stated = match leases::free(&app.layout, &args.resource, &person, args.force)? {
         Freed::Lease(lease) => {
             let from = if lease.holder == person {
                 String::new()

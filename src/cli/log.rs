@@ -3,14 +3,16 @@
 use anyhow::{Context, Result};
 
 use super::{App, print};
-use crate::model::entry;
-use crate::model::fault::Fault;
-use crate::model::text::visible;
-use crate::model::world::PROMPT_VERSION;
+use crate::rules::beat::entry;
+use crate::rules::beat::prompt;
+use crate::rules::fault::Fault;
+use crate::rules::text::visible;
+use crate::rules::world::PROMPT_VERSION;
 use crate::store::exchange::digest_of;
-use crate::store::history::{History, LogEntry};
-use crate::store::{file, logs};
-use crate::tick::{apply, prepare, prompt};
+use crate::store::file;
+use crate::store::logs;
+use crate::tick::{apply, prepare};
+use crate::vcs::history::{History, LogEntry};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop log -n 50\n  looop log mwptjqon --prompt")]

@@ -7,19 +7,19 @@ use anyhow::Result;
 use super::ls::Chosen;
 use super::{App, complete, ls, pick, print};
 use crate::config;
-use crate::model::name::Name;
-use crate::model::secret::{RedactStream, Secrets};
-use crate::model::strip::Strip;
-use crate::model::worker::Spec;
+use crate::os::path;
+use crate::os::process::wait::wait_readable;
+use crate::os::signal::Cancel;
+use crate::rules::name::Name;
+use crate::rules::secret::{RedactStream, Secrets};
+use crate::rules::strip::Strip;
+use crate::rules::worker::Spec;
 use crate::screen::export;
 use crate::screen::{REPLAY_BYTES, Screen};
 use crate::store::json_file;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 use crate::store::workers::{self, Past};
-use crate::sys::path;
-use crate::sys::process::wait::wait_readable;
-use crate::sys::signal::Cancel;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]

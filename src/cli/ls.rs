@@ -4,20 +4,21 @@ use anyhow::Result;
 
 use super::json_output::{Waiting, WorkerJson};
 use super::{App, pick, print};
-use crate::model::charge::dollars;
-use crate::model::fault::Fault;
-use crate::model::json::clip;
-use crate::model::name::Name;
-use crate::model::text::visible;
-use crate::model::time::{Now, human_ms, parse_ms};
-use crate::model::user_side;
-use crate::model::worker::{Phase, WorkerExit};
+use crate::os::clock::{self, Deadline};
+use crate::os::process::wait::wait_readable;
+use crate::os::signal::Cancel;
+use crate::rules::cost::charge::dollars;
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::text::visible;
+use crate::rules::time::{Now, human_ms, parse_ms};
+use crate::rules::user_side;
+use crate::rules::worker::{Phase, WorkerExit};
 use crate::store::layout::{Layout, WorkerDir};
+use crate::store::lock;
+use crate::store::state_files;
 use crate::store::workers::{self, Past, Worker};
-use crate::store::{lock, records};
-use crate::sys::clock::{self, Deadline};
-use crate::sys::process::wait::wait_readable;
-use crate::sys::signal::Cancel;
 use crate::worker::fleet;
 
 #[derive(Debug, clap::Args)]
@@ -243,7 +244,7 @@ fn words(app: &App, worker: &WorkerJson) -> String {
     }
     if let Some(ask) = &worker.ask {
         let text =
-            records::ask(&app.layout, ask).ok().flatten().map(|ask| short(&ask.text)).unwrap_or_default();
+            state_files::ask(&app.layout, ask).ok().flatten().map(|ask| short(&ask.text)).unwrap_or_default();
         return app.style.yellow(&format!("{ask}: {text}"));
     }
     let end = end_words(worker);
@@ -286,7 +287,7 @@ pub fn note_if_stopped(worker: &Worker) {
 /// Lists who waits for the user.
 fn waiting(app: &App) -> Result<Vec<Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
-    let (asks, _) = records::asks(&app.layout)?;
+    let (asks, _) = state_files::asks(&app.layout)?;
     let mut found = Vec::new();
     for worker in all.iter().filter(|worker| worker.state.needs_human()) {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
@@ -294,9 +295,9 @@ fn waiting(app: &App) -> Result<Vec<Waiting>> {
         let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
         found.push(Waiting { worker: id, ask, text, look: worker.state.look_commands() });
     }
-    let closed = records::peek_beat(&app.layout)?.closed_asks;
+    let closed = state_files::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
-        if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::QuestionState::Open {
+        if ask.state(answer.as_ref(), clock::now()) == crate::rules::beat::ask::QuestionState::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
             found.push(Waiting { worker: None, ask: id, text, look: String::new() });
         }

@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
 use super::{Cli, print};
-use crate::model::fault::Fault;
+use crate::rules::fault::Fault;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop help goal write")]

@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use super::{App, input, json_output, print};
 use crate::map::{self, MapAnswer, MapLimits, Question, Ranked};
-use crate::model::fault::Fault;
-use crate::model::signature;
-use crate::model::text::visible;
-use crate::model::time::human_ms;
+use crate::os::clock::Deadline;
+use crate::rules::fault::Fault;
+use crate::rules::fix::signature;
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
 use crate::store::file;
-use crate::sys::clock::Deadline;
 
 /// The longest failure text that is read, in bytes.
 const MAX_FAILURE_BYTES: usize = 16 << 20;

@@ -48,17 +48,17 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
-use crate::model::ask::AskKind;
-use crate::model::fault::Fault;
-use crate::model::time::Now;
+use crate::os::clock;
+use crate::os::privacy;
+use crate::os::process::reaper;
+use crate::os::program;
+use crate::os::signal;
+use crate::rules::beat::ask::AskKind;
+use crate::rules::fault::Fault;
+use crate::rules::time::Now;
 use crate::store::layout::{self, Layout};
-use crate::store::seed;
-use crate::sys::clock;
-use crate::sys::privacy;
-use crate::sys::process::reaper;
-use crate::sys::program;
-use crate::sys::signal;
-use crate::worker::supervise;
+use crate::vcs::seed;
+use crate::worker::supervisor;
 use compare::Of;
 use pick::pick;
 use print::{ColorWhen, Style};
@@ -261,7 +261,7 @@ pub fn main() -> ExitCode {
     // Handle the supervisor before clap runs: memory that clap touches would stay resident for the supervisor's
     // whole life.
     if let Some((root, cache, id)) = config::supervisor_args() {
-        return ExitCode::from(u8::from(supervise::run(root, cache, &id).is_err()));
+        return ExitCode::from(u8::from(supervisor::run(root, cache, &id).is_err()));
     }
     if complete::asked() {
         return ExitCode::SUCCESS;

@@ -3,14 +3,19 @@
 use anyhow::Result;
 
 use super::{App, print};
-use crate::model::charge::dollars;
-use crate::model::name::Name;
-use crate::model::step::LoopEvent;
+use crate::os::signal::Cancel;
+use crate::rules::beat::observed::Paused;
+use crate::rules::beat::step::LoopEvent;
+use crate::rules::cost::charge::dollars;
+use crate::rules::name::Name;
+use crate::store::budget;
+use crate::store::file;
 use crate::store::file::Durability;
 use crate::store::json_file;
-use crate::store::records::{self, Paused, StateFile};
-use crate::store::{budget, file, lock, operations, texts};
-use crate::sys::signal::Cancel;
+use crate::store::lock;
+use crate::store::operations;
+use crate::store::state_files::{self, StateFile};
+use crate::store::user_files;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop pause 'on holiday'")]
@@ -68,7 +73,7 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
     if let Some(amount) = args.budget {
         return raise(app, amount);
     }
-    let beat = records::peek_beat(&app.layout)?;
+    let beat = state_files::peek_beat(&app.layout)?;
     let mut ended = false;
     if beat.halted.is_some() {
         // The memory belongs to the tick; its lock keeps a running beat from overwriting this change.
@@ -77,7 +82,7 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
         print::line("the halt is over; the next beat decides from scratch");
         ended = true;
     }
-    if records::paused(&app.layout)?.is_some() {
+    if state_files::paused(&app.layout)?.is_some() {
         let _held = lock::store(&app.layout.store_lock())?;
         file::remove(&app.layout.paused())?;
         print::line("the pause is over");
@@ -91,7 +96,7 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
 
 fn raise(app: &App, amount: Amount) -> Result<u8> {
     let config = app.config()?;
-    let (goals, _) = texts::goals(&app.layout)?;
+    let (goals, _) = user_files::goals(&app.layout)?;
     let mut runners = config.decider_names();
     runners.extend(config.settings.workers.runners.keys().cloned());
     runners.push(config.decide.clone());
@@ -103,7 +108,7 @@ fn raise(app: &App, amount: Amount) -> Result<u8> {
         Amount::To(micros) => Some(micros),
     };
     let caps = budget::raise(&app.layout, &config.settings.budget, &runners, &goals, amount, app.now)?;
-    let asks = records::asks(&app.layout)?.0;
+    let asks = state_files::asks(&app.layout)?.0;
     let mut parts = Vec::new();
     for cap in &caps {
         let until = app.now.at(cap.hit.resets_ms).stamp();

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::model::fault::Fault;
+use crate::rules::fault::Fault;
 
 /// Finds one of all things by its full name, else by a unique beginning of it.
 pub fn pick<T>(

@@ -4,7 +4,9 @@ use anyhow::Result;
 
 use super::compare::Since;
 use super::{App, input, print, save};
-use crate::store::{exchange, file, texts};
+use crate::store::exchange;
+use crate::store::file;
+use crate::store::user_files;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum PlaybookVerb {
@@ -27,13 +29,13 @@ pub struct PlaybookWriteArgs {
 }
 
 pub fn show(app: &App) -> Result<u8> {
-    print::raw(texts::playbook(&app.layout)?.as_bytes());
+    print::raw(user_files::playbook(&app.layout)?.as_bytes());
     Ok(0)
 }
 
 pub fn write(app: &App, args: &PlaybookWriteArgs) -> Result<u8> {
     let path = app.layout.playbook();
-    let present = file::read_text(&path, texts::MAX_TEXT_BYTES).ok().flatten();
+    let present = file::read_text(&path, user_files::MAX_TEXT_BYTES).ok().flatten();
     let seen = match &present {
         Some(present) => Some(exchange::digest_of(present.as_bytes())),
         None => save::digest(&path)?,

@@ -25,11 +25,11 @@ use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::envelope;
-use crate::model::fault::Fault;
-use crate::model::secret::Secrets;
-use crate::model::terminal;
-use crate::model::text::visible;
-use crate::sys::tty;
+use crate::os::tty;
+use crate::rules::fault::Fault;
+use crate::rules::secret::Secrets;
+use crate::rules::terminal;
+use crate::rules::text::visible;
 
 /// The colour policy of stdout.
 #[derive(Clone, Copy, Debug, Default)]
@@ -274,7 +274,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     let shown = |cell: &String| {
         let (paint, text) = unpaint(cell);
-        (paint.to_owned(), crate::model::text::visible(text, false))
+        (paint.to_owned(), crate::rules::text::visible(text, false))
     };
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -6,14 +6,15 @@ use std::fs;
 use anyhow::Result;
 
 use super::{App, complete, json_output, pick, print};
-use crate::model::text::visible;
-use crate::model::time::{human_ms, parse_ms};
-use crate::model::worker::{Repo, Spec};
+use crate::os::signal::Cancel;
+use crate::rules::text::visible;
+use crate::rules::time::{human_ms, parse_ms};
+use crate::rules::worker::{Repo, Spec};
+use crate::store::file;
 use crate::store::json_file;
 use crate::store::layout::WorkerDir;
+use crate::store::lock;
 use crate::store::workers::{self, Past, Worker};
-use crate::store::{file, lock};
-use crate::sys::signal::Cancel;
 use crate::vcs::clone::{self, Git};
 use crate::worker::orphans;
 

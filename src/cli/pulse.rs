@@ -10,16 +10,19 @@ use anyhow::{Context, Result};
 
 use super::{App, print};
 use crate::config::Config;
-use crate::model::beat::LastResult;
-use crate::model::fault::{ErrorKind, Fault};
-use crate::model::time::human_ms;
-use crate::store::{layout, lock, records, workers};
-use crate::sys::clock::{self, Deadline};
-use crate::sys::process::{Child, ProcessExit, reaper, wait};
-use crate::sys::program;
-use crate::sys::signal::Cancel;
-use crate::sys::watch::FileWatch;
-use crate::tick::gate;
+use crate::os::clock::{self, Deadline};
+use crate::os::process::{Child, ProcessExit, reaper, wait};
+use crate::os::program;
+use crate::os::signal::Cancel;
+use crate::os::watch::FileWatch;
+use crate::rules::beat::gate;
+use crate::rules::beat::state::LastResult;
+use crate::rules::fault::{ErrorKind, Fault};
+use crate::rules::time::human_ms;
+use crate::store::layout;
+use crate::store::lock;
+use crate::store::state_files;
+use crate::store::workers;
 use bell::WakeSignals;
 use renew::Renewal;
 pub use renew::{AgainArgs, again};
@@ -207,7 +210,7 @@ fn echo_wait(self_triggered: u32) -> i64 {
 }
 
 fn last_move(app: &App) -> Option<LastResult> {
-    records::peek_beat(&app.layout).ok()?.last
+    state_files::peek_beat(&app.layout).ok()?.last
 }
 
 /// The wait until the next beat, from files alone. A due time that has passed never shortens the wait: the
@@ -220,10 +223,10 @@ fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
     if moved {
         return AFTER_MOVE_MS.min(config.interval_ms);
     }
-    let Ok(beat) = records::peek_beat(&app.layout) else { return config.interval_ms };
+    let Ok(beat) = state_files::peek_beat(&app.layout) else { return config.interval_ms };
     let now = clock::now();
     let look = gate::next_look_ms(&beat, &config.settings.limits, now);
-    let timers = records::schedules(&app.layout).map(|(timers, _)| timers).unwrap_or_default();
+    let timers = state_files::schedules(&app.layout).map(|(timers, _)| timers).unwrap_or_default();
     let due = timers.iter().filter_map(|(name, timer)| timer.next_ms(beat.fired.get(name).copied(), now));
     let deadlines = look.into_iter().chain(due.map(|at| at - now.unix_ms)).filter(|ms| *ms > 0);
     deadlines.chain([config.interval_ms]).min().unwrap_or(config.interval_ms)

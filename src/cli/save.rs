@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 
 use super::input::NewText;
 use super::{App, print};
-use crate::model::digest::Digest;
-use crate::model::fault::Fault;
-use crate::model::step::CHANGED;
+use crate::rules::beat::step::CHANGED;
+use crate::rules::digest::Digest;
+use crate::rules::fault::Fault;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file::{self, Durability, ReadError};
 use crate::store::lock;

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::{App, JsonArgs, json_output, pick, print, save};
-use crate::model::fault::Fault;
-use crate::model::name::Name;
-use crate::model::schedule::{FireTime, Schedule};
-use crate::model::time::{human_ms, parse_ms};
+use crate::rules::beat::schedule::{FireTime, Schedule};
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::time::{human_ms, parse_ms};
 use crate::store::exchange::{self, Fallback};
+use crate::store::file;
 use crate::store::json_file;
-use crate::store::{file, layout, lock, records};
+use crate::store::layout;
+use crate::store::lock;
+use crate::store::state_files;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ScheduleVerb {
@@ -55,7 +58,7 @@ pub struct RemoveArgs {
 
 /// The timers with their next due times, and files that cannot be read.
 pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<json_output::ScheduleJson>, Vec<String>)> {
-    let (schedules, problems) = records::schedules(&app.layout)?;
+    let (schedules, problems) = state_files::schedules(&app.layout)?;
     let row = |(name, schedule): (Name, Schedule)| json_output::ScheduleJson {
         due_ms: schedule.next_ms(fired.get(&name).copied(), app.now),
         name,
@@ -66,7 +69,7 @@ pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<json_output::
 }
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
-    let (rows, problems) = rows(app, &records::peek_beat(&app.layout)?.fired)?;
+    let (rows, problems) = rows(app, &state_files::peek_beat(&app.layout)?.fired)?;
     if args.json {
         return print::answer("schedules", rows);
     }
@@ -78,7 +81,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
 }
 
 pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
-    let (schedules, _) = records::schedules(&app.layout)?;
+    let (schedules, _) = state_files::schedules(&app.layout)?;
     let (name, _) = pick("schedule", &args.name, schedules, |(name, _)| name.as_str())?;
     let _held = lock::store(&app.layout.store_lock())?;
     let path = app.layout.schedules().join(format!("{name}.json"));

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::json_output::{self, Pruned, QuestionJson, Waiting, WorkerJson};
 use super::{pick, print};
 use crate::config;
-use crate::model::decision;
-use crate::model::entry::JournalEntry;
+use crate::rules::beat::decision;
+use crate::rules::beat::entry::JournalEntry;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop schema\n  looop schema status > status.schema.json")]

@@ -7,15 +7,17 @@ use serde_json::json;
 
 use super::compare::DiffArgs;
 use super::{App, JsonArgs, complete, input, json_output, pick, print, save};
-use crate::model::json::clip;
-use crate::model::name::Name;
-use crate::model::text::visible;
-use crate::model::time::human_ms;
-use crate::model::world::SensorReading;
+use crate::os::signal::Cancel;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
+use crate::rules::world::SensorReading;
+use crate::store::file;
 use crate::store::json_file;
-use crate::store::texts::SensorFile;
-use crate::store::{file, lock, texts};
-use crate::sys::signal::Cancel;
+use crate::store::lock;
+use crate::store::user_files;
+use crate::store::user_files::SensorFile;
 use crate::tick::observe;
 pub use add::{add, examples};
 
@@ -57,7 +59,7 @@ pub struct TestArgs {
 }
 
 fn find(app: &App, wanted: &str) -> Result<SensorFile> {
-    pick("sensor", wanted, texts::sensors(&app.layout)?.0, |sensor| sensor.name.as_str())
+    pick("sensor", wanted, user_files::sensors(&app.layout)?.0, |sensor| sensor.name.as_str())
 }
 
 pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
@@ -71,7 +73,7 @@ pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
 pub fn archive(app: &App, args: &SensorArgs) -> Result<u8> {
     let SensorFile { name, path, .. } = find(app, &args.name)?;
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
-    let id = crate::model::time::beat_id(app.now.unix_ms);
+    let id = crate::rules::time::beat_id(app.now.unix_ms);
     save::archive(app, &format!("sensor {name}"), &path, &format!("{file_name}-{id}"))?;
     Ok(0)
 }
@@ -82,7 +84,7 @@ pub fn last_reading(app: &App, name: &Name) -> Option<SensorReading> {
 }
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
-    let (sensors, problems) = texts::sensors(&app.layout)?;
+    let (sensors, problems) = user_files::sensors(&app.layout)?;
     if args.json {
         let row = |sensor: &SensorFile| {
             let header = sensor.header.as_ref();

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{App, print, save};
-use crate::model::fault::Fault;
-use crate::model::service::{MARK, Service};
+use crate::os::program;
+use crate::rules::beat::diff;
+use crate::rules::fault::Fault;
+use crate::rules::service::{MARK, Service};
 use crate::store::exchange::{self, Fallback};
 use crate::store::file;
-use crate::sys::program;
-use crate::tick::diff;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ServiceVerb {

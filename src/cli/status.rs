@@ -3,19 +3,25 @@
 use anyhow::Result;
 
 use super::{App, JsonArgs, asks, goal, json_output, lease, ls, print, schedule, sensor};
-use crate::model::ask::QuestionState;
-use crate::model::beat::{LoopState, Settled};
-use crate::model::charge::dollars;
-use crate::model::json::clip;
-use crate::model::sandbox::{Level, SandboxSubject};
-use crate::model::text::visible;
-use crate::model::time::{clock_flaw, human_ms};
-use crate::store::boxes::SandboxBuilder;
-use crate::store::history::locks;
-use crate::store::texts::SensorFile;
+use crate::rules::beat::ask::QuestionState;
+use crate::rules::beat::gate;
+use crate::rules::beat::observed::Paused;
+use crate::rules::beat::state::{LoopState, Settled};
+use crate::rules::cost::charge::dollars;
+use crate::rules::json::clip;
+use crate::rules::sandbox::{Level, SandboxSubject};
+use crate::rules::text::visible;
+use crate::rules::time::{clock_flaw, human_ms};
+use crate::store::leases;
+use crate::store::ledger;
+use crate::store::lock;
+use crate::store::sandboxes::SandboxBuilder;
+use crate::store::state_files;
+use crate::store::user_files;
+use crate::store::user_files::SensorFile;
 use crate::store::workers::Worker;
-use crate::store::{claims, ledger, lock, records, texts};
-use crate::tick::{gate, observe};
+use crate::tick::observe;
+use crate::vcs::history::locks;
 
 /// The state of the loop, and what only the text form needs of it.
 struct StatusFacts {
@@ -35,19 +41,19 @@ pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
 
 fn gather(app: &App) -> Result<StatusFacts> {
     let layout = &app.layout;
-    let beat = records::peek_beat(layout)?;
-    let (goals, mut problems) = texts::goals(layout)?;
+    let beat = state_files::peek_beat(layout)?;
+    let (goals, mut problems) = user_files::goals(layout)?;
     problems.extend(clock_flaw(app.now));
     problems.extend(observe::goal_problems(&goals));
-    let (sensors, more) = texts::sensors(layout)?;
+    let (sensors, more) = user_files::sensors(layout)?;
     problems.extend(more);
-    let (all_asks, more) = records::asks(layout)?;
+    let (all_asks, more) = state_files::asks(layout)?;
     problems.extend(more);
     let (mut schedules, more) = schedule::rows(app, &beat.fired)?;
     schedules.iter_mut().for_each(|schedule| schedule.when = None);
     problems.extend(more);
-    let here = claims::here();
-    let (all_leases, more) = claims::list(layout, &here)?;
+    let here = leases::here();
+    let (all_leases, more) = leases::list(layout, &here)?;
     problems.extend(more);
     let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
@@ -56,7 +62,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
     let idle = crate::store::file::read_text(&layout.idle(), 64).ok().flatten();
     let pulse = lock::holder(&layout.pulse_lock());
     let ticking = lock::holder(&layout.tick_lock());
-    let paused = records::paused(layout)?;
+    let paused = state_files::paused(layout)?;
     let today = ledger::spent_today(layout, app.now)?;
     let sensor = |sensor: &SensorFile| {
         let reading = sensor::last_reading(app, &sensor.name);
@@ -103,7 +109,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
             paused,
             backoff: beat.backoff,
             settled: beat.settled,
-            decides_last_hour: crate::model::step::recent(&beat.decides, app.now.unix_ms).len(),
+            decides_last_hour: crate::rules::beat::step::recent(&beat.decides, app.now.unix_ms).len(),
         },
         last_beat: json_output::LastBeat {
             last: beat.last,
@@ -114,7 +120,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
     Ok(StatusFacts { json, workers })
 }
 
-fn gate_words(app: &App, beat: &LoopState, paused: Option<&records::Paused>, is_ticking: bool) -> String {
+fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: bool) -> String {
     if let Some(why) = &beat.halted {
         return format!("halted: {why}; `looop resume` continues");
     }
@@ -264,9 +270,9 @@ mod tests {
     use super::*;
     use crate::cli::print::{ColorWhen, Style};
     use crate::config::Env;
-    use crate::model::time::Now;
+    use crate::rules::time::Now;
     use crate::store::layout::Layout;
-    use crate::store::seed;
+    use crate::vcs::seed;
 
     #[test]
     fn a_clock_outside_of_1970_to_9999_is_a_problem_and_the_status_still_works() {

@@ -10,20 +10,24 @@ use crate::agents::Runner;
 use crate::alerts;
 use crate::config::Config;
 use crate::map;
-use crate::model::charge::dollars;
-use crate::model::fault::{ErrorKind, Fault};
-use crate::model::json::clip;
-use crate::model::name::Name;
-use crate::model::time::{Now, clock_flaw, human_ms};
-use crate::store::boxes::SandboxBuilder;
-use crate::store::{lock, logs, migrate, records, workers};
-use crate::sys::clock::{self, Deadline};
-use crate::sys::process::reaper;
-use crate::sys::signal::Cancel;
-use crate::tick::gate::{GateDecision, Hold};
+use crate::os::clock::{self, Deadline};
+use crate::os::process::reaper;
+use crate::os::signal::Cancel;
+use crate::rules::beat::gate::{GateDecision, Hold};
+use crate::rules::cost::charge::dollars;
+use crate::rules::fault::{ErrorKind, Fault};
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::time::{Now, clock_flaw, human_ms};
+use crate::store::lock;
+use crate::store::logs;
+use crate::store::sandboxes::SandboxBuilder;
+use crate::store::state_files;
+use crate::store::workers;
 use crate::tick::prepare::PreparedDecision;
 use crate::tick::record::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx};
+use crate::vcs::migrate;
 use crate::worker::Fleet;
 
 #[derive(Debug, clap::Args)]
@@ -295,13 +299,13 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
             };
         }
         BeatResult::Moved(last) => {
-            let object = clip(&crate::model::text::visible(&last.object, false), 60);
+            let object = clip(&crate::rules::text::visible(&last.object, false), 60);
             let object = if object.is_empty() { object } else { format!(" {object}") };
-            let words = clip(&crate::model::text::visible(&last.outcome.words(), false), 200);
+            let words = clip(&crate::rules::text::visible(&last.outcome.words(), false), 200);
             format!("{time} {}{object} — {words} [{}]{tail}", style.bold(&last.tag), last.beat)
         }
         BeatResult::Failed(failure) => {
-            let why = clip(&crate::model::text::visible(&failure.why, false), 400);
+            let why = clip(&crate::rules::text::visible(&failure.why, false), 400);
             format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class)
         }
         BeatResult::Cancelled => {
@@ -327,11 +331,11 @@ pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDeci
     };
     let fleet = fleet(app, config, &cancel);
     let ctx = ctx(app, config, &idle, &fleet, &cancel, true);
-    tick::preview(&ctx, &records::peek_beat(&app.layout)?)
+    tick::preview(&ctx, &state_files::peek_beat(&app.layout)?)
 }
 
 fn dry_run(app: &App) -> Result<u8> {
-    if !crate::store::seed::is_set_up(&app.layout) {
+    if !crate::vcs::seed::is_set_up(&app.layout) {
         return Err(app.no_profile());
     }
     crate::store::layout::check(&app.layout)?;

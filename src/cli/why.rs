@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, json_output, print, tick};
-use crate::model::spend::{GroupBy, SpendRow, report};
-use crate::model::text::visible;
-use crate::model::time::human_ms;
-use crate::model::world::Context;
+use crate::rules::cost::spend::{GroupBy, SpendRow, report};
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
+use crate::rules::world::Context;
 use crate::store::json_file;
 use crate::store::ledger;
 
@@ -79,5 +79,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 }
 
 fn cells(row: &SpendRow) -> Vec<String> {
-    vec![format!("  {}", row.key), row.calls.to_string(), crate::model::charge::dollars(row.cost_micros)]
+    vec![
+        format!("  {}", row.key),
+        row.calls.to_string(),
+        crate::rules::cost::charge::dollars(row.cost_micros),
+    ]
 }

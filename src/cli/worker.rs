@@ -7,18 +7,23 @@ use anyhow::Result;
 use super::logs::{LogsArgs, ScreenArgs};
 use super::ls::Chosen;
 use super::{App, attach, complete, input, ls, print, prune};
-use crate::model::entry;
-use crate::model::fault::Fault;
-use crate::model::lease::Holder;
-use crate::model::name::Name;
-use crate::model::wire::WireRequest;
-use crate::model::worker::{Phase, WorkerState};
+use crate::os::clock::{self, Deadline};
+use crate::os::process::tree;
+use crate::os::process::wait::pause_ms;
+use crate::os::signal::Cancel;
+use crate::rules::beat::entry;
+use crate::rules::fault::Fault;
+use crate::rules::lease::Holder;
+use crate::rules::name::Name;
+use crate::rules::worker::protocol::WireRequest;
+use crate::rules::worker::{Phase, WorkerState};
+use crate::store::inbox;
+use crate::store::layout;
+use crate::store::leases;
+use crate::store::lock;
+use crate::store::logs;
+use crate::store::workers;
 use crate::store::workers::Worker;
-use crate::store::{claims, layout, lock, logs, mail, workers};
-use crate::sys::clock::{self, Deadline};
-use crate::sys::process::tree;
-use crate::sys::process::wait::pause_ms;
-use crate::sys::signal::Cancel;
 use crate::worker::refusal::WorkerError;
 use crate::worker::start::{WorkerProgram, WorkerRequest, Workplace};
 use crate::worker::{client, orphans};
@@ -267,7 +272,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     };
     workers::save_state(&dir, &state)?;
     drop(store);
-    claims::release(&app.layout, &Holder::Worker(id.clone()), &leases)?;
+    leases::release(&app.layout, &Holder::Worker(id.clone()), &leases)?;
     let next = lost.spec.next_step(&state, &dir.clone_dir().to_string_lossy());
     logs::journal(&app.layout, &entry::worker_line(&lost.spec, &state, next.as_deref(), clock::now()))?;
     for socket in [dir.attach_socket(), dir.worker_socket()] {
@@ -328,12 +333,12 @@ pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
     if text.trim().is_empty() {
         return Err(Fault::usage("could not tell the worker: the text is empty").into());
     }
-    if text.len() > crate::model::decision::MAX_TEXT_BYTES {
+    if text.len() > crate::rules::beat::decision::MAX_TEXT_BYTES {
         return Err(Fault::usage("could not tell the worker: the text is too long").into());
     }
-    let notified = mail::InboxMessage { by: "human".to_owned(), at_ms: clock::now().unix_ms, text };
+    let notified = inbox::InboxMessage { by: "human".to_owned(), at_ms: clock::now().unix_ms, text };
     let _store = lock::store(&app.layout.store_lock())?;
-    mail::tell(&app.layout.worker(&worker.spec.id), &notified)?;
+    inbox::tell(&app.layout.worker(&worker.spec.id), &notified)?;
     print::line(&format!("told {}; it reads it with `looop inbox`", worker.spec.id));
     ls::note_if_stopped(&worker);
     Ok(0)

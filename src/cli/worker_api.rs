@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{App, print};
-use crate::model::fault::Fault;
-use crate::model::wire::{ReportedSpend, WireRequest};
+use crate::rules::fault::Fault;
+use crate::rules::worker::protocol::{ReportedSpend, WireRequest};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]

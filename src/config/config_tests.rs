@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::model::settings::{FreeMove, WorkerRunner};
+use crate::rules::beat::settings::{FreeMove, WorkerRunner};
 
 /// A config file in its own directory, and an environment that names it.
 fn env_with(text: Option<&str>, vars: &[(&str, &str)]) -> (tempfile::TempDir, Env) {
@@ -164,7 +164,7 @@ fn an_error_names_the_place_and_the_nearest_key() {
 
 #[test]
 fn sandboxes_are_read_with_their_network() {
-    use crate::model::sandbox::{NetworkAccess, SandboxMode, SandboxRequest, SandboxSubject};
+    use crate::rules::sandbox::{NetworkAccess, SandboxMode, SandboxRequest, SandboxSubject};
     let config = loaded(
         r#"{"sandbox":{"worker":"full","run":"none","network":{"worker":[443,53],"sensor":"off"},"read":["/srv/data"]}}"#,
         &[],

@@ -12,9 +12,9 @@ use crate::agents::decider::AgentRunner;
 use crate::agents::http::{Http, IDLE_MS, Protocol};
 use crate::agents::token::{KeyedRunner, TokenSource};
 use crate::agents::{self, Runner};
-use crate::model::fault::Fault;
-use crate::model::price::Price;
-use crate::model::text::nearest;
+use crate::rules::cost::price::Price;
+use crate::rules::fault::Fault;
+use crate::rules::text::nearest;
 
 /// The default variable that passes the key of `token_cmd` to a call of an endpoint.
 const TOKEN_VAR: &str = "COMMAND_TOKEN";

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::model::fault::Fault;
-use crate::model::text::nearest;
+use crate::rules::fault::Fault;
+use crate::rules::text::nearest;
 
 /// Refuses a config file that other users can write.
 pub(super) fn refuse_shared(path: &Path) -> Result<()> {

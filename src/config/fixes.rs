@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::ConfigSource;
 use super::workers::command;
 use crate::agents::{AGENTS, FIX_TASK};
-use crate::model::attempt::Thresholds;
-use crate::model::settings::{Fixes, WorkerRunner};
+use crate::rules::beat::settings::{Fixes, WorkerRunner};
+use crate::rules::fix::attempt::Thresholds;
 
 impl ConfigSource<'_> {
     /// The part of the settings that is about fixes.

@@ -10,11 +10,12 @@ use serde::Deserialize;
 use super::Env;
 use crate::agents::http::Protocol;
 use crate::agents::http::wire::Shape;
-use crate::model::sandbox::SandboxConfig;
-use crate::model::settings::PolicyRules;
-use crate::model::time::parse_ms;
-use crate::model::worker::Objects;
-use crate::store::{file, lock};
+use crate::rules::beat::settings::PolicyRules;
+use crate::rules::sandbox::SandboxConfig;
+use crate::rules::time::parse_ms;
+use crate::rules::worker::Objects;
+use crate::store::file;
+use crate::store::lock;
 
 /// The config file. Every key has a default; an unknown key is an error.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

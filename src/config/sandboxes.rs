@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{ConfigSource, absolute_paths};
 use crate::agents::AGENTS;
-use crate::model::sandbox::{Endpoint, NetworkAccess, SandboxConfig, SandboxMode, SandboxSubject};
+use crate::rules::sandbox::{Endpoint, NetworkAccess, SandboxConfig, SandboxMode, SandboxSubject};
 
 impl ConfigSource<'_> {
     /// Builds the sandbox settings.

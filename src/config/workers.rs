@@ -7,10 +7,10 @@ use anyhow::Result;
 use super::form::{RunnerFile, VerifyFile};
 use super::{ConfigSource, at_least_1};
 use crate::agents::{AGENTS, Agent, Effort, WORK_TASK};
-use crate::model::fault::Fault;
-use crate::model::lease::Ttl;
-use crate::model::settings::{WorkerRunner, Workers};
-use crate::model::worker::WorkerLimits;
+use crate::rules::beat::settings::{WorkerRunner, Workers};
+use crate::rules::fault::Fault;
+use crate::rules::lease::Ttl;
+use crate::rules::worker::WorkerLimits;
 
 impl ConfigSource<'_> {
     /// The part of the settings that is about workers.

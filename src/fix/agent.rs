@@ -10,14 +10,14 @@ use super::leanfile::Lean;
 use super::{FixRequest, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
 
-use crate::model::charge::Usage;
-use crate::model::fault::Fault;
-use crate::model::sandbox::{Endpoint, SandboxSubject};
-use crate::model::settings::{Fixes, Settings};
-use crate::model::transcript::{self, CommandRun, LoopSignal};
+use crate::os::process::{Job, OutputLimit, ProcessCommand, ProcessExit, Stream};
+use crate::os::program;
+use crate::rules::beat::settings::{Fixes, Settings};
+use crate::rules::cost::charge::Usage;
+use crate::rules::fault::Fault;
+use crate::rules::fix::transcript::{self, CommandRun, LoopSignal};
+use crate::rules::sandbox::{Endpoint, SandboxSubject};
 use crate::store::file;
-use crate::sys::process::{Job, OutputLimit, ProcessCommand, ProcessExit, Stream};
-use crate::sys::program;
 
 /// How often an agent that prints nothing is called again.
 const EMPTY_RETRIES: usize = 5;
@@ -264,7 +264,7 @@ impl Watched<'_> {
     }
 
     fn looped(&self) -> Option<String> {
-        let command = self.steps.last().map(|step| crate::model::json::clip(&step.command, 120));
+        let command = self.steps.last().map(|step| crate::rules::json::clip(&step.command, 120));
         command.filter(|_| self.worst != LoopSignal::Fine)
     }
 }

@@ -13,12 +13,12 @@ use super::exec::Tone;
 use super::guard::{self, Judged, shrunk};
 use super::leanfile::Task;
 use super::{edits, sources, testing};
-use crate::model::attempt::alike::{Sample, alike};
-use crate::model::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, standing};
-use crate::model::fix::{Called, Counts, UnderWay};
-use crate::model::text::quote_argv;
-use crate::model::time::human_ms;
-use crate::sys::clock::{self, Deadline};
+use crate::os::clock::{self, Deadline};
+use crate::rules::fix::attempt::alike::{Sample, alike};
+use crate::rules::fix::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, standing};
+use crate::rules::fix::{Called, Counts, UnderWay};
+use crate::rules::text::quote_argv;
+use crate::rules::time::human_ms;
 use crate::vcs::clone::{TreeDifference, is_empty};
 
 /// The largest diff that is analysed, in bytes.

@@ -1,6 +1,6 @@
 //! Pure. Shortens a failure: drops the output of dependencies, counts repeats, and keeps the end.
 
-use crate::model::signature::{self, TestExit, TestFramework};
+use crate::rules::fix::signature::{self, TestExit, TestFramework};
 
 const MAX_LINE: usize = 300;
 
@@ -62,7 +62,7 @@ fn compress(output: &str, kind: TestFramework, lines: usize) -> (String, usize) 
         {
             continue;
         }
-        let line = crate::model::json::clip(line, MAX_LINE);
+        let line = crate::rules::json::clip(line, MAX_LINE);
         match kept.last() {
             Some(last) if *last == line && !line.is_empty() => repeats += 1,
             Some(last) if last.is_empty() && line.is_empty() => {}
@@ -138,7 +138,7 @@ pub fn diagnosis(answer: &str, failure: &str) -> Option<String> {
     let found = lines
         .filter(|line| !line.is_empty() && !line.starts_with("```"))
         .find(|line| has_substance(line, failure))?;
-    Some(crate::model::json::clip(&crate::model::text::visible(found, false), 400))
+    Some(crate::rules::json::clip(&crate::rules::text::visible(found, false), 400))
 }
 
 #[cfg(test)]

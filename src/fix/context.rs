@@ -3,8 +3,8 @@
 //! Each prompt is complete and self-contained: there is no chat history. The prompt lists what did not fit.
 
 use super::edits;
-use crate::model::attempt::{Alike, Attempt, RepairPlan};
-use crate::model::json::clip;
+use crate::rules::fix::attempt::{Alike, Attempt, RepairPlan};
+use crate::rules::json::clip;
 
 /// The largest part of the budget for the change so far, as a divisor.
 const DIFF_SHARE: usize = 3;
@@ -244,7 +244,7 @@ pub fn attempt_line(attempt: &Attempt) -> String {
         let to = if *to == 0 { "the beginning".to_owned() } else { format!("#{to}") };
         line.push_str(&format!("; like {to}: {}", by.words()));
     }
-    crate::model::text::visible(&line, false)
+    crate::rules::text::visible(&line, false)
 }
 
 /// The prompt that asks for a diagnosis.

@@ -1,7 +1,7 @@
 //! Tests of prompts.
 
 use super::*;
-use crate::model::attempt::{AttemptOutcome, SimilarityBasis};
+use crate::rules::fix::attempt::{AttemptOutcome, SimilarityBasis};
 
 fn one(n: u32) -> Attempt {
     Attempt {

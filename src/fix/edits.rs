@@ -17,9 +17,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::model::reply::without_thoughts;
+use crate::os::beneath::{self, Parents};
+use crate::rules::beat::reply::without_thoughts;
 use crate::store::file::{self, Durability, ReadError};
-use crate::sys::beneath::{self, Parents};
 
 /// The most files that one answer may change.
 const MAX_FILES: usize = 100;
@@ -250,7 +250,7 @@ fn replace(text: &str, search: &[String], put: &[String]) -> Result<String, Stri
     let first = search.iter().find(|line| !line.trim().is_empty()).map_or("", |line| line.trim());
     Err(format!(
         "the SEARCH lines do not occur in it, starting with {:?}",
-        crate::model::json::clip(first, 80)
+        crate::rules::json::clip(first, 80)
     ))
 }
 

@@ -10,12 +10,12 @@ use crate::agents::http::wire::Shape;
 use crate::agents::http::{Http, IDLE_MS, Protocol};
 use crate::agents::stream::OUTPUT_LIMIT;
 use crate::agents::{ModelCall, Runner};
-use crate::model::failing::Class;
-use crate::model::fault::Fault;
-use crate::store::boxes::SandboxBuilder;
+use crate::os::clock::{self, Deadline};
+use crate::os::process::wait::pause_ms;
+use crate::rules::beat::failing::Class;
+use crate::rules::fault::Fault;
 use crate::store::file::{self, Durability};
-use crate::sys::clock::{self, Deadline};
-use crate::sys::process::wait::pause_ms;
+use crate::store::sandboxes::SandboxBuilder;
 
 /// The wait between two health checks, in milliseconds.
 const LOOK_MS: u64 = 250;

@@ -6,15 +6,15 @@ use anyhow::{Context, Result};
 
 use super::Endpoints;
 use crate::agents;
-use crate::model::charge::{CostSource, Usage};
-use crate::model::fault::Fault;
-use crate::model::sandbox::{Endpoint, SandboxSubject};
-use crate::model::settings::Settings;
-use crate::store::boxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
+use crate::os::process::{self, ChildResult, Job, reaper, tree};
+use crate::os::signal::Cancel;
+use crate::rules::beat::settings::Settings;
+use crate::rules::cost::charge::{CostSource, Usage};
+use crate::rules::fault::Fault;
+use crate::rules::sandbox::{Endpoint, SandboxSubject};
+use crate::sandbox;
 use crate::store::layout::{FixDir, Layout};
-use crate::sys::process::{self, ChildResult, Job, reaper, tree};
-use crate::sys::sandbox;
-use crate::sys::signal::Cancel;
+use crate::store::sandboxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
 
 /// The variable that marks all processes of a fix.
 pub(super) const MARK: &str = "LOOOP_FIX";

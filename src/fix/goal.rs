@@ -7,12 +7,12 @@ use super::context::{self, Parts};
 use super::ctx::TaskRun;
 use super::exec::Tone;
 use super::{endpoint, plan, stuck};
-use crate::model::attempt::{
+use crate::os::clock::{self, Deadline};
+use crate::rules::fix::attempt::{
     Attempt, Begin, EpisodeState, LedgerLine, RepairPlan, Rollback, Ruling, rule, standing,
 };
-use crate::model::fix::{Counts, TaskStatus};
-use crate::model::time::human_ms;
-use crate::sys::clock::{self, Deadline};
+use crate::rules::fix::{Counts, TaskStatus};
+use crate::rules::time::human_ms;
 
 /// Works on a task and stores its status in the session.
 pub(super) fn work(run: &mut TaskRun) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::fix::Counts;
+use crate::rules::fix::Counts;
 
 /// The files that decide about a task.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -137,7 +137,7 @@ pub fn shrunk(before: &Counts, after: &Counts) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::signature::{TestExit, read};
+    use crate::rules::fix::signature::{TestExit, read};
 
     fn judged() -> Judged {
         Judged {

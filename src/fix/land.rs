@@ -11,15 +11,15 @@ use anyhow::{Context, Result};
 use super::ctx::FixContext;
 use super::edits::is_inside;
 use super::exec::Tone;
-use crate::model::digest::Digest;
-use crate::model::exchange::FileChange;
-use crate::model::fix::FixSession;
-use crate::model::json::clip;
-use crate::model::user_side::{self, TreeChange, UserSidePath};
-use crate::model::worker::Repo;
+use crate::os::beneath::{self, FilePlace, Parents};
+use crate::rules::digest::Digest;
+use crate::rules::exchange::FileChange;
+use crate::rules::fix::FixSession;
+use crate::rules::json::clip;
+use crate::rules::user_side::{self, TreeChange, UserSidePath};
+use crate::rules::worker::Repo;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file;
-use crate::sys::beneath::{self, FilePlace, Parents};
 use crate::vcs::clone::{self, Git, TreeDifference};
 
 /// Git's modes of entries that are not regular files.

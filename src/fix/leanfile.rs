@@ -10,8 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::model::fault::Fault;
-use crate::sys::path::followed;
+use crate::os::path::followed;
+use crate::rules::fault::Fault;
 use gate::LeanKeys;
 use source::LeanSource;
 
@@ -296,7 +296,7 @@ fn parse(path: &Path, text: &str) -> Result<toml::Table> {
 }
 
 fn hint(message: &str, line: &str) -> String {
-    let shown = crate::model::json::clip(&crate::model::text::visible(line, false), 80);
+    let shown = crate::rules::json::clip(&crate::rules::text::visible(line, false), 80);
     if message.contains("string") || message.contains("quote") || message.contains("unquoted") {
         format!(
             "the line is `{shown}`; put a text between double quotes, a text of several lines between \"\"\""

@@ -1,8 +1,8 @@
 //! Pure. A new plan after a halt: parsed from an answer, and refused if it is not a plan or repeats an old one.
 
-use crate::model::attempt::{RepairPlan, Thresholds};
-use crate::model::json::clip;
-use crate::model::tokens;
+use crate::rules::fix::attempt::{RepairPlan, Thresholds};
+use crate::rules::fix::tokens;
+use crate::rules::json::clip;
 
 const MAX_CHARS: usize = 600;
 
@@ -31,7 +31,7 @@ pub fn parse(answer: &str) -> (String, String) {
             part.push_str(text);
         }
     }
-    let clean = |part: &String| clip(&crate::model::text::visible(part, false), MAX_CHARS);
+    let clean = |part: &String| clip(&crate::rules::text::visible(part, false), MAX_CHARS);
     (clean(&parts[0]), clean(&parts[1]))
 }
 

@@ -9,10 +9,10 @@ use super::ctx::FixContext;
 use super::exec::Tone;
 use super::leanfile::Task;
 use crate::map::{self, MapLimits, Question};
-use crate::model::signature;
+use crate::os::beneath::{self, Parents};
+use crate::rules::fix::signature;
 use crate::store::file::{self, ReadError};
-use crate::store::history::ignored::glob;
-use crate::sys::beneath::{self, Parents};
+use crate::vcs::history::ignored::glob;
 
 const MAX_FILE_BYTES: usize = 4 << 20;
 /// The most files that are shown.

@@ -4,14 +4,16 @@ use anyhow::{Context, Result};
 
 use super::ctx::{FixContext, TaskRun};
 use super::exec::Tone;
-use crate::model::ask::{AskKind, AskReply, QuestionFile};
-use crate::model::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
-use crate::model::fix::TaskStatus;
-use crate::model::name::Name;
+use crate::os::clock;
+use crate::rules::beat::ask::{AskKind, AskReply, QuestionFile};
+use crate::rules::fix::TaskStatus;
+use crate::rules::fix::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
+use crate::rules::name::Name;
+use crate::store::file;
 use crate::store::json_file;
 use crate::store::layout::ask_path;
-use crate::store::{file, lock, records};
-use crate::sys::clock;
+use crate::store::lock;
+use crate::store::state_files;
 use crate::worker::client;
 
 /// The id of a worker's ask; its supervisor asks and waits.
@@ -61,7 +63,7 @@ pub(super) fn is_open(ctx: &FixContext, ask: &str) -> bool {
 
 fn reply(ctx: &FixContext, ask: &str) -> Result<Option<String>> {
     let Ok(id) = Name::parse(ask) else { return Ok(None) };
-    let answer = records::answer(ctx.env.deps.layout, &id)?;
+    let answer = state_files::answer(ctx.env.deps.layout, &id)?;
     Ok(answer.map(|answer| match answer.reply {
         AskReply::Answer { text } => text,
         _ => "(no answer in words)".to_owned(),

@@ -6,15 +6,15 @@ use anyhow::Result;
 
 use super::exec::{ExecEnv, SandboxStart, caller_env, caller_path, interrupted};
 use super::leanfile::{Task, Tests};
-use crate::model::fault::Fault;
-use crate::model::json::clip;
-use crate::model::sandbox::SandboxSubject;
-use crate::model::settings::Settings;
-use crate::model::signature::{self, TestExit, TestReport};
-use crate::model::strip::Strip;
-use crate::model::text::quote_argv;
-use crate::sys::process::{ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::sys::program;
+use crate::os::process::{ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit};
+use crate::os::program;
+use crate::rules::beat::settings::Settings;
+use crate::rules::fault::Fault;
+use crate::rules::fix::signature::{self, TestExit, TestReport};
+use crate::rules::json::clip;
+use crate::rules::sandbox::SandboxSubject;
+use crate::rules::strip::Strip;
+use crate::rules::text::quote_argv;
 
 /// The longest end of the tests' output that is kept, in bytes.
 const TAIL_BYTES: usize = 512 << 10;

@@ -15,8 +15,8 @@ use super::reader::Reader;
 use super::tags::{Def, Tags};
 use super::walk::{self, FoundFile, WalkEnd};
 use super::{IndexUpdate, MapLimits};
+use crate::os::clock::{self, Deadline};
 use crate::store::file;
-use crate::sys::clock::{self, Deadline};
 
 /// The version of the index file. A file of another version is discarded.
 const VERSION: u32 = 1;

@@ -8,7 +8,7 @@ use super::imports;
 use super::lang::Lang;
 use super::rules::{self, LanguageRules, NodeRole};
 use super::tags::Tags;
-use crate::sys::clock::Deadline;
+use crate::os::clock::Deadline;
 
 /// How many languages there are.
 pub(super) const COUNT: usize = 6;

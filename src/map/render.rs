@@ -1,7 +1,7 @@
 //! Pure. Renders a ranking as text within a token budget: each file with the first lines of its definitions.
 
 use super::Ranked;
-use crate::model::json::clip;
+use crate::rules::json::clip;
 
 /// The assumed number of bytes in a token.
 const TOKEN_BYTES: usize = 4;

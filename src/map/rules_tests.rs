@@ -134,8 +134,8 @@ fn what_the_tags_of_a_grammar_find_is_found() {
     for file in [
         "src/map.rs",
         "src/map/tags.rs",
-        "src/sys/process/jobs.rs",
-        "src/model/query.rs",
+        "src/os/process/jobs.rs",
+        "src/rules/worker/query.rs",
         "src/store/lock.rs",
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::MapLimits;
-use crate::store::history::ignored::Ignored;
-use crate::sys::clock::Deadline;
+use crate::os::clock::Deadline;
+use crate::vcs::history::ignored::Ignored;
 
 /// Directories with vendored code and build output.
 const FOREIGN: [&str; 9] = [

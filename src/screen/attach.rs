@@ -8,22 +8,22 @@ mod link;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::model::fault::Fault;
-use crate::model::json::clip;
-use crate::model::name::Name;
-use crate::model::process::Started;
-use crate::model::text::visible;
-use crate::model::wire::ViewerState;
-use crate::model::worker::{Flag, Phase, WorkerState};
+use crate::os::clock::Deadline;
+use crate::os::signal::{Cancel, SignalPipe};
+use crate::os::tty::{self, Raw};
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::process::Started;
+use crate::rules::text::visible;
+use crate::rules::worker::protocol::ViewerState;
+use crate::rules::worker::{Flag, Phase, WorkerState};
 use crate::screen::keys::{KeyEvent, Keys};
 use crate::screen::paint::{self, Painter};
 use crate::screen::{DEFAULT_SIZE, PIECE_BYTES, REPLAY_BYTES, Screen};
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptReader;
 use crate::store::workers;
-use crate::sys::clock::Deadline;
-use crate::sys::signal::{Cancel, SignalPipe};
-use crate::sys::tty::{self, Raw};
 use link::Link;
 
 /// The least time between two frames, in milliseconds.

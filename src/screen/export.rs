@@ -7,7 +7,7 @@ use vt100::capture::{
     BasicFormattedCaptureRange, BasicFormattedCaptureState, RowContents, basic_formatted_to_plain,
 };
 
-use crate::model::secret::{RedactStream, Secrets};
+use crate::rules::secret::{RedactStream, Secrets};
 use crate::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 

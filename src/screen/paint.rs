@@ -2,7 +2,7 @@
 //! looop's own title and status line. It writes from the model and never passes a byte of output on, so only what is
 //! written here can happen: no clipboard, no device strings, no titles, no queries.
 
-use crate::model::name::Name;
+use crate::rules::name::Name;
 use crate::screen::{self, Screen, is_plain};
 
 /// From this height on the last row is the status line, in rows.

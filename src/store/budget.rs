@@ -11,12 +11,14 @@ use super::file::Durability;
 use super::layout::Layout;
 use super::ledger::{self, Totals};
 use super::{Denied, lock, workers};
-use crate::model::budget::{self, Budget, BudgetExceeded, Raise, Raised, Reserved, UNKNOWN_CALL_MICROS};
-use crate::model::charge::dollars;
-use crate::model::fault::Fault;
-use crate::model::name::Name;
-use crate::model::time::Now;
-use crate::model::worker::Spec;
+use crate::rules::cost::budget::{
+    self, Budget, BudgetExceeded, Raise, Raised, Reserved, UNKNOWN_CALL_MICROS,
+};
+use crate::rules::cost::charge::dollars;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::time::Now;
+use crate::rules::worker::Spec;
 use crate::store::json_file;
 
 /// The caller of a model: the beat, or a worker.
@@ -267,7 +269,7 @@ mod tests {
     use super::*;
     use std::fs::File;
 
-    use crate::model::charge::{Charge, Usage};
+    use crate::rules::cost::charge::{Charge, Usage};
     use crate::store::file;
 
     const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 0 };

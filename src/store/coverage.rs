@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::Denied;
 use super::file::{self, Durability, ReadError};
 use super::layout::Layout;
-use crate::model::argument;
-use crate::model::scope::{CommandScope, FileScope, FolderScope};
-use crate::model::settings::Settings;
-use crate::sys::identity::{self, FolderDigest};
-use crate::sys::program;
-use crate::sys::sealed::{self, Sealed};
+use crate::os::program;
+use crate::os::sealed::{self, Sealed};
+use crate::rules::argument;
+use crate::rules::beat::scope::{CommandScope, FileScope, FolderScope};
+use crate::rules::beat::settings::Settings;
+use crate::store::identity::{self, FolderDigest};
 
 /// The most bytes that the files named by a command may hold together, including the program: all of them are read
 /// while the beat's lock is held.

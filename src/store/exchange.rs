@@ -1,4 +1,4 @@
-//! Replacing and removing files that the user may edit, so that no save is lost. [`crate::model::exchange`] has the
+//! Replacing and removing files that the user may edit, so that no save is lost. [`crate::rules::exchange`] has the
 //! rule.
 //!
 //! # Guarantees A save between the check and the change comes out of the exchange and is put back. So does a file that
@@ -16,10 +16,10 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use super::file::{self, ReadError};
-use crate::model::digest::Digest;
-use crate::model::exchange::{FileChange, FileContent, NextStep, next_step};
-use crate::sys::path;
-use crate::sys::writers::WriterGuard;
+use crate::os::path;
+use crate::os::writers::WriterGuard;
+use crate::rules::digest::Digest;
+use crate::rules::exchange::{FileChange, FileContent, NextStep, next_step};
 
 /// The most steps of one settlement. Each step after the fourth handles a save made in the meantime.
 const MAX_STEPS: usize = 32;

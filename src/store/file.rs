@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::sys::path;
+use crate::os::path;
 
 /// Why a file could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 
 use super::file::{self, Durability};
 use super::layout::{FixDir, Layout};
-use crate::model::attempt::LedgerLine;
-use crate::model::fault::Fault;
-use crate::model::name::Name;
+use crate::rules::fault::Fault;
+use crate::rules::fix::attempt::LedgerLine;
+use crate::rules::name::Name;
 
 /// The longest ledger that is read, in bytes.
 const MAX_LEDGER_BYTES: usize = 64 << 20;
@@ -103,7 +103,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::attempt::Rollback;
+    use crate::rules::fix::attempt::Rollback;
 
     #[test]
     fn a_torn_last_line_is_skipped_and_a_corrupt_line_is_an_error() {

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::file::Durability;
-use crate::model::sandbox::Sandbox;
-use crate::model::user_side::UserSidePath;
+use crate::rules::sandbox::Sandbox;
+use crate::rules::user_side::UserSidePath;
+use crate::sandbox::GitWatch;
 use crate::store::json_file;
-use crate::sys::sandbox::GitWatch;
 
 /// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may.
 /// Leaves out the folder `own`: a worker's clone belongs to the worker, and holds what the worker checks out.

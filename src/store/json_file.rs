@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::file::{self, Durability};
-use crate::model::fault::Fault;
+use crate::rules::fault::Fault;
 
 /// The largest file that is read.
 const MAX_BYTES: usize = 16 << 20;

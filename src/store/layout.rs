@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::file::{self, Durability};
-use crate::model::fault::Fault;
-use crate::model::name::Name;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
 pub use fix::FixDir;
 pub use worker::WorkerDir;
 

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Durability};
 use super::layout::Layout;
-use crate::model::budget::{self, Spending};
-use crate::model::charge::Charge;
-use crate::model::time::Now;
+use crate::rules::cost::budget::{self, Spending};
+use crate::rules::cost::charge::Charge;
+use crate::rules::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
 const MAX_LEDGER_BYTES: usize = 1 << 30;
@@ -191,7 +191,7 @@ pub fn has_beat(layout: &Layout, beat: &str, at_ms: i64, now: Now) -> Result<boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::charge::Usage;
+    use crate::rules::cost::charge::Usage;
 
     const NOV_30: Now = Now { unix_ms: 1_796_081_400_000, offset_s: 0 };
 

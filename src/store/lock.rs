@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::file::present;
-use crate::model::fault::{ErrorKind, Fault};
-use crate::sys::clock::Deadline;
-use crate::sys::process::wait::pause_ms;
-use crate::sys::signal::Cancel;
+use crate::os::clock::Deadline;
+use crate::os::process::wait::pause_ms;
+use crate::os::signal::Cancel;
+use crate::rules::fault::{ErrorKind, Fault};
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]

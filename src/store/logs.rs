@@ -9,7 +9,7 @@ use super::exchange::{self, Exchanged, Fallback};
 use super::file::{self, Durability};
 use super::layout::Layout;
 use super::lock;
-use crate::model::time::Now;
+use crate::rules::time::Now;
 
 /// The journal is rotated from this size on, in bytes.
 const JOURNAL_BYTES: u64 = 256 * 1024;

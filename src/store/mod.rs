@@ -1,29 +1,26 @@
 //! Access to the data dir: the only place that knows file names. Other modules ask by meaning.
 
-pub mod boxes;
 pub mod budget;
-pub mod claims;
-pub mod commits;
 pub mod coverage;
 pub mod examples;
 pub mod exchange;
 pub mod file;
 pub mod fixes;
 pub mod git_watch;
-pub mod history;
+pub mod identity;
+pub mod inbox;
 pub mod json_file;
 pub mod layout;
+pub mod leases;
 pub mod ledger;
 pub mod lock;
 pub mod logs;
-pub mod mail;
-pub mod migrate;
 pub mod operations;
-pub mod records;
-pub mod seed;
-pub mod texts;
+pub mod sandboxes;
+pub mod state_files;
 pub mod transcript;
 pub mod trust;
+pub mod user_files;
 pub mod workers;
 
 /// Why something was not done.

@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use super::exchange::{self, Exchanged, Fallback};
 use super::file;
 use super::layout::Layout;
-use super::{lock, texts};
-use crate::model::beat::Operation;
-use crate::model::digest::Digest;
-use crate::model::step::{self, CHANGED, Probe};
+use super::{lock, user_files};
+use crate::rules::beat::state::Operation;
+use crate::rules::beat::step::{self, CHANGED, Probe};
+use crate::rules::digest::Digest;
 
 /// The result of a file operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ fn look(layout: &Layout, operation: &Operation) -> Result<Probe> {
 pub fn held(layout: &Layout) -> Result<BTreeMap<String, Digest>> {
     let mut held = BTreeMap::new();
     for dir in ["sensors", "schedules"] {
-        for name in texts::list(&layout.file(dir))? {
+        for name in user_files::list(&layout.file(dir))? {
             let path = format!("{dir}/{name}");
             if let Some(digest) = content(layout, &path).unwrap_or(Some(String::new())) {
                 held.insert(path, digest);
@@ -162,7 +162,7 @@ fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
 
 /// Archives an ask and its answer, after a decision saw it. The caller holds the store's lock. Archived files are
 /// skipped.
-pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()> {
+pub fn put_away_ask(layout: &Layout, id: &crate::rules::name::Name) -> Result<()> {
     let _held = lock::store(&layout.store_lock())?;
     let past = layout.asks().join("archive");
     file::make_dir(&past)?;
@@ -192,15 +192,15 @@ pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()
 /// before a removal.
 pub fn drop_schedule(
     layout: &Layout,
-    name: &crate::model::name::Name,
-    read: &crate::model::schedule::Schedule,
+    name: &crate::rules::name::Name,
+    read: &crate::rules::beat::schedule::Schedule,
     remember: &mut dyn FnMut(String) -> Result<()>,
 ) -> Result<()> {
     let _held = lock::store(&layout.store_lock())?;
     let relative = super::layout::schedule_path(name);
     let path = layout.file(&relative);
     let seen = content(layout, &relative)?;
-    let now: Option<crate::model::schedule::Schedule> = super::json_file::read_json(&path)?;
+    let now: Option<crate::rules::beat::schedule::Schedule> = super::json_file::read_json(&path)?;
     let Some(seen) = seen.filter(|_| now.as_ref() == Some(read)) else { return Ok(()) };
     remember(relative)?;
     // A timer that was set again in the meantime stays.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::file::{self, Durability};
 use super::layout::Layout;
 use super::lock;
-use crate::model::fault::Fault;
-use crate::model::time::Now;
+use crate::rules::fault::Fault;
+use crate::rules::time::Now;
 use crate::store::json_file;
 
 /// The form of `fix/trust.json`.
@@ -114,7 +114,7 @@ mod tests {
     fn a_file_is_allowed_by_path_and_bytes_until_it_is_revoked() {
         let tmp = tempfile::tempdir().unwrap();
         let layout = Layout::new(tmp.path().to_owned(), tmp.path().join("cache"));
-        let now = crate::sys::clock::now();
+        let now = crate::os::clock::now();
         let (one, two) = (Path::new("/p/leanfile.toml"), Path::new("/q/leanfile.toml"));
         assert_eq!(state(&layout, one, "a").unwrap(), TrustState::Unknown);
         allow(&layout, one, "a", now).unwrap();

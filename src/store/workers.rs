@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::file::{self, Durability};
 use super::layout::{Layout, WorkerDir};
 use super::lock;
-use crate::model::fault::Fault;
-use crate::model::json::clip;
-use crate::model::name::Name;
-use crate::model::process::Started;
-use crate::model::user_side::UserSidePath;
-use crate::model::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
+use crate::os::process::tree;
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::process::Started;
+use crate::rules::user_side::UserSidePath;
+use crate::rules::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
 use crate::store::json_file;
-use crate::sys::process::tree;
 
 /// A worker as its files describe it.
 #[derive(Clone, Debug)]

@@ -7,20 +7,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::ctx::{BeatNotes, Ctx};
-use crate::model::beat::{Intent, Operation};
-use crate::model::entry::{self, MoveOutcome};
-use crate::model::process::Started;
-use crate::model::step::{self, Effect, Evidence, LoopEvent, Probe};
-use crate::model::user_side;
+use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, reaper, tree};
+use crate::os::program;
+use crate::rules::beat::entry::{self, MoveOutcome};
+use crate::rules::beat::state::{Intent, Operation};
+use crate::rules::beat::step::{self, Effect, Evidence, LoopEvent, Probe};
+use crate::rules::process::Started;
+use crate::rules::user_side;
+use crate::sandbox;
 use crate::store::coverage::SealedFolders;
 use crate::store::exchange::Fallback;
+use crate::store::file;
+use crate::store::git_watch;
 use crate::store::json_file;
+use crate::store::layout;
+use crate::store::ledger;
+use crate::store::logs;
 use crate::store::operations::{self, ChangeResult};
-use crate::store::records::StateFile;
-use crate::store::{file, git_watch, layout, ledger, logs, workers};
-use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, reaper, tree};
-use crate::sys::program;
-use crate::sys::sandbox;
+use crate::store::state_files::StateFile;
+use crate::store::workers;
 
 /// How much of the end of a command's output the next decision sees, in bytes.
 const TAIL_BYTES: usize = 4_000;

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::ctx::{BeatNotes, Ctx};
-use super::prompt::{self, Prompt};
 use crate::agents::stream::OUTPUT_LIMIT;
 use crate::agents::{Completion, Failed, ModelCall};
-use crate::model::beat::Failure;
-use crate::model::charge::Usage;
-use crate::model::decision::{self, Move};
-use crate::model::failing::Class;
-use crate::store::{file, logs};
-use crate::sys::process::reaper;
+use crate::os::process::reaper;
+use crate::rules::beat::decision::{self, Move};
+use crate::rules::beat::failing::Class;
+use crate::rules::beat::prompt::{self, Prompt};
+use crate::rules::beat::state::Failure;
+use crate::rules::cost::charge::Usage;
+use crate::store::file;
+use crate::store::logs;
 
 /// The result of a decision.
 #[derive(Debug)]

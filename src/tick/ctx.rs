@@ -5,16 +5,16 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::agents::Runner;
-use crate::model::fault::Fault;
-use crate::model::name::Name;
-use crate::model::settings::Settings;
-use crate::model::time::Now;
-use crate::store::boxes::SandboxBuilder;
-use crate::store::history::Blocked;
+use crate::os::process::tree;
+use crate::os::signal::Cancel;
+use crate::rules::beat::settings::Settings;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::time::Now;
 use crate::store::layout::Layout;
 use crate::store::logs;
-use crate::sys::process::tree;
-use crate::sys::signal::Cancel;
+use crate::store::sandboxes::SandboxBuilder;
+use crate::vcs::history::Blocked;
 use crate::worker::Fleet;
 
 /// The context of a tick. The caller holds the tick's lock.

@@ -3,23 +3,20 @@
 pub mod apply;
 pub mod ask;
 pub mod ctx;
-pub mod diff;
-pub mod gate;
 pub mod observe;
-pub mod own;
 pub mod plan;
 pub mod prepare;
-pub mod prompt;
 pub mod record;
 
 use anyhow::Result;
 
-use crate::model::beat::LoopState;
-use crate::model::time::beat_id;
+use crate::rules::beat::diff;
+use crate::rules::beat::gate::GateDecision;
+use crate::rules::beat::observed::Observed;
+use crate::rules::beat::state::LoopState;
+use crate::rules::time::beat_id;
 use ctx::BeatNotes;
 pub use ctx::Ctx;
-use gate::GateDecision;
-use observe::Observed;
 use prepare::PreparedDecision;
 pub use record::BeatReport;
 

@@ -7,28 +7,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ctx::{BeatNotes, Ctx};
-use super::own;
-use crate::model::ask::QuestionFile;
-use crate::model::beat::LoopState;
-use crate::model::budget::BudgetExceeded;
-use crate::model::digest::{Digest, Items};
-use crate::model::front_matter;
-use crate::model::name::Name;
-use crate::model::schedule::Schedule;
-use crate::model::secret::Secrets;
-use crate::model::sensor::SensorHeader;
-use crate::model::time::Now;
-use crate::model::worker::{Deliverable, WorkerView};
-use crate::model::world::{BudgetState, ChangeKind, Goal, LoopStatus, SensorReading, Trust, World};
-use crate::store::boxes::Cell;
+use crate::os::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, reaper};
+use crate::rules::beat::observed::Observed;
+use crate::rules::beat::own;
+use crate::rules::beat::state::LoopState;
+use crate::rules::name::Name;
+use crate::rules::secret::Secrets;
+use crate::rules::time::Now;
+use crate::rules::worker::{Deliverable, WorkerView};
+use crate::rules::world::front_matter;
+use crate::rules::world::sensor::SensorHeader;
+use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World};
+use crate::sandbox;
 use crate::store::budget::{self, BudgetRequest};
+use crate::store::file;
 use crate::store::json_file;
 use crate::store::layout::{self, Layout};
-use crate::store::records::Asks;
-use crate::store::texts::SensorFile;
-use crate::store::{file, operations, records, texts};
-use crate::sys::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, reaper};
-use crate::sys::sandbox;
+use crate::store::operations;
+use crate::store::sandboxes::Cell;
+use crate::store::state_files;
+use crate::store::user_files;
+use crate::store::user_files::SensorFile;
 
 /// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;
@@ -39,31 +38,6 @@ const STDERR_BYTES: usize = 2_000;
 /// The limits for one report, and for all reports that the decider sees, in bytes.
 const REPORT_BYTES: (usize, usize) = (16 * 1024, 64 * 1024);
 
-/// Everything that one beat has read.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    pub world: World,
-    /// The digests of the world's items.
-    pub items: Items,
-    /// The items that differ from the world of the last decision.
-    pub changed: Vec<(String, ChangeKind)>,
-    /// Digest of the user's side.
-    pub human: Digest,
-    /// True if the world, or the memory of the last decision, contains untrusted text.
-    pub tainted: bool,
-    /// Asks that are not archived, with their answers.
-    pub asks: Asks,
-    pub schedules: BTreeMap<Name, Schedule>,
-    /// blake3 of the files that a move may replace and that the world does not contain as text, by path.
-    pub held: BTreeMap<String, Digest>,
-    /// The oldest unused approval of the user.
-    pub approved: Option<QuestionFile>,
-    /// The pause by the user, if any, and its reason.
-    pub paused: Option<records::Paused>,
-    /// The cap that leaves no room for a call.
-    pub capped: Option<BudgetExceeded>,
-}
-
 /// Reads the world. Each failure of a sensor becomes a reading; a directory that cannot be listed is an error.
 ///
 /// # Errors
@@ -72,19 +46,19 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
     let layout = ctx.layout;
     // Read this first: the decision may not have seen an edit after this moment.
     let held = operations::held(layout)?;
-    let playbook = texts::playbook(layout)?;
-    let (goals, mut problems) = texts::goals(layout)?;
+    let playbook = user_files::playbook(layout)?;
+    let (goals, mut problems) = user_files::goals(layout)?;
     problems.extend(goal_problems(&goals));
-    let (sensors, more) = texts::sensors(layout)?;
+    let (sensors, more) = user_files::sensors(layout)?;
     problems.extend(more);
-    let (asks, more) = records::asks(layout)?;
+    let (asks, more) = state_files::asks(layout)?;
     problems.extend(more);
-    let (schedules, more) = records::schedules(layout)?;
+    let (schedules, more) = state_files::schedules(layout)?;
     problems.extend(more);
     let (workers, more) = ctx.fleet.workers()?;
     problems.extend(more);
     let reports = reports(layout, &workers, &mut problems);
-    let paused = records::paused(layout)?;
+    let paused = state_files::paused(layout)?;
     let readings = readings(ctx, &sensors, notes)?;
     // The data dir may have been moved away while they ran: nothing is written in its place, and nothing is paid.
     layout::check(layout)?;
@@ -124,7 +98,7 @@ fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) 
     let mut left = REPORT_BYTES.1;
     let mut all = Vec::new();
     for (worker, name) in workers.iter().flat_map(|w| w.reports.iter().map(move |name| (&w.id, name))) {
-        match texts::report(layout, worker, name, REPORT_BYTES.0.min(left)) {
+        match user_files::report(layout, worker, name, REPORT_BYTES.0.min(left)) {
             Ok(Some(report)) => {
                 left -= report.text.as_ref().map_or(0, String::len);
                 all.push(report);
@@ -209,7 +183,7 @@ fn readings(
 /// # Errors
 /// The sensors cannot be listed, or the user cancels.
 pub fn fresh_readings(ctx: &Ctx, one: Option<&str>) -> Result<BTreeMap<Name, SensorReading>> {
-    let (mut sensors, _) = texts::sensors(ctx.layout)?;
+    let (mut sensors, _) = user_files::sensors(ctx.layout)?;
     sensors.retain(|sensor| one.is_none_or(|name| sensor.name.as_str() == name));
     for sensor in &mut sensors {
         if let Ok(header) = &mut sensor.header {

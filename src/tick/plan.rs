@@ -10,24 +10,27 @@ use anyhow::{Context, Error, Result, bail};
 
 use super::ask::DecideOutcome;
 use super::ctx::Ctx;
-use super::observe::Observed;
 use super::prepare::PreparedDecision;
-use super::prompt::Prompt;
-use super::{diff, prepare};
-use crate::model::ask::QuestionFile;
-use crate::model::beat::{Failure, LoopState, Operation};
-use crate::model::charge::{Charge, Usage};
-use crate::model::decision::{Action, Move};
-use crate::model::entry::MoveOutcome;
-use crate::model::front_matter;
-use crate::model::name::Name;
-use crate::model::policy::{self, PolicyDecision, PolicyFacts};
-use crate::model::sandbox::Level;
-use crate::model::scope::{self, ApprovalScope, SandboxScope};
-use crate::model::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
-use crate::model::world::Goal;
-use crate::store::{Denied, file, records};
-use crate::sys::{path, program};
+use crate::os::path;
+use crate::os::program;
+use crate::rules::beat::ask::QuestionFile;
+use crate::rules::beat::decision::{Action, Move};
+use crate::rules::beat::diff;
+use crate::rules::beat::entry::MoveOutcome;
+use crate::rules::beat::observed::Observed;
+use crate::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
+use crate::rules::beat::prompt::Prompt;
+use crate::rules::beat::scope::{self, ApprovalScope, SandboxScope};
+use crate::rules::beat::state::{Failure, LoopState, Operation};
+use crate::rules::beat::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
+use crate::rules::cost::charge::{Charge, Usage};
+use crate::rules::name::Name;
+use crate::rules::sandbox::Level;
+use crate::rules::world::Goal;
+use crate::rules::world::front_matter;
+use crate::store::Denied;
+use crate::store::file;
+use crate::store::state_files;
 use crate::worker::Described;
 
 /// A move with the results of policy and the store.
@@ -207,7 +210,7 @@ fn scope_of(
     let scope = ApprovalScope {
         form: scope::FORM,
         // Another reason for the same action is still the same request.
-        action: crate::model::json::canonical(&action),
+        action: crate::rules::json::canonical(&action),
         sandbox: SandboxScope {
             level: Level::None.word().to_owned(),
             network: "none".to_owned(),
@@ -274,7 +277,7 @@ pub fn reply(
                 plan(ctx, state, observed, &seen.beat, &decided, &prompt);
             // If the user pauses or cancels before the move is made, the move is not wanted any more. A pause file that
             // cannot be read counts as a pause.
-            if ctx.cancel.is_set() || !matches!(records::paused(ctx.layout), Ok(None)) {
+            if ctx.cancel.is_set() || !matches!(state_files::paused(ctx.layout), Ok(None)) {
                 return LoopEvent::Cancelled { charge: charge(usage, None) };
             }
             let charge = Some(charge(usage, decided.goal.as_ref()));
@@ -305,7 +308,7 @@ pub fn approved(
         prompt: String::new(),
         unchanged: true,
         tainted: !ask.clean,
-        ..prepare::seen(beat, ctx.now, observed, &[], &Prompt::default())
+        ..observed.inputs(beat, ctx.now, false, &Prompt::default())
     };
     let MovePlan { operation, then, starts_paid } = plan;
     let until_ms = ask.expires_ms.unwrap_or(i64::MAX);

@@ -6,23 +6,24 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::ctx::{BeatNotes, Ctx};
-use super::diff::{self, ItemContent};
-use super::gate::{self, GateDecision, Reason};
-use super::observe::Observed;
-use super::own;
-use super::prompt::{self, Prompt};
-use crate::model::beat::{Inflight, LoopState};
-use crate::model::budget::Budget;
-use crate::model::digest::digest_items;
-use crate::model::entry;
-use crate::model::fault::Fault;
-use crate::model::name::Name;
-use crate::model::step::{LoopEvent, ObservedInputs};
-use crate::model::time::{Now, beat_id};
-use crate::model::world::{ChangeKind, Context, Frame, Goal, PROMPT_VERSION, SensorReading, WorldChange};
+use crate::rules::beat::diff::{self, ItemContent};
+use crate::rules::beat::entry;
+use crate::rules::beat::gate::{self, GateDecision, Reason};
+use crate::rules::beat::observed::Observed;
+use crate::rules::beat::prompt::{self, Prompt};
+use crate::rules::beat::state::{Inflight, LoopState};
+use crate::rules::beat::step::{LoopEvent, ObservedInputs};
+use crate::rules::cost::budget::Budget;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::time::beat_id;
+use crate::rules::world::{ChangeKind, Context, Frame, Goal, PROMPT_VERSION, SensorReading, WorldChange};
 use crate::store::budget::{self, BudgetRequest};
-use crate::store::history::History;
-use crate::store::{layout, ledger, lock, logs};
+use crate::store::layout;
+use crate::store::ledger;
+use crate::store::lock;
+use crate::store::logs;
+use crate::vcs::history::History;
 
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.
 const MAX_BLOB_BYTES: usize = 16 << 20;
@@ -75,7 +76,7 @@ pub fn decision(
     let prompt = prompt::render(&frame);
     let cut = prompt.cuts.iter().map(|cut| format!("not shown to the decider in full: {cut}"));
     notes.warnings.extend(cut);
-    let seen = seen(&frame.context.beat, ctx.now, observed, reasons, &prompt);
+    let seen = observed.inputs(&frame.context.beat, ctx.now, reasons.contains(&Reason::Aged), &prompt);
     Ok(PreparedDecision { frame, prompt, seen })
 }
 
@@ -168,35 +169,6 @@ fn unclean(journal: &str, clean: &[String]) -> Vec<String> {
 /// Returns the relative path of a reading.
 pub fn snapshot_path(sensor: &str) -> String {
     format!("snapshots/{sensor}.json")
-}
-
-/// Returns the inputs of a decision that the memory keeps.
-pub fn seen(beat: &str, at: Now, observed: &Observed, reasons: &[Reason], prompt: &Prompt) -> ObservedInputs {
-    let own = &observed.world.own;
-    let answers: Vec<Name> = own.answers.iter().map(|answer| answer.ask.clone()).collect();
-    let flapping = |(item, kind): &(String, ChangeKind)| match (item.strip_prefix("sensor/"), kind) {
-        (Some(sensor), ChangeKind::Changed) => Some(sensor.to_owned()),
-        _ => None,
-    };
-    ObservedInputs {
-        beat: beat.to_owned(),
-        at,
-        world: digest_items(&observed.items),
-        items: observed.items.clone(),
-        human: observed.human.clone(),
-        commit: None,
-        prompt: blake3::hash(prompt.text.as_bytes()).to_hex().to_string(),
-        sensors: observed.changed.iter().filter_map(flapping).collect(),
-        unchanged: observed.changed.is_empty() && answers.is_empty() && own.due.is_empty(),
-        aged: reasons.contains(&Reason::Aged),
-        tainted: observed.tainted,
-        goals: observed.world.goals.keys().cloned().collect(),
-        asks: observed.asks.keys().cloned().collect(),
-        rejected: own::rejected(&observed.asks, &answers),
-        answers,
-        due: own.due.iter().map(|due| due.name.clone()).collect(),
-        schedules: observed.schedules.keys().cloned().collect(),
-    }
 }
 
 /// Returns the event of a call that is about to be made. Git holds the moves of the beats in `committed`.

@@ -6,21 +6,26 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::ctx::{BeatNotes, Ctx};
-use super::gate::{self, Hold};
-use super::observe::Observed;
 use super::{apply, prepare};
-use crate::model::ask::QuestionFile;
-use crate::model::beat::{CommitNote, Failure, LastResult, LoopState, Settled};
-use crate::model::budget::BudgetExceeded;
-use crate::model::charge::{Usage, dollars};
-use crate::model::digest::Digest;
-use crate::model::json::clip;
-use crate::model::step::LoopEvent;
-use crate::model::time::beat_id;
-use crate::model::world::Frame;
-use crate::store::commits::{self, Commits};
-use crate::store::records::StateFile;
-use crate::store::{budget, file, ledger, logs, operations};
+use crate::alerts;
+use crate::rules::beat::ask::QuestionFile;
+use crate::rules::beat::gate::{self, Hold};
+use crate::rules::beat::observed::Observed;
+use crate::rules::beat::state::{CommitNote, Failure, LastResult, LoopState, Settled};
+use crate::rules::beat::step::LoopEvent;
+use crate::rules::cost::budget::BudgetExceeded;
+use crate::rules::cost::charge::{Usage, dollars};
+use crate::rules::digest::Digest;
+use crate::rules::json::clip;
+use crate::rules::time::beat_id;
+use crate::rules::world::Frame;
+use crate::store::budget;
+use crate::store::file;
+use crate::store::ledger;
+use crate::store::logs;
+use crate::store::operations;
+use crate::store::state_files::StateFile;
+use crate::vcs::commits::{self, Commits};
 
 /// The report of a beat.
 #[derive(Debug)]
@@ -270,7 +275,7 @@ fn put_away(ctx: &Ctx, state: &LoopState, observed: &Observed) -> Result<()> {
     let is_settled = matches!(state.settled, Settled::Noop { .. });
     let workers = observed.world.own.workers.iter();
     let seen: Vec<_> = workers.filter(|worker| is_settled || worker.reports.is_empty()).cloned().collect();
-    ctx.fleet.put_away(&seen)
+    ctx.fleet.put_away(&seen, |worker| alerts::is_untold(ctx.layout, worker))
 }
 
 fn tidy(ctx: &Ctx, state: &mut StateFile, observed: &Observed) -> Result<()> {

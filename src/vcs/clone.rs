@@ -31,12 +31,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::model::name::Name;
-use crate::model::worker::{Objects, Repo};
-use crate::sys::git::{GitCommand, GitDir, text};
+use crate::rules::name::Name;
+use crate::rules::worker::{Objects, Repo};
+use crate::vcs::git::{GitCommand, GitDir, text};
 
-pub use crate::model::leftovers::{Leftovers, Paths};
-pub use crate::sys::git::{Git, TreeDifference};
+pub use crate::rules::worker::leftovers::{Leftovers, Paths};
+pub use crate::vcs::git::{Git, TreeDifference};
 pub use collect::{Collected, collect, collect_within};
 pub use leftovers::{discard, leftovers};
 pub use source::{InspectError, Source, Unclonable, inspect, stores, top_of};

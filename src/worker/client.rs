@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::model::fault::Fault;
-use crate::model::time::human_ms;
-use crate::model::wire::{self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest};
-use crate::sys::clock::Deadline;
-use crate::sys::process::tree;
-use crate::sys::socket;
+use crate::os::clock::Deadline;
+use crate::os::process::tree;
+use crate::os::socket;
+use crate::rules::fault::Fault;
+use crate::rules::time::human_ms;
+use crate::rules::worker::protocol::{
+    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest,
+};
 
 /// How long a supervisor may take for an immediate reply, in milliseconds.
 const REPLY_MS: i64 = 10_000;
@@ -54,7 +56,7 @@ pub fn report(socket: &Path, name: &str, content: &mut dyn Read) -> Result<Strin
     let mut stream = open(socket, WireRequest::Report { name: name.to_owned() }, REPLY_MS)?;
     for part in bytes.chunks(MAX_PAYLOAD).chain([&[][..]]) {
         // If the supervisor has received too much, it says why and hangs up; read its reply then.
-        if stream.write_all(&wire::encode(FrameKind::Data, part)).is_err() {
+        if stream.write_all(&protocol::encode(FrameKind::Data, part)).is_err() {
             break;
         }
     }
@@ -73,9 +75,9 @@ fn open(socket: &Path, request: WireRequest, wait_ms: i64) -> Result<UnixStream>
             fault.hint("it may just have ended; `looop ls --all` shows how")
         }
     })?;
-    let hello = Hello { looop: wire::VERSION, request };
+    let hello = Hello { looop: protocol::VERSION, request };
     // If the supervisor refuses this, it says why and hangs up; read its reply then.
-    drop(stream.write_all(&wire::encode_json(&hello)));
+    drop(stream.write_all(&protocol::encode_json(&hello)));
     Ok(stream)
 }
 
@@ -140,7 +142,7 @@ fn reply(stream: &mut UnixStream, wait_ms: Option<i64>) -> Result<String> {
 
 /// Makes the error for a supervisor of another version.
 pub fn other_version(theirs: u32) -> Fault {
-    let ours = wire::VERSION;
+    let ours = protocol::VERSION;
     let (newer, hint) = if theirs > ours {
         ("the worker's supervisor is newer", "use the looop that started the worker")
     } else {

@@ -6,18 +6,19 @@ use super::orphans::{end_lost, lost, put_away};
 use super::refusal::{WorkerError, WorkerRefusal};
 use super::start::{FIX, WorkerProgram, WorkerRequest, Workplace};
 use super::{Described, Fleet, client, recover};
-use crate::alerts;
-use crate::model::decision::{Action, Move};
-use crate::model::entry::MoveOutcome;
-use crate::model::name::Name;
-use crate::model::scope::ApprovalScope;
-use crate::model::step::Probe;
-use crate::model::time::Now;
-use crate::model::wire::WireRequest;
-use crate::model::worker::{Phase, Spec, WorkerExit, WorkerView};
+use crate::rules::beat::decision::{Action, Move};
+use crate::rules::beat::entry::MoveOutcome;
+use crate::rules::beat::scope::ApprovalScope;
+use crate::rules::beat::step::Probe;
+use crate::rules::name::Name;
+use crate::rules::time::Now;
+use crate::rules::worker::protocol::WireRequest;
+use crate::rules::worker::{Phase, Spec, WorkerExit, WorkerView};
+use crate::store::inbox;
 use crate::store::layout::Layout;
+use crate::store::lock;
+use crate::store::workers;
 use crate::store::workers::Worker;
-use crate::store::{lock, mail, workers};
 
 impl Fleet<'_> {
     /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.
@@ -92,7 +93,7 @@ impl Fleet<'_> {
             // Stopping an ended worker changes nothing.
             Action::StopWorker { .. } => Probe::NotMade,
             Action::TellWorker { id, .. } => {
-                if mail::has_from(&layout.worker(id), beat)? {
+                if inbox::has_from(&layout.worker(id), beat)? {
                     Probe::Made
                 } else {
                     Probe::NotMade
@@ -115,11 +116,11 @@ impl Fleet<'_> {
         recover::ended(self)
     }
 
-    /// Archives those of these workers that have ended: a decision has seen them.
+    /// Archives those of these workers that have ended, except those that `has_notice_left` names: a decision has seen them.
     ///
     /// # Errors
     /// When one cannot be archived; a later decision sees it again then.
-    pub fn put_away(&self, seen: &[WorkerView]) -> Result<()> {
+    pub fn put_away(&self, seen: &[WorkerView], has_notice_left: impl Fn(&Worker) -> bool) -> Result<()> {
         let _store = lock::store(&self.layout.store_lock())?;
         for view in seen {
             // If the worker ended after the decision read its state, a decision must still see that.
@@ -128,7 +129,7 @@ impl Fleet<'_> {
                 && worker.state.phase.word() == view.state
                 // Its branch must still be fetched, or its notice must still be sent.
                 && worker.state.unfetched.is_none()
-                && !alerts::is_untold(self.layout, &worker)
+                && !has_notice_left(&worker)
             {
                 put_away(self.layout, &worker)?;
             }
@@ -162,7 +163,7 @@ impl Fleet<'_> {
                 self.check_live(id)?;
                 let (by, at_ms, text) = (beat.to_owned(), self.now.unix_ms, text.clone());
                 let _store = lock::store(&layout.store_lock())?;
-                mail::tell(&layout.worker(id), &mail::InboxMessage { by, at_ms, text })?;
+                inbox::tell(&layout.worker(id), &inbox::InboxMessage { by, at_ms, text })?;
                 Ok(String::new())
             }
             _ => {

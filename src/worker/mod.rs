@@ -7,15 +7,15 @@ mod recover;
 pub mod refusal;
 mod secrets_pipe;
 pub mod start;
-pub mod supervise;
+pub mod supervisor;
 
 use std::path::Path;
 
-use crate::model::settings::Settings;
-use crate::model::time::Now;
-use crate::model::worker::Spec;
+use crate::os::signal::Cancel;
+use crate::rules::beat::settings::Settings;
+use crate::rules::time::Now;
+use crate::rules::worker::Spec;
 use crate::store::layout::Layout;
-use crate::sys::signal::Cancel;
 
 /// A worker that a move would start, with the facts that policy needs.
 #[derive(Clone, Debug, PartialEq)]

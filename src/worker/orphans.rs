@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::model::worker::Phase;
+use crate::os::process::tree;
+use crate::rules::worker::Phase;
 use crate::store::layout::Layout;
 use crate::store::workers::{self, Worker};
-use crate::sys::process::tree;
 
 /// Lists the workers without a supervisor.
 pub(super) fn lost(layout: &Layout) -> Result<Vec<Worker>> {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::model::name::Name;
-use crate::model::worker::Phase;
+use crate::rules::name::Name;
+use crate::rules::worker::Phase;
 use crate::store::Denied;
 use crate::vcs::clone::InspectError;
 

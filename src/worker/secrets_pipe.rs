@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::model::secret::Secrets;
-use crate::sys::detach;
+use crate::os::detach;
+use crate::rules::secret::Secrets;
 
 /// The most bytes that are sent: a pipe holds them, so that neither side waits for the other.
 const MAX_BYTES: usize = 60 * 1024;

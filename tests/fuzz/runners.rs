@@ -4,8 +4,8 @@ use looop::agents;
 use looop::agents::http::Protocol;
 use looop::agents::http::wire::ResponseReader;
 use looop::agents::stream::{EventStream, StreamSummary};
-use looop::model::failing::Class;
-use looop::model::text::is_hidden;
+use looop::rules::beat::failing::Class;
+use looop::rules::text::is_hidden;
 
 use super::pieces;
 

@@ -2,18 +2,20 @@
 
 use std::path::PathBuf;
 
-use looop::model::query::{Scanner, TerminalQuery as Heard};
-use looop::model::secret::Secrets;
-use looop::model::silence;
-use looop::model::strip::Strip;
-use looop::model::text::is_hidden;
-use looop::model::wire::{self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply};
+use looop::rules::secret::Secrets;
+use looop::rules::strip::Strip;
+use looop::rules::text::is_hidden;
+use looop::rules::worker::protocol::{
+    self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply,
+};
+use looop::rules::worker::query::{Scanner, TerminalQuery as Heard};
+use looop::rules::worker::silence;
 use looop::screen::export;
 use looop::screen::keys::{KeyEvent, Keys};
 use looop::screen::paint::Painter;
 use looop::screen::{Screen, is_plain};
+use looop::store::inbox::InboxMessage;
 use looop::store::layout::WorkerDir;
-use looop::store::mail::InboxMessage;
 use looop::store::transcript::{TranscriptEvent, TranscriptReader};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +31,7 @@ pub fn frames(bytes: &[u8]) {
     let mut again = Vec::new();
     for frame in &whole.0 {
         assert!(frame.payload.len() <= MAX_PAYLOAD);
-        again.extend(wire::encode(frame.kind, &frame.payload));
+        again.extend(protocol::encode(frame.kind, &frame.payload));
         reads_back::<Hello>(&frame.payload);
         reads_back::<WireReply>(&frame.payload);
         reads_back::<Resize>(&frame.payload);

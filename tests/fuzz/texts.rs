@@ -5,23 +5,24 @@ use std::sync::OnceLock;
 
 use looop::config::{self, Env};
 use looop::fix::leanfile::{self, source::LeanSource};
-use looop::model::ask::{AnswerFile, QuestionFile};
-use looop::model::beat::LoopState;
-use looop::model::charge::Charge;
-use looop::model::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};
-use looop::model::entry::{self, MoveOutcome};
-use looop::model::lease::{Alive, Here, Lease};
-use looop::model::policy::{self, PolicyDecision, PolicyFacts};
-use looop::model::schedule::Schedule;
-use looop::model::secret::Secrets;
-use looop::model::sensor::{SensorHeader, stamp_untrusted};
-use looop::model::settings::{Limits, PolicyRules};
-use looop::model::text::{is_hidden, quote_argv};
-use looop::model::time::Now;
-use looop::model::world::{SensorReading, Trust};
-use looop::sys::process::{ChildResult, ProcessExit};
-use looop::tick::observe::{self, Observed};
-use looop::tick::{diff, gate};
+use looop::os::process::{ChildResult, ProcessExit};
+use looop::rules::beat::ask::{AnswerFile, QuestionFile};
+use looop::rules::beat::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};
+use looop::rules::beat::entry::{self, MoveOutcome};
+use looop::rules::beat::observed::Observed;
+use looop::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
+use looop::rules::beat::schedule::Schedule;
+use looop::rules::beat::settings::{Limits, PolicyRules};
+use looop::rules::beat::state::LoopState;
+use looop::rules::beat::{diff, gate};
+use looop::rules::cost::charge::Charge;
+use looop::rules::lease::{Alive, Here, Lease};
+use looop::rules::secret::Secrets;
+use looop::rules::text::{is_hidden, quote_argv};
+use looop::rules::time::Now;
+use looop::rules::world::sensor::{SensorHeader, stamp_untrusted};
+use looop::rules::world::{SensorReading, Trust};
+use looop::tick::observe;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -164,9 +165,10 @@ pub fn asks(bytes: &[u8]) {
     let bound = scope.bound_hash(ask.id.as_str(), 1);
     assert_ne!(bound, scope.bound_hash(ask.id.as_str(), 2));
     assert_ne!(bound, scope.bound_hash("another", 1));
-    let other = looop::model::scope::ApprovalScope { action: format!("{} ", scope.action), ..scope.clone() };
+    let other =
+        looop::rules::beat::scope::ApprovalScope { action: format!("{} ", scope.action), ..scope.clone() };
     assert_ne!(other.digest(), scope.digest());
-    let rows = looop::model::card::approval(&ask, approval, NOW.at(0));
+    let rows = looop::rules::beat::card::approval(&ask, approval, NOW.at(0));
     let shown: Vec<String> = rows.iter().flat_map(|row| row.lines(Some(40))).collect();
     assert!(!shown.iter().any(|text| text.chars().any(is_hidden)), "{shown:?}");
 }

@@ -5,8 +5,8 @@ mod fake;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
-use looop::model::wire::{Hello, WireReply, WireRequest, encode_json};
-use looop::model::worker::{Flag, Phase};
+use looop::rules::worker::protocol::{Hello, WireReply, WireRequest, encode_json};
+use looop::rules::worker::{Flag, Phase};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtyPair, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -364,7 +364,7 @@ fn a_question_is_answered_on_a_screen_of_looops_own() {
     std::fs::write(profile.data().join("asks/q1.json"), ask.to_string()).unwrap();
     outer.type_in(b"\x1ca");
     outer.wait_for("the worker asks nothing, and no move waits");
-    fake.state(|state| state.ask = Some(looop::model::name::Name::parse("q1").unwrap()));
+    fake.state(|state| state.ask = Some(looop::rules::name::Name::parse("q1").unwrap()));
     outer.wait_for("it asks: Ctrl-\\ a answers");
     outer.type_in(b"\x1ca");
     outer.wait_for("2) blue");

@@ -132,7 +132,7 @@ fn each_call_of_git_is_deaf_to_what_could_run_code() {
 fn without_git_or_time_the_fault_says_so() {
     let fixture = Fixture::new();
     let error = Git::find("/nonexistent", 1000, &fixture.cancel).unwrap_err();
-    let fault = error.downcast_ref::<looop::model::fault::Fault>().unwrap();
+    let fault = error.downcast_ref::<looop::rules::fault::Fault>().unwrap();
     assert!(
         fault.what.contains("`git` is not on the PATH") && fault.hints[0].contains("install git"),
         "{fault:?}"

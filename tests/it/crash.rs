@@ -139,7 +139,7 @@ fn old_goal(profile: &Profile) {
 fn long_journal(profile: &Profile) {
     fs::write(profile.data().join("journal.md"), "x".repeat(300_000) + "\n").unwrap();
     // Where there is a journal there is a memory; that it were lost would be said.
-    let memory = looop::model::beat::LoopState::default();
+    let memory = looop::rules::beat::state::LoopState::default();
     let whole = looop::store::file::Durability::Whole;
     looop::store::json_file::write_json(&profile.data().join("beat.json"), &memory, whole).unwrap();
 }

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use looop::os::clock;
 use looop::store::exchange::{self, Exchanged, Fallback};
 use looop::store::layout::Layout;
 use looop::store::logs;
-use looop::sys::clock;
 use serde_json::{Value, json};
 
 use crate::support::pi::skipped;
@@ -425,7 +425,7 @@ fn what_a_killed_verb_left_is_settled_by_the_next_beat_and_reported() {
         ("sensors/s.sh", "#!/bin/sh\necho '{}'\n"),
     ] {
         let profile = profile();
-        let change = looop::model::exchange::FileChange {
+        let change = looop::rules::exchange::FileChange {
             new: Some(exchange::digest_of(b"looop's\n")),
             seen: exchange::digest_of(b"before\n"),
         };

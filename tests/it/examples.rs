@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use looop::model::example;
+use looop::rules::world::example;
 use looop::store::examples;
 use serde_json::Value;
 
@@ -158,9 +158,9 @@ fn every_file_is_in_the_program_and_says_what_it_needs() {
         for part in ["# Wakes the loop: ", "# looop: interval="] {
             assert!(script.contains(part), "{name}: {part}");
         }
-        let header = looop::model::sensor::SensorHeader::parse(script.as_bytes()).unwrap();
+        let header = looop::rules::world::sensor::SensorHeader::parse(script.as_bytes()).unwrap();
         assert!(header.interval_ms.is_some() && header.timeout_ms.is_some(), "{name}");
-        let untrusted = header.trust == looop::model::world::Trust::Untrusted;
+        let untrusted = header.trust == looop::rules::world::Trust::Untrusted;
         assert_eq!(untrusted, script.contains("\n# Untrusted, because "), "{name} says why");
         // Each assignment at the top is a setting that can be given.
         let top = script.split("\n\n").nth(1).unwrap();

@@ -168,7 +168,7 @@ fn closed_processes_are_still_known_to_each_other() {
     wait_until("it is stopped", || plain.row("w1")["state"] == "stopped");
     send("-KILL");
     wait_until("it is lost", || plain.row("w1")["state"] == "lost");
-    assert!(looop::sys::process::tree::start_of(child as u32).is_some());
+    assert!(looop::os::process::tree::start_of(child as u32).is_some());
     plain.looop(&["tick"]).ok();
-    assert!(looop::sys::process::tree::start_of(child as u32).is_none(), "its program was ended");
+    assert!(looop::os::process::tree::start_of(child as u32).is_none(), "its program was ended");
 }

@@ -136,9 +136,9 @@ fn orphans_of_a_lost_worker_are_ended_when_it_is_archived_or_killed() {
         let state_file: Value = profile.read_json("workers/w1/state.json");
         let pid = |which: &str| state_file[which]["pid"].as_u64().unwrap() as u32;
         let start = |which: &str| state_file[which]["start"].as_u64().unwrap();
-        assert!(looop::sys::process::tree::signal(pid("supervisor"), start("supervisor"), true));
+        assert!(looop::os::process::tree::signal(pid("supervisor"), start("supervisor"), true));
         wait_until("it is lost", || state(&profile, "w1") == "lost");
-        let lives = || looop::sys::process::tree::start_of(pid("child")) == Some(start("child"));
+        let lives = || looop::os::process::tree::start_of(pid("child")) == Some(start("child"));
         assert!(lives());
         // To kill what has ended is an error all the same.
         let ran = profile.looop(verb);
@@ -161,7 +161,7 @@ fn a_restarted_worker_is_not_ended_as_an_orphan_of_an_earlier_one() {
     for id in ["a", "b"] {
         let state_file: Value = profile.read_json(&format!("workers/{id}/state.json"));
         let [pid, start] = ["pid", "start"].map(|key| state_file["supervisor"][key].as_u64().unwrap());
-        looop::sys::process::tree::signal(pid as u32, start, true);
+        looop::os::process::tree::signal(pid as u32, start, true);
         wait_until("it is lost", || state(&profile, id) == "lost");
     }
     let mut tick = profile.spawn(&["tick"]);

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use looop::model::settings::Limits;
-use looop::model::time::parse_ms;
+use looop::rules::beat::settings::Limits;
+use looop::rules::time::parse_ms;
 use serde_json::Value;
 
 use crate::support::profile::Profile;
@@ -287,7 +287,7 @@ fn the_documented_limits_are_the_defaults() {
 #[test]
 fn every_move_has_its_row() {
     let page = page("docs/policy-and-approvals.md");
-    let moves = looop::model::decision::schema();
+    let moves = looop::rules::beat::decision::schema();
     for tag in moves["oneOf"].as_array().unwrap().iter().map(|one| &one["properties"]["move"]["const"]) {
         let code = format!("`{}`", tag.as_str().unwrap());
         assert!(page.text.lines().any(|line| line.starts_with('|') && line.contains(&code)), "{code}");

@@ -112,7 +112,7 @@ fn a_check_in_a_full_box_does_not_outlive_its_supervisor() {
 fn kill_supervisor(profile: &Profile, id: &str) {
     let state = profile.read_json(&format!("workers/{id}/state.json"));
     let [pid, start] = ["pid", "start"].map(|key| state["supervisor"][key].as_u64().unwrap());
-    assert!(looop::sys::process::tree::signal(pid as u32, start, true));
+    assert!(looop::os::process::tree::signal(pid as u32, start, true));
 }
 
 #[test]

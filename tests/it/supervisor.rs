@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use looop::model::wire::{self, Decoder, Hello, WireReply, WireRequest};
+use looop::rules::worker::protocol::{self, Decoder, Hello, WireReply, WireRequest};
 use serde_json::Value;
 
 use crate::support::profile::{Profile, wait_until};
@@ -81,7 +81,7 @@ impl TmuxFixture {
     }
 
     fn connect(&self, socket: &str) -> UnixStream {
-        let stream = looop::sys::socket::connect(&self.dir().join(socket), Duration::from_secs(10)).unwrap();
+        let stream = looop::os::socket::connect(&self.dir().join(socket), Duration::from_secs(10)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     }
@@ -103,11 +103,11 @@ impl TmuxFixture {
 }
 
 fn hello(looop: u32, request: WireRequest) -> Vec<u8> {
-    wire::encode_json(&Hello { looop, request })
+    protocol::encode_json(&Hello { looop, request })
 }
 
 fn say(stream: &mut UnixStream, request: WireRequest) {
-    stream.write_all(&hello(wire::VERSION, request)).unwrap();
+    stream.write_all(&hello(protocol::VERSION, request)).unwrap();
 }
 
 /// What a supervisor says to this.

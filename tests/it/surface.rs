@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use looop::alerts::{lines, unshown};
-use looop::model::worker::Phase;
+use looop::rules::worker::Phase;
 use looop::store::layout::Layout;
 
 use crate::support::profile::wait_until;

@@ -284,9 +284,9 @@ fn while_a_beat_runs_the_data_dir_stays_as_that_one_knows_it() {
     make_older(&profile);
     let beat = looop::store::lock::tick(&profile.data().join("tick.lock")).unwrap();
     // Nobody's lock but this test's, which the verb does not descend from.
-    let now = looop::sys::clock::now();
+    let now = looop::os::clock::now();
     let layout = looop::store::layout::Layout::new(profile.data(), profile.path("cache"));
-    assert_eq!(looop::store::migrate::between_beats(&layout, now).unwrap(), None);
+    assert_eq!(looop::vcs::migrate::between_beats(&layout, now).unwrap(), None);
     assert_eq!(profile.read("format"), "{\"format\":1}\n");
     drop(beat);
     let ran = profile.looop(&["goal", "write", "g", "goal: g"]).ok();

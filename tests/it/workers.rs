@@ -42,7 +42,7 @@ fn pid_of(profile: &Profile, id: &str, which: &str) -> u32 {
 }
 
 fn is_alive(pid: u32) -> bool {
-    looop::sys::process::tree::start_of(pid).is_some()
+    looop::os::process::tree::start_of(pid).is_some()
 }
 
 /// How many processes run this command, in whatever box.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use looop::model::budget::{self, Budget, Raise, Raised, Reserved, Spending, hour_of};
-use looop::model::name::Name;
-use looop::model::time::Now;
+use looop::rules::cost::budget::{self, Budget, Raise, Raised, Reserved, Spending, hour_of};
+use looop::rules::name::Name;
+use looop::rules::time::Now;
 
 use super::Mutant;
 use super::outside::World;

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use looop::model::beat::Intent;
-use looop::model::decision::{Action, Move};
-use looop::model::entry::MoveOutcome;
-use looop::model::lease::{
+use looop::rules::beat::decision::{Action, Move};
+use looop::rules::beat::entry::MoveOutcome;
+use looop::rules::beat::state::Intent;
+use looop::rules::beat::step::Probe;
+use looop::rules::lease::{
     Alive, Claimant, Here, Holder, Lease, LeaseRead, Ttl, acquire, alive, floor_after, held, renewed,
 };
-use looop::model::name::Name;
-use looop::model::process::Started;
-use looop::model::step::Probe;
-use looop::model::worker::{Holding, WorkerView};
+use looop::rules::name::Name;
+use looop::rules::process::Started;
+use looop::rules::worker::{Holding, WorkerView};
 
 use super::Mutant;
 use super::disk::Disk;
@@ -370,7 +370,7 @@ impl World {
             let Some(lease) = found.lease() else { continue };
             let is_free = matches!(
                 lease.standing(&here, self.liveness(lease, true)),
-                looop::model::lease::LeaseStatus::Free(_)
+                looop::rules::lease::LeaseStatus::Free(_)
             );
             let must = self.owner(lease).is_none() || lease.age_ms(&here) >= 2 * TTL_MS;
             if must && !is_free {

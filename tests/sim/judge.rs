@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use looop::model::ask::{Approval, AskReply, QuestionFile};
-use looop::model::beat::{Intent, LoopState, Operation, STARVING_AFTER};
-use looop::model::charge::Charge;
-use looop::model::decision::{Action, Move};
-use looop::model::entry::{self, MoveOutcome};
-use looop::model::name::Name;
-use looop::model::schedule::FireTime;
-use looop::model::world::{Goal, Trust, World as Sight};
-use looop::store::records::Asks;
-use looop::tick::gate::{GateDecision, Hold};
-use looop::tick::observe::Observed;
+use looop::rules::beat::ask::Asks;
+use looop::rules::beat::ask::{Approval, AskReply, QuestionFile};
+use looop::rules::beat::decision::{Action, Move};
+use looop::rules::beat::entry::{self, MoveOutcome};
+use looop::rules::beat::gate::{GateDecision, Hold};
+use looop::rules::beat::observed::Observed;
+use looop::rules::beat::schedule::FireTime;
+use looop::rules::beat::state::{Intent, LoopState, Operation, STARVING_AFTER};
+use looop::rules::cost::charge::Charge;
+use looop::rules::name::Name;
+use looop::rules::world::{Goal, Trust, World as Sight};
 
 use super::disk::Disk;
 use super::outside::{DAY, Facts, HOUR, JOURNAL, MINUTE, PLAYBOOK};
@@ -212,7 +212,7 @@ impl Judge {
 
     /// Asks that are closed and of which no completed decision knows.
     fn unseen(&self, asks: &Asks, wall_ms: i64) -> Vec<(Name, i64)> {
-        let closed = |(ask, answer): &&(QuestionFile, Option<looop::model::ask::AnswerFile>)| {
+        let closed = |(ask, answer): &&(QuestionFile, Option<looop::rules::beat::ask::AnswerFile>)| {
             let reply = matches!(
                 answer.as_ref().map(|a| &a.reply),
                 Some(AskReply::Answer { .. } | AskReply::Reject { .. })
@@ -441,7 +441,11 @@ impl Judge {
     }
 
     /// A timer that fires once fires once, and one that repeats no more often than it says.
-    pub fn timers(&self, true_ms: i64, made: &BTreeMap<Name, looop::model::schedule::Schedule>) -> Checked {
+    pub fn timers(
+        &self,
+        true_ms: i64,
+        made: &BTreeMap<Name, looop::rules::beat::schedule::Schedule>,
+    ) -> Checked {
         for (id, timer) in made {
             let (all, lately, since_ms) =
                 self.fired.get(&(id.clone(), timer.created_ms)).copied().unwrap_or_default();

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use looop::model::ask::QuestionFile;
-use looop::model::beat::{LoopState, Operation};
-use looop::model::decision::{Action, Move, parse_reply};
-use looop::model::failing::Class;
-use looop::model::json::canonical;
-use looop::model::policy::{self, PolicyDecision, PolicyFacts};
-use looop::model::scope::{self, ApprovalScope, CommandScope, FileScope};
-use looop::tick::observe::Observed;
+use looop::rules::beat::ask::QuestionFile;
+use looop::rules::beat::decision::{Action, Move, parse_reply};
+use looop::rules::beat::failing::Class;
+use looop::rules::beat::observed::Observed;
+use looop::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
+use looop::rules::beat::scope::{self, ApprovalScope, CommandScope, FileScope};
+use looop::rules::beat::state::{LoopState, Operation};
+use looop::rules::json::canonical;
 use looop::tick::plan::{MovePlan, consent, operation};
 use serde_json::{Value, json};
 

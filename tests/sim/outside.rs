@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use looop::model::ask::{AnswerFile, AskKind, AskReply, QuestionFile};
-use looop::model::beat::LoopState;
-use looop::model::digest::Items;
-use looop::model::name::Name;
-use looop::model::schedule::Schedule;
-use looop::model::settings::{Limits, PolicyRules, RunRule};
-use looop::model::time::Now;
-use looop::model::world::{BudgetState, Goal, SensorReading, Trust};
+use looop::rules::beat::ask::Asks;
+use looop::rules::beat::ask::{AnswerFile, AskKind, AskReply, QuestionFile};
+use looop::rules::beat::schedule::Schedule;
+use looop::rules::beat::settings::{Limits, PolicyRules, RunRule};
+use looop::rules::beat::state::LoopState;
+use looop::rules::digest::Items;
+use looop::rules::name::Name;
+use looop::rules::time::Now;
+use looop::rules::world::{BudgetState, Goal, SensorReading, Trust};
 use looop::store::json_file::json_text;
 use looop::store::layout;
-use looop::store::records::Asks;
 use serde_json::json;
 
 use super::budget_model::BudgetModel;

@@ -2,26 +2,28 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use looop::model::ask::QuestionFile;
-use looop::model::beat::{Failure, Inflight, Intent, LoopState, Operation};
-use looop::model::budget::{self, Budget, BudgetExceeded, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
-use looop::model::charge::{Charge, Usage};
-use looop::model::decision::Move;
-use looop::model::entry::{self, MoveOutcome};
-use looop::model::failing::Class;
-use looop::model::name::Name;
-use looop::model::process::Started;
-use looop::model::step::{
+use looop::rules::beat::ask::QuestionFile;
+use looop::rules::beat::decision::Move;
+use looop::rules::beat::entry::{self, MoveOutcome};
+use looop::rules::beat::failing::Class;
+use looop::rules::beat::gate::{self, GateDecision, Hold, Reason};
+use looop::rules::beat::observed::Observed;
+use looop::rules::beat::observed::Paused;
+use looop::rules::beat::state::{Failure, Inflight, Intent, LoopState, Operation};
+use looop::rules::beat::step::{
     self, CHANGED, Decided, Effect, Evidence, LoopEvent, ObservedInputs, Probe, UsedApproval,
 };
-use looop::model::time::beat_id;
-use looop::model::world::{BudgetState, LoopStatus, World as Sight};
+use looop::rules::beat::{diff, own, prompt};
+use looop::rules::cost::budget::{
+    self, Budget, BudgetExceeded, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS,
+};
+use looop::rules::cost::charge::{Charge, Usage};
+use looop::rules::name::Name;
+use looop::rules::process::Started;
+use looop::rules::time::beat_id;
+use looop::rules::world::{BudgetState, LoopStatus, World as Sight};
 use looop::store::json_file::json_text;
 use looop::store::layout;
-use looop::store::records::Paused;
-use looop::tick::gate::{self, GateDecision, Hold, Reason};
-use looop::tick::observe::Observed;
-use looop::tick::{diff, own, prepare, prompt};
 
 use super::Mutant;
 use super::disk::Trouble;
@@ -100,7 +102,7 @@ impl World {
                 &bent
             }
             Some(Mutant::SeesChanges) => {
-                bent = LoopState { settled: looop::model::beat::Settled::No, ..beat.clone() };
+                bent = LoopState { settled: looop::rules::beat::state::Settled::No, ..beat.clone() };
                 &bent
             }
             _ => beat,
@@ -238,7 +240,7 @@ impl World {
             prompt: String::new(),
             unchanged: true,
             tainted: false,
-            ..prepare::seen(&id, self.now(), &sensed, &[], &prompt)
+            ..sensed.inputs(&id, self.now(), false, &prompt)
         };
         let until_ms = ask.expires_ms.unwrap_or(i64::MAX);
         let approval = Some(UsedApproval { ask: ask.id.clone(), until_ms, committed: Vec::new() });
@@ -263,7 +265,7 @@ impl World {
         let id = beat_id(beat.next_ms(self.now()));
         // What the memory keeps, computed by the code of the tick itself.
         let prompt = prompt::Prompt::default();
-        let seen = prepare::seen(&id, self.now(), &sensed, reasons, &prompt);
+        let seen = sensed.inputs(&id, self.now(), reasons.contains(&Reason::Aged), &prompt);
         self.disk.write("runs/prompt.md", &id, false)?;
         // Git takes what is not in it yet, most of the time.
         let committed = match self.rng.usize(..1000) >= 50 {
@@ -283,7 +285,7 @@ impl World {
         self.judge.asked(&id, self.true_ms, self.limits.decides_per_hour).map_err(Stop::Broken)?;
         self.disk.point()?;
         let usage = Usage { cost_micros: self.rng.usize(0..40_000) as u64, ..Usage::nothing() };
-        let charge = |usage: Usage, now: looop::model::time::Now| {
+        let charge = |usage: Usage, now: looop::rules::time::Now| {
             Box::new(Charge {
                 at_ms: now.unix_ms,
                 day: now.day(),

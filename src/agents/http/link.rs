@@ -7,7 +7,7 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Request, Response, Uri};
 
-use crate::model::failing::Class;
+use crate::rules::beat::failing::Class;
 
 /// The timeout for opening a connection.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -19,12 +19,12 @@ use wire::{ChatRequest, Shape};
 use super::stream::StreamSummary;
 use super::token::TokenSource;
 use super::{Completion, Failed, ModelCall, Runner, classify};
-use crate::model::charge::{CostSource, Usage};
-use crate::model::failing::{Class, reset_at_ms};
-use crate::model::json::clip;
-use crate::model::price::Price;
-use crate::model::text::visible;
-use crate::sys::clock::Deadline;
+use crate::os::clock::Deadline;
+use crate::rules::beat::failing::{Class, reset_at_ms};
+use crate::rules::cost::charge::{CostSource, Usage};
+use crate::rules::cost::price::Price;
+use crate::rules::json::clip;
+use crate::rules::text::visible;
 
 /// The most attempts for one request.
 const TRIES: u32 = 3;

@@ -9,10 +9,10 @@ use super::wire::ResponseReader;
 use super::{Http, Protocol, RequestResult};
 use crate::agents::call::MAX_OUTPUT_BYTES;
 use crate::agents::{Failed, ModelCall};
-use crate::model::charge::Usage;
-use crate::model::failing::Class;
-use crate::sys::clock::Deadline;
-use crate::sys::process::wait::pause_ms;
+use crate::os::clock::Deadline;
+use crate::os::process::wait::pause_ms;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::Usage;
 
 /// How often an interruption is checked, in milliseconds.
 const LOOK_MS: u64 = 50;

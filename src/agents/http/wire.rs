@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::Protocol;
 use crate::agents::stream::{StreamSummary, is_output_limit, micros, texts, tokens_of_all_input};
-use crate::model::charge::{CostSource, Usage};
-use crate::model::decision;
-use crate::model::failing::Class;
+use crate::rules::beat::decision;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::{CostSource, Usage};
 
 /// The longest event that is read, in bytes; a longer one is skipped.
 const MAX_EVENT_BYTES: usize = 16 << 20;

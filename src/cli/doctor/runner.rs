@@ -5,18 +5,20 @@ use anyhow::Result;
 use crate::agents::{self, Agent, DecideMode, ModelCall, Runner};
 use crate::cli::{App, json_output, print};
 use crate::config::Config;
-use crate::model::charge::{Charge, Usage, dollars};
-use crate::model::decision;
-use crate::model::failing::Class;
-use crate::model::fault::Fault;
-use crate::model::price::TABLE_DATE;
-use crate::model::time::human_ms;
-use crate::store::boxes::SandboxBuilder;
-use crate::store::{file, ledger, logs};
-use crate::sys::clock::Deadline;
-use crate::sys::process::{self, Job, OutputLimit, ProcessCommand};
-use crate::sys::program;
-use crate::sys::signal::Cancel;
+use crate::os::clock::Deadline;
+use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
+use crate::os::program;
+use crate::os::signal::Cancel;
+use crate::rules::beat::decision;
+use crate::rules::beat::failing::Class;
+use crate::rules::cost::charge::{Charge, Usage, dollars};
+use crate::rules::cost::price::TABLE_DATE;
+use crate::rules::fault::Fault;
+use crate::rules::time::human_ms;
+use crate::store::file;
+use crate::store::ledger;
+use crate::store::logs;
+use crate::store::sandboxes::SandboxBuilder;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop doctor runner claude")]
@@ -111,7 +113,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     let asked = runner.decide(&mut call);
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
-    let shown = |text: &str| crate::model::text::visible(&secrets.redact(text), false);
+    let shown = |text: &str| crate::rules::text::visible(&secrets.redact(text), false);
     let (usage, reply) = match asked {
         Ok(reply) => {
             let parsed = decision::parse_reply(&reply.text);

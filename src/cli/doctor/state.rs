@@ -7,14 +7,19 @@ use std::path::Path;
 use super::{Finding, from_error};
 use crate::cli::App;
 use crate::config::Config;
-use crate::model::beat::LoopState;
-use crate::model::text::{quote_argv, visible};
-use crate::model::time::{Now, clock_flaw, human_ms};
-use crate::model::worker::Phase;
-use crate::store::history::History;
-use crate::store::{file, records, seed, texts, workers};
-use crate::sys::{disk, program};
+use crate::os::disk;
+use crate::os::program;
+use crate::rules::beat::state::LoopState;
+use crate::rules::text::{quote_argv, visible};
+use crate::rules::time::{Now, clock_flaw, human_ms};
+use crate::rules::worker::Phase;
+use crate::store::file;
+use crate::store::state_files;
+use crate::store::user_files;
+use crate::store::workers;
 use crate::tick::observe;
+use crate::vcs::history::History;
+use crate::vcs::seed;
 
 /// With less free space than this, a beat may fail to write its records.
 const LEAST_FREE_BYTES: u64 = 64 << 20;
@@ -109,13 +114,13 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
     let looks = [
         (
             "goals",
-            texts::goals(layout).map(|(goals, mut problems)| {
+            user_files::goals(layout).map(|(goals, mut problems)| {
                 problems.extend(observe::goal_problems(&goals));
                 problems
             }),
         ),
-        ("asks", records::asks(layout).map(|(_, problems)| problems)),
-        ("schedules", records::schedules(layout).map(|(_, problems)| problems)),
+        ("asks", state_files::asks(layout).map(|(_, problems)| problems)),
+        ("schedules", state_files::schedules(layout).map(|(_, problems)| problems)),
     ];
     for (what, looked) in looks {
         match looked {

@@ -4,14 +4,14 @@ use anyhow::Result;
 
 use super::super::{App, print};
 use crate::fix::{Finished, Progress, Tone};
-use crate::model::attempt::LedgerLine;
-use crate::model::fix::{TaskState, TaskStatus};
-use crate::model::json::clip;
-use crate::model::text::visible;
-use crate::model::time::human_ms;
+use crate::os::clock::Deadline;
+use crate::os::tty;
+use crate::rules::fix::attempt::LedgerLine;
+use crate::rules::fix::{TaskState, TaskStatus};
+use crate::rules::json::clip;
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
 use crate::store::fixes;
-use crate::sys::clock::Deadline;
-use crate::sys::tty;
 
 /// The indent of lines: the elapsed time and a gap, in columns.
 const INDENT: usize = 9;

@@ -5,16 +5,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::map::{IndexUpdate, Ranked};
-use crate::model::attempt::LedgerLine;
-use crate::model::beat::Failure;
-use crate::model::charge::Usage;
-use crate::model::entry::MoveOutcome;
-use crate::model::example::Setting;
-use crate::model::name::Name;
-use crate::model::sensor::SensorHeader;
-use crate::model::spend::SpendRow;
-use crate::model::world::WorldChange;
-use crate::tick::gate::Hold;
+use crate::rules::beat::entry::MoveOutcome;
+use crate::rules::beat::gate::Hold;
+use crate::rules::beat::state::Failure;
+use crate::rules::cost::charge::Usage;
+use crate::rules::cost::spend::SpendRow;
+use crate::rules::fix::attempt::LedgerLine;
+use crate::rules::name::Name;
+use crate::rules::world::WorldChange;
+use crate::rules::world::example::Setting;
+use crate::rules::world::sensor::SensorHeader;
 
 /// The result of a beat.
 #[derive(Serialize, JsonSchema)]

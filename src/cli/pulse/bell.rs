@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use super::super::{App, print, tick};
 use crate::alerts::{self, Attention};
 use crate::config::Config;
+use crate::os::clock::Deadline;
+use crate::os::detach;
+use crate::os::process::tree;
 use crate::store::file;
 use crate::store::workers::{self, Worker};
-use crate::sys::clock::Deadline;
-use crate::sys::detach;
-use crate::sys::process::tree;
 
 /// How long the user's windows may take to open before the pulse prints a line instead, in milliseconds.
 const WINDOW_MS: i64 = 800;

@@ -6,11 +6,11 @@ use anyhow::Result;
 use super::super::{App, print};
 use super::bell::WakeSignals;
 use crate::config;
-use crate::model::json::clip;
+use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
+use crate::os::renew::{self, RunningProgram};
+use crate::os::signal::Cancel;
+use crate::rules::json::clip;
 use crate::store::lock::{self, Held};
-use crate::sys::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::sys::renew::{self, RunningProgram};
-use crate::sys::signal::Cancel;
 
 /// The command by which a new program continues.
 const VERB: &str = "__reexec";
@@ -80,7 +80,7 @@ impl Renewal {
         match ended.exit {
             ProcessExit::Code(0) if stated.starts_with("looop ") => Ok(()),
             exit => {
-                Err(format!("{} {}", exit.words(), clip(&crate::model::text::visible(&stated, false), 200)))
+                Err(format!("{} {}", exit.words(), clip(&crate::rules::text::visible(&stated, false), 200)))
             }
         }
     }

@@ -3,9 +3,11 @@
 use anyhow::Result;
 
 use super::super::{App, init, print};
-use crate::model::charge::dollars;
-use crate::model::fault::Fault;
-use crate::store::{lock, records, seed};
+use crate::rules::cost::charge::dollars;
+use crate::rules::fault::Fault;
+use crate::store::lock;
+use crate::store::state_files;
+use crate::vcs::seed;
 
 /// Waits for Enter before the first pulse on a terminal, and creates a missing profile. Without a terminal it
 /// does nothing, as a service and cron require.
@@ -20,7 +22,7 @@ pub(super) fn confirm(app: &App) -> Result<()> {
         return Ok(());
     }
     if has_profile
-        && (records::is_pulse_confirmed(&app.layout) || lock::holder(&app.layout.pulse_lock()).is_some())
+        && (state_files::is_pulse_confirmed(&app.layout) || lock::holder(&app.layout.pulse_lock()).is_some())
     {
         return Ok(());
     }
@@ -34,7 +36,7 @@ pub(super) fn confirm(app: &App) -> Result<()> {
     if !has_profile {
         init::first_run(app)?;
     }
-    records::confirm_pulse(&app.layout, app.now)
+    state_files::confirm_pulse(&app.layout, app.now)
 }
 
 /// The terms that the user agrees to.

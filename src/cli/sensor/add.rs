@@ -6,19 +6,22 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{App, complete, input, json_output, print, save};
-use crate::model::digest::Digest;
-use crate::model::example::{self, Setting};
-use crate::model::fault::Fault;
-use crate::model::json::clip;
-use crate::model::name::Name;
-use crate::model::sensor::{SensorHeader, stamp_untrusted};
-use crate::model::text::visible;
-use crate::model::time::{beat_id, human_ms};
-use crate::model::world::{SensorReading, Trust};
+use crate::os::signal::Cancel;
+use crate::rules::digest::Digest;
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::text::visible;
+use crate::rules::time::{beat_id, human_ms};
+use crate::rules::world::example::{self, Setting};
+use crate::rules::world::sensor::{SensorHeader, stamp_untrusted};
+use crate::rules::world::{SensorReading, Trust};
+use crate::store::examples;
 use crate::store::exchange::{self, Fallback};
 use crate::store::file::{self, Durability};
-use crate::store::{examples, layout, lock, texts};
-use crate::sys::signal::Cancel;
+use crate::store::layout;
+use crate::store::lock;
+use crate::store::user_files;
 use crate::tick::observe;
 
 /// How often the user is asked again after an invalid value.
@@ -122,7 +125,7 @@ fn target(app: &App, name: &Name) -> PathBuf {
 /// # Errors
 /// A sensor of this name exists in another file: of two sensors with one name only one runs.
 fn no_twin(app: &App, name: &Name) -> Result<bool> {
-    let (sensors, _) = texts::sensors(&app.layout)?;
+    let (sensors, _) = user_files::sensors(&app.layout)?;
     let Some(there) = sensors.iter().find(|sensor| sensor.name == *name) else { return Ok(false) };
     if there.path != target(app, name) {
         let what = format!("could not add the sensor {name}: `{}` has that name", there.path.display());
@@ -250,7 +253,7 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
         let _look = lock::look(&app.layout.look_lock())?;
         let fleet = crate::cli::tick::fleet(app, &config, &cancel);
         let ctx = crate::cli::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
-        observe::try_out(&ctx, texts::sensor_at(name.clone(), path))
+        observe::try_out(&ctx, user_files::sensor_at(name.clone(), path))
     });
     file::remove_tree(&dir)?;
     tried

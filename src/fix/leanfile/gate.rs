@@ -1,6 +1,6 @@
 //! Pure. The keys of a project's leanfile that need the user's trust, and the address to which an API key belongs.
 
-use crate::model::text::visible;
+use crate::rules::text::visible;
 
 /// Keys of `[defaults]` that name neither a file nor a command, and so need no trust.
 const FREE_DEFAULTS: [&str; 9] = [

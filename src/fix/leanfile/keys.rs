@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Leanfile, Task};
-use crate::model::text::visible;
+use crate::rules::text::visible;
 
 /// One warning for each unknown key, with the nearest known one.
 pub(super) fn unknown(table: &toml::Table) -> Vec<String> {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 use super::gate::{self, LeanRequest};
 use super::{MAX_BYTES, parse};
-use crate::model::fault::Fault;
-use crate::model::text::quote_argv;
+use crate::rules::fault::Fault;
+use crate::rules::text::quote_argv;
 use crate::store::file;
 
 /// Directories of version control systems at the top of a project.
@@ -100,7 +100,7 @@ pub fn open(files: &[(PathBuf, LeanOrigin)], here: &Path) -> Result<Vec<LeanSour
 
 /// Marks named files as parts of the project if they lie in its directory.
 pub fn claim(sources: &mut [LeanSource], fixed: Option<&Path>, root: &Path) {
-    let root = crate::sys::path::followed(root);
+    let root = crate::os::path::followed(root);
     for source in sources.iter_mut().filter(|source| Some(source.path.as_path()) != fixed) {
         if source.project.is_none() && source.place.starts_with(&root) {
             source.project = Some(root.clone());

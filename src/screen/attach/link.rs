@@ -8,16 +8,16 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFlags, Timespec, poll};
 
 use super::LAST_STATE_MS;
-use crate::model::fault::Fault;
-use crate::model::name::Name;
-use crate::model::wire::{
+use crate::os::clock::Deadline;
+use crate::os::socket;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::worker::protocol::{
     Decoder, FrameKind, Hello, MAX_PAYLOAD, Resize, VERSION, ViewerState, WireReply, WireRequest, encode,
     encode_json,
 };
 use crate::store::layout::WorkerDir;
 use crate::store::workers;
-use crate::sys::clock::Deadline;
-use crate::sys::socket;
 
 /// How long a supervisor may take to have room for one more connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -171,5 +171,5 @@ impl Link {
 }
 
 fn refused(id: &Name, why: &str) -> Fault {
-    Fault::failed(format!("could not attach to {id}: {}", crate::model::text::visible(why, false)))
+    Fault::failed(format!("could not attach to {id}: {}", crate::rules::text::visible(why, false)))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::name::Name;
+use crate::rules::name::Name;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixDir(pub PathBuf);

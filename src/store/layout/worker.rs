@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::settings::StatusFile;
+use crate::rules::beat::settings::StatusFile;
 
 /// The directory of one worker, live or archived.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::TranscriptHeader;
-use crate::model::fault::Fault;
+use crate::rules::fault::Fault;
 use crate::store::file::{self, ReadError};
 use crate::store::layout::WorkerDir;
 

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use super::place_of;
-use crate::model::decision::Move;
-use crate::model::sandbox::{Level, SandboxSubject};
-use crate::model::scope::{ApprovalScope, SandboxScope};
-use crate::model::user_side::{self, UserSidePath};
-use crate::model::worker::network_words;
+use crate::os::program;
+use crate::rules::beat::decision::Move;
+use crate::rules::beat::scope::{ApprovalScope, SandboxScope};
+use crate::rules::sandbox::{Level, SandboxSubject};
+use crate::rules::user_side::{self, UserSidePath};
+use crate::rules::worker::network_words;
 use crate::store::Denied;
 use crate::store::coverage::{Coverage, CoverageScan};
-use crate::sys::{identity, program};
+use crate::store::identity;
 use crate::tick::ctx::Ctx;
 use anyhow::{Context, Error, Result};
 

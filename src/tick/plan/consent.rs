@@ -4,16 +4,16 @@ use anyhow::Result;
 
 use super::MovePlan;
 use super::operation::write_ask;
-use crate::model::ask::{
+use crate::rules::beat::ask::Asks;
+use crate::rules::beat::ask::{
     AnswerFile, Approval, AskKind, AskReply, MAX_OPEN_APPROVALS, QuestionFile, QuestionState,
 };
-use crate::model::beat::{LoopState, Operation};
-use crate::model::decision::Move;
-use crate::model::entry::MoveOutcome;
-use crate::model::name::Name;
-use crate::model::scope::ApprovalScope;
-use crate::model::time::Now;
-use crate::store::records::Asks;
+use crate::rules::beat::decision::Move;
+use crate::rules::beat::entry::MoveOutcome;
+use crate::rules::beat::scope::ApprovalScope;
+use crate::rules::beat::state::{LoopState, Operation};
+use crate::rules::name::Name;
+use crate::rules::time::Now;
 
 /// A move that needs an approval.
 #[derive(Clone, Debug)]

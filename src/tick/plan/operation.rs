@@ -3,19 +3,19 @@
 use anyhow::Result;
 
 use super::MovePlan;
-use crate::model::ask::{AskKind, QuestionFile};
-use crate::model::beat::Operation;
-use crate::model::decision::{Action, Move, RunCommand};
-use crate::model::digest::Digest;
-use crate::model::entry::MoveOutcome;
-use crate::model::name::Name;
-use crate::model::schedule::{FireTime, Schedule};
-use crate::model::sensor::stamp_untrusted;
-use crate::model::time::Now;
-use crate::model::world::Goal;
+use crate::rules::beat::ask::{AskKind, QuestionFile};
+use crate::rules::beat::decision::{Action, Move, RunCommand};
+use crate::rules::beat::entry::MoveOutcome;
+use crate::rules::beat::observed::Observed;
+use crate::rules::beat::schedule::{FireTime, Schedule};
+use crate::rules::beat::state::Operation;
+use crate::rules::digest::Digest;
+use crate::rules::name::Name;
+use crate::rules::time::Now;
+use crate::rules::world::Goal;
+use crate::rules::world::sensor::stamp_untrusted;
 use crate::store::json_file;
 use crate::store::layout;
-use crate::tick::observe::Observed;
 
 /// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command.
 ///

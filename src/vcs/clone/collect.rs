@@ -10,10 +10,10 @@ use super::leftovers::{head, leftovers};
 use super::source::{Source, inspect, numbered};
 use super::user_side;
 use super::view::View;
-use crate::model::leftovers::Leftovers;
-use crate::model::user_side::UserSidePath;
-use crate::model::worker::Repo;
-use crate::sys::git::{Git, GitCommand, fault};
+use crate::rules::user_side::UserSidePath;
+use crate::rules::worker::Repo;
+use crate::rules::worker::leftovers::Leftovers;
+use crate::vcs::git::{Git, GitCommand, fault};
 
 /// The result of a fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,10 +14,10 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::model::fault::Fault;
-use crate::store::history::ignored::Ignored;
-use crate::sys::beneath::{FilePlace, Parents, TopFolder};
-use crate::sys::git::Git;
+use crate::os::beneath::{FilePlace, Parents, TopFolder};
+use crate::rules::fault::Fault;
+use crate::vcs::git::Git;
+use crate::vcs::history::ignored::Ignored;
 
 /// The mode of a nested repository in a tree.
 pub(super) const GITLINK: u32 = 0o160_000;

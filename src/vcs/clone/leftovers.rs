@@ -12,11 +12,11 @@ use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
 use super::source::{InspectError, MIDDLES, Source, inspect};
 use super::trees::records_of;
 use super::view::{self, View};
-use crate::model::leftovers::{Leftovers, Paths, Tip};
-use crate::model::worker::Repo;
+use crate::rules::worker::Repo;
+use crate::rules::worker::leftovers::{Leftovers, Paths, Tip};
 use crate::store::file;
-use crate::store::history::ignored::Ignored;
-use crate::sys::git::{Git, GitCommand, fault};
+use crate::vcs::git::{Git, GitCommand, fault};
+use crate::vcs::history::ignored::Ignored;
 
 /// How many tips and stashes are named with their commits.
 const MAX_TIPS: usize = 20;

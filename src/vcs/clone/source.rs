@@ -11,11 +11,11 @@ use std::{fmt, io};
 
 use anyhow::{Context, Result};
 
-use crate::model::name::Name;
-use crate::model::worker::Repo;
-use crate::store::history::repository::RepoForm;
-use crate::sys::git::dir::{RepoFormat, borrowed, plain_way, read_plain};
-use crate::sys::git::{Git, GitCommand, GitDir, RepoLink, fault};
+use crate::rules::name::Name;
+use crate::rules::worker::Repo;
+use crate::vcs::git::dir::{RepoFormat, borrowed, plain_way, read_plain};
+use crate::vcs::git::{Git, GitCommand, GitDir, RepoLink, fault};
+use crate::vcs::history::repository::RepoForm;
 
 /// How often a ref update is tried again after another process was faster.
 const ATTEMPTS: usize = 10;

@@ -14,12 +14,12 @@ use anyhow::{Context, Result};
 
 use super::files::{FileEntry, FileRecord, FileStat, Folder, GITLINK, LINK, Listing, Records, walk};
 use super::source::{Source, inspect};
-use crate::store::history::ignored::Ignored;
-use crate::store::history::repository::RepoForm;
-use crate::sys::clock;
-use crate::sys::git::dir::read_plain;
-use crate::sys::git::{Git, GitCommand, GitDir, TreeDifference, fault, text};
-use crate::sys::process::Sink;
+use crate::os::clock;
+use crate::os::process::Sink;
+use crate::vcs::git::dir::read_plain;
+use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault, text};
+use crate::vcs::history::ignored::Ignored;
+use crate::vcs::history::repository::RepoForm;
 
 /// The branch from which clones of the states are made.
 const BRANCH: &str = "base";

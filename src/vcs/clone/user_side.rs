@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::files::LINK;
 use super::view::View;
-use crate::model::json::clip;
-use crate::model::user_side::{TreeChange, UserSidePath, reason_of};
-use crate::sys::git::{Git, GitCommand};
+use crate::rules::json::clip;
+use crate::rules::user_side::{TreeChange, UserSidePath, reason_of};
+use crate::vcs::git::{Git, GitCommand};
 
 /// How many paths are kept; one more line says how many others there are.
 const MAX_KEPT: usize = 10;

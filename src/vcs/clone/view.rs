@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, openat, statat};
 
 use super::files;
 use super::source::{Source, numbered};
-use crate::sys::git::{Git, GitDir, Scratch, fault};
+use crate::vcs::git::{Git, GitDir, Scratch, fault};
 
 /// How deep directories of refs are followed.
 const MAX_DEPTH: usize = 24;

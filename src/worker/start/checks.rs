@@ -3,11 +3,12 @@
 use anyhow::{Context, Result};
 
 use super::{WorkerError, WorkerRefusal, WorkerRequest};
-use crate::model::json::clip;
-use crate::model::worker::Check;
-use crate::model::world;
-use crate::store::texts::MAX_TEXT_BYTES;
-use crate::store::{file, layout};
+use crate::rules::json::clip;
+use crate::rules::worker::Check;
+use crate::rules::world;
+use crate::store::file;
+use crate::store::layout;
+use crate::store::user_files::MAX_TEXT_BYTES;
 use crate::worker::Fleet;
 
 /// How much of a shell line becomes the name of its check, in characters.

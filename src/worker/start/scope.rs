@@ -7,13 +7,15 @@ use anyhow::{Context, Result};
 
 use super::walls::is_path;
 use super::{WorkerError, WorkerRefusal, WorkerRequest};
-use crate::model::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
-use crate::model::user_side::{self, UserSidePath};
-use crate::model::worker::{Objects, Spec};
-use crate::store::boxes::SandboxBuilder;
+use crate::os::program;
+use crate::rules::beat::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::rules::user_side::{self, UserSidePath};
+use crate::rules::worker::{Objects, Spec};
 use crate::store::coverage::{self, Coverage, CoverageScan};
-use crate::store::{file, layout};
-use crate::sys::{identity, program};
+use crate::store::file;
+use crate::store::identity;
+use crate::store::layout;
+use crate::store::sandboxes::SandboxBuilder;
 use crate::vcs::clone;
 use crate::worker::Fleet;
 

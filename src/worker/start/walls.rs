@@ -6,11 +6,11 @@ use anyhow::Result;
 
 use super::{FIX, WorkerRefusal, WorkerRequest, Workplace};
 use crate::agents;
-use crate::model::sandbox::{Level, Sandbox, SandboxSubject};
-use crate::model::worker::Spec;
-use crate::store::boxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
+use crate::os::program;
+use crate::rules::sandbox::{Level, Sandbox, SandboxSubject};
+use crate::rules::worker::Spec;
 use crate::store::layout::WorkerDir;
-use crate::sys::program;
+use crate::store::sandboxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
 use crate::worker::Fleet;
 
 /// Returns true for a grant of a path; any other grant is the name of a variable.

@@ -5,14 +5,14 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
-use looop::model::name::Name;
-use looop::model::process::Started;
-use looop::model::wire::{Decoder, FrameKind, Hello, Resize, ViewerState, encode_json};
-use looop::model::worker::{Phase, Spec, WorkerLimits, WorkerState};
+use looop::os::socket;
+use looop::rules::name::Name;
+use looop::rules::process::Started;
+use looop::rules::worker::protocol::{Decoder, FrameKind, Hello, Resize, ViewerState, encode_json};
+use looop::rules::worker::{Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::layout::{Layout, WorkerDir};
 use looop::store::transcript::TranscriptWriter;
 use looop::store::workers;
-use looop::sys::socket;
 
 use crate::support::profile::Profile;
 

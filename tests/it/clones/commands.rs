@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use looop::sys::git::dir::RepoFormat;
-use looop::sys::git::{GitCommand, GitDir, RepoLink};
+use looop::vcs::git::dir::RepoFormat;
+use looop::vcs::git::{GitCommand, GitDir, RepoLink};
 
 use super::fixture::{Fixture, program, shell};
 use crate::support::profile::git_in;
@@ -312,6 +312,6 @@ fn git_has_a_limit_on_its_memory() {
     let git =
         looop::vcs::clone::Git::find(&fixture.path("bin").display().to_string(), 60_000, &fixture.cancel);
     let error = looop::vcs::clone::inspect(&git.unwrap(), &repo).unwrap_err().during("clone it");
-    let fault = error.downcast_ref::<looop::model::fault::Fault>().unwrap();
+    let fault = error.downcast_ref::<looop::rules::fault::Fault>().unwrap();
     assert!(fault.hints[0].contains("2 GiB of memory"), "{fault:?}");
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use looop::model::worker::Repo;
-use looop::sys::signal::Cancel;
+use looop::os::signal::Cancel;
+use looop::rules::worker::Repo;
 use looop::vcs::clone::{Git, inspect, make};
 
 use crate::support::profile::git_in;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use looop::model::worker::Repo;
+use looop::rules::worker::Repo;
 use looop::vcs::clone::{Leftovers, collect, discard, leftovers};
 
 use super::fixture::{Fixture, fingerprint, shell};

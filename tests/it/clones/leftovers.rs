@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use looop::model::worker::Repo;
+use looop::rules::worker::Repo;
 use looop::vcs::clone::{Leftovers, discard, leftovers};
 
 use super::fixture::Fixture;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use looop::model::worker::Objects;
+use looop::rules::worker::Objects;
 use looop::vcs::clone::{inspect, make_for, repo_of};
 
 use super::fixture::{Fixture, PATH, shell};

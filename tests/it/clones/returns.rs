@@ -170,7 +170,7 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
     let work = |n: usize| {
-        let fixture_git = looop::sys::signal::Cancel::never().unwrap();
+        let fixture_git = looop::os::signal::Cancel::never().unwrap();
         let git = looop::vcs::clone::Git::find(super::PATH, 120_000, &fixture_git).unwrap();
         let (own, clone) = fixture.clone_of(&repo, &format!("w{n}"), if n < 4 { "same" } else { "other" });
         let tip = fixture.commit(&clone, "new", &format!("{n}\n"));
@@ -196,15 +196,16 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
 #[test]
 fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     use crate::support::profile::Profile;
-    use looop::model::worker::{Spec, WorkerLimits};
-    use looop::store::{layout::Layout, workers};
+    use looop::rules::worker::{Spec, WorkerLimits};
+    use looop::store::layout::Layout;
+    use looop::store::workers;
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
     let profile = Profile::empty();
     profile.config(serde_json::json!({}));
     profile.looop(&["init"]).ok();
     let layout = Layout::new(profile.data(), profile.path("cache"));
-    let id: looop::model::name::Name = "fix".parse().unwrap();
+    let id: looop::rules::name::Name = "fix".parse().unwrap();
     let (staged, _preparing) = workers::prepare_dir(&layout, &id).unwrap();
     let git = fixture.git();
     let source = looop::vcs::clone::inspect(&git, &repo).unwrap();

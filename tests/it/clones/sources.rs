@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use looop::model::worker::Objects;
+use looop::rules::worker::Objects;
 use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
 
 use super::commands::hostile;

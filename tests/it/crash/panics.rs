@@ -9,10 +9,10 @@ use std::process::Command;
 
 use looop::agents::{Completion, Failed, ModelCall, Runner};
 use looop::config::{self, Env};
-use looop::store::boxes::SandboxBuilder;
+use looop::os::clock;
+use looop::os::signal::Cancel;
 use looop::store::lock;
-use looop::sys::clock;
-use looop::sys::signal::Cancel;
+use looop::store::sandboxes::SandboxBuilder;
 use looop::tick::{self, Ctx};
 use looop::worker::Fleet;
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn beat(uses: usize) {
         clock::now()
     };
     let (cancel, now) = (Cancel::never().unwrap(), clock::now());
-    looop::sys::process::reaper::become_subreaper();
+    looop::os::process::reaper::become_subreaper();
     let ctx = Ctx {
         layout: &layout,
         settings: &config.settings,

@@ -137,7 +137,7 @@ fn a_server_that_never_answers_costs_its_sensor_the_deadline() {
         web.answer(Answer::Hang);
         let values = asker.settings(web).into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let script = looop::store::examples::find(asker.name).unwrap();
-        let script = looop::model::example::with_values(script, &values, "/x").unwrap();
+        let script = looop::rules::world::example::with_values(script, &values, "/x").unwrap();
         let body = script.strip_prefix("#!").unwrap().split_once('\n').unwrap();
         let path = profile.data().join(format!("sensors/{}.sh", asker.name));
         let timeout = ["timeout=30s", "timeout=45s", "timeout=60s"];

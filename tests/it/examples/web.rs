@@ -263,7 +263,7 @@ fn a_needed_tool_that_is_missing_is_named() {
     for (name, tool) in lacks {
         let needed = ["REPO", "URL", "URLS"];
         let settings: Vec<(&str, &str)> =
-            looop::model::example::settings(looop::store::examples::find(name).unwrap())
+            looop::rules::world::example::settings(looop::store::examples::find(name).unwrap())
                 .iter()
                 .filter(|setting| setting.needed)
                 .map(|setting| (*needed.iter().find(|n| **n == setting.name).unwrap(), "x"))

@@ -156,7 +156,7 @@ fn every_config_that_a_page_shows_is_one() {
                 continue;
             }
             if block.info.contains("move") {
-                let read = looop::model::decision::parse_reply(&block.text);
+                let read = looop::rules::beat::decision::parse_reply(&block.text);
                 assert!(read.is_ok(), "{}:{}: {read:?}", page.path, block.line);
                 continue;
             }

@@ -162,7 +162,7 @@ fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
                 profile.looop(&["tick"]).ok();
                 let memory = profile.data().join("beat.json");
                 let mut beat: Value = serde_json::from_slice(&fs::read(&memory).unwrap()).unwrap();
-                let digest = looop::model::world::Goal::Text(front(&repo)).digest();
+                let digest = looop::rules::world::Goal::Text(front(&repo)).digest();
                 (beat["untrusted_goals"], beat["written_goals"]) = (json!([digest]), json!([]));
                 fs::write(&memory, beat.to_string()).unwrap();
                 profile.goal("wake", "goal: w\n");

@@ -11,7 +11,7 @@ fn kill_now(pids: &[String]) {
 }
 
 fn is_alive(pid: &str) -> bool {
-    looop::sys::process::tree::start_of(pid.parse().unwrap()).is_some()
+    looop::os::process::tree::start_of(pid.parse().unwrap()).is_some()
 }
 
 #[test]

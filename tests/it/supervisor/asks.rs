@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use looop::model::wire::{WireReply, WireRequest};
+use looop::rules::worker::protocol::{WireReply, WireRequest};
 
 use super::{NOOP, TmuxFixture, reply, say};
 use crate::support::profile::{Profile, wait_until};

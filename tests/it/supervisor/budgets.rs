@@ -140,13 +140,14 @@ fn what_a_worker_says_names_no_other_runner_and_a_bad_figure_counts_nothing() {
         super::TmuxFixture::with(spenders(json!({ "day_usd": 10.0, "worker_usd": 3.0 })), &[], "sleep 600");
     let says = |spent: Value| {
         let mut stream = terminal.connect("worker.sock");
-        let hello = json!({ "looop": looop::model::wire::VERSION, "request": { "spend": spent } });
-        std::io::Write::write_all(&mut stream, &looop::model::wire::encode_json(&hello)).unwrap();
+        let hello =
+            json!({ "looop": looop::rules::worker::protocol::VERSION, "request": { "spend": spent } });
+        std::io::Write::write_all(&mut stream, &looop::rules::worker::protocol::encode_json(&hello)).unwrap();
         super::reply(&mut stream)
     };
     for bad in [json!(-1), json!(0.5), json!("NaN"), json!(null), json!(1e30)] {
         let printed = says(json!({ "cost_micros": bad }));
-        assert!(matches!(printed, looop::model::wire::WireReply::Error(_)), "{bad}: {printed:?}");
+        assert!(matches!(printed, looop::rules::worker::protocol::WireReply::Error(_)), "{bad}: {printed:?}");
     }
     assert_eq!(cents(&terminal.profile), 0);
     let long = "m".repeat(5_000);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use looop::model::wire::{self, FrameKind, Resize, ViewerState, WireReply, WireRequest};
+use looop::rules::worker::protocol::{self, FrameKind, Resize, ViewerState, WireReply, WireRequest};
 
 use super::{TmuxFixture, hello, reply, say};
 use crate::support::pi::skipped;
@@ -19,8 +19,8 @@ fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
             (&b"J\xff\xff\xff\xff"[..], "longer than"),
             (&b"J\x02\0\0\0[]"[..], "not a greeting"),
             (&b"D\x01\0\0\0x"[..], "does not belong here"),
-            (&wire::encode(FrameKind::Json, br#"{"looop":1,"request":{"dance":{}}}"#), "dance"),
-            (&wire::encode(FrameKind::Json, "[".repeat(60_000).as_bytes()), "not a greeting"),
+            (&protocol::encode(FrameKind::Json, br#"{"looop":1,"request":{"dance":{}}}"#), "dance"),
+            (&protocol::encode(FrameKind::Json, "[".repeat(60_000).as_bytes()), "not a greeting"),
         ] {
             let mut stream = terminal.connect(socket);
             stream.write_all(bytes).unwrap();
@@ -69,10 +69,10 @@ fn half_a_frame_delays_no_other_client_and_is_dropped() {
 #[test]
 fn another_version_says_which_side_is_newer() {
     let terminal = TmuxFixture::start(&[], "sleep 600");
-    for version in [0, wire::VERSION + 1] {
+    for version in [0, protocol::VERSION + 1] {
         let mut stream = terminal.connect("attach.sock");
         stream.write_all(&hello(version, WireRequest::Kill)).unwrap();
-        assert_eq!(reply(&mut stream), WireReply::Version(wire::VERSION));
+        assert_eq!(reply(&mut stream), WireReply::Version(protocol::VERSION));
     }
     assert_eq!(terminal.row()["state"], "running", "nothing of another version is done");
     // Now the supervisor is the other one: somebody answers in its place.
@@ -80,10 +80,12 @@ fn another_version_says_which_side_is_newer() {
     let socket = terminal.dir().join("attach.sock");
     std::fs::remove_file(&socket).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    for (version, words) in [(0, "this looop is newer"), (wire::VERSION + 1, "supervisor is newer")] {
+    for (version, words) in [(0, "this looop is newer"), (protocol::VERSION + 1, "supervisor is newer")] {
         let answer = std::thread::spawn({
             let listener = listener.try_clone().unwrap();
-            move || listener.accept().unwrap().0.write_all(&wire::encode_json(&WireReply::Version(version)))
+            move || {
+                listener.accept().unwrap().0.write_all(&protocol::encode_json(&WireReply::Version(version)))
+            }
         });
         let ran = terminal.profile.looop(&["unflag", "w1"]);
         assert!(ran.code == 1 && ran.stderr.contains(words), "{version}: {ran:?}");
@@ -103,7 +105,7 @@ fn a_supervisor_of_another_user_is_not_spoken_to() {
     let away = tempfile::tempdir().unwrap();
     fs::set_permissions(away.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let (path, answer) = (away.path().join("sock"), away.path().join("answer"));
-    fs::write(&answer, wire::encode_json(&WireReply::Ok("yes".to_owned()))).unwrap();
+    fs::write(&answer, protocol::encode_json(&WireReply::Ok("yes".to_owned()))).unwrap();
     let code = "use IO::Socket::UNIX; my $l = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 9) or die; \
         chmod 0777, $ARGV[0]; local $/; open(F, $ARGV[1]); my $say = <F>; \
         while (my $c = $l->accept) { print $c $say; close $c }";
@@ -153,7 +155,7 @@ fn two_hundred_clients_at_once_are_all_served() {
             let socket = terminal.dir().join("attach.sock");
             std::thread::spawn(move || {
                 let mut stream =
-                    looop::sys::socket::connect(&socket, std::time::Duration::from_secs(10)).unwrap();
+                    looop::os::socket::connect(&socket, std::time::Duration::from_secs(10)).unwrap();
                 say(&mut stream, WireRequest::Wake);
                 reply(&mut stream)
             })
@@ -167,7 +169,7 @@ fn two_hundred_clients_at_once_are_all_served() {
 }
 
 /// The next news that a viewer gets.
-fn news(stream: &mut impl Read, decoder: &mut wire::Decoder) -> ViewerState {
+fn news(stream: &mut impl Read, decoder: &mut protocol::Decoder) -> ViewerState {
     loop {
         if let Some(frame) = decoder.next_frame().unwrap() {
             return serde_json::from_slice(&frame.payload).unwrap();
@@ -188,14 +190,14 @@ fn viewers_share_the_smallest_size_and_hear_of_flags() {
         stream
     };
     let mut small = attach(40, 50);
-    let mut decoder = wire::Decoder::of_replies();
+    let mut decoder = protocol::Decoder::of_replies();
     while news(&mut small, &mut decoder).cols != 40 {}
     let mut large = attach(100, 20);
     let mut seen = news(&mut small, &mut decoder);
     while (seen.cols, seen.rows) != (40, 20) {
         seen = news(&mut small, &mut decoder);
     }
-    large.write_all(&wire::encode_json(&Resize { cols: 100, rows: 30 })).unwrap();
+    large.write_all(&protocol::encode_json(&Resize { cols: 100, rows: 30 })).unwrap();
     while (seen.cols, seen.rows) != (40, 30) {
         seen = news(&mut small, &mut decoder);
     }
@@ -205,7 +207,7 @@ fn viewers_share_the_smallest_size_and_hear_of_flags() {
         seen = news(&mut small, &mut decoder);
     }
     drop(small);
-    let mut decoder = wire::Decoder::of_replies();
+    let mut decoder = protocol::Decoder::of_replies();
     while news(&mut large, &mut decoder).cols != 100 {}
 }
 
@@ -230,7 +232,7 @@ fn a_viewer_that_never_reads_slows_nothing_and_costs_nothing() {
     let after = terminal.memory();
     assert!(after < before + 4096, "{before} kB, then {after} kB");
     // The one that goes on reading finds the newest state in the end.
-    let mut decoder = wire::Decoder::of_replies();
+    let mut decoder = protocol::Decoder::of_replies();
     while news(&mut idle[0], &mut decoder).offset < 60_000_000 {}
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 
-use looop::model::wire::{FrameKind, WireReply, WireRequest, encode};
+use looop::rules::worker::protocol::{FrameKind, WireReply, WireRequest, encode};
 
 use super::{TmuxFixture, reply, say};
 use crate::support::profile::wait_until;
@@ -114,7 +114,7 @@ fn all_reports_of_a_worker_together_have_a_limit() {
 #[ignore = "slow"]
 fn reports_under_way_count_for_the_limit_together() {
     let terminal = TmuxFixture::start(&[], "sleep 600");
-    let part = vec![b'x'; looop::model::wire::MAX_PAYLOAD];
+    let part = vec![b'x'; looop::rules::worker::protocol::MAX_PAYLOAD];
     let mut refused = 0;
     let begin = |n: usize| {
         let mut stream = terminal.connect("worker.sock");
@@ -146,7 +146,7 @@ fn a_long_report_is_redacted_while_it_comes() {
     let terminal = TmuxFixture::with(profile, &[], "sleep 600");
     let idle = terminal.memory();
     let line = b"a line of a report with the planted-secret-017 in the middle of it\n";
-    let part = line.repeat(looop::model::wire::MAX_PAYLOAD / line.len());
+    let part = line.repeat(looop::rules::worker::protocol::MAX_PAYLOAD / line.len());
     let mut stream = terminal.connect("worker.sock");
     say(&mut stream, WireRequest::Report { name: "long".to_owned() });
     let parts = (10 << 20) / part.len();

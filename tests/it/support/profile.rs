@@ -74,7 +74,7 @@ impl Profile {
             for which in ["supervisor", "child"] {
                 let (pid, start) = (state[which]["pid"].as_u64(), state[which]["start"].as_u64());
                 if let (Some(pid), Some(start)) = (pid, start) {
-                    looop::sys::process::tree::signal(pid as u32, start, true);
+                    looop::os::process::tree::signal(pid as u32, start, true);
                 }
             }
         }

@@ -10,11 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use looop::model::name::Name;
-use looop::model::process::Started;
-use looop::model::worker::{Flag, Phase, Spec, WorkerLimits, WorkerState};
+use looop::rules::name::Name;
+use looop::rules::process::Started;
+use looop::rules::worker::{Flag, Phase, Spec, WorkerLimits, WorkerState};
+use looop::store::json_file;
 use looop::store::layout::{Layout, WorkerDir};
-use looop::store::{json_file, workers};
+use looop::store::workers;
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 
 use super::profile::{LOOOP, Profile, Ran, wait_until};

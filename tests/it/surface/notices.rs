@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use looop::model::ask::{AskKind, QuestionFile};
-use looop::model::card::barred;
+use looop::rules::beat::ask::{AskKind, QuestionFile};
+use looop::rules::beat::card::barred;
 use serde_json::{Value, json};
 
 use crate::support::profile::{Profile, wait_until};

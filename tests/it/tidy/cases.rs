@@ -24,29 +24,29 @@ const NONE: [&str; 0] = [];
 #[test]
 fn layers_look_left() {
     for bad in [
-        ("src/sys/proc.rs", "use crate::store::Store;\n"),
-        ("src/model.rs", "fn f() { crate::cli::run() }\n"),
-        ("src/tick/gate.rs", "use crate::{\n    model::World,\n    config::{Config, Limits},\n};\n"),
+        ("src/os/proc.rs", "use crate::store::Store;\n"),
+        ("src/rules.rs", "fn f() { crate::cli::run() }\n"),
+        ("src/tick/apply.rs", "use crate::{\n    rules::World,\n    config::{Config, Limits},\n};\n"),
         ("src/tick/mod.rs", "use super::cli;\n"),
-        ("src/tick/gate.rs", "use super::super::map::{Map, Name};\n"),
+        ("src/tick/apply.rs", "use super::super::map::{Map, Name};\n"),
         ("src/worker/wire/frame.rs", "use super::super::super::tick;\n"),
-        ("src/tick/gate_tests.rs", "use crate::cli as front;\n"),
-        ("src/sys/proc.rs", "use crate::{model, cli as front};\n"),
+        ("src/tick/apply_tests.rs", "use crate::cli as front;\n"),
+        ("src/os/proc.rs", "use crate::{rules, cli as front};\n"),
         ("src/helpers.rs", "fn f() {}\n"),
     ] {
         assert_eq!(broken(bad.0, bad.1), ["layers"], "{bad:?}");
     }
     for good in [
-        ("src/tick/gate.rs", "use crate::model::World;\nuse crate::{sys, tick::diff, worker};\n"),
+        ("src/tick/apply.rs", "use crate::rules::World;\nuse crate::{os, tick::diff, worker};\n"),
         (
-            "src/tick/gate.rs",
+            "src/tick/apply.rs",
             "//! See [`crate::cli`].\n// crate::cli::run does more\nconst A: &str = \"crate::cli::x\";\n",
         ),
-        ("src/tick/gate.rs", "use super::{diff, decide};\nuse super::map_of_names;\n"),
+        ("src/tick/apply.rs", "use super::{diff, decide};\nuse super::map_of_names;\n"),
         ("src/worker/wire/frame.rs", "use super::super::tick;\n"),
         ("src/worker/wire/frame.rs", "use super::super::attach;\n"),
         ("src/cli/run.rs", "use crate::{config, fix, map, tick};\n"),
-        ("src/model/beat.rs", "use crate::model::fixture;\nuse crate::VERSION;\n"),
+        ("src/rules/beat/state.rs", "use crate::rules::fixture;\nuse crate::VERSION;\n"),
         ("src/main.rs", "use crate::cli;\n"),
         ("src/lib.rs", "pub use crate::cli::run;\n"),
         ("tests/it/main.rs", "use crate::cli;\n"),
@@ -78,10 +78,10 @@ fn files_of_a_folder_import_each_other_in_one_direction() {
 
 #[test]
 fn a_violation_says_where() {
-    let text = "//! A made-up file.\n\nuse crate::{\n    model::{\n        World,\n    },\n    cli,\n};\n";
-    let found = check(&[("src/sys/proc.rs".to_owned(), text.to_owned())]);
+    let text = "//! A made-up file.\n\nuse crate::{\n    rules::{\n        World,\n    },\n    cli,\n};\n";
+    let found = check(&[("src/os/proc.rs".to_owned(), text.to_owned())]);
     let [only] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((&*only.path, only.line, &*only.text), ("src/sys/proc.rs", 7, "sys imports cli"));
+    assert_eq!((&*only.path, only.line, &*only.text), ("src/os/proc.rs", 7, "os imports cli"));
 }
 
 #[test]
@@ -95,31 +95,35 @@ fn pure_files_touch_nothing() {
         ("//! Pure.", "fn f(a: std::net::IpAddr) {}\n"),
         ("//! Pure.", "use std::process::ExitCode;\n"),
     ] {
-        assert_eq!(broken("src/model/beat.rs", &format!("{mark}\n\n{code}")), ["pure"], "{mark} {code}");
-        assert_eq!(broken("src/model/beat.rs", &format!("//! Not so.\n\n{code}")), NONE, "{code}");
+        assert_eq!(
+            broken("src/rules/beat/state.rs", &format!("{mark}\n\n{code}")),
+            ["pure"],
+            "{mark} {code}"
+        );
+        assert_eq!(broken("src/rules/beat/state.rs", &format!("//! Not so.\n\n{code}")), NONE, "{code}");
     }
     for clock in ["Instant::now()", "Local::now()", "chrono::Utc::now()"] {
         let code = format!("//! Pure.\n\nfn f() {{ {clock} }}\n");
-        assert_eq!(broken("src/model/beat.rs", &code), ["doors", "pure"], "{clock}");
+        assert_eq!(broken("src/rules/beat/state.rs", &code), ["doors", "pure"], "{clock}");
     }
     let prose = "//! Pure.\n\n/// Unlike std::fs.\nconst A: &str = \"std::fs\";\nconst B: &str = r#\"\"std::env\"\"#;\n";
-    assert_eq!(broken("src/model/beat.rs", prose), NONE);
+    assert_eq!(broken("src/rules/beat/state.rs", prose), NONE);
 }
 
 #[test]
 fn each_door_has_one_owner() {
     for (call, owner) in [
-        ("SystemTime::now()", "src/sys/clock.rs"),
-        ("std::time::Instant::now()", "src/sys/clock.rs"),
-        ("chrono::Local::now()", "src/sys/clock.rs"),
-        ("Utc::now()", "src/sys/clock.rs"),
-        ("clock_gettime(ClockId::Monotonic)", "src/sys/clock.rs"),
+        ("SystemTime::now()", "src/os/clock.rs"),
+        ("std::time::Instant::now()", "src/os/clock.rs"),
+        ("chrono::Local::now()", "src/os/clock.rs"),
+        ("Utc::now()", "src/os/clock.rs"),
+        ("clock_gettime(ClockId::Monotonic)", "src/os/clock.rs"),
         ("std::env::var(name)", "src/config.rs"),
         ("env::vars_os()", "src/config.rs"),
         ("std::env::set_var(name, value)", "src/config.rs"),
         ("std::env::remove_var(name)", "src/config.rs"),
-        ("Command::new(name)", "src/sys/process/command.rs"),
-        ("#[cfg(target_os = \"linux\")] go()", "src/sys/proc.rs"),
+        ("Command::new(name)", "src/os/process/command.rs"),
+        ("#[cfg(target_os = \"linux\")] go()", "src/os/proc.rs"),
         ("print!()", "src/cli/print.rs"),
         ("println!()", "src/cli/print.rs"),
         ("eprint!()", "src/cli/print.rs"),
@@ -140,7 +144,7 @@ fn each_door_has_one_owner() {
 fn crates_stay_behind_their_fences() {
     let user = |path, code| (path, code);
     let gix = "//! A user of it.\nuse gix::Repository;\n";
-    let two = [user("src/store/history.rs", gix), user("src/store/history/edits.rs", gix)];
+    let two = [user("src/vcs/history.rs", gix), user("src/vcs/history/edits.rs", gix)];
     assert_eq!(broken_tree(&two), NONE);
     assert_eq!(broken_tree(&[two[0], two[1], user("src/vcs/clone.rs", gix)]), ["fences"]);
     assert_eq!(
@@ -173,7 +177,7 @@ fn first_lines_say_what_for() {
         "",
         "\n//! Too late.\n",
     ] {
-        assert_eq!(broken_tree(&[("src/sys/tty.rs", bad)]), ["first-line"], "{bad:?}");
+        assert_eq!(broken_tree(&[("src/os/tty.rs", bad)]), ["first-line"], "{bad:?}");
         assert_eq!(broken_tree(&[("xtask/src/beat.rs", bad)]), ["first-line"], "{bad:?}");
     }
     for good in [
@@ -181,27 +185,27 @@ fn first_lines_say_what_for() {
         "//! Terminals. And more of\n//! them",
         "//! What a terminal\n//! can do.\n//!\n//! More",
     ] {
-        assert_eq!(broken_tree(&[("src/sys/tty.rs", good)]), NONE, "{good:?}");
+        assert_eq!(broken_tree(&[("src/os/tty.rs", good)]), NONE, "{good:?}");
     }
     assert_eq!(broken_tree(&[("notes.txt", "as you like")]), NONE);
 }
 
 #[test]
 fn one_type_name_has_one_meaning() {
-    let a = ("src/model/a.rs", "//! A file.\npub struct Report;\nstruct Args;\n");
-    let b = ("src/model/b.rs", "//! A file.\npub(crate) enum Report {}\nstruct Args;\n");
+    let a = ("src/rules/a.rs", "//! A file.\npub struct Report;\nstruct Args;\n");
+    let b = ("src/rules/b.rs", "//! A file.\npub(crate) enum Report {}\nstruct Args;\n");
     assert_eq!(broken_tree(&[a, b]), ["unique-types"]);
-    let tests = ("src/model/c.rs", "//! A file.\n#[cfg(test)]\nmod tests {\n    struct Report;\n}\n");
+    let tests = ("src/rules/c.rs", "//! A file.\n#[cfg(test)]\nmod tests {\n    struct Report;\n}\n");
     assert_eq!(broken_tree(&[a, tests]), NONE);
 }
 
 #[test]
 fn private_words_are_banned_from_identifiers() {
     for code in ["fn end_strays() {}\n", "struct SandboxInmate;\n", "fn f() { let desk = 1; }\n"] {
-        assert_eq!(broken("src/model/a.rs", &format!("//! A file.\n{code}")), ["banned-words"], "{code}");
+        assert_eq!(broken("src/rules/a.rs", &format!("//! A file.\n{code}")), ["banned-words"], "{code}");
     }
     let fine = "//! A desk, said the deed.\nfn f() { g(\"told\"); astray(); }\n";
-    assert_eq!(broken("src/model/a.rs", fine), NONE);
+    assert_eq!(broken("src/rules/a.rs", fine), NONE);
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn the_pipeline_is_one_screen() {
 #[test]
 fn nothing_is_left_unfinished() {
     for mark in MARKS {
-        for path in ["src/sys/tty.rs", "tests/it/tty.rs"] {
+        for path in ["src/os/tty.rs", "tests/it/tty.rs"] {
             assert_eq!(broken(path, &format!("// {mark}(me): this\n")), ["marks"], "{path} {mark}");
         }
         assert_eq!(broken_tree(&[("tests/it/fixtures/a.txt", mark)]), ["marks"], "{mark}");
@@ -229,7 +233,7 @@ fn a_test_is_left_to_the_gate_for_a_listed_reason_only() {
         assert_eq!(broken("tests/it/tty.rs", &code), NONE, "{reason}");
     }
     for bad in ["]", " = \"\"]", " = \"later\"]", " = \"slow\"] // and why"] {
-        for path in ["src/sys/tty_tests.rs", "tests/it/tty.rs", "xtask/tests/bench.rs"] {
+        for path in ["src/os/tty_tests.rs", "tests/it/tty.rs", "xtask/tests/bench.rs"] {
             let code = format!("#[test]\n{IGNORE}{bad}\nfn f() {{}}\n");
             assert_eq!(broken(path, &code), ["reasons"], "{path} {bad}");
         }
@@ -250,7 +254,7 @@ fn each_area_has_a_test_that_runs_daily() {
 #[test]
 fn no_place_of_one_machine_is_named() {
     for place in PLACES {
-        for path in ["src/sys/tty.rs", "README.md", ".ci/run"] {
+        for path in ["src/os/tty.rs", "README.md", ".ci/run"] {
             let text = format!("//! A made-up file.\n// see {place}here\n");
             assert_eq!(broken_tree(&[(path, &text)]), ["places"], "{path} {place}");
         }
@@ -262,9 +266,9 @@ fn no_place_of_one_machine_is_named() {
 fn results_are_seldom_thrown_away() {
     let drops = |count: usize| format!("fn f() {{\n{}}}\n", "    let _ = go();\n".repeat(count));
     let half = format!("//! Half of them.\n{}", drops(5));
-    assert_eq!(broken_tree(&[("src/sys/a.rs", &half), ("src/sys/b.rs", &half)]), NONE);
+    assert_eq!(broken_tree(&[("src/os/a.rs", &half), ("src/os/b.rs", &half)]), NONE);
     let more = format!("//! More than half of them.\n{}", drops(6));
-    assert_eq!(broken_tree(&[("src/sys/a.rs", &half), ("src/sys/b.rs", &more)]), ["dropped-results"]);
+    assert_eq!(broken_tree(&[("src/os/a.rs", &half), ("src/os/b.rs", &more)]), ["dropped-results"]);
     assert_eq!(broken("tests/it/a.rs", &drops(11)), NONE);
 }
 

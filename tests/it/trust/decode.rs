@@ -62,7 +62,7 @@ fn visible(text: &str) -> String {
                     out.push(next);
                 }
             }
-        } else if !looop::model::text::is_hidden(c) || c == '\n' {
+        } else if !looop::rules::text::is_hidden(c) || c == '\n' {
             out.push(c);
         }
     }

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use looop::model::ask::{AnswerFile, AskReply};
-use looop::model::wire::{Hello, VERSION, WireRequest, encode_json};
+use looop::rules::beat::ask::{AnswerFile, AskReply};
+use looop::rules::worker::protocol::{Hello, VERSION, WireRequest, encode_json};
 use serde_json::{Value, json};
 
 use crate::attach::Outer;
@@ -43,8 +43,8 @@ fn unpacked() -> (Profile, Value) {
         let path = lease.unwrap().path();
         let Ok(mut lease) = serde_json::from_slice::<Value>(&fs::read(&path).unwrap()) else { continue };
         if lease["boot"].is_string() {
-            lease["boot"] = looop::sys::process::tree::boot_id().into();
-            lease["renewed_mono_ms"] = looop::sys::clock::mono_ms().into();
+            lease["boot"] = looop::os::process::tree::boot_id().into();
+            lease["renewed_mono_ms"] = looop::os::clock::mono_ms().into();
             fs::write(&path, lease.to_string()).unwrap();
         }
     }

@@ -1,0 +1,69 @@
+//! Clocks: the only module that reads one.
+
+#![allow(clippy::disallowed_methods, reason = "this module owns the clock")]
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Local, Offset, TimeZone};
+
+use crate::rules::time::Now;
+
+/// Returns the wall clock with the local zone's offset. Reads it from the kernel, because the calendar's own clock
+/// panics outside of its range of years.
+pub fn now() -> Now {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let utc = Now::from_clock(time.tv_sec, time.tv_nsec, 0);
+    let moment = DateTime::from_timestamp_millis(utc.unix_ms).unwrap_or_default().naive_utc();
+    Now { offset_s: Local.offset_from_utc_datetime(&moment).fix().local_minus_utc(), ..utc }
+}
+
+/// Returns the milliseconds since the Unix epoch. Unlike [`now`], it loads no time zone.
+pub fn unix_ms() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Now::from_clock(time.tv_sec, time.tv_nsec, 0).unix_ms
+}
+
+/// A moment in the future, on a clock that is never set.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    start: Instant,
+    length: Duration,
+}
+
+impl Deadline {
+    /// Makes a deadline `ms` milliseconds from now; a negative number means now.
+    pub fn after_ms(ms: i64) -> Deadline {
+        Deadline { start: Instant::now(), length: Duration::from_millis(ms.max(0) as u64) }
+    }
+
+    /// Returns the remaining time, zero if it has passed.
+    pub fn left(&self) -> Duration {
+        self.length.saturating_sub(self.start.elapsed())
+    }
+
+    /// Returns true if it has passed.
+    pub fn passed(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// Returns the milliseconds since it was made.
+    pub fn spent_ms(&self) -> i64 {
+        i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Returns milliseconds since boot on a clock that is never set and stops while the machine sleeps.
+pub fn mono_ms() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+}
+
+/// Returns milliseconds on a clock that also runs while the machine sleeps; only differences have a meaning.
+pub fn uptime_ms() -> i64 {
+    #[cfg(target_os = "linux")]
+    let id = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let id = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(id);
+    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+}

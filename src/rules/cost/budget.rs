@@ -1,0 +1,317 @@
+//! Pure. Budgets: how much may be spent per hour, per day, per goal and per runner, and when each cap resets.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::charge::dollars;
+use crate::rules::time::Now;
+
+/// The assumed cost of a call if its runner has never reported a price, in millionths of a US dollar.
+pub const UNKNOWN_CALL_MICROS: u64 = 250_000;
+
+/// Caps in millionths of a US dollar; absent: no cap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Per hour of the local clock.
+    pub hour_micros: Option<u64>,
+    /// Per local day.
+    pub day_micros: Option<u64>,
+    /// Per goal and local day.
+    pub goal_micros: Option<u64>,
+    /// Per local day through one runner, by its name.
+    pub runner_micros: BTreeMap<String, u64>,
+}
+
+/// What was spent, in millionths of a US dollar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spending {
+    /// In the present hour.
+    pub hour_micros: u64,
+    /// In the present day.
+    pub day_micros: u64,
+    /// For each goal, in the present day.
+    pub goal_micros: BTreeMap<String, u64>,
+    /// Through each runner, in the present day.
+    pub runner_micros: BTreeMap<String, u64>,
+}
+
+impl Spending {
+    /// Adds a charge of the present day; if `this_hour` is true, also to the present hour.
+    pub fn add(&mut self, micros: u64, goal: Option<&str>, runner: &str, this_hour: bool) {
+        let more = |sum: &mut u64| *sum = sum.saturating_add(micros);
+        more(&mut self.day_micros);
+        if this_hour {
+            more(&mut self.hour_micros);
+        }
+        if micros > 0 {
+            more(self.runner_micros.entry(runner.to_owned()).or_default());
+            if let Some(goal) = goal {
+                more(self.goal_micros.entry(goal.to_owned()).or_default());
+            }
+        }
+    }
+}
+
+/// The reservation for a call that is running or about to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserved {
+    /// Millionths of a US dollar.
+    pub micros: u64,
+    /// The goal of the call, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<String>,
+    /// The runner that makes the call.
+    pub runner: String,
+}
+
+/// The raises of caps, by the window's name.
+pub type Raised = BTreeMap<String, Raise>;
+
+/// A raise of one cap for one window. In a file it is a number, or `{"to_micros":N}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum Raise {
+    /// Adds the cap itself this many times.
+    Times(u32),
+    /// Raises the limit to this amount, in millionths of a US dollar.
+    To(u64),
+}
+
+impl TryFrom<Value> for Raise {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Raise, String> {
+        let times = value.as_u64().and_then(|times| u32::try_from(times).ok()).map(Raise::Times);
+        let to = || Some(Raise::To(value.get("to_micros")?.as_u64()?));
+        times.or_else(to).ok_or_else(|| format!("{value} does not say how far a budget is raised"))
+    }
+}
+
+impl From<Raise> for Value {
+    fn from(raise: Raise) -> Value {
+        match raise {
+            Raise::Times(times) => times.into(),
+            Raise::To(to_micros) => serde_json::json!({ "to_micros": to_micros }),
+        }
+    }
+}
+
+impl Raise {
+    /// Returns the raised limit of a cap.
+    pub fn limit(self, cap_micros: u64) -> u64 {
+        match self {
+            Raise::Times(times) => cap_micros.saturating_mul(u64::from(times).saturating_add(1)),
+            Raise::To(limit) => limit.max(cap_micros),
+        }
+    }
+}
+
+/// A cap that leaves no room for one more call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct BudgetExceeded {
+    /// The cap and the time for which it holds: `day 2026-11-21`, `goal ship 2026-11-21`.
+    pub window: String,
+    /// The key in the config that sets the cap.
+    pub key: String,
+    /// The cap in the config, in millionths of a US dollar.
+    pub cap_micros: u64,
+    /// The cap plus what the user has added to it.
+    pub limit_micros: u64,
+    /// What was spent.
+    pub spent_micros: u64,
+    /// What is reserved for calls that are running.
+    pub reserved_micros: u64,
+    /// What the next call needs.
+    pub wants_micros: u64,
+    /// When the cap resets, in milliseconds since the Unix epoch.
+    pub resets_ms: i64,
+}
+
+impl BudgetExceeded {
+    /// The message about the cap, with the local time of its reset.
+    pub fn words(&self, now: Now) -> String {
+        let spent = format!("{} of {} spent", dollars(self.spent_micros), dollars(self.limit_micros));
+        let held = match self.reserved_micros {
+            0 => String::new(),
+            micros => format!(", {} reserved for running calls", dollars(micros)),
+        };
+        let next = match self.spent_micros < self.limit_micros {
+            true => format!(", {} needed for the next call", dollars(self.wants_micros)),
+            false => String::new(),
+        };
+        let until = now.at(self.resets_ms).local().format("%Y-%m-%d %H:%M");
+        format!("the budget of {} is used up ({spent}{held}{next}); it resets at {until}", self.window)
+    }
+}
+
+struct Cap {
+    window: String,
+    key: String,
+    limit_micros: u64,
+    spent_micros: u64,
+    reserved_micros: u64,
+    resets_ms: i64,
+}
+
+impl Budget {
+    /// Returns the limit of the present day, including what the user has added.
+    pub fn day_limit(&self, raised: &Raised, now: Now) -> Option<u64> {
+        let window = format!("day {}", BudgetPeriod::Day.name(now));
+        self.day_micros.map(|cap| with_raises(cap, raised, &window))
+    }
+}
+
+fn with_raises(cap_micros: u64, raised: &Raised, window: &str) -> u64 {
+    raised.get(window).map_or(cap_micros, |raise| raise.limit(cap_micros))
+}
+
+/// Returns the budget of one worker, in millionths of a US dollar, and the config keys that set it. A worker without a
+/// budget of its own may spend half of the smallest shared cap that applies to it. `None`: there are no caps.
+pub fn own_budget(
+    worker_micros: Option<u64>,
+    shared: &Budget,
+    goal: Option<&str>,
+    runner: &str,
+) -> Option<(u64, &'static str)> {
+    if let Some(micros) = worker_micros {
+        return Some((micros, "budget.worker_usd"));
+    }
+    let caps = [
+        (shared.hour_micros, "half of budget.hour_usd"),
+        (shared.day_micros, "half of budget.day_usd"),
+        (shared.goal_micros.filter(|_| goal.is_some()), "half of budget.goal_usd"),
+        (shared.runner_micros.get(runner).copied(), "half of budget.runner_usd"),
+    ];
+    caps.into_iter().filter_map(|(cap, key)| Some((cap? / 2, key))).min()
+}
+
+/// Returns the cap that leaves no room for this call; of several caps, the one that resets last.
+pub fn hit(
+    budget: &Budget,
+    spent: &Spending,
+    others: &[Reserved],
+    raised: &Raised,
+    wanted: &Reserved,
+    now: Now,
+) -> Option<BudgetExceeded> {
+    hits(budget, spent, others, raised, wanted, now).into_iter().max_by_key(|hit| hit.resets_ms)
+}
+
+/// Returns each cap that leaves no room for this call, given what was spent and what is reserved for others. A call
+/// that needs more than a whole cap has room as long as nothing was spent.
+pub fn hits(
+    budget: &Budget,
+    spent: &Spending,
+    others: &[Reserved],
+    raised: &Raised,
+    wanted: &Reserved,
+    now: Now,
+) -> Vec<BudgetExceeded> {
+    let hits = caps(budget, spent, others, wanted, now).into_iter().filter_map(|cap| {
+        let limit = with_raises(cap.limit_micros, raised, &cap.window);
+        let left = limit.saturating_sub(cap.spent_micros).saturating_sub(cap.reserved_micros);
+        let is_hit = cap.spent_micros >= limit || wanted.micros.min(limit) > left;
+        is_hit.then_some(BudgetExceeded {
+            window: cap.window,
+            key: cap.key,
+            cap_micros: cap.limit_micros,
+            limit_micros: limit,
+            spent_micros: cap.spent_micros,
+            reserved_micros: cap.reserved_micros,
+            wants_micros: wanted.micros,
+            resets_ms: cap.resets_ms,
+        })
+    });
+    hits.collect()
+}
+
+fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserved, now: Now) -> Vec<Cap> {
+    let reserved = |counts: &dyn Fn(&Reserved) -> bool| {
+        others.iter().filter(|one| counts(one)).fold(0_u64, |sum, one| sum.saturating_add(one.micros))
+    };
+    let cap =
+        |what: &str, key: &str, limit: Option<u64>, spent_micros, reserved_micros, end: BudgetPeriod| {
+            Some(Cap {
+                window: format!("{what} {}", end.name(now)),
+                key: key.to_owned(),
+                limit_micros: limit?,
+                spent_micros,
+                reserved_micros,
+                resets_ms: end.ms(now),
+            })
+        };
+    let all = |_: &Reserved| true;
+    let of_goal = wanted.goal.as_ref().and_then(|goal| {
+        let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
+        let held = reserved(&|one| one.goal.as_ref() == Some(goal));
+        cap(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, BudgetPeriod::Day)
+    });
+    let runner = &wanted.runner;
+    let of_runner = cap(
+        &format!("runner {runner}"),
+        "budget.runner_usd",
+        budget.runner_micros.get(runner).copied(),
+        spent.runner_micros.get(runner).copied().unwrap_or(0),
+        reserved(&|one| one.runner == *runner),
+        BudgetPeriod::Day,
+    );
+    let hour = cap(
+        "hour",
+        "budget.hour_usd",
+        budget.hour_micros,
+        spent.hour_micros,
+        reserved(&all),
+        BudgetPeriod::Hour,
+    );
+    let day =
+        cap("day", "budget.day_usd", budget.day_micros, spent.day_micros, reserved(&all), BudgetPeriod::Day);
+    [hour, day, of_goal, of_runner].into_iter().flatten().collect()
+}
+
+/// The span of local time for which a cap holds.
+#[derive(Clone, Copy)]
+enum BudgetPeriod {
+    Hour,
+    Day,
+}
+
+impl BudgetPeriod {
+    const fn span_ms(self) -> i64 {
+        match self {
+            BudgetPeriod::Hour => 3_600_000,
+            BudgetPeriod::Day => 86_400_000,
+        }
+    }
+
+    fn name(self, now: Now) -> String {
+        match self {
+            BudgetPeriod::Hour => now.local().format("%Y-%m-%dT%H").to_string(),
+            BudgetPeriod::Day => now.day(),
+        }
+    }
+
+    /// Returns the number of completed spans of local time since the epoch.
+    fn nth(self, now: Now) -> i64 {
+        now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms())
+    }
+
+    fn ms(self, now: Now) -> i64 {
+        let next = self.nth(now).saturating_add(1).saturating_mul(self.span_ms());
+        next.saturating_sub(i64::from(now.offset_s) * 1000)
+    }
+}
+
+/// Returns the number of the local hour since the epoch.
+pub fn hour_of(now: Now) -> i64 {
+    BudgetPeriod::Hour.nth(now)
+}
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod tests;

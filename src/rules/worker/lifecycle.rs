@@ -1,0 +1,280 @@
+//! Pure. The life of a worker: its stages, and what its supervisor does at each event.
+//!
+//! The supervisor reports each event to [`next`] and performs the returned effects in order. A worker runs its command,
+//! then the checks of its work, then the fetch of its branch. What a stage leaves running is ended before the next stage
+//! begins. A request to end the worker skips the stages that are left; only its clone is still searched. At the very end
+//! the supervisor reads the fence, releases the leases and writes the end.
+
+use std::fmt;
+
+use crate::rules::time::human_ms;
+use crate::rules::worker::{Phase, WorkerExit};
+
+/// The stage of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Its command is being started.
+    Starting,
+    /// Its command runs.
+    Running,
+    /// The check with this number runs.
+    Checking(usize),
+    /// Its branch is being fetched.
+    Fetching,
+    /// Its clone is searched for work that exists nowhere else.
+    Searching,
+    /// What is left of its processes is being ended.
+    Ending,
+    /// Its processes have ended, and the fence is being read.
+    Closing,
+    /// Its end is written.
+    Ended,
+}
+
+/// Why a worker is ended before its work is finished.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EndCause {
+    User,
+    /// Its supervisor got a signal to end.
+    Signal,
+    /// It ran for so long, in milliseconds.
+    WallTime(i64),
+    /// It printed more than so many bytes.
+    Output(u64),
+    /// It lost these leases.
+    Leases(String),
+    /// It may spend no more.
+    Spending(String),
+}
+
+impl EndCause {
+    fn phase(&self) -> Phase {
+        match self {
+            EndCause::User | EndCause::Signal => Phase::Killed,
+            _ => Phase::Failed,
+        }
+    }
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndCause::User => f.write_str("the user or a move ended it"),
+            EndCause::Signal => f.write_str("the supervisor was asked to end"),
+            EndCause::WallTime(ms) => write!(f, "it ran for {}", human_ms(*ms)),
+            EndCause::Output(bytes) => write!(f, "it printed more than {} MiB", bytes >> 20),
+            EndCause::Leases(lost) => write!(f, "it lost its lease: {lost}"),
+            EndCause::Spending(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What a supervisor observes about its worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WorkerEvent {
+    /// Its command was started.
+    Started,
+    /// The process of this stage could not be started.
+    NotStarted(String),
+    /// Its command ended; the text says why it never began.
+    ProgramEnded(WorkerExit, Option<String>),
+    /// It reported that its work is done.
+    DoneCalled,
+    /// The check, the fetch or the search of this stage ended; the text says how it failed.
+    TaskEnded(Result<(), String>),
+    /// None of its processes is left.
+    ProcessesGone,
+    EndRequested(EndCause),
+    /// The fence was read; the text names a lost lease.
+    FenceRead(Option<String>),
+}
+
+/// What a supervisor must do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WorkerEffect {
+    /// Write this phase.
+    Enter(Phase),
+    /// Withdraw the flag and the question of the ended command.
+    Withdraw,
+    /// End all processes of the worker, however long that takes.
+    EndProcesses,
+    StartCheck(usize),
+    StartFetch,
+    StartSearch,
+    ReadFence,
+    /// Forget the result of the checks: it does not count.
+    DropResult,
+    ReleaseLeases,
+    WriteEnd(WorkerOutcome),
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WorkerOutcome {
+    pub phase: Phase,
+    /// Why, if the exit status does not say it.
+    pub why: Option<String>,
+}
+
+impl WorkerOutcome {
+    fn failed(why: String) -> WorkerOutcome {
+        WorkerOutcome { phase: Phase::Failed, why: Some(why) }
+    }
+}
+
+/// What the rule remembers of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WorkerLife {
+    /// How many checks its work has.
+    checks: usize,
+    has_clone: bool,
+    stage: Stage,
+    /// How its command ended.
+    exit: Option<WorkerExit>,
+    passed: usize,
+    /// How a check failed.
+    failed: Option<String>,
+    /// True if its clone needs no search, or no further one.
+    searched: bool,
+    fetched: bool,
+    /// The end that was decided before its work was finished.
+    decided: Option<WorkerOutcome>,
+}
+
+impl WorkerLife {
+    /// Makes the life of a worker whose command is about to start.
+    pub fn new(checks: usize, has_clone: bool) -> WorkerLife {
+        WorkerLife {
+            checks,
+            has_clone,
+            stage: Stage::Starting,
+            exit: None,
+            passed: 0,
+            failed: None,
+            searched: !has_clone,
+            fetched: !has_clone,
+            decided: None,
+        }
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    fn program_ended(&mut self, exit: WorkerExit, not_begun: Option<String>) -> Vec<WorkerEffect> {
+        self.exit = Some(exit);
+        self.decided = not_begun.map(WorkerOutcome::failed);
+        self.stage = Stage::Ending;
+        vec![WorkerEffect::Withdraw, WorkerEffect::EndProcesses]
+    }
+
+    fn end_processes(&mut self) -> Vec<WorkerEffect> {
+        self.stage = Stage::Ending;
+        vec![WorkerEffect::EndProcesses]
+    }
+
+    /// Begins the next stage of the work, or closes it.
+    fn advance(&mut self) -> Vec<WorkerEffect> {
+        let is_well = self.exit == Some(WorkerExit::Code(0)) && self.failed.is_none();
+        match self.decided {
+            None if is_well && self.passed < self.checks => {
+                self.stage = Stage::Checking(self.passed);
+                vec![WorkerEffect::Enter(Phase::Verifying), WorkerEffect::StartCheck(self.passed)]
+            }
+            None if is_well && !self.fetched => {
+                self.stage = Stage::Fetching;
+                vec![WorkerEffect::StartFetch]
+            }
+            _ => self.close(),
+        }
+    }
+
+    fn close(&mut self) -> Vec<WorkerEffect> {
+        if std::mem::replace(&mut self.searched, true) {
+            self.stage = Stage::Closing;
+            return vec![WorkerEffect::ReadFence];
+        }
+        self.stage = Stage::Searching;
+        vec![WorkerEffect::StartSearch]
+    }
+
+    fn finish(&mut self, outcome: WorkerOutcome) -> Vec<WorkerEffect> {
+        self.stage = Stage::Ended;
+        vec![WorkerEffect::ReleaseLeases, WorkerEffect::WriteEnd(outcome)]
+    }
+
+    /// Returns how it ends, whatever the fence says.
+    fn outcome(&mut self) -> WorkerOutcome {
+        if let Some(end) = self.decided.take() {
+            return end;
+        }
+        match (self.exit, self.failed.take()) {
+            (None, _) => WorkerOutcome::failed("its end was not observed".to_owned()),
+            (Some(WorkerExit::Code(0)), Some(why)) => WorkerOutcome::failed(why),
+            (Some(WorkerExit::Code(0)), None) => {
+                WorkerOutcome { phase: if self.checks == 0 { Phase::Exited } else { Phase::Done }, why: None }
+            }
+            (Some(exit), _) => WorkerOutcome::failed(exit.words()),
+        }
+    }
+}
+
+/// Returns the life after an event, and what the supervisor must do, in order. Events that do not fit the stage, such
+/// as a second request to end, change nothing.
+pub fn next(mut life: WorkerLife, event: WorkerEvent) -> (WorkerLife, Vec<WorkerEffect>) {
+    let effects = match (life.stage, event) {
+        (Stage::Starting, WorkerEvent::Started) => {
+            life.stage = Stage::Running;
+            vec![WorkerEffect::Enter(Phase::Running)]
+        }
+        (Stage::Starting, WorkerEvent::NotStarted(why)) => life.finish(WorkerOutcome::failed(why)),
+        (Stage::Running, WorkerEvent::ProgramEnded(exit, not_begun)) => life.program_ended(exit, not_begun),
+        // The end of the program is not a failure then.
+        (Stage::Running, WorkerEvent::DoneCalled) => life.program_ended(WorkerExit::Code(0), None),
+        (Stage::Checking(_), WorkerEvent::TaskEnded(result)) => {
+            life.passed += usize::from(result.is_ok());
+            life.failed = result.err();
+            life.end_processes()
+        }
+        (Stage::Checking(_), WorkerEvent::NotStarted(why)) => {
+            life.failed = Some(why);
+            life.close()
+        }
+        (Stage::Fetching, WorkerEvent::TaskEnded(result)) => {
+            (life.fetched, life.searched) = (true, result.is_ok());
+            life.decided = result.err().map(WorkerOutcome::failed);
+            life.end_processes()
+        }
+        (Stage::Fetching, WorkerEvent::NotStarted(why)) => {
+            life.decided = Some(WorkerOutcome::failed(why));
+            life.close()
+        }
+        (Stage::Searching, WorkerEvent::TaskEnded(_)) => life.end_processes(),
+        (Stage::Searching, WorkerEvent::NotStarted(_)) => life.close(),
+        (Stage::Ending, WorkerEvent::ProcessesGone) => life.advance(),
+        (Stage::Closing, WorkerEvent::FenceRead(lost)) => {
+            let outcome = life.outcome();
+            match lost.filter(|_| outcome.phase != Phase::Killed && outcome.phase != Phase::Failed) {
+                None => life.finish(outcome),
+                // The result of its work does not count, because another holder has a lease by now.
+                Some(lost) => {
+                    let mut effects = vec![WorkerEffect::DropResult];
+                    let why = format!("its end does not count: {lost}");
+                    effects.extend(life.finish(WorkerOutcome::failed(why)));
+                    effects
+                }
+            }
+        }
+        (Stage::Starting | Stage::Closing | Stage::Ended, _) => Vec::new(),
+        (_, WorkerEvent::EndRequested(cause)) if life.decided.is_none() => {
+            life.decided = Some(WorkerOutcome { phase: cause.phase(), why: Some(cause.to_string()) });
+            life.end_processes()
+        }
+        _ => Vec::new(),
+    };
+    (life, effects)
+}
+
+#[cfg(test)]
+#[path = "lifecycle_model_tests.rs"]
+mod model_tests;

@@ -1,0 +1,460 @@
+//! Sandboxes: what each kind of child of a data dir may access, and a check that this machine can enforce the config.
+
+mod agent_sandbox;
+mod home;
+mod network;
+mod tools;
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, Durability};
+use super::layout::Layout;
+use crate::os::signal::Cancel;
+use crate::rules::beat::policy;
+use crate::rules::beat::settings::Settings;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::sandbox::{Access, Capabilities, Endpoint, Level, Sandbox, SandboxGrant, SandboxSubject};
+use crate::rules::world::sensor::SensorHeader;
+use crate::sandbox::probe;
+use crate::store::json_file;
+pub use agent_sandbox::{AgentSandbox, PrivateDirs};
+use home::AgentPlaces;
+pub use home::{AddTrust, AgentHome};
+
+/// Where the sockets of the user's session are.
+const SESSION: &str = "/run/user";
+/// Sockets through which containers are run with administrator rights.
+const CONTAINERS: [&str; 4] = ["/run/docker.sock", "/run/podman", "/run/containerd", "/run/crio"];
+/// The folders of a home directory that hold private keys.
+const KEYS: [&str; 2] = [".ssh", ".gnupg"];
+
+/// The environment of a child: its sandbox (`None` if it runs without one) and the variables that belong to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cell {
+    pub sandbox: Option<Sandbox>,
+    /// Names the directory for temporary files inside the sandbox.
+    pub env: Vec<(String, String)>,
+}
+
+/// Sandbox inputs of a runner that decides.
+pub struct Decider<'a> {
+    /// The name and the home of its agent CLI; `None` if looop does not know the agent.
+    pub agent: Option<(&'a str, &'a AgentHome)>,
+    pub program: &'a Path,
+    pub cwd: &'a Path,
+    /// Further paths that it may read.
+    pub read: &'a [PathBuf],
+    /// Paths that it may write.
+    pub write: &'a [PathBuf],
+}
+
+/// The cached result of the last probe, and the machine state for which it is valid.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeResult {
+    stamp: String,
+    powers: Capabilities,
+}
+
+/// The best capabilities that a probe has found on this machine.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BestSandbox {
+    powers: Capabilities,
+    /// True if the user was notified that the sandbox is weaker now.
+    notified: bool,
+}
+
+/// Deletes the cached probe of this machine, so that the next start probes it again.
+pub fn forget_powers(layout: &Layout) {
+    // A missing cache is not an error.
+    drop(fs::remove_file(layout.sandbox()));
+}
+
+/// Makes sandboxes for the children of one data dir.
+pub struct SandboxBuilder<'a> {
+    layout: &'a Layout,
+    settings: &'a Settings,
+    keep: bool,
+    powers: OnceCell<Capabilities>,
+}
+
+impl<'a> SandboxBuilder<'a> {
+    /// Makes a builder that probes this machine. If `keep` is true, results may be stored in the cache.
+    pub fn new(layout: &'a Layout, settings: &'a Settings, keep: bool) -> SandboxBuilder<'a> {
+        SandboxBuilder { layout, settings, keep, powers: OnceCell::new() }
+    }
+
+    /// Makes a builder for a machine with these capabilities, without a probe.
+    pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Capabilities) -> SandboxBuilder<'a> {
+        SandboxBuilder { layout, settings, keep: false, powers: OnceCell::from(powers) }
+    }
+
+    /// Returns what this machine can do, from the cached probe or from a new one.
+    pub fn powers(&self) -> &Capabilities {
+        self.powers.get_or_init(|| {
+            let stamp = probe::stamp(&self.settings.path);
+            self.tried(&stamp).unwrap_or_else(|| self.probe(stamp, None))
+        })
+    }
+
+    /// Reads the cached probe, if it is valid for this machine as it is now.
+    fn tried(&self, stamp: &str) -> Option<Capabilities> {
+        let tried = json_file::read_json::<ProbeResult>(&self.layout.sandbox()).ok().flatten();
+        tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.powers)
+    }
+
+    /// Probes this machine again. Overlays are probed only if their result is unknown, because that probe writes files.
+    pub fn probe_again(&self) -> Capabilities {
+        let stamp = probe::stamp(&self.settings.path);
+        let layers = self.tried(&stamp).map(|powers| powers.overlays);
+        self.probe(stamp, layers)
+    }
+
+    fn probe(&self, stamp: String, layers: Option<bool>) -> Capabilities {
+        let Ok(cancel) = Cancel::never() else { return Capabilities::default() };
+        // Two processes may probe at the same time.
+        let fresh = || self.fresh_temp(&format!("try-{}", std::process::id())).ok();
+        let scratch = (self.keep && layers.is_none()).then(fresh).flatten();
+        let mut powers = probe::probe(&self.settings.path, scratch.as_deref(), &cancel);
+        powers.overlays |= layers.unwrap_or(false) && powers.engine.is_some();
+        // The next probe empties what stays there.
+        drop(scratch.map(|dir| file::remove_tree(&dir)));
+        // A failure may concern this caller alone, so it is not cached: the next caller probes again.
+        if self.keep && powers.is_success() && self.tried(&stamp).as_ref() != Some(&powers) {
+            let best = self.best().filter(|best| powers.lost_since(&best.powers).is_some());
+            let best = best.unwrap_or(BestSandbox { powers: powers.clone(), notified: false });
+            let tried = ProbeResult { stamp, powers: powers.clone() };
+            let kept = file::make_dir(self.layout.cache())
+                .and_then(|()| json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Whole))
+                .and_then(|()| json_file::write_json(&self.layout.sandbox(), &tried, Durability::Whole));
+            // If the cache cannot be written, the next caller probes again.
+            drop(kept);
+        }
+        powers
+    }
+
+    fn best(&self) -> Option<BestSandbox> {
+        json_file::read_json::<BestSandbox>(&self.layout.best_sandbox()).ok().flatten()
+    }
+
+    /// Describes how sandboxes are weaker than they once were on this machine; `None` if they are not.
+    pub fn downgrade(&self) -> Option<String> {
+        self.powers().lost_since(&self.best()?.powers)
+    }
+
+    /// Returns the text of [`SandboxBuilder::downgrade`] if the user was not notified of it yet.
+    ///
+    /// # Errors
+    /// When the notification cannot be recorded.
+    pub fn news_of_downgrade(&self) -> Result<Option<String>> {
+        let Some(best) = self.best() else { return Ok(None) };
+        let lost = self.powers().lost_since(&best.powers);
+        if lost.is_some() != best.notified {
+            let best = BestSandbox { notified: lost.is_some(), ..best.clone() };
+            json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Whole)?;
+        }
+        Ok(lost.filter(|_| !best.notified))
+    }
+
+    /// Returns the sandbox level of a kind of child.
+    ///
+    /// # Errors
+    /// When the machine offers less than the config requires: nothing may run then.
+    pub fn level(&self, kind: SandboxSubject) -> Result<Level, String> {
+        self.grant(kind).map(|grant| grant.level)
+    }
+
+    /// Returns the sandbox that a kind of child gets.
+    ///
+    /// # Errors
+    /// As [`SandboxBuilder::level`].
+    pub fn grant(&self, kind: SandboxSubject) -> Result<SandboxGrant, String> {
+        let request = self.settings.sandbox.request(kind);
+        match request.mode {
+            crate::rules::sandbox::SandboxMode::None => Ok(SandboxGrant::default()),
+            _ => self.powers().grant(kind, &request),
+        }
+    }
+
+    /// Checks that this machine offers every sandbox that the config requires.
+    ///
+    /// # Errors
+    /// Names what is missing and how to fix it.
+    pub fn check(&self) -> Result<()> {
+        for kind in SandboxSubject::ALL {
+            if let Err(why) = self.level(kind) {
+                let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
+                for fix in &self.powers().fixes {
+                    fault = fault.hint(fix.clone());
+                }
+                let less =
+                    format!("or ask for less: \"sandbox\": {{\"{}\": \"auto\"}} in the config", kind.word());
+                return Err(fault.hint(less).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds a sandbox with these mounts and the network of `grant`; `endpoint` is that of its runner.
+    fn sandbox(
+        &self,
+        kind: SandboxSubject,
+        grant: &SandboxGrant,
+        mut walls: Access,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Option<Sandbox>, String> {
+        if grant.level == Level::None {
+            return Ok(None);
+        }
+        walls.net = grant.net.clone();
+        if grant.has_files && grant.model {
+            network::forward(&mut walls, kind, endpoint, self.layout.cache())?;
+        }
+        let engine = self.powers().engine.clone().filter(|_| grant.has_files);
+        let mut sandbox = Sandbox { landlock: self.powers().landlock, ..Sandbox::new(engine, walls) };
+        if sandbox.has_pasta() {
+            sandbox.access.read_only_binds.extend(network::resolver(self.layout.cache())?);
+        }
+        Ok(Some(sandbox))
+    }
+
+    /// Builds the sandbox of a sensor: it reads everything, and writes its temporary directory and the paths in its
+    /// header.
+    ///
+    /// # Errors
+    /// Says why the sandbox cannot be made; the sensor does not run then.
+    pub fn sensor(&self, name: &Name, header: &SensorHeader) -> Result<Cell, String> {
+        let grant = self.grant(SandboxSubject::Sensor)?;
+        if grant.level == Level::None {
+            return Ok(Cell::default());
+        }
+        // If the cache cannot be written, the sensor only loses its temporary directory.
+        let temp = self.fresh_temp(&format!("sensor-{name}")).ok();
+        let mut walls = self.allow_all(temp.as_deref());
+        walls.masks.push(PathBuf::from(SESSION));
+        walls.masks.extend(self.keys());
+        for path in &header.write {
+            walls.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
+        }
+        let sandbox = self.sandbox(SandboxSubject::Sensor, &grant, walls, None)?;
+        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), sandbox })
+    }
+
+    /// Builds the sandbox of a `run` move: it reads everything, and writes its working directory except looop's own
+    /// files.
+    ///
+    /// # Errors
+    /// Says why the sandbox cannot be made; the command does not run then.
+    pub fn run(&self, cwd: &Path) -> Result<Cell, String> {
+        let grant = self.grant(SandboxSubject::Run)?;
+        if grant.level == Level::None {
+            return Ok(Cell::default());
+        }
+        let temp = self.fresh_temp("run").ok();
+        let mut walls = self.allow_all(temp.as_deref());
+        let entries = fs::read_dir(self.layout.root()).into_iter().flatten().flatten();
+        let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(policy::is_own_part));
+        let own: Vec<PathBuf> = own.map(|entry| entry.path()).chain(self.config_files()).collect();
+        walls.write = match grant.has_files {
+            true => vec![cwd.to_owned()],
+            // Landlock cannot exclude a path below a directory that it allows.
+            false => around(cwd, &own),
+        };
+        walls.read.extend(own);
+        walls.read.retain(|path| !walls.masks.contains(path));
+        let sandbox = self.sandbox(SandboxSubject::Run, &grant, walls, None)?;
+        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), sandbox })
+    }
+
+    /// Builds the sandbox of a runner that decides. A runner that looop knows sees only its own configuration. looop
+    /// cannot tell what an unknown runner reads, so that one sees everything except the data dir. Either writes only
+    /// the paths that it was granted.
+    ///
+    /// # Errors
+    /// Says why the sandbox cannot be made; the runner does not start then.
+    pub fn decide(&self, decider: &Decider) -> Result<Cell, String> {
+        let Decider { agent, program, cwd, read, write } = *decider;
+        let grant = self.grant(SandboxSubject::Decide)?;
+        if grant.level == Level::None {
+            return Ok(Cell::default());
+        }
+        let temp = self.fresh_temp("decide");
+        let home = self.home()?;
+        let found = self.agent(agent.map(|(_, home)| home))?;
+        let mut walls = match agent {
+            Some(_) if grant.has_files => {
+                let temp = temp.clone()?;
+                let inside = self.fresh_temp("decide-home")?;
+                let mut binds = vec![(inside.clone(), home.to_owned()), (temp, PathBuf::from("/tmp"))];
+                if let Some(elsewhere) = &found.elsewhere {
+                    let own = inside.join(elsewhere.dir);
+                    file::make_dir(&own).map_err(|error| format!("{error:#}"))?;
+                    binds.push((own, elsewhere.place.clone()));
+                }
+                copy(&found.copied, &inside)?;
+                let mut seen = tools::found(&self.settings.path, home, &self.own());
+                seen.extend(found.read.iter().cloned());
+                Access { read: seen, write: found.login, binds, ..Access::default() }
+            }
+            _ => {
+                let mut walls = self.allow_all(temp.as_deref().ok());
+                walls.read.retain(|path| path != self.layout.root());
+                walls.masks.extend([PathBuf::from(SESSION), self.layout.root().to_owned()]);
+                walls.write.extend(found.dirs);
+                walls
+            }
+        };
+        walls.read.extend([program.to_owned(), cwd.to_owned()]);
+        if !walls.allow_all {
+            walls.read.extend(tools::program(program, &self.settings.path, home, &self.own()));
+        }
+        walls.read.extend(read.iter().cloned());
+        walls.write.extend(write.iter().cloned());
+        let env = temp_env(grant.has_files, temp.as_deref().ok());
+        let endpoint = agent.and_then(|(name, _)| self.settings.sandbox.endpoint(&[name]));
+        Ok(Cell { env, sandbox: self.sandbox(SandboxSubject::Decide, &grant, walls, endpoint)? })
+    }
+
+    /// The places of an agent that exist.
+    fn agent(&self, agent: Option<&AgentHome>) -> Result<AgentPlaces, String> {
+        let Some(agent) = agent else { return Ok(AgentPlaces::default()) };
+        let found = agent.places(self.home()?, &self.settings.full_env);
+        if let Some(elsewhere) = &found.elsewhere {
+            let place = elsewhere.place.to_string_lossy();
+            self.grantable(&place).map_err(|why| format!("{}={place}: {why}", elsewhere.var))?;
+        }
+        Ok(found)
+    }
+
+    /// Allows all reads except other users' temporary files, container engines and workers.
+    fn allow_all(&self, temp: Option<&Path>) -> Access {
+        let mut masks: Vec<PathBuf> = CONTAINERS.map(PathBuf::from).into();
+        masks.push(self.layout.workers());
+        if temp.is_none() {
+            masks.push(PathBuf::from("/tmp"));
+        }
+        Access {
+            allow_all: true,
+            read: vec![self.layout.root().to_owned()],
+            binds: temp.into_iter().map(|temp| (temp.to_owned(), PathBuf::from("/tmp"))).collect(),
+            masks,
+            ..Access::default()
+        }
+    }
+
+    fn home(&self) -> Result<&Path, String> {
+        let home = self.settings.home.as_deref().ok_or("there is no home directory; set HOME")?;
+        if home.components().count() < 2 {
+            return Err(format!(
+                "the home directory is `{}`, and a sandbox that shows it shows everything; set HOME",
+                home.display()
+            ));
+        }
+        Ok(home)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = PathBuf> {
+        self.settings.home.iter().flat_map(|home| KEYS.map(|name| home.join(name)))
+    }
+
+    fn config_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.settings.protected.iter().filter(|path| path.exists()).cloned()
+    }
+
+    fn own(&self) -> Vec<&Path> {
+        let config = self.settings.protected.iter().map(PathBuf::as_path);
+        config.chain([self.layout.root(), self.layout.cache()]).collect()
+    }
+
+    /// Resolves a path from a header or a grant, if a child may be given it: it exists, it holds neither the home
+    /// directory nor looop's own files, and no link leads it there.
+    ///
+    /// # Errors
+    /// Says why the path may not be granted.
+    pub fn grantable(&self, text: &str) -> Result<PathBuf, String> {
+        let path = self.settings.path_of(Path::new(""), text);
+        if !path.is_absolute() {
+            return Err("it is not an absolute path".to_owned());
+        }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err("it has a `..` in it".to_owned());
+        }
+        let real =
+            fs::canonicalize(&path).map_err(|e| format!("could not find `{}`: {e}", path.display()))?;
+        let shown = real.display();
+        if self.home()?.starts_with(&real) {
+            return Err(format!("it leads to `{shown}`, which holds the home directory"));
+        }
+        let real_own =
+            self.own().into_iter().map(|own| fs::canonicalize(own).unwrap_or_else(|_| own.to_owned()));
+        match real_own.into_iter().find(|own| own.starts_with(&real) || real.starts_with(own)) {
+            Some(_) => Err(format!("it leads to `{shown}`, and that is looop's own or holds it")),
+            None => Ok(real),
+        }
+    }
+
+    /// Makes an empty temporary directory.
+    fn fresh_temp(&self, whose: &str) -> Result<PathBuf, String> {
+        let dir = self.layout.temp(whose);
+        let used = match fs::read_dir(&dir) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(_) => false,
+        };
+        if used {
+            file::remove_tree(&dir).map_err(|e| format!("could not empty `{}`: {e}", dir.display()))?;
+        }
+        file::make_dir(&dir).map_err(|error| format!("{error:#}"))?;
+        Ok(dir)
+    }
+
+    /// Names the programs that isolate the file system on this machine, for the user.
+    pub fn engine(&self) -> &'static str {
+        match &self.powers().engine {
+            None => "none",
+            Some(engine) if engine.pasta.is_none() => "bubblewrap",
+            Some(_) => "bubblewrap, pasta",
+        }
+    }
+}
+
+/// Lists the directory itself, or, if it holds files of looop, every entry beside them: new files can then be made only
+/// inside those entries.
+fn around(dir: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
+    if own.iter().any(|own| dir.starts_with(own)) {
+        return Vec::new();
+    }
+    if !own.iter().any(|own| own.starts_with(dir)) {
+        return vec![dir.to_owned()];
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    // The target of a link was not checked.
+    let entries = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+    entries.flat_map(|entry| around(&entry.path(), own)).collect()
+}
+
+/// Copies files to their places below a directory.
+fn copy(files: &[(PathBuf, PathBuf)], to: &Path) -> Result<(), String> {
+    for (file, place) in files {
+        let place = to.join(place);
+        let made = place.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::copy(file, place))
+            .map_err(|e| format!("could not copy `{}`: {e}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Returns the variable that names the child's temporary directory.
+fn temp_env(has_files: bool, temp: Option<&Path>) -> Vec<(String, String)> {
+    let at = |temp: &Path| match has_files {
+        true => "/tmp".to_owned(),
+        false => temp.to_string_lossy().into_owned(),
+    };
+    temp.map(|temp| ("TMPDIR".to_owned(), at(temp))).into_iter().collect()
+}

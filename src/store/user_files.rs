@@ -1,0 +1,168 @@
+//! The user's files (playbook, goals, sensors) and the deliverables of workers, as decisions see them.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::file::{self, ReadError};
+use super::layout::Layout;
+use crate::rules::fault::Fault;
+use crate::rules::name::Name;
+use crate::rules::worker::Deliverable;
+use crate::rules::world::Goal;
+use crate::rules::world::sensor::{HEAD_BYTES, SensorHeader};
+
+/// The longest goal or playbook, in bytes.
+pub const MAX_TEXT_BYTES: usize = 256 * 1024;
+
+/// Reads the playbook.
+///
+/// # Errors
+/// When it is absent or cannot be read: looop does not decide without it.
+pub fn playbook(layout: &Layout) -> Result<String> {
+    let path = layout.playbook();
+    match file::read_text(&path, MAX_TEXT_BYTES) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => {
+            let what = format!("could not read `{}`: it does not exist", path.display());
+            Err(Fault::failed(what).hint("write one with `looop playbook write`").into())
+        }
+        Err(error) => {
+            let fault = Fault::failed(format!("could not read `{}`: {error}", path.display()));
+            Err(fault.hint("the loop makes no decision without its playbook").into())
+        }
+    }
+}
+
+/// Reads the beginning of a worker's deliverable.
+///
+/// # Errors
+/// When it exists and cannot be read.
+pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result<Option<Deliverable>> {
+    let path = layout.file(&format!("reports/{worker}/{name}"));
+    let reading = || format!("could not read `{}`", path.display());
+    let Some(file) = file::open(&path).with_context(reading)? else { return Ok(None) };
+    let bytes = file.metadata().with_context(reading)?.len();
+    let mut head = Vec::new();
+    file.take(cap as u64).read_to_end(&mut head).with_context(reading)?;
+    let cut = bytes > head.len() as u64;
+    let text = match str::from_utf8(&head) {
+        Ok(text) => Some(text.to_owned()),
+        // The limit may split a character.
+        Err(error) if cut && error.error_len().is_none() => {
+            head.truncate(error.valid_up_to());
+            String::from_utf8(head).ok()
+        }
+        Err(_) => None,
+    };
+    Ok(Some(Deliverable { worker: worker.clone(), name: name.clone(), bytes, text, cut }))
+}
+
+/// Lists all goals, and a line for each file that cannot be a goal.
+pub fn goals(layout: &Layout) -> Result<(BTreeMap<Name, Goal>, Vec<String>)> {
+    let mut goals = BTreeMap::new();
+    let mut problems = Vec::new();
+    for name in list(&layout.goals())? {
+        let Some(stem) = name.strip_suffix(".md") else { continue };
+        match Name::parse_new(stem) {
+            Ok(id) => {
+                let goal = match file::read_text(&layout.goals().join(&name), MAX_TEXT_BYTES) {
+                    Ok(Some(text)) => Goal::Text(text),
+                    // It was removed after the listing.
+                    Ok(None) => continue,
+                    Err(error) => Goal::Unreadable(error.to_string()),
+                };
+                goals.insert(id, goal);
+            }
+            Err(why) => problems.push(format!("goals/{} is not read: {why}", name.escape_debug())),
+        }
+    }
+    Ok((goals, problems))
+}
+
+/// A file of `sensors/`.
+#[derive(Clone, Debug)]
+pub struct SensorFile {
+    pub name: Name,
+    pub path: PathBuf,
+    /// Its header, or why it cannot run.
+    pub header: Result<SensorHeader, Unfit>,
+    /// Changes whenever the file does.
+    pub stamp: String,
+}
+
+/// Why a sensor cannot run: a fixed word for the signal, and a text for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// One of `not_regular`, `not_executable`, `unreadable`, `header`.
+    pub error: &'static str,
+    /// The cause and the fix.
+    pub why: String,
+}
+
+/// Lists all sensors, and a line for each file that cannot be a sensor.
+pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
+    let mut sensors: Vec<SensorFile> = Vec::new();
+    let mut problems = Vec::new();
+    for file_name in list(&layout.sensors())? {
+        let stem = file_name.strip_suffix(".sh").unwrap_or(&file_name);
+        match Name::parse_new(stem) {
+            Ok(name) if sensors.iter().any(|other| other.name == name) => {
+                problems.push(format!("sensors/{file_name} is not run: another file has the name {name}"));
+            }
+            Ok(name) => {
+                sensors.push(sensor_at(name, layout.sensors().join(&file_name)));
+            }
+            Err(why) => problems.push(format!("sensors/{} is not run: {why}", file_name.escape_debug())),
+        }
+    }
+    Ok((sensors, problems))
+}
+
+/// Reads a sensor outside of the folder of sensors.
+pub fn sensor_at(name: Name, path: PathBuf) -> SensorFile {
+    let (header, stamp) = inspect(&path);
+    SensorFile { name, path, header, stamp }
+}
+
+fn inspect(path: &std::path::Path) -> (Result<SensorHeader, Unfit>, String) {
+    let unfit = |error, why: String| (Err(Unfit { error, why }), String::new());
+    let file = match file::open(path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return unfit("unreadable", "it is gone".to_owned()),
+        Err(ReadError::NotRegular) => {
+            return unfit(
+                "not_regular",
+                "it is not a regular file; copy the program here instead of a link".to_owned(),
+            );
+        }
+        Err(error) => return unfit("unreadable", error.to_string()),
+    };
+    let executable = file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+    if !executable {
+        return unfit("not_executable", format!("it is not executable; chmod +x {}", path.display()));
+    }
+    let stamp = match file::stamp(&file) {
+        Ok(stamp) => stamp,
+        Err(error) => return unfit("unreadable", error.to_string()),
+    };
+    let mut head = Vec::new();
+    if let Err(error) = file.take(HEAD_BYTES as u64).read_to_end(&mut head) {
+        return unfit("unreadable", error.to_string());
+    }
+    (SensorHeader::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
+}
+
+/// Lists the names of the files in a directory, sorted. Leaves out hidden files and directories; an absent directory is
+/// empty. A name that is not UTF-8 is shown with its invalid bytes replaced.
+pub(super) fn list(dir: &std::path::Path) -> Result<Vec<String>> {
+    let files = file::entries(dir)?.into_iter();
+    let files = files.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = files.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    Ok(names)
+}

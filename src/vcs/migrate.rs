@@ -1,0 +1,100 @@
+//! Migration of an older data dir to this program's layout, in steps that can be repeated.
+//!
+//! # Guarantees `format` is written last, so a crash leaves a data dir of the older layout, and the next migration
+//! repeats every step. Commands that only read use the older layout as it is, and an older program refuses the newer
+//! layout.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{commits, seed};
+use crate::rules::time::Now;
+use crate::store::exchange::{self, Exchanged, Fallback};
+use crate::store::file;
+use crate::store::layout::{self, Layout};
+use crate::store::lock::{self, Held};
+use crate::vcs::history::{CommitSpec, CommittedContent, FileEdit, History};
+
+/// Makes one step, and returns the files that it has written.
+type Step = fn(&Layout) -> Result<Vec<&'static str>>;
+
+/// The step from each format to the next one, starting at [`layout::OLDEST`].
+const STEPS: [Step; (layout::FORMAT - layout::OLDEST) as usize] = [complete_ignored; 2];
+
+/// The largest `.gitignore`, in bytes.
+const MAX_IGNORE_BYTES: usize = 1 << 20;
+
+/// The result of a migration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The format before the migration.
+    pub from: u32,
+    /// Which files are not yet in git, and why.
+    pub uncommitted: Option<String>,
+}
+
+/// Migrates the data dir if no beat runs: a beat of an older program knows only the older layout. Returns `None` if
+/// nothing was to do, or if the next beat will do it.
+pub fn between_beats(layout: &Layout, now: Now) -> Result<Option<Migrated>> {
+    if layout::format(layout)? == layout::FORMAT {
+        return Ok(None);
+    }
+    match lock::tick(&layout.tick_lock()) {
+        Ok(held) => in_beat(layout, now, &held),
+        Err(error) if lock::is_busy(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Migrates the data dir; `_beat` is the lock of the beat that calls this.
+pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrated>> {
+    if layout::format(layout)? == layout::FORMAT {
+        return Ok(None);
+    }
+    let _held = lock::store(&layout.store_lock())?;
+    let from = layout::format(layout)?;
+    let mut written = Vec::new();
+    for step in STEPS.iter().skip((from - layout::OLDEST) as usize) {
+        written.extend(step(layout)?);
+    }
+    layout::write_format(layout)?;
+    written.push("format");
+    // If a commit cannot be made now, the next beat makes it, as for every commit.
+    let committed = commit(layout, now, from, &written);
+    Ok(Some(Migrated { from, uncommitted: committed.err().map(|error| format!("{error:#}")) }))
+}
+
+fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
+    let history = History::open(layout.root())?;
+    history.heal()?;
+    let mut edits = Vec::new();
+    for path in paths {
+        let bytes = file::read(&layout.file(path), MAX_IGNORE_BYTES)?;
+        let content = bytes.map(|bytes| CommittedContent { bytes, executable: false });
+        edits.push(FileEdit { path: (*path).to_owned(), content });
+    }
+    let who = commits::looop_signature(now);
+    let message = format!("init: the data dir of format {from} has format {} now\n", layout::FORMAT);
+    history.commit(&CommitSpec { message: &message, author: &who, committer: &who, edits })?;
+    Ok(())
+}
+
+/// Formats 2 and 3: git ignores every file that it must not hold. Lines that the user added to the list stay.
+fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
+    let path = layout.file(".gitignore");
+    let present = file::read_text(&path, MAX_IGNORE_BYTES);
+    let present = present.with_context(|| format!("could not read `{}`", path.display()))?;
+    let seen = present.as_ref().map(|text| exchange::digest_of(text.as_bytes()));
+    let mut text = present.unwrap_or_default();
+    let missing: Vec<&str> =
+        seed::IGNORE.lines().filter(|line| !text.lines().any(|known| known == *line)).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    missing.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    let done = exchange::write(&path, text.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
+    ensure!(done == Exchanged::Made, "could not write `{}`: changed by someone else", path.display());
+    Ok(vec![".gitignore"])
+}

@@ -1,0 +1,285 @@
+//! What a worker needs from its user: its flag, its question, and the helper processes that update the user's windows.
+//!
+//! The worker raises its flag itself, or its program reports a status, or its silence looks like a prompt.
+
+use std::time::Duration;
+
+use super::question::{self, WorkerQuestion};
+use super::record::Record;
+use super::refusal::RequestRefusal;
+use crate::agents;
+use crate::os::clock::{self, Deadline};
+use crate::os::detach;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::worker::protocol::WireReply;
+use crate::rules::worker::query::{ProgramState, ProgramStatus};
+use crate::rules::worker::silence;
+use crate::rules::worker::{Flag, Phase};
+use crate::screen;
+
+/// How often the supervisor checks for an answer to an open ask without a wake-up, in milliseconds.
+const LOOK_MS: i64 = 1_000;
+/// How many helper processes may run at once.
+const MAX_HELPERS: usize = 4;
+/// The longest text of a flag that no command raised, in bytes.
+const TEXT_BYTES: usize = 2_000;
+/// How long a program may take to draw its question after it reported that it asks one, in milliseconds.
+const DRAW_MS: i64 = 300;
+/// How long a newly started program may be silent before its screen is checked, in milliseconds.
+const FIRST_LOOK_MS: i64 = 700;
+/// How much a newly started program prints at most, in bytes: questions of a first start come early.
+const FIRST_BYTES: u64 = 128 * 1024;
+
+/// The calls for the user. The record has the flag and the open ask.
+pub(super) struct UserAttention {
+    /// The last question, and its answer if no connection was there to take it.
+    question: Option<blake3::Hash>,
+    unread: Option<String>,
+    /// When to check for an answer next.
+    look: Deadline,
+    /// True if the program raised the flag by a status on its terminal.
+    flag_by_status: bool,
+    /// When to check its silence; `None` if that was done since it last printed.
+    quiet: Option<Deadline>,
+    /// True if that check is the early one.
+    first_look: bool,
+    /// When to flag a question that the program reported without a text, and the text to use if its screen shows none.
+    unworded: Option<(Deadline, String)>,
+    /// Running helper processes of looop, which are not the worker's, and whether another one must start.
+    helpers: Vec<u32>,
+    helper_due: bool,
+}
+
+/// What follows a question.
+pub(super) enum AskResult {
+    /// The user has not answered this ask yet.
+    Open(Name),
+    /// The answer was there already.
+    Answered(String),
+}
+
+impl UserAttention {
+    /// Makes the calls of a starting program, which may be silent for so long.
+    pub(super) fn new(idle_ms: i64) -> UserAttention {
+        UserAttention {
+            question: None,
+            unread: None,
+            look: Deadline::after_ms(LOOK_MS),
+            flag_by_status: false,
+            quiet: Some(Deadline::after_ms(idle_ms)),
+            first_look: false,
+            unworded: None,
+            helpers: Vec::new(),
+            helper_due: false,
+        }
+    }
+
+    /// Raises the flag; returns false if it is raised with the same text already.
+    pub(super) fn raise(&mut self, record: &mut Record, text: &str, guess: bool) -> bool {
+        let text = record.clean(text);
+        let state = &mut record.state;
+        if state.flag.as_ref().is_some_and(|flag| flag.text == text) || state.phase.is_over() {
+            return false;
+        }
+        state.flags += 1;
+        state.flag = Some(Flag { text, at_ms: clock::unix_ms(), nth: state.flags, guess });
+        self.flag_by_status = false;
+        self.changed(record);
+        true
+    }
+
+    /// Lowers the flag.
+    pub(super) fn lower(&mut self, record: &mut Record) {
+        self.flag_by_status = false;
+        if record.state.flag.take().is_some() {
+            self.changed(record);
+        }
+    }
+
+    /// Withdraws the flag and the question, because the program has ended.
+    pub(super) fn withdraw(&mut self, record: &mut Record) {
+        self.flag_by_status = false;
+        if record.state.ask.take().is_some() | record.state.flag.take().is_some() {
+            self.changed(record);
+        }
+    }
+
+    /// Updates the state and the user's windows.
+    fn changed(&mut self, record: &mut Record) {
+        match record.state.phase {
+            Phase::Running | Phase::Waiting if record.state.needs_human() => record.enter(Phase::Waiting),
+            Phase::Running | Phase::Waiting => record.enter(Phase::Running),
+            _ => record.save(),
+        }
+        self.surface(record);
+    }
+
+    /// Starts a helper process that updates the user's windows. A worker that raises flags all the time does not start
+    /// many of them: the next one sees all changes before its start.
+    pub(super) fn surface(&mut self, record: &Record) {
+        if self.helpers.len() >= MAX_HELPERS {
+            self.helper_due = true;
+            return;
+        }
+        match detach::helper(&["__sync-windows"], &record.spec.env) {
+            Ok(pid) => self.helpers.push(pid),
+            Err(error) => record.log("flag_not_surfaced", &error.to_string()),
+        }
+    }
+
+    pub(super) fn helpers(&self) -> &[u32] {
+        &self.helpers
+    }
+
+    /// Handles the end of a process that may be a helper.
+    pub(super) fn process_ended(&mut self, pid: u32, record: &Record) {
+        self.helpers.retain(|helper| *helper != pid);
+        if self.helper_due && self.helpers.len() < MAX_HELPERS {
+            self.helper_due = false;
+            self.surface(record);
+        }
+    }
+
+    /// Asks the user a question, and returns the id of the open ask, or the answer. The same question is the same ask:
+    /// while it is open, and if its answer has not been delivered.
+    pub(super) fn ask(
+        &mut self,
+        record: &mut Record,
+        question: &WorkerQuestion,
+    ) -> Result<AskResult, RequestRefusal> {
+        let hash = Some(question.hash()?);
+        if let Some(id) = &record.state.ask {
+            return match self.question == hash {
+                true => Ok(AskResult::Open(id.clone())),
+                false => Err(RequestRefusal::QuestionOpen(id.clone())),
+            };
+        }
+        if self.question == hash
+            && let Some(answer) = self.unread.take()
+        {
+            return Ok(AskResult::Answered(answer));
+        }
+        let id = question.write(record)?;
+        (self.question, self.unread) = (hash, None);
+        record.state.ask = Some(id.clone());
+        self.changed(record);
+        Ok(AskResult::Open(id))
+    }
+
+    /// Hands the answer to the open ask to `deliver`, which returns true if it was heard.
+    pub(super) fn answer(&mut self, record: &mut Record, deliver: impl FnOnce(&Name, &WireReply) -> bool) {
+        self.look = Deadline::after_ms(LOOK_MS);
+        let Some(id) = &record.state.ask else { return };
+        let Some(answer) = question::answer(record, id) else { return };
+        let is_heard = deliver(id, &answer);
+        record.state.ask = None;
+        self.unread = match answer {
+            WireReply::Ok(text) if !is_heard => Some(text),
+            _ => None,
+        };
+        self.changed(record);
+    }
+
+    /// Handles a status. An agent that stops has not reported that its work is done, which `looop done` does. It may
+    /// have asked something in plain words, so it is never ended for that.
+    pub(super) fn status(&mut self, record: &mut Record, status: ProgramStatus) {
+        let ProgramStatus { state, kind, message } = status;
+        let has_words = message.is_some();
+        let stated = message.or(kind);
+        self.unworded = None;
+        let text = match (state, stated) {
+            (ProgramState::Blocked, stated) => {
+                let stated = stated.unwrap_or_else(|| "it waits in its terminal".to_owned());
+                if !has_words {
+                    self.unworded = Some((Deadline::after_ms(DRAW_MS), stated));
+                    return;
+                }
+                stated
+            }
+            (ProgramState::Error, None) => "it stopped on an error".to_owned(),
+            (ProgramState::Error, Some(stated)) => format!("it stopped on an error: {stated}"),
+            // The open question needs the user already.
+            (ProgramState::Done, _) if record.state.ask.is_some() => return,
+            (ProgramState::Done, None) => "it stopped and did not say that its work is done".to_owned(),
+            (ProgramState::Done, Some(stated)) => format!("it stopped: {stated}"),
+            (ProgramState::Working | ProgramState::Clear, _) => {
+                if self.flag_by_status {
+                    self.lower(record);
+                }
+                return;
+            }
+            (ProgramState::Idle, _) => return,
+        };
+        self.call(record, &text);
+    }
+
+    /// Raises the flag for a status. A flag that the worker raised itself stays until the worker or the user lowers it.
+    fn call(&mut self, record: &mut Record, text: &str) {
+        let is_own = record.state.flag.is_some() && !is_guessed(record) && !self.flag_by_status;
+        if !is_own && self.raise(record, &clip(text, TEXT_BYTES), false) {
+            self.flag_by_status = true;
+        }
+    }
+
+    /// Returns the time until the next check.
+    pub(super) fn due(&self, record: &Record) -> Option<Duration> {
+        let unworded = self.unworded.as_ref().map(|(due, _)| due.left());
+        let quiet = self.quiet.as_ref().map(Deadline::left);
+        let answer = record.state.ask.as_ref().map(|_| self.look.left());
+        [unworded, quiet, answer].into_iter().flatten().min()
+    }
+
+    /// Returns true if it is time to check for an answer.
+    pub(super) fn answer_is_due(&self, record: &Record) -> bool {
+        record.state.ask.is_some() && self.look.passed()
+    }
+
+    /// Does the checks that are due: reads a drawn question, or checks the silence.
+    pub(super) fn look(&mut self, record: &mut Record, is_running: bool) {
+        if let Some((_, stated)) = self.unworded.take_if(|(due, _)| due.passed()) {
+            let question = silence::question(&screen::whole_of(&record.dir));
+            self.call(record, &question.unwrap_or(stated));
+        }
+        if self.quiet.is_some_and(|quiet| quiet.passed()) {
+            self.look_at_silence(record, is_running);
+        }
+    }
+
+    /// Handles output that ends at this offset of the transcript: ends the silence, and lowers a flag that was guessed
+    /// from it. A new viewer changes the size and makes the program redraw; that alone must not lower the flag, because
+    /// its window would close at once.
+    pub(super) fn printed(&mut self, record: &mut Record, offset: u64, is_redraw: bool) {
+        self.first_look = offset < FIRST_BYTES;
+        let idle_ms = record.spec.limits.idle_ms;
+        let wait_ms = if self.first_look { idle_ms.min(FIRST_LOOK_MS) } else { idle_ms };
+        self.quiet = Some(Deadline::after_ms(wait_ms));
+        if is_guessed(record) && !is_redraw {
+            self.lower(record);
+        }
+    }
+
+    /// Handles a long silence: if the screen looks like a prompt, raises a flag as a guess. Questions that agents ask
+    /// at their first start are known by their text and checked for at once.
+    fn look_at_silence(&mut self, record: &mut Record, is_running: bool) {
+        let is_first = std::mem::take(&mut self.first_look);
+        let rest_ms = record.spec.limits.idle_ms.saturating_sub(FIRST_LOOK_MS);
+        self.quiet = is_first.then(|| Deadline::after_ms(rest_ms.max(0)));
+        let is_known = record.state.needs_human() && !is_guessed(record);
+        if is_known || !is_running {
+            return;
+        }
+        let first = agents::first_start(&screen::whole_of(&record.dir)).map(|question| question.to_string());
+        let at =
+            || silence::prompt(&screen::text_of(&record.dir)).map(|line| format!("it is silent at: {line}"));
+        match first.or_else(|| if is_first { None } else { at() }) {
+            Some(text) => drop(self.raise(record, &clip(&text, TEXT_BYTES), true)),
+            None if is_guessed(record) && !is_first => self.lower(record),
+            None => {}
+        }
+    }
+}
+
+fn is_guessed(record: &Record) -> bool {
+    record.state.flag.as_ref().is_some_and(|flag| flag.guess)
+}
