@@ -44,11 +44,14 @@ pub fn settle_in(profile: &mut Profile, codex: &Path, url: &str, trusted: bool) 
         true => format!("[projects.{:?}]\ntrust_level = \"trusted\"\n", clone.to_str().unwrap()),
         false => String::new(),
     };
+    // It makes `.git` for a moment at the top of each folder that it may write. In `/tmp` that would be the top of every
+    // project of the tests that run meanwhile.
     let text = format!(
         "model = \"{MODEL}\"\nmodel_provider = \"mock\"\n\
          [features]\ndaemon_auto_start = false\n\
          [model_providers.mock]\nname = \"mock\"\nbase_url = \"{url}/v1\"\nwire_api = \"responses\"\n\
-         env_key = \"MOCK_API_KEY\"\nsupports_websockets = false\n{trust}"
+         env_key = \"MOCK_API_KEY\"\nsupports_websockets = false\n\
+         [sandbox_workspace_write]\nexclude_slash_tmp = true\n{trust}"
     );
     fs::write(home.join("config.toml"), text).unwrap();
     let node = env::var("LOOOP_TEST_NODE_BIN").unwrap_or_default();
