@@ -1,8 +1,8 @@
 //! Times and memory of workers, in numbers and alone: `cargo xtask bench workers [--quick]`.
 //!
 //! Each figure is a median, and what has a rival in Debian runs in turn with it. The run fails when a target is
-//! missed. `--quick` takes fewer rounds and, for machines that are busy, fails only at four times a target's time, but
-//! says of each time that is over its target. It measures the release build, whose supervisors use more memory than
+//! missed. `--quick` takes fewer rounds over fewer workers and, for machines that are busy, fails only at four times a
+//! target's time, but says of each time that is over its target. It measures the release build, whose supervisors use more memory than
 //! those of the `dist` build. Everything that it starts ends with it, also when it fails.
 
 use std::fs;
@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// How many workers live at once, and how many were put away.
+/// How many workers live at once, and how many were put away; with `--quick`, so many live at once.
 const MANY: usize = 1_000;
+const QUICK_LIVE: usize = 200;
 /// How long anything may take before it counts as broken.
 const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
@@ -24,6 +25,8 @@ struct Run<'a> {
     looop: &'a Path,
     rounds: usize,
     slack: f64,
+    /// How many workers live at once.
+    live: usize,
     /// The most private memory of a supervisor, in kB.
     memory: f64,
     missed: usize,
@@ -31,8 +34,9 @@ struct Run<'a> {
 
 /// Measures all of it; returns how many targets were missed.
 pub fn run(looop: &Path, quick: bool) -> usize {
-    let (rounds, slack, memory) = if quick { (11, 4.0, 600.0) } else { (41, 1.0, 400.0) };
-    let mut run = Run { looop, rounds, slack, memory, missed: 0 };
+    let (rounds, slack, live, memory) =
+        if quick { (11, 4.0, QUICK_LIVE, 600.0) } else { (41, 1.0, MANY, 400.0) };
+    let mut run = Run { looop, rounds, slack, live, memory, missed: 0 };
     println!("cargo xtask bench workers{}", if quick { " --quick" } else { "" });
     println!("{:<64} {:>10}  target", "what", "measured");
     first_byte(&mut run);
@@ -262,18 +266,22 @@ fn until_first_byte(run: &Run, mut one: impl FnMut(usize) -> (Command, PathBuf))
 fn live_workers(run: &mut Run) {
     let profile = Profile::new(run);
     let start = Instant::now();
-    for i in 0..MANY {
+    for i in 0..run.live {
         profile.run(&["worker", "start", &format!("w{i:04}"), "--", "sleep", "600"]);
     }
-    println!("  {MANY} workers were started one after the other in {:.1} s", start.elapsed().as_secs_f64());
+    println!(
+        "  {} workers were started one after the other in {:.1} s",
+        run.live,
+        start.elapsed().as_secs_f64()
+    );
     let rows = profile.json(&["ls", "--json"]);
     let running = rows["workers"].as_array().unwrap().iter().filter(|row| row["state"] == "running");
-    assert_eq!(running.count(), MANY);
+    assert_eq!(running.count(), run.live);
     memory(run, &profile);
     idle(run, &profile);
     for args in [&["ls"][..], &["ls", "--json"]] {
         let ms = run.median(|| profile.time(args));
-        run.row(&format!("{} with {MANY} live workers", args.join(" ")), ms, 50.0, "ms");
+        run.row(&format!("{} with {} live workers", args.join(" "), run.live), ms, 50.0, "ms");
     }
     answer(run, &profile);
     flag(run, &profile);
@@ -306,7 +314,7 @@ fn idle(run: &mut Run, profile: &Profile) {
     let (before, start) = (used(), Instant::now());
     std::thread::sleep(Duration::from_secs(5));
     let share = (used() - before) as f64 / start.elapsed().as_nanos() as f64;
-    run.row(&format!("{MANY} idle workers in all, of one core"), share * 100.0, 1.0, "%");
+    run.row(&format!("{} idle workers in all, of one core", run.live), share * 100.0, 1.0, "%");
 }
 
 /// The time that a process ran, as its scheduler counts it.
@@ -336,7 +344,7 @@ fn answer(run: &mut Run, profile: &Profile) {
         until("the answer", || fs::metadata(&answers).map_or(0, |meta| meta.len()) > before);
         start.elapsed()
     });
-    run.row(&format!("answer until the ask has it, among {MANY}"), ms, 50.0, "ms");
+    run.row(&format!("answer until the ask has it, among {}", run.live), ms, 50.0, "ms");
 }
 
 /// From the flag's command to the worker's window, in a tmux server of the profile's own.
@@ -368,5 +376,10 @@ fn flag(run: &mut Run, profile: &Profile) {
         until("the window's end", || !windows().contains("⚑flagged"));
     }
     let worst = spent.iter().max().unwrap().as_secs_f64() * 1000.0;
-    run.row(&format!("flag until its tmux window is there, among {MANY}, worst of 5"), worst, 1_000.0, "ms");
+    run.row(
+        &format!("flag until its tmux window is there, among {}, worst of 5", run.live),
+        worst,
+        1_000.0,
+        "ms",
+    );
 }
