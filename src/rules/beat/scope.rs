@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::digest::digest;
 use crate::rules::name::Name;
 
 /// The format of a scope that this version writes. An approval with a scope of another format is void.
@@ -196,12 +197,7 @@ impl ApprovalScope {
 
     /// The hash that an approval is bound to: scope, ask id and expiry.
     pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [self.digest().as_str(), ask_id, &expires_ms.to_string()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
+        digest(&[self.digest().as_bytes(), ask_id.as_bytes(), expires_ms.to_string().as_bytes()])
     }
 
     /// Compares what a yes covered with the same things as they are now.

@@ -150,15 +150,6 @@ impl BudgetExceeded {
     }
 }
 
-struct Cap {
-    window: String,
-    key: String,
-    limit_micros: u64,
-    spent_micros: u64,
-    reserved_micros: u64,
-    resets_ms: i64,
-}
-
 impl Budget {
     /// Returns the limit of the present day, including what the user has added.
     pub fn day_limit(&self, raised: &Raised, now: Now) -> Option<u64> {
@@ -213,47 +204,39 @@ pub fn hits(
     wanted: &Reserved,
     now: Now,
 ) -> Vec<BudgetExceeded> {
-    let hits = caps(budget, spent, others, wanted, now).into_iter().filter_map(|cap| {
-        let limit = with_raises(cap.limit_micros, raised, &cap.window);
-        let left = limit.saturating_sub(cap.spent_micros).saturating_sub(cap.reserved_micros);
-        let is_hit = cap.spent_micros >= limit || wanted.micros.min(limit) > left;
-        is_hit.then_some(BudgetExceeded {
-            window: cap.window,
-            key: cap.key,
-            cap_micros: cap.limit_micros,
-            limit_micros: limit,
-            spent_micros: cap.spent_micros,
-            reserved_micros: cap.reserved_micros,
-            wants_micros: wanted.micros,
-            resets_ms: cap.resets_ms,
-        })
-    });
-    hits.collect()
-}
-
-fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserved, now: Now) -> Vec<Cap> {
     let reserved = |counts: &dyn Fn(&Reserved) -> bool| {
         others.iter().filter(|one| counts(one)).fold(0_u64, |sum, one| sum.saturating_add(one.micros))
     };
-    let cap =
-        |what: &str, key: &str, limit: Option<u64>, spent_micros, reserved_micros, end: BudgetPeriod| {
-            Some(Cap {
-                window: format!("{what} {}", end.name(now)),
-                key: key.to_owned(),
-                limit_micros: limit?,
-                spent_micros,
-                reserved_micros,
-                resets_ms: end.ms(now),
-            })
-        };
-    let all = |_: &Reserved| true;
+    let hit = |what: &str,
+               key: &str,
+               cap_micros: Option<u64>,
+               spent_micros,
+               reserved_micros,
+               period: BudgetPeriod| {
+        let window = format!("{what} {}", period.name(now));
+        let cap_micros = cap_micros?;
+        let limit_micros = with_raises(cap_micros, raised, &window);
+        let left = limit_micros.saturating_sub(spent_micros).saturating_sub(reserved_micros);
+        let is_hit = spent_micros >= limit_micros || wanted.micros.min(limit_micros) > left;
+        is_hit.then(|| BudgetExceeded {
+            window,
+            key: key.to_owned(),
+            cap_micros,
+            limit_micros,
+            spent_micros,
+            reserved_micros,
+            wants_micros: wanted.micros,
+            resets_ms: period.ms(now),
+        })
+    };
+    let all = reserved(&|_| true);
     let of_goal = wanted.goal.as_ref().and_then(|goal| {
         let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
         let held = reserved(&|one| one.goal.as_ref() == Some(goal));
-        cap(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, BudgetPeriod::Day)
+        hit(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, BudgetPeriod::Day)
     });
     let runner = &wanted.runner;
-    let of_runner = cap(
+    let of_runner = hit(
         &format!("runner {runner}"),
         "budget.runner_usd",
         budget.runner_micros.get(runner).copied(),
@@ -261,16 +244,8 @@ fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserve
         reserved(&|one| one.runner == *runner),
         BudgetPeriod::Day,
     );
-    let hour = cap(
-        "hour",
-        "budget.hour_usd",
-        budget.hour_micros,
-        spent.hour_micros,
-        reserved(&all),
-        BudgetPeriod::Hour,
-    );
-    let day =
-        cap("day", "budget.day_usd", budget.day_micros, spent.day_micros, reserved(&all), BudgetPeriod::Day);
+    let hour = hit("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, BudgetPeriod::Hour);
+    let day = hit("day", "budget.day_usd", budget.day_micros, spent.day_micros, all, BudgetPeriod::Day);
     [hour, day, of_goal, of_runner].into_iter().flatten().collect()
 }
 
