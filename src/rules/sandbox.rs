@@ -26,8 +26,23 @@ pub enum SandboxMode {
 }
 
 /// The enforced sandbox level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::AsRefStr,
+    strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Level {
     /// No sandbox: the child runs with the user's access.
     #[default]
@@ -37,17 +52,6 @@ pub enum Level {
     Partial,
     /// Private files and processes, and only the requested network.
     Full,
-}
-
-impl Level {
-    /// The level as the word used in the config and in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Level::None => "none",
-            Level::Partial => "partial",
-            Level::Full => "full",
-        }
-    }
 }
 
 /// The network access of a sandboxed child.
@@ -66,8 +70,9 @@ pub enum Net {
 }
 
 /// The network access that the config requests: a word, or TCP connections to some ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, strum::Display)]
 #[serde(try_from = "Value")]
+#[strum(serialize_all = "snake_case")]
 pub enum NetworkAccess {
     /// The default for the kind of child.
     #[default]
@@ -80,21 +85,8 @@ pub enum NetworkAccess {
     Model,
     Off,
     /// TCP connections to these ports only.
+    #[strum(to_string = "{0:?}")]
     Ports(Vec<u16>),
-}
-
-impl NetworkAccess {
-    /// The setting as the config spells it.
-    fn words(&self) -> String {
-        match self {
-            NetworkAccess::Auto => "auto".to_owned(),
-            NetworkAccess::On => "on".to_owned(),
-            NetworkAccess::Internet => "internet".to_owned(),
-            NetworkAccess::Model => "model".to_owned(),
-            NetworkAccess::Off => "off".to_owned(),
-            NetworkAccess::Ports(ports) => format!("{ports:?}"),
-        }
-    }
 }
 
 impl TryFrom<Value> for NetworkAccess {
@@ -180,8 +172,9 @@ pub struct SandboxRequest {
     pub net: NetworkAccess,
 }
 
-/// The kinds of children.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kinds of children, in the order of the config, each with the name of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
 pub enum SandboxSubject {
     /// A runner that decides on a move.
     Decide,
@@ -193,30 +186,6 @@ pub enum SandboxSubject {
     Worker,
     /// The children of a `looop fix` that the user runs: agents, tests, and the commands after them.
     Fix,
-}
-
-impl SandboxSubject {
-    /// All kinds, in the order of the config.
-    pub const ALL: [SandboxSubject; 6] = [
-        SandboxSubject::Decide,
-        SandboxSubject::Sensor,
-        SandboxSubject::Run,
-        SandboxSubject::Verify,
-        SandboxSubject::Worker,
-        SandboxSubject::Fix,
-    ];
-
-    /// The kind as the key in the config.
-    pub fn word(self) -> &'static str {
-        match self {
-            SandboxSubject::Decide => "decide",
-            SandboxSubject::Sensor => "sensor",
-            SandboxSubject::Run => "run",
-            SandboxSubject::Verify => "verify",
-            SandboxSubject::Worker => "worker",
-            SandboxSubject::Fix => "fix",
-        }
-    }
 }
 
 /// The sandbox settings of the config.
@@ -502,8 +471,8 @@ impl Capabilities {
             // Checks have no network by default. That default alone must not prevent a check where the network cannot
             // be isolated.
             (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != SandboxSubject::Verify => {
-                let why = "no sandbox here can enforce it";
-                Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), request.net.words()))
+                let asked = &request.net;
+                Err(format!("sandbox.network.{kind} asks for {asked}, and no sandbox here can enforce it"))
             }
             _ => Ok(SandboxGrant::default()),
         }
@@ -517,7 +486,7 @@ impl Capabilities {
         asked: &NetworkAccess,
         has_files: bool,
     ) -> Result<Net, String> {
-        let refused = |what: &str| Err(format!("sandbox.network.{} asks for {what}", kind.word()));
+        let refused = |what: &str| Err(format!("sandbox.network.{kind} asks for {what}"));
         match asked {
             NetworkAccess::On | NetworkAccess::Auto => Ok(Net::On),
             NetworkAccess::Internet if has_files && self.has_pasta() => Ok(Net::Internet),
@@ -541,7 +510,7 @@ impl Capabilities {
     fn lacks(&self, kind: SandboxSubject, level: Level) -> String {
         let why =
             if self.missing.is_empty() { "it was not tested".to_owned() } else { self.missing.join("; ") };
-        format!("sandbox.{} asks for {:?}, which is not available here: {why}", kind.word(), level.word())
+        format!("sandbox.{kind} asks for \"{level}\", which is not available here: {why}")
     }
 
     fn lacks_full(&self, kind: SandboxSubject, asked: &NetworkAccess) -> String {
@@ -553,7 +522,7 @@ impl Capabilities {
             _ if self.missing.is_empty() => "`pasta` is missing",
             _ => return self.lacks(kind, Level::Full),
         };
-        format!("sandbox.{} asks for \"full\", which is not available here: {why}", kind.word())
+        format!("sandbox.{kind} asks for \"full\", which is not available here: {why}")
     }
 }
 

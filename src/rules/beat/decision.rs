@@ -32,7 +32,8 @@ pub struct Move {
 }
 
 /// The closed set of actions. A new one needs a policy row, an act, a settlement and a test.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
     /// Do nothing now: the goals are met, or the next step is someone else's.
@@ -159,20 +160,7 @@ impl RunCommand {
 impl Action {
     /// The tag of the move, as in its JSON form.
     pub fn tag(&self) -> &'static str {
-        match self {
-            Action::Noop {} => "noop",
-            Action::Run(_) => "run",
-            Action::WriteGoal { .. } => "write_goal",
-            Action::ArchiveGoal { .. } => "archive_goal",
-            Action::WriteSensor { .. } => "write_sensor",
-            Action::WritePlaybook { .. } => "write_playbook",
-            Action::StartWorker { .. } => "start_worker",
-            Action::StopWorker { .. } => "stop_worker",
-            Action::TellWorker { .. } => "tell_worker",
-            Action::Ask { .. } => "ask",
-            Action::Schedule { .. } => "schedule",
-            Action::DropSchedule { .. } => "drop_schedule",
-        }
+        self.into()
     }
 
     /// What the move is about, in one word or command line, for the journal.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::rules::beat::ask::Asks;
 use crate::rules::beat::ask::{
-    AnswerFile, AnsweredQuestion, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState, REJECTED_FOR_MS,
+    AnswerFile, AnsweredQuestion, AskKind, AskReply, Asks, OUTDATED, QuestionFile, QuestionState,
+    REJECTED_FOR_MS,
 };
 use crate::rules::beat::schedule::Schedule;
 use crate::rules::beat::state::LoopState;
@@ -59,12 +59,11 @@ fn answered(
     answer: Option<&AnswerFile>,
     state: QuestionState,
 ) -> Option<AnsweredQuestion> {
-    let (state, words) = match (state, answer.map(|a| &a.reply)) {
-        (QuestionState::Answered, Some(AskReply::Answer { text })) => ("answered", text.clone()),
-        (QuestionState::Rejected, Some(AskReply::Reject { text })) => ("rejected", text.clone()),
-        (QuestionState::Expired, _) if ask.is_outdated() => ("expired", OUTDATED.to_owned()),
-        (QuestionState::Expired, _) => ("expired", String::new()),
-        (QuestionState::Stranded, _) => ("stranded", String::new()),
+    let words = match (state, answer.map(|a| &a.reply)) {
+        (QuestionState::Answered, Some(AskReply::Answer { text })) => text.clone(),
+        (QuestionState::Rejected, Some(AskReply::Reject { text })) => text.clone(),
+        (QuestionState::Expired, _) if ask.is_outdated() => OUTDATED.to_owned(),
+        (QuestionState::Expired | QuestionState::Stranded, _) => String::new(),
         _ => return None,
     };
     let text = match (&ask.kind, &ask.approval) {
@@ -76,7 +75,7 @@ fn answered(
     Some(AnsweredQuestion {
         ask: ask.id.clone(),
         text,
-        state: state.to_owned(),
+        state: state.to_string(),
         answer: words,
         beat: ask.beat.clone(),
     })

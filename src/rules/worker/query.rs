@@ -54,8 +54,9 @@ pub struct ProgramStatus {
     pub message: Option<String>,
 }
 
-/// The states of OSC 7501.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The states of OSC 7501, by the names that it gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum ProgramState {
     Idle,
     Working,
@@ -66,21 +67,6 @@ pub enum ProgramState {
     Error,
     /// It withdraws its last status.
     Clear,
-}
-
-impl ProgramState {
-    /// Returns the state with this name.
-    pub fn named(name: &[u8]) -> Option<ProgramState> {
-        Some(match name {
-            b"idle" => ProgramState::Idle,
-            b"working" => ProgramState::Working,
-            b"blocked" => ProgramState::Blocked,
-            b"done" => ProgramState::Done,
-            b"error" => ProgramState::Error,
-            b"clear" => ProgramState::Clear,
-            _ => return None,
-        })
-    }
 }
 
 /// Finds queries in output that arrives in pieces. Keeps at most one unfinished sequence.
@@ -280,7 +266,7 @@ fn status(body: &[u8]) -> Option<ProgramStatus> {
         match key {
             b"state" => {
                 known = true;
-                status.state = ProgramState::named(value)?;
+                status.state = std::str::from_utf8(value).ok()?.parse().ok()?;
             }
             b"kind" => status.kind = Some(String::from_utf8_lossy(value).into_owned()),
             b"msg" => {
