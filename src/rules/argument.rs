@@ -56,13 +56,10 @@ impl PartList {
             }
             let rest = &text[at..];
             let word = &rest[..rest.find(|c| !is_plain(c)).unwrap_or(rest.len())];
-            let from = rest.len() - past_host(&text[..at], rest).len();
-            self.push(&word[from.min(word.len())..]);
-            self.push(
-                &rest[from..]
-                    [..rest[from..].find([',', ':', ';', '"', '\'', '}']).unwrap_or(rest.len() - from)],
-            );
-            self.push(&rest[from..]);
+            let path = past_host(&text[..at], rest);
+            self.push(&word[(rest.len() - path.len()).min(word.len())..]);
+            self.push(path.split([',', ':', ';', '"', '\'', '}']).next().unwrap_or_default());
+            self.push(path);
             self.cluster(word, rest);
         }
     }
