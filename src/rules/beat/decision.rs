@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::reply::find_move;
 use super::schedule::FireTime;
 use crate::rules::name::Name;
+use crate::rules::text::quote_argv;
 
 /// The longest body of a goal or of the playbook that a move may write, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -167,7 +168,7 @@ impl Action {
     pub fn object(&self) -> String {
         match self {
             Action::Noop {} | Action::WritePlaybook { .. } => String::new(),
-            Action::Run(run) => run.sh.clone().unwrap_or_else(|| crate::rules::text::quote_argv(&run.argv)),
+            Action::Run(run) => run.sh.clone().unwrap_or_else(|| quote_argv(&run.argv)),
             Action::WriteGoal { id, .. }
             | Action::ArchiveGoal { id }
             | Action::StartWorker { id, .. }
@@ -186,16 +187,10 @@ impl Action {
     }
 
     fn to_fields(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(tagged)) => match tagged.into_iter().next() {
-                Some((tag, Value::Object(mut fields))) => {
-                    fields.insert("move".to_owned(), tag.into());
-                    fields
-                }
-                _ => Map::new(),
-            },
-            _ => Map::new(),
-        }
+        let Ok(Value::Object(tagged)) = serde_json::to_value(self) else { return Map::new() };
+        let Some((tag, Value::Object(mut fields))) = tagged.into_iter().next() else { return Map::new() };
+        fields.insert("move".to_owned(), tag.into());
+        fields
     }
 
     fn check(&self) -> Result<(), String> {
@@ -210,11 +205,8 @@ impl Action {
             }
             Action::WriteSensor { script, .. } => {
                 check_text("script", script, MAX_BODY_BYTES)?;
-                if script.starts_with("#!") {
-                    Ok(())
-                } else {
-                    Err("`script` must begin with a `#!` line".to_owned())
-                }
+                let begins = script.starts_with("#!");
+                begins.then_some(()).ok_or_else(|| "`script` must begin with a `#!` line".to_owned())
             }
             Action::StartWorker { brief, .. } => check_text("brief", brief, MAX_BODY_BYTES),
             Action::TellWorker { text, .. } | Action::Ask { text, .. } => {
