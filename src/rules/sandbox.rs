@@ -54,6 +54,17 @@ pub enum Level {
     Full,
 }
 
+impl Level {
+    /// The level of a sandbox that this engine creates, or that is only Landlock and the filter.
+    fn of(engine: Option<&Engine>, net: &Net) -> Level {
+        match (engine, net) {
+            (Some(_), Net::Off) => Level::Full,
+            (Some(engine), Net::Internet | Net::Ports(_)) if engine.pasta.is_some() => Level::Full,
+            _ => Level::Partial,
+        }
+    }
+}
+
 /// The network access of a sandboxed child.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -322,12 +333,7 @@ impl Sandbox {
 
     /// The level that this sandbox enforces.
     pub fn level(&self) -> Level {
-        match (&self.engine, &self.access.net) {
-            (None, _) | (_, Net::On) => Level::Partial,
-            (Some(_), Net::Off) => Level::Full,
-            (Some(engine), Net::Internet | Net::Ports(_)) if engine.pasta.is_some() => Level::Full,
-            (Some(_), Net::Internet | Net::Ports(_)) => Level::Partial,
-        }
+        Level::of(self.engine.as_ref(), &self.access.net)
     }
 
     /// True if it has private files and processes.
@@ -347,9 +353,12 @@ impl Sandbox {
 
     /// True if pasta connects it to the internet.
     pub fn has_pasta(&self) -> bool {
-        matches!(self.access.net, Net::Internet | Net::Ports(_))
-            && self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
+        matches!(self.access.net, Net::Internet | Net::Ports(_)) && has_pasta(self.engine.as_ref())
     }
+}
+
+fn has_pasta(engine: Option<&Engine>) -> bool {
+    engine.is_some_and(|engine| engine.pasta.is_some())
 }
 
 /// What this machine supports, as found by tests of each feature.
@@ -403,9 +412,10 @@ impl Capabilities {
 
     /// Describes what this machine no longer supports; `None` if it still supports everything.
     pub fn lost_since(&self, before: &Capabilities) -> Option<String> {
-        let lost = match (&before.engine, &self.engine) {
-            (Some(_), None) => "sandboxes no longer have a private file system",
-            (Some(_), Some(_)) if before.has_pasta() && !self.has_pasta() => {
+        let (old, new) = (before.engine.as_ref(), self.engine.as_ref());
+        let lost = match new {
+            None if old.is_some() => "sandboxes no longer have a private file system",
+            Some(_) if has_pasta(old) && !has_pasta(new) => {
                 "sandboxes with internet access can reach this machine's own services again"
             }
             _ if before.level() > self.level() => "looop's children no longer have a sandbox",
@@ -421,10 +431,6 @@ impl Capabilities {
         self.engine.is_some() && !self.failed
     }
 
-    fn has_pasta(&self) -> bool {
-        self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
-    }
-
     /// Decides which sandbox a kind of child gets.
     ///
     /// # Errors
@@ -433,26 +439,21 @@ impl Capabilities {
         if request.mode == SandboxMode::None {
             return Ok(SandboxGrant::default());
         }
-        let has_files = self.engine.is_some() && self.wants_files(kind, request.mode);
-        if !has_files && self.landlock == 0 {
+        let engine = self.engine.as_ref().filter(|_| self.wants_files(kind, request.mode));
+        if engine.is_none() && self.landlock == 0 {
             return self.grant_none(kind, request);
         }
         let asked = match &request.net {
-            NetworkAccess::Auto => usual_network(kind, request.mode, has_files && self.has_pasta()),
+            NetworkAccess::Auto => usual_network(kind, request.mode, has_pasta(engine)),
             asked => asked.clone(),
         };
-        let net = self.net(kind, request, &asked, has_files)?;
-        let is_apart = match &asked {
-            NetworkAccess::Off | NetworkAccess::Model => has_files,
-            NetworkAccess::Internet | NetworkAccess::Ports(_) => has_files && self.has_pasta(),
-            NetworkAccess::On | NetworkAccess::Auto => false,
-        };
-        let level = if is_apart { Level::Full } else { Level::Partial };
+        let net = self.net(kind, request.mode, &asked, engine)?;
+        let level = Level::of(engine, &net);
         if request.mode == SandboxMode::Full && level < Level::Full {
             return Err(self.lacks_full(kind, &asked));
         }
-        let model = matches!(asked, NetworkAccess::Model) && is_apart || net == Net::Internet;
-        Ok(SandboxGrant { level, has_files, net, model })
+        let model = asked == NetworkAccess::Model && level == Level::Full || net == Net::Internet;
+        Ok(SandboxGrant { level, has_files: engine.is_some(), net, model })
     }
 
     /// Sensors run by the hundred in each beat. A private file system would cost more than most of them do.
@@ -482,28 +483,28 @@ impl Capabilities {
     fn net(
         &self,
         kind: SandboxSubject,
-        request: &SandboxRequest,
+        mode: SandboxMode,
         asked: &NetworkAccess,
-        has_files: bool,
+        engine: Option<&Engine>,
     ) -> Result<Net, String> {
         let refused = |what: &str| Err(format!("sandbox.network.{kind} asks for {what}"));
+        let may_be_open = kind == SandboxSubject::Verify && mode == SandboxMode::Auto;
         match asked {
-            NetworkAccess::On | NetworkAccess::Auto => Ok(Net::On),
-            NetworkAccess::Internet if has_files && self.has_pasta() => Ok(Net::Internet),
-            NetworkAccess::Internet => Ok(Net::On),
-            NetworkAccess::Model if has_files => Ok(Net::Off),
-            NetworkAccess::Model => Ok(Net::On),
-            NetworkAccess::Off if has_files || self.filter => Ok(Net::Off),
-            NetworkAccess::Off if kind == SandboxSubject::Verify && request.mode == SandboxMode::Auto => {
-                Ok(Net::On)
-            }
-            NetworkAccess::Off => refused("no network, and no sandbox here can enforce that"),
+            NetworkAccess::Internet if has_pasta(engine) => Ok(Net::Internet),
+            NetworkAccess::Model if engine.is_some() => Ok(Net::Off),
+            NetworkAccess::Off if engine.is_some() || self.filter => Ok(Net::Off),
+            NetworkAccess::Off if !may_be_open => refused("no network, and no sandbox here can enforce that"),
             NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
                 Ok(Net::Ports(ports.clone()))
             }
             NetworkAccess::Ports(_) => refused(
                 "only some ports, and this kernel cannot enforce that (Landlock 4 and seccomp are needed)",
             ),
+            NetworkAccess::On
+            | NetworkAccess::Auto
+            | NetworkAccess::Internet
+            | NetworkAccess::Model
+            | NetworkAccess::Off => Ok(Net::On),
         }
     }
 

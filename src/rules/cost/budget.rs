@@ -153,7 +153,7 @@ impl BudgetExceeded {
 impl Budget {
     /// Returns the limit of the present day, including what the user has added.
     pub fn day_limit(&self, raised: &Raised, now: Now) -> Option<u64> {
-        let window = format!("day {}", BudgetPeriod::Day.name(now));
+        let window = format!("day {}", DAY.name(now));
         self.day_micros.map(|cap| with_raises(cap, raised, &window))
     }
 }
@@ -226,14 +226,14 @@ pub fn hits(
             spent_micros,
             reserved_micros,
             wants_micros: wanted.micros,
-            resets_ms: period.ms(now),
+            resets_ms: period.end_ms(now),
         })
     };
     let all = reserved(&|_| true);
     let of_goal = wanted.goal.as_ref().and_then(|goal| {
         let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
         let held = reserved(&|one| one.goal.as_ref() == Some(goal));
-        hit(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, BudgetPeriod::Day)
+        hit(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, DAY)
     });
     let runner = &wanted.runner;
     let of_runner = hit(
@@ -242,49 +242,43 @@ pub fn hits(
         budget.runner_micros.get(runner).copied(),
         spent.runner_micros.get(runner).copied().unwrap_or(0),
         reserved(&|one| one.runner == *runner),
-        BudgetPeriod::Day,
+        DAY,
     );
-    let hour = hit("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, BudgetPeriod::Hour);
-    let day = hit("day", "budget.day_usd", budget.day_micros, spent.day_micros, all, BudgetPeriod::Day);
+    let hour = hit("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, HOUR);
+    let day = hit("day", "budget.day_usd", budget.day_micros, spent.day_micros, all, DAY);
     [hour, day, of_goal, of_runner].into_iter().flatten().collect()
 }
 
 /// The span of local time for which a cap holds.
 #[derive(Clone, Copy)]
-enum BudgetPeriod {
-    Hour,
-    Day,
+struct BudgetPeriod {
+    span_ms: i64,
+    /// The format of its name.
+    name: &'static str,
 }
 
-impl BudgetPeriod {
-    const fn span_ms(self) -> i64 {
-        match self {
-            BudgetPeriod::Hour => 3_600_000,
-            BudgetPeriod::Day => 86_400_000,
-        }
-    }
+const HOUR: BudgetPeriod = BudgetPeriod { span_ms: 3_600_000, name: "%Y-%m-%dT%H" };
+const DAY: BudgetPeriod = BudgetPeriod { span_ms: 86_400_000, name: "%Y-%m-%d" };
 
+impl BudgetPeriod {
     fn name(self, now: Now) -> String {
-        match self {
-            BudgetPeriod::Hour => now.local().format("%Y-%m-%dT%H").to_string(),
-            BudgetPeriod::Day => now.day(),
-        }
+        now.local().format(self.name).to_string()
     }
 
     /// Returns the number of completed spans of local time since the epoch.
     fn nth(self, now: Now) -> i64 {
-        now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms())
+        now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms)
     }
 
-    fn ms(self, now: Now) -> i64 {
-        let next = self.nth(now).saturating_add(1).saturating_mul(self.span_ms());
+    fn end_ms(self, now: Now) -> i64 {
+        let next = self.nth(now).saturating_add(1).saturating_mul(self.span_ms);
         next.saturating_sub(i64::from(now.offset_s) * 1000)
     }
 }
 
 /// Returns the number of the local hour since the epoch.
 pub fn hour_of(now: Now) -> i64 {
-    BudgetPeriod::Hour.nth(now)
+    HOUR.nth(now)
 }
 
 #[cfg(test)]
