@@ -36,7 +36,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer, approval })?;
     match ended {
         AttachEnd::Detached => print::line(&format!("detached from {id}; it is still running")),
-        AttachEnd::Over(phase) => print::line(&format!("{id} is {}", phase.word())),
+        AttachEnd::Over(phase) => print::line(&format!("{id} is {phase}")),
     }
     Ok(0)
 }

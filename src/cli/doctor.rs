@@ -4,6 +4,7 @@ mod runner;
 mod state;
 
 use anyhow::Result;
+use strum::IntoEnumIterator;
 
 use super::json_output::{CheckStatus, Finding};
 use super::{App, print};
@@ -303,12 +304,8 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
     let powers = SandboxBuilder::new(&app.layout, &config.settings, keep).probe_again();
     let sandboxes = SandboxBuilder::with(&app.layout, &config.settings, powers.clone());
     let fixes: Vec<&str> = powers.fixes.iter().map(String::as_str).collect();
-    let had = format!(
-        "{} is available (Landlock {}, {})",
-        powers.level().word(),
-        powers.landlock,
-        sandboxes.engine()
-    );
+    let had =
+        format!("{} is available (Landlock {}, {})", powers.level(), powers.landlock, sandboxes.engine());
     found.push(match powers.level() {
         Level::Full if powers.missing.is_empty() => Finding::good("sandbox", had),
         _ => Finding::odd("sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
@@ -321,11 +318,11 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
         let fix = "move the data dir and the cache to a file system that overlayfs can write to";
         found.push(Finding::odd("caches of builds", found_so, &[fix]));
     }
-    for kind in SandboxSubject::ALL {
-        let what = format!("sandbox of {}", kind.word());
+    for kind in SandboxSubject::iter() {
+        let what = format!("sandbox of {kind}");
         found.push(match sandboxes.level(kind) {
             Ok(Level::None) => Finding::odd(&what, "none: it runs as you", &[]),
-            Ok(level) => Finding::good(&what, level.word()),
+            Ok(level) => Finding::good(&what, level.as_ref()),
             Err(why) => Finding::bad(&what, why, &fixes),
         });
     }

@@ -217,12 +217,12 @@ fn cells(app: &App, worker: &WorkerJson, now: Now) -> Vec<String> {
     let style = app.style;
     let flag = if worker.flag.is_some() || worker.ask.is_some() { "⚑" } else { "" };
     let word = match worker.state {
-        phase if worker.past.is_some() => phase.word().to_owned(),
+        phase if worker.past.is_some() => phase.to_string(),
         Phase::Waiting => style.yellow("waiting"),
         Phase::Done => style.green("done"),
-        Phase::Failed | Phase::Lost | Phase::Stopped => style.red(worker.state.word()),
+        Phase::Failed | Phase::Lost | Phase::Stopped => style.red(worker.state.as_ref()),
         Phase::Running if worker.stuck => style.yellow("stuck?"),
-        phase => phase.word().to_owned(),
+        phase => phase.to_string(),
     };
     let idle = worker.idle_s.map(|seconds| human_ms(seconds * 1000)).unwrap_or_default();
     let micros = (worker.cost_usd * 1e6).round() as u64;

@@ -1,6 +1,7 @@
 //! `looop status`: the state of the loop, for the user and, with `--json`, for programs.
 
 use anyhow::Result;
+use strum::IntoEnumIterator;
 
 use super::{App, JsonArgs, asks, goal, json_output, lease, ls, print, schedule, sensor};
 use crate::rules::beat::ask::QuestionState;
@@ -225,14 +226,12 @@ fn sandbox(app: &App) -> Option<json_output::SandboxesJson> {
 
 fn sandbox_words(app: &App, all: &json_output::SandboxesJson) -> String {
     let boxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
-    let word = |(kind, had): (&SandboxSubject, &json_output::InForce)| match had {
-        json_output::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
-        json_output::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
-        json_output::InForce::Refused { .. } => {
-            app.style.red(&format!("{} not available; looop doctor", kind.word()))
-        }
+    let word = |(kind, had): (SandboxSubject, &json_output::InForce)| match had {
+        json_output::InForce::Level(Level::None) => app.style.yellow(&format!("{kind} none")),
+        json_output::InForce::Level(level) => format!("{kind} {level}"),
+        json_output::InForce::Refused { .. } => app.style.red(&format!("{kind} not available; looop doctor")),
     };
-    let mut words = SandboxSubject::ALL.iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
+    let mut words = SandboxSubject::iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
     if let Some(lost) = &all.lost {
         words.push_str(&format!("; {}", app.style.red(lost)));
     }
@@ -248,8 +247,8 @@ fn worker_words(app: &App, workers: &[Worker]) -> String {
     names(workers.iter().map(|worker| {
         let (id, state) = (&worker.spec.id, &worker.state);
         match state.needs_human() {
-            true => app.style.yellow(&format!("⚑{id} ({}; {})", state.phase.word(), state.look_commands())),
-            false => format!("{id} ({})", state.phase.word()),
+            true => app.style.yellow(&format!("⚑{id} ({}; {})", state.phase, state.look_commands())),
+            false => format!("{id} ({})", state.phase),
         }
     }))
 }

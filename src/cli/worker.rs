@@ -198,8 +198,8 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         orphans::end_lost(&app.layout, now.as_slice());
     }
     if worker.state.phase.is_over() {
-        let word = worker.state.phase.word();
-        return Err(Fault::failed(format!("could not end worker {id}: it has ended already ({word})")).into());
+        let what = format!("could not end worker {id}: it has ended already ({})", worker.state.phase);
+        return Err(Fault::failed(what).into());
     }
     if args.force {
         return kill_by_force(app, &worker);
@@ -235,8 +235,8 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         }
         pause_ms(10);
     }
-    let phase = workers::load(&app.layout, &id)?.map_or("archived", |worker| worker.state.phase.word());
-    print::line(&format!("{id}: {phase}"));
+    let phase = workers::load(&app.layout, &id)?.map(|worker| worker.state.phase);
+    print::line(&format!("{id}: {}", phase.as_ref().map_or("archived", Phase::as_ref)));
     Ok(0)
 }
 
@@ -279,7 +279,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         // A socket without a listener does no harm; the next worker of this name replaces it.
         drop(std::fs::remove_file(socket));
     }
-    print::line(&format!("{id}: {}", state.phase.word()));
+    print::line(&format!("{id}: {}", state.phase));
     Ok(0)
 }
 

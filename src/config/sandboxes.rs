@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use strum::IntoEnumIterator;
 
 use super::{ConfigSource, absolute_paths};
 use crate::agents::AGENTS;
@@ -12,12 +13,11 @@ impl ConfigSource<'_> {
     /// Builds the sandbox settings.
     pub(super) fn sandbox(&self) -> Result<SandboxConfig> {
         let from = &self.file.sandbox;
-        for kind in SandboxSubject::ALL {
+        for kind in SandboxSubject::iter() {
             let request = from.request(kind);
             let is_open = matches!(request.net, NetworkAccess::On | NetworkAccess::Auto);
             if request.mode == SandboxMode::None && !is_open {
-                let word = kind.word();
-                let what = format!("sandbox.network.{word} needs a sandbox, and sandbox.{word} is \"none\"");
+                let what = format!("sandbox.network.{kind} needs a sandbox, and sandbox.{kind} is \"none\"");
                 return Err(self.invalid(what));
             }
         }

@@ -20,7 +20,7 @@ use crate::rules::fix::attempt::delta::FileDelta;
 use crate::rules::fix::attempt::{EpisodeState, LedgerLine, Thresholds};
 use crate::rules::fix::{FixSession, TaskState, TaskStatus};
 use crate::rules::name::Name;
-use crate::rules::worker::protocol::{ReportedSpend, WireRequest};
+use crate::rules::worker::protocol::WireRequest;
 use crate::store::file::{self, Durability};
 use crate::store::fixes;
 use crate::store::json_file;
@@ -330,16 +330,7 @@ impl TaskRun<'_> {
         let deps = self.ctx.env.deps;
         let usage = usage.clone();
         if let Some(socket) = &deps.socket {
-            let request = WireRequest::Spend(ReportedSpend {
-                cost_micros: usage.cost_micros,
-                tokens_in: usage.tokens_in,
-                tokens_cached: usage.tokens_cached,
-                tokens_written: usage.tokens_written,
-                tokens_out: usage.tokens_out,
-                model: usage.model,
-                basis: Some(usage.basis),
-            });
-            return client::call(socket, request).map(drop);
+            return client::call(socket, WireRequest::Spend(usage)).map(drop);
         }
         let now = clock::now();
         let charge = Charge {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::rules::secret::percent_decoded;
 use crate::rules::text::is_hidden;
 
 /// The longest suffix of an argument that is tried as one path, in bytes.
@@ -22,10 +23,7 @@ const PREFIXES: [&str; 24] = [
 pub fn parts(arg: &str) -> Vec<String> {
     let mut found = PartList::default();
     found.scan(arg);
-    let decoded = percent_decoded(arg);
-    if decoded != arg {
-        found.scan(&decoded);
-    }
+    percent_decoded(arg).iter().for_each(|decoded| found.scan(decoded));
     // A shell or a program may remove these characters, which can join `.` and `.` to `..`.
     let joined: String = arg.chars().filter(|c| !matches!(c, '{' | '}' | '"' | '\'' | '\\')).collect();
     if joined != arg {
@@ -58,13 +56,10 @@ impl PartList {
             }
             let rest = &text[at..];
             let word = &rest[..rest.find(|c| !is_plain(c)).unwrap_or(rest.len())];
-            let from = rest.len() - past_host(&text[..at], rest).len();
-            self.push(&word[from.min(word.len())..]);
-            self.push(
-                &rest[from..]
-                    [..rest[from..].find([',', ':', ';', '"', '\'', '}']).unwrap_or(rest.len() - from)],
-            );
-            self.push(&rest[from..]);
+            let path = past_host(&text[..at], rest);
+            self.push(&word[(rest.len() - path.len()).min(word.len())..]);
+            self.push(path.split([',', ':', ';', '"', '\'', '}']).next().unwrap_or_default());
+            self.push(path);
             self.cluster(word, rest);
         }
     }
@@ -95,19 +90,6 @@ fn past_host<'a>(before: &str, rest: &'a str) -> &'a str {
         Some(host) if NETWORK.contains(&scheme) && !host.is_empty() && !host.starts_with('/') => host,
         _ => rest,
     }
-}
-
-/// Decodes each `%2f` and the like; returns the text unchanged if the result is not UTF-8.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut left = text.as_bytes();
-    while let Some((first, rest)) = left.split_first() {
-        let code = (*first == b'%').then(|| rest.get(..2)).flatten();
-        let code = code.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        bytes.push(code.unwrap_or(*first));
-        left = if code.is_some() { &rest[2..] } else { rest };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// True for an argument that a program may expand to an unknown path: a home directory or a variable.

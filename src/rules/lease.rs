@@ -18,14 +18,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
+use super::process::Started;
 use super::time::human_ms;
 use super::worker::Holding;
 
-mod rules;
-pub use rules::{acquire, alive, floor_after, held, renewed};
-
 /// The namespace of the goals among the resources.
 const GOAL: &str = "goal";
+/// More epochs than one resource is ever granted between two unreadable files.
+const GAP: u64 = 1 << 32;
 
 /// Returns the resource of a goal: `goal.<id>`.
 pub fn goal(id: &Name) -> Name {
@@ -95,7 +95,7 @@ impl TryFrom<String> for Holder {
 
 /// The lifetime of a lease without renewal, in seconds: 5 s to 24 h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
+#[serde(try_from = "u64")]
 pub struct Ttl(u32);
 
 impl Ttl {
@@ -115,12 +115,6 @@ impl TryFrom<u64> for Ttl {
             Ok(short @ 5..=86_400) => Ok(Ttl(short)),
             _ => Err(format!("a lease lasts 5s to 24h between two renewals, not {seconds}s")),
         }
-    }
-}
-
-impl From<Ttl> for u64 {
-    fn from(ttl: Ttl) -> u64 {
-        ttl.0.into()
     }
 }
 
@@ -202,11 +196,9 @@ impl Lease {
     /// Returns the status of the lease.
     pub fn standing(&self, here: &Here, alive: Alive) -> LeaseStatus {
         if self.boot != here.boot {
-            let rebooted = self.host == here.host;
-            return if rebooted {
-                LeaseStatus::Free("its machine was restarted")
-            } else {
-                LeaseStatus::Foreign
+            return match self.host == here.host {
+                true => LeaseStatus::Free("its machine was restarted"),
+                false => LeaseStatus::Foreign,
             };
         }
         let (wait_limit_ms, late) = match (&self.holder, alive) {
@@ -317,6 +309,102 @@ impl fmt::Display for Lost {
             }
             None => write!(f, "the lease {resource} (epoch {epoch}) was released"),
         }
+    }
+}
+
+/// Decides if a lease's holder is alive, by the lock that a worker's supervisor holds (`None`: it could not be checked)
+/// and by that supervisor's process. A worker with the same name may have been started since.
+pub fn alive(lease: &Lease, locked: Option<bool>, supervisor: Option<&Started>) -> Alive {
+    match (locked, supervisor) {
+        (Some(false), _) => Alive::No,
+        (Some(true), Some(now)) => {
+            let same = (now.pid, now.start, now.boot.as_str()) == (lease.pid, lease.pid_start, &*lease.boot);
+            if same { Alive::Yes } else { Alive::No }
+        }
+        (Some(true), None) | (None, _) => Alive::Unknown,
+    }
+}
+
+/// Grants a lease if the claimant may have it. A new holder always gets a new epoch; the present holder keeps its own.
+///
+/// # Errors
+/// A [`Refusal`] while another holder has it.
+pub fn acquire(
+    resource: &Name,
+    found: &LeaseRead,
+    floor: u64,
+    claimant: &Claimant,
+    here: &Here,
+    alive: Alive,
+) -> Result<Grant, Refusal> {
+    let grant_after = |last_epoch: u64, floor: u64, note: Option<String>| {
+        let lease = Lease {
+            resource: resource.clone(),
+            holder: claimant.holder.clone(),
+            pid: claimant.pid,
+            pid_start: claimant.pid_start,
+            pid_ns: claimant.pid_ns,
+            host: here.host.clone(),
+            boot: here.boot.clone(),
+            epoch: last_epoch.saturating_add(1),
+            acquired: here.unix_ms,
+            renewed_mono_ms: here.mono_ms,
+            ttl_s: claimant.ttl,
+        };
+        Ok(Grant { lease, floor, note })
+    };
+    let lease = match found {
+        LeaseRead::Absent => return grant_after(floor, floor, None),
+        LeaseRead::Corrupt(why) => {
+            let floor = floor_after(found, floor);
+            return grant_after(floor, floor, Some(format!("its file was corrupt: {why}")));
+        }
+        LeaseRead::Lease(lease) => lease,
+    };
+    let is_own = lease.is_of(claimant, here);
+    let refuse = |free_in_ms| Err(Refusal { holder: lease.holder.clone(), epoch: lease.epoch, free_in_ms });
+    let free = match (&lease.holder, lease.standing(here, alive)) {
+        (Holder::Worker(_), _) | (_, LeaseStatus::Held(_)) if is_own => {
+            let lease = Lease { ttl_s: claimant.ttl, ..renewed(lease, here.mono_ms) };
+            return Ok(Grant { lease, floor, note: None });
+        }
+        // All workers with one name share one lock, and this claimant holds it.
+        (Holder::Worker(_), _) if lease.holder == claimant.holder && lease.boot == here.boot => {
+            "it was restarted"
+        }
+        (_, LeaseStatus::Free(why)) => why,
+        (_, LeaseStatus::Held(ms)) => return refuse(Some(ms)),
+        (_, LeaseStatus::Foreign) => return refuse(None),
+    };
+    let note = format!("taken from {} (epoch {}): {free}", lease.holder.words(), lease.epoch);
+    grant_after(lease.epoch.max(floor), floor, Some(note))
+}
+
+/// Returns the lease if this holder still has it under this epoch.
+///
+/// # Errors
+/// [`Lost`], with the present holder.
+pub fn held<'a>(found: &'a LeaseRead, holder: &Holder, holding: &Holding) -> Result<&'a Lease, Lost> {
+    match found.lease() {
+        Some(lease) if lease.may_write(holder, holding.epoch) => Ok(lease),
+        other => {
+            let to = other.map(|lease| (lease.holder.clone(), lease.epoch));
+            Err(Lost { holding: holding.clone(), to })
+        }
+    }
+}
+
+/// Returns the same lease, renewed now.
+pub fn renewed(lease: &Lease, mono_ms: i64) -> Lease {
+    Lease { renewed_mono_ms: mono_ms, ..lease.clone() }
+}
+
+/// Returns the floor to write before a file is removed, so that none of its epochs is granted again.
+pub fn floor_after(found: &LeaseRead, floor: u64) -> u64 {
+    match found {
+        LeaseRead::Absent => floor,
+        LeaseRead::Corrupt(_) => floor.saturating_add(GAP),
+        LeaseRead::Lease(lease) => floor.max(lease.epoch),
     }
 }
 

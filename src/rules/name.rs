@@ -15,7 +15,7 @@ const RESERVED: [&str; 4] = ["archive", "past", "pulse", "index"];
 /// A name that is safe as a file name, as a git path and on a command line: letters and digits of any script, `-`, `_`
 /// and `.`, starting with a letter or a digit, at most 64 characters, no `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct Name(String);
 
 impl Name {
@@ -90,12 +90,6 @@ impl std::str::FromStr for Name {
     type Err = String;
     fn from_str(text: &str) -> Result<Name, String> {
         Name::parse_new(text)
-    }
-}
-
-impl From<Name> for String {
-    fn from(name: Name) -> String {
-        name.0
     }
 }
 

@@ -26,8 +26,23 @@ pub enum SandboxMode {
 }
 
 /// The enforced sandbox level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::AsRefStr,
+    strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Level {
     /// No sandbox: the child runs with the user's access.
     #[default]
@@ -40,12 +55,12 @@ pub enum Level {
 }
 
 impl Level {
-    /// The level as the word used in the config and in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Level::None => "none",
-            Level::Partial => "partial",
-            Level::Full => "full",
+    /// The level of a sandbox that this engine creates, or that is only Landlock and the filter.
+    fn of(engine: Option<&Engine>, net: &Net) -> Level {
+        match (engine, net) {
+            (Some(_), Net::Off) => Level::Full,
+            (Some(engine), Net::Internet | Net::Ports(_)) if engine.pasta.is_some() => Level::Full,
+            _ => Level::Partial,
         }
     }
 }
@@ -66,8 +81,9 @@ pub enum Net {
 }
 
 /// The network access that the config requests: a word, or TCP connections to some ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, strum::Display)]
 #[serde(try_from = "Value")]
+#[strum(serialize_all = "snake_case")]
 pub enum NetworkAccess {
     /// The default for the kind of child.
     #[default]
@@ -80,21 +96,8 @@ pub enum NetworkAccess {
     Model,
     Off,
     /// TCP connections to these ports only.
+    #[strum(to_string = "{0:?}")]
     Ports(Vec<u16>),
-}
-
-impl NetworkAccess {
-    /// The setting as the config spells it.
-    fn words(&self) -> String {
-        match self {
-            NetworkAccess::Auto => "auto".to_owned(),
-            NetworkAccess::On => "on".to_owned(),
-            NetworkAccess::Internet => "internet".to_owned(),
-            NetworkAccess::Model => "model".to_owned(),
-            NetworkAccess::Off => "off".to_owned(),
-            NetworkAccess::Ports(ports) => format!("{ports:?}"),
-        }
-    }
 }
 
 impl TryFrom<Value> for NetworkAccess {
@@ -180,8 +183,9 @@ pub struct SandboxRequest {
     pub net: NetworkAccess,
 }
 
-/// The kinds of children.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kinds of children, in the order of the config, each with the name of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
 pub enum SandboxSubject {
     /// A runner that decides on a move.
     Decide,
@@ -193,30 +197,6 @@ pub enum SandboxSubject {
     Worker,
     /// The children of a `looop fix` that the user runs: agents, tests, and the commands after them.
     Fix,
-}
-
-impl SandboxSubject {
-    /// All kinds, in the order of the config.
-    pub const ALL: [SandboxSubject; 6] = [
-        SandboxSubject::Decide,
-        SandboxSubject::Sensor,
-        SandboxSubject::Run,
-        SandboxSubject::Verify,
-        SandboxSubject::Worker,
-        SandboxSubject::Fix,
-    ];
-
-    /// The kind as the key in the config.
-    pub fn word(self) -> &'static str {
-        match self {
-            SandboxSubject::Decide => "decide",
-            SandboxSubject::Sensor => "sensor",
-            SandboxSubject::Run => "run",
-            SandboxSubject::Verify => "verify",
-            SandboxSubject::Worker => "worker",
-            SandboxSubject::Fix => "fix",
-        }
-    }
 }
 
 /// The sandbox settings of the config.
@@ -353,12 +333,7 @@ impl Sandbox {
 
     /// The level that this sandbox enforces.
     pub fn level(&self) -> Level {
-        match (&self.engine, &self.access.net) {
-            (None, _) | (_, Net::On) => Level::Partial,
-            (Some(_), Net::Off) => Level::Full,
-            (Some(engine), Net::Internet | Net::Ports(_)) if engine.pasta.is_some() => Level::Full,
-            (Some(_), Net::Internet | Net::Ports(_)) => Level::Partial,
-        }
+        Level::of(self.engine.as_ref(), &self.access.net)
     }
 
     /// True if it has private files and processes.
@@ -378,9 +353,12 @@ impl Sandbox {
 
     /// True if pasta connects it to the internet.
     pub fn has_pasta(&self) -> bool {
-        matches!(self.access.net, Net::Internet | Net::Ports(_))
-            && self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
+        matches!(self.access.net, Net::Internet | Net::Ports(_)) && has_pasta(self.engine.as_ref())
     }
+}
+
+fn has_pasta(engine: Option<&Engine>) -> bool {
+    engine.is_some_and(|engine| engine.pasta.is_some())
 }
 
 /// What this machine supports, as found by tests of each feature.
@@ -434,9 +412,10 @@ impl Capabilities {
 
     /// Describes what this machine no longer supports; `None` if it still supports everything.
     pub fn lost_since(&self, before: &Capabilities) -> Option<String> {
-        let lost = match (&before.engine, &self.engine) {
-            (Some(_), None) => "sandboxes no longer have a private file system",
-            (Some(_), Some(_)) if before.has_pasta() && !self.has_pasta() => {
+        let (old, new) = (before.engine.as_ref(), self.engine.as_ref());
+        let lost = match new {
+            None if old.is_some() => "sandboxes no longer have a private file system",
+            Some(_) if has_pasta(old) && !has_pasta(new) => {
                 "sandboxes with internet access can reach this machine's own services again"
             }
             _ if before.level() > self.level() => "looop's children no longer have a sandbox",
@@ -452,10 +431,6 @@ impl Capabilities {
         self.engine.is_some() && !self.failed
     }
 
-    fn has_pasta(&self) -> bool {
-        self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
-    }
-
     /// Decides which sandbox a kind of child gets.
     ///
     /// # Errors
@@ -464,26 +439,21 @@ impl Capabilities {
         if request.mode == SandboxMode::None {
             return Ok(SandboxGrant::default());
         }
-        let has_files = self.engine.is_some() && self.wants_files(kind, request.mode);
-        if !has_files && self.landlock == 0 {
+        let engine = self.engine.as_ref().filter(|_| self.wants_files(kind, request.mode));
+        if engine.is_none() && self.landlock == 0 {
             return self.grant_none(kind, request);
         }
         let asked = match &request.net {
-            NetworkAccess::Auto => usual_network(kind, request.mode, has_files && self.has_pasta()),
+            NetworkAccess::Auto => usual_network(kind, request.mode, has_pasta(engine)),
             asked => asked.clone(),
         };
-        let net = self.net(kind, request, &asked, has_files)?;
-        let is_apart = match &asked {
-            NetworkAccess::Off | NetworkAccess::Model => has_files,
-            NetworkAccess::Internet | NetworkAccess::Ports(_) => has_files && self.has_pasta(),
-            NetworkAccess::On | NetworkAccess::Auto => false,
-        };
-        let level = if is_apart { Level::Full } else { Level::Partial };
+        let net = self.net(kind, request.mode, &asked, engine)?;
+        let level = Level::of(engine, &net);
         if request.mode == SandboxMode::Full && level < Level::Full {
             return Err(self.lacks_full(kind, &asked));
         }
-        let model = matches!(asked, NetworkAccess::Model) && is_apart || net == Net::Internet;
-        Ok(SandboxGrant { level, has_files, net, model })
+        let model = asked == NetworkAccess::Model && level == Level::Full || net == Net::Internet;
+        Ok(SandboxGrant { level, has_files: engine.is_some(), net, model })
     }
 
     /// Sensors run by the hundred in each beat. A private file system would cost more than most of them do.
@@ -502,8 +472,8 @@ impl Capabilities {
             // Checks have no network by default. That default alone must not prevent a check where the network cannot
             // be isolated.
             (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != SandboxSubject::Verify => {
-                let why = "no sandbox here can enforce it";
-                Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), request.net.words()))
+                let asked = &request.net;
+                Err(format!("sandbox.network.{kind} asks for {asked}, and no sandbox here can enforce it"))
             }
             _ => Ok(SandboxGrant::default()),
         }
@@ -513,35 +483,35 @@ impl Capabilities {
     fn net(
         &self,
         kind: SandboxSubject,
-        request: &SandboxRequest,
+        mode: SandboxMode,
         asked: &NetworkAccess,
-        has_files: bool,
+        engine: Option<&Engine>,
     ) -> Result<Net, String> {
-        let refused = |what: &str| Err(format!("sandbox.network.{} asks for {what}", kind.word()));
+        let refused = |what: &str| Err(format!("sandbox.network.{kind} asks for {what}"));
+        let may_be_open = kind == SandboxSubject::Verify && mode == SandboxMode::Auto;
         match asked {
-            NetworkAccess::On | NetworkAccess::Auto => Ok(Net::On),
-            NetworkAccess::Internet if has_files && self.has_pasta() => Ok(Net::Internet),
-            NetworkAccess::Internet => Ok(Net::On),
-            NetworkAccess::Model if has_files => Ok(Net::Off),
-            NetworkAccess::Model => Ok(Net::On),
-            NetworkAccess::Off if has_files || self.filter => Ok(Net::Off),
-            NetworkAccess::Off if kind == SandboxSubject::Verify && request.mode == SandboxMode::Auto => {
-                Ok(Net::On)
-            }
-            NetworkAccess::Off => refused("no network, and no sandbox here can enforce that"),
+            NetworkAccess::Internet if has_pasta(engine) => Ok(Net::Internet),
+            NetworkAccess::Model if engine.is_some() => Ok(Net::Off),
+            NetworkAccess::Off if engine.is_some() || self.filter => Ok(Net::Off),
+            NetworkAccess::Off if !may_be_open => refused("no network, and no sandbox here can enforce that"),
             NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
                 Ok(Net::Ports(ports.clone()))
             }
             NetworkAccess::Ports(_) => refused(
                 "only some ports, and this kernel cannot enforce that (Landlock 4 and seccomp are needed)",
             ),
+            NetworkAccess::On
+            | NetworkAccess::Auto
+            | NetworkAccess::Internet
+            | NetworkAccess::Model
+            | NetworkAccess::Off => Ok(Net::On),
         }
     }
 
     fn lacks(&self, kind: SandboxSubject, level: Level) -> String {
         let why =
             if self.missing.is_empty() { "it was not tested".to_owned() } else { self.missing.join("; ") };
-        format!("sandbox.{} asks for {:?}, which is not available here: {why}", kind.word(), level.word())
+        format!("sandbox.{kind} asks for \"{level}\", which is not available here: {why}")
     }
 
     fn lacks_full(&self, kind: SandboxSubject, asked: &NetworkAccess) -> String {
@@ -553,7 +523,7 @@ impl Capabilities {
             _ if self.missing.is_empty() => "`pasta` is missing",
             _ => return self.lacks(kind, Level::Full),
         };
-        format!("sandbox.{} asks for \"full\", which is not available here: {why}", kind.word())
+        format!("sandbox.{kind} asks for \"full\", which is not available here: {why}")
     }
 }
 

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+pub use spelling::percent_decoded;
 pub use stream::RedactStream;
 
 use scan::{SecretScan, SecretSpan};

@@ -26,7 +26,10 @@ impl Now {
 
     /// The local time; a time outside the years 1970 to 9999 becomes the nearest one inside.
     pub fn local(&self) -> DateTime<FixedOffset> {
-        local(self.unix_ms, self.offset_s)
+        let zone = FixedOffset::east_opt(self.offset_s).unwrap_or_else(|| Utc.fix());
+        zone.timestamp_millis_opt(self.unix_ms.clamp(0, LAST_MS))
+            .single()
+            .unwrap_or_else(|| DateTime::<Utc>::UNIX_EPOCH.with_timezone(&zone))
     }
 
     /// The local calendar day, `2026-11-21`.
@@ -59,13 +62,6 @@ impl Now {
     pub fn elapsed_ms(&self, since_ms: i64) -> i64 {
         self.unix_ms.saturating_sub(since_ms).max(0)
     }
-}
-
-fn local(unix_ms: i64, offset_s: i32) -> DateTime<FixedOffset> {
-    let zone = FixedOffset::east_opt(offset_s).unwrap_or_else(|| Utc.fix());
-    zone.timestamp_millis_opt(unix_ms.clamp(0, LAST_MS))
-        .single()
-        .unwrap_or_else(|| DateTime::<Utc>::UNIX_EPOCH.with_timezone(&zone))
 }
 
 /// Says what is wrong with a clock that shows this time; `None` if the time is plausible.

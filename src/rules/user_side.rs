@@ -15,6 +15,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::argument;
 pub use super::beat::scope::UserSidePath;
+use super::text::{is_hidden, visible};
 
 /// How many paths one text names; the others are counted.
 const NAMED: usize = 20;
@@ -101,9 +102,8 @@ pub fn reason_of(change: &TreeChange) -> Option<&'static str> {
 
 /// Formats the paths with their reasons as one line that is safe to show.
 pub fn words(paths: &[UserSidePath]) -> String {
-    let shown = |text: &str| super::text::visible(text, false);
-    let mut named: Vec<String> =
-        paths.iter().take(NAMED).map(|one| format!("{} ({})", shown(&one.path), one.reason)).collect();
+    let shown = |one: &UserSidePath| format!("{} ({})", visible(&one.path, false), one.reason);
+    let mut named: Vec<String> = paths.iter().take(NAMED).map(shown).collect();
     if paths.len() > NAMED {
         named.push(format!("and {} more", paths.len() - NAMED));
     }
@@ -173,7 +173,7 @@ fn is_short_of(known: &str, part: &str) -> bool {
 
 /// Normalizes a part of a path as the most lenient file system does.
 fn folded(part: &str) -> String {
-    let plain: String = part.nfkc().filter(|c| !is_unseen(*c)).flat_map(char::to_lowercase).nfkc().collect();
+    let plain: String = part.nfkc().filter(|c| !is_hidden(*c)).flat_map(char::to_lowercase).nfkc().collect();
     // A compatibility form may contain a separator; the name is the part after it.
     let plain = plain.rsplit(['/', '\\']).next().unwrap_or_default();
     let plain = match plain.find(':') {
@@ -183,14 +183,6 @@ fn folded(part: &str) -> String {
     let kept = plain.trim_end_matches(['.', ' ']);
     // `.` and `..` consist of dots only.
     if kept.is_empty() { plain.to_owned() } else { kept.to_owned() }
-}
-
-/// True for characters that a file system may ignore, and a reader cannot see.
-fn is_unseen(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

@@ -41,14 +41,11 @@ pub struct Spec {
     /// The repository of which it has a private clone.
     pub repo: Option<Repo>,
     /// Which objects of that repository its clone contains; `None` if it has no clone, or an earlier version made it.
-    #[serde(default)]
     pub objects: Option<Objects>,
     /// Its sandbox; `None`: it runs with the user's access.
-    #[serde(default)]
     #[serde(alias = "boxed")]
     pub sandbox: Option<Sandbox>,
     /// The sandbox of its checks.
-    #[serde(default)]
     #[serde(alias = "checks_boxed")]
     pub checks_sandbox: Option<Sandbox>,
     pub limits: WorkerLimits,
@@ -56,7 +53,6 @@ pub struct Spec {
     #[serde(default)]
     pub notify: Vec<String>,
     /// The tmux server of the user who is shown its flags: the value of `TMUX`.
-    #[serde(default)]
     pub tmux: Option<String>,
     /// Who started it: a beat's id, or `human`.
     pub by: String,
@@ -67,7 +63,7 @@ pub struct Spec {
 impl Spec {
     /// The level of its sandbox.
     pub fn level(&self) -> Level {
-        self.sandbox.as_ref().map_or(Level::None, Sandbox::level)
+        level_of(&self.sandbox)
     }
 
     /// True if it has access to any network.
@@ -78,16 +74,12 @@ impl Spec {
     /// True if the process that really starts and the checks of its work run in a full sandbox: the checks execute what
     /// the worker wrote.
     pub fn is_full(&self) -> bool {
-        let is_full = |sandbox: &Option<Sandbox>| {
-            sandbox.as_ref().is_some_and(|sandbox| sandbox.level() == Level::Full)
-        };
-        is_full(&self.sandbox) && is_full(&self.checks_sandbox)
+        [&self.sandbox, &self.checks_sandbox].map(level_of) == [Level::Full; 2]
     }
 
     /// Describes its sandbox and that of its checks, for an approval.
     pub fn box_words(&self) -> String {
-        let words = |sandbox: &Option<Sandbox>| sandbox.as_ref().map_or(Level::None, Sandbox::level).word();
-        format!("{}; its checks: {}", words(&self.sandbox), words(&self.checks_sandbox))
+        format!("{}; its checks: {}", level_of(&self.sandbox), level_of(&self.checks_sandbox))
     }
 
     /// Describes the network access of the worker and its checks, for an approval.
@@ -98,6 +90,10 @@ impl Spec {
         };
         format!("{}; its checks: {}", words(&self.sandbox), words(&self.checks_sandbox))
     }
+}
+
+fn level_of(sandbox: &Option<Sandbox>) -> Level {
+    sandbox.as_ref().map_or(Level::None, Sandbox::level)
 }
 
 /// Describes network access as text.
@@ -123,8 +119,9 @@ pub struct Repo {
 }
 
 /// Which objects of a repository a worker's clone contains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Objects {
     /// All of them, shared with the repository: also other branches, stashes, and content that was staged once.
     #[default]
@@ -134,14 +131,6 @@ pub enum Objects {
 }
 
 impl Objects {
-    /// The choice as the one word in the config and in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Objects::Shared => "shared",
-            Objects::Reachable => "reachable",
-        }
-    }
-
     /// Returns the config's choice, or the default. A worker with both untrusted text and a network could leak content
     /// that is only in the history.
     pub fn chosen(config: Option<Objects>, is_tainted: bool, has_network: bool) -> Objects {
@@ -150,10 +139,10 @@ impl Objects {
     }
 
     /// Describes the choice for an approval, before it is made.
-    pub fn words(config: Option<Objects>, has_network: bool) -> &'static str {
+    pub fn words(config: Option<Objects>, has_network: bool) -> String {
         match (config, has_network) {
-            (None, true) => "reachable if untrusted text was read, else shared",
-            (config, _) => config.unwrap_or_default().word(),
+            (None, true) => "reachable if untrusted text was read, else shared".to_owned(),
+            (config, _) => config.unwrap_or_default().to_string(),
         }
     }
 }
@@ -197,8 +186,23 @@ impl Default for WorkerLimits {
 }
 
 /// The phase of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::AsRefStr,
+    strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Phase {
     /// Its command has not started.
     Starting,
@@ -227,22 +231,6 @@ impl Phase {
     /// True for a final phase.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Exited | Phase::Done | Phase::Failed | Phase::Killed | Phase::Lost)
-    }
-
-    /// The phase as the one word that is its form in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Waiting => "waiting",
-            Phase::Exited => "exited",
-            Phase::Verifying => "verifying",
-            Phase::Done => "done",
-            Phase::Failed => "failed",
-            Phase::Killed => "killed",
-            Phase::Lost => "lost",
-            Phase::Stopped => "stopped",
-        }
     }
 }
 

@@ -51,15 +51,14 @@ pub struct SensorReading {
 impl SensorReading {
     /// Converts a sensor's output: `{"signal":…,"detail":…}` is split, any other object becomes the signal.
     pub fn from_output(value: Value, trust: Trust) -> SensorReading {
-        if let Value::Object(map) = &value {
-            let split =
-                map.contains_key("signal") && map.keys().all(|key| key == "signal" || key == "detail");
-            if split {
-                let part = |key| map.get(key).cloned().unwrap_or_default();
-                return SensorReading { ok: true, trust, signal: part("signal"), detail: part("detail") };
-            }
-        }
-        SensorReading { ok: true, trust, signal: value, detail: Value::Null }
+        let is_split = value.as_object().is_some_and(|map| {
+            map.contains_key("signal") && map.keys().all(|key| key == "signal" || key == "detail")
+        });
+        let (signal, detail) = match is_split {
+            true => (value["signal"].clone(), value["detail"].clone()),
+            false => (value, Value::Null),
+        };
+        SensorReading { ok: true, trust, signal, detail }
     }
 
     /// Creates the reading of a failed sensor. `error` is one of a few fixed words and `exit` a small number, so that a
@@ -143,8 +142,8 @@ pub struct LoopStatus {
     #[serde(default)]
     pub worker_words: bool,
     /// True if text of a decision that had read untrusted text is in this state: a question, a timer's note.
-    #[serde(default)]
-    pub retold: bool,
+    #[serde(default, rename = "retold")]
+    pub repeats_untrusted: bool,
     /// Files that could not be used, and why.
     pub problems: Vec<String>,
 }
@@ -212,7 +211,7 @@ impl World {
         beat.shows_output()
             || beat.repeats()
             || self.own.worker_words
-            || self.own.retold
+            || self.own.repeats_untrusted
             || self.own.workers.iter().any(|worker| beat.untrusted_workers.contains(&worker.id))
             || self.readings.values().any(|r| r.trust == Trust::Untrusted)
             || self.goals.values().any(|goal| beat.untrusted_goals.contains(&goal.digest()))

@@ -87,7 +87,7 @@ fn any_untrusted_text_taints_and_nothing_else_does() {
     assert!(world.is_tainted(&memory), "a reading");
     for (what, own) in [
         ("words of a worker", LoopStatus { worker_words: true, ..clean.own.clone() }),
-        ("what was written after such words", LoopStatus { retold: true, ..clean.own.clone() }),
+        ("what was written after such words", LoopStatus { repeats_untrusted: true, ..clean.own.clone() }),
     ] {
         assert!(World { own, ..clean.clone() }.is_tainted(&memory), "{what}");
     }

@@ -351,7 +351,7 @@ impl Session<'_, '_> {
         }
         if let Some(state) = &self.over {
             let why = state.why.as_deref().map(|why| format!(": {}", visible(&clip(why, FLAG_CHARS), false)));
-            return format!(" {id} · {}{} · q leaves", state.phase.word(), why.unwrap_or_default());
+            return format!(" {id} · {}{} · q leaves", state.phase, why.unwrap_or_default());
         }
         let leave =
             if self.keys.is_prefixed() { "Ctrl-\\ again detaches" } else { "Ctrl-\\ Ctrl-\\ detaches" };
@@ -361,6 +361,6 @@ impl Session<'_, '_> {
         let flag = seen.flag.as_ref().map(flag).unwrap_or_default();
         let ask = if seen.ask.is_some() { " · it asks: Ctrl-\\ a answers" } else { "" };
         let lost = if seen.lost_bytes > 0 { " · output was lost: the disk is full" } else { "" };
-        format!(" {id} · {}{ask}{view} · {leave}{lost}{flag}", seen.phase.word())
+        format!(" {id} · {}{ask}{view} · {leave}{lost}{flag}", seen.phase)
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use strum::IntoEnumIterator;
 
 use super::file::{self, Durability};
 use super::layout::Layout;
@@ -188,14 +189,13 @@ impl<'a> SandboxBuilder<'a> {
     /// # Errors
     /// Names what is missing and how to fix it.
     pub fn check(&self) -> Result<()> {
-        for kind in SandboxSubject::ALL {
+        for kind in SandboxSubject::iter() {
             if let Err(why) = self.level(kind) {
                 let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
                 for fix in &self.powers().fixes {
                     fault = fault.hint(fix.clone());
                 }
-                let less =
-                    format!("or ask for less: \"sandbox\": {{\"{}\": \"auto\"}} in the config", kind.word());
+                let less = format!("or ask for less: \"sandbox\": {{\"{kind}\": \"auto\"}} in the config");
                 return Err(fault.hint(less).into());
             }
         }

@@ -74,7 +74,7 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
         Some(state) if alive => state,
         Some(state) => WorkerState {
             phase: Phase::Lost,
-            why: Some(format!("its supervisor ended while it was {}", state.phase.word())),
+            why: Some(format!("its supervisor ended while it was {}", state.phase)),
             // An answer would have no reader any more.
             flag: None,
             ask: None,

@@ -212,7 +212,7 @@ fn scope_of(
         // Another reason for the same action is still the same request.
         action: crate::rules::json::canonical(&action),
         sandbox: SandboxScope {
-            level: Level::None.word().to_owned(),
+            level: Level::None.to_string(),
             network: "none".to_owned(),
             writes: vec!["the file of the move".to_owned()],
         },

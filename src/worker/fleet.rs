@@ -126,7 +126,7 @@ impl Fleet<'_> {
             // If the worker ended after the decision read its state, a decision must still see that.
             if let Some(worker) = workers::load(self.layout, &view.id)?
                 && worker.state.phase.is_over()
-                && worker.state.phase.word() == view.state
+                && worker.state.phase.as_ref() == view.state
                 // Its branch must still be fetched, or its notice must still be sent.
                 && worker.state.unfetched.is_none()
                 && !has_notice_left(&worker)
@@ -221,7 +221,7 @@ pub fn view(layout: &Layout, worker: &Worker, now: Now) -> WorkerView {
         started_ms: Some(spec.created_ms),
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
-        state: state.phase.word().to_owned(),
+        state: state.phase.to_string(),
         exit: state.exit.map(WorkerExit::words),
         why: state.why.clone(),
         flag: state.flag.as_ref().map(|flag| flag.text.clone()),

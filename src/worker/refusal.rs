@@ -95,13 +95,13 @@ impl fmt::Display for WorkerRefusal {
             TooMany(live, most) => {
                 write!(f, "{live} workers live and {most} is the limit (limits.workers)")
             }
-            Lives(id, phase) => write!(f, "worker {id} is {}", phase.word()),
+            Lives(id, phase) => write!(f, "worker {id} is {phase}"),
             Unfetched(id, why) => write!(
                 f,
                 "an ended worker has this name, and its branch could not be fetched yet: {why}; each beat tries \
                  again. Take another name, or give its work up with `looop prune {id} --force`"
             ),
-            Ended(id, phase) => write!(f, "worker {id} has ended: {}", phase.word()),
+            Ended(id, phase) => write!(f, "worker {id} has ended: {phase}"),
             NoWorker(id) => write!(f, "the worker {id} does not exist"),
             OtherMove => f.write_str("it is not a move about workers"),
         }

@@ -38,7 +38,7 @@ use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
 use crate::rules::worker::lifecycle::{EndCause, Stage, WorkerEffect, WorkerEvent, WorkerOutcome};
 use crate::rules::worker::protocol::{MAX_TEXT, ViewerState, WireRequest};
-use crate::rules::worker::query::{ProgramState, ProgramStatus};
+use crate::rules::worker::query::ProgramStatus;
 use crate::rules::worker::{Spec, WorkerExit};
 use crate::store::git_watch;
 use crate::store::inbox;
@@ -478,10 +478,9 @@ impl Supervisor {
                 return Err(RequestRefusal::NotCharged);
             }
             // An agent that continues as long as it is allowed stops here, before it is ended.
-            (Side::Worker, WireRequest::Spend(spent)) => self.charge(spent.usage(), false)?,
+            (Side::Worker, WireRequest::Spend(usage)) => self.charge(usage, false)?,
             (Side::Worker, WireRequest::HookStatus { state, text }) => {
-                let named = ProgramState::named(state.as_bytes());
-                let state = named.ok_or(RequestRefusal::NoStatus(state))?;
+                let state = state.parse().map_err(|_| RequestRefusal::NoStatus(state))?;
                 self.heard(ProgramStatus { state, kind: None, message: text });
             }
             (Side::Human, _) => return Err(RequestRefusal::ForWorker),

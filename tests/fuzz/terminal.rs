@@ -8,7 +8,7 @@ use looop::rules::text::is_hidden;
 use looop::rules::worker::protocol::{
     self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply,
 };
-use looop::rules::worker::query::{Scanner, TerminalQuery as Heard};
+use looop::rules::worker::query::{self, Scanner, TerminalQuery as Heard};
 use looop::rules::worker::silence;
 use looop::screen::export;
 use looop::screen::keys::{KeyEvent, Keys};
@@ -97,10 +97,12 @@ pub fn screen(bytes: &[u8]) {
     Scanner::default().scan(bytes, &mut |event| whole.push(event));
     assert_eq!(heard, whole, "questions depend on how they came");
     for event in whole {
-        if let Heard::Query(query) = event {
-            let printed = query.answer(|| screen.cursor());
-            assert!(printed.len() <= 256 && printed.is_ascii(), "{printed:?}");
-        }
+        let printed = match event {
+            Heard::Fixed(answer) => answer,
+            Heard::Cursor { dec } => query::cursor(dec, screen.cursor()),
+            Heard::Status(_) => continue,
+        };
+        assert!(printed.len() <= 256 && printed.is_ascii(), "{printed:?}");
     }
     let shown = screen.text();
     looop::agents::first_start(&shown);

@@ -126,8 +126,9 @@ pub enum AskReply {
 }
 
 /// The state of an ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum QuestionState {
     /// It waits for the user.
     Open,

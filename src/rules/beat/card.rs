@@ -210,14 +210,14 @@ fn action_rows(
             sh.iter().filter(|line| line.contains('\n')).for_each(|line| rows.foreign(line));
             cwd.iter().for_each(|cwd| rows.put("cwd", cwd));
         }
-        Action::WriteGoal { id, body } => {
-            rows.put("on", id.as_str());
-            text(rows, "text", body);
-        }
-        Action::ArchiveGoal { id } | Action::StopWorker { id } => rows.put("on", id.as_str()),
-        Action::WriteSensor { name, script } => {
+        Action::WriteGoal { id: name, body: whole } | Action::WriteSensor { name, script: whole } => {
             rows.put("on", name.as_str());
-            text(rows, "text", script);
+            text(rows, "text", whole);
+        }
+        Action::ArchiveGoal { id: name }
+        | Action::StopWorker { id: name }
+        | Action::DropSchedule { name } => {
+            rows.put("on", name.as_str());
         }
         Action::WritePlaybook { body } => {
             rows.put("on", "PLAYBOOK.md");
@@ -249,7 +249,6 @@ fn action_rows(
             cron.iter().for_each(|cron| rows.put("cron", cron));
             rows.foreign(note);
         }
-        Action::DropSchedule { name } => rows.put("on", name.as_str()),
     }
 }
 

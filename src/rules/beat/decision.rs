@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::reply::find_move;
 use super::schedule::FireTime;
 use crate::rules::name::Name;
+use crate::rules::text::quote_argv;
 
 /// The longest body of a goal or of the playbook that a move may write, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -32,7 +33,8 @@ pub struct Move {
 }
 
 /// The closed set of actions. A new one needs a policy row, an act, a settlement and a test.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
     /// Do nothing now: the goals are met, or the next step is someone else's.
@@ -159,27 +161,14 @@ impl RunCommand {
 impl Action {
     /// The tag of the move, as in its JSON form.
     pub fn tag(&self) -> &'static str {
-        match self {
-            Action::Noop {} => "noop",
-            Action::Run(_) => "run",
-            Action::WriteGoal { .. } => "write_goal",
-            Action::ArchiveGoal { .. } => "archive_goal",
-            Action::WriteSensor { .. } => "write_sensor",
-            Action::WritePlaybook { .. } => "write_playbook",
-            Action::StartWorker { .. } => "start_worker",
-            Action::StopWorker { .. } => "stop_worker",
-            Action::TellWorker { .. } => "tell_worker",
-            Action::Ask { .. } => "ask",
-            Action::Schedule { .. } => "schedule",
-            Action::DropSchedule { .. } => "drop_schedule",
-        }
+        self.into()
     }
 
     /// What the move is about, in one word or command line, for the journal.
     pub fn object(&self) -> String {
         match self {
             Action::Noop {} | Action::WritePlaybook { .. } => String::new(),
-            Action::Run(run) => run.sh.clone().unwrap_or_else(|| crate::rules::text::quote_argv(&run.argv)),
+            Action::Run(run) => run.sh.clone().unwrap_or_else(|| quote_argv(&run.argv)),
             Action::WriteGoal { id, .. }
             | Action::ArchiveGoal { id }
             | Action::StartWorker { id, .. }
@@ -198,16 +187,10 @@ impl Action {
     }
 
     fn to_fields(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(tagged)) => match tagged.into_iter().next() {
-                Some((tag, Value::Object(mut fields))) => {
-                    fields.insert("move".to_owned(), tag.into());
-                    fields
-                }
-                _ => Map::new(),
-            },
-            _ => Map::new(),
-        }
+        let Ok(Value::Object(tagged)) = serde_json::to_value(self) else { return Map::new() };
+        let Some((tag, Value::Object(mut fields))) = tagged.into_iter().next() else { return Map::new() };
+        fields.insert("move".to_owned(), tag.into());
+        fields
     }
 
     fn check(&self) -> Result<(), String> {
@@ -222,11 +205,8 @@ impl Action {
             }
             Action::WriteSensor { script, .. } => {
                 check_text("script", script, MAX_BODY_BYTES)?;
-                if script.starts_with("#!") {
-                    Ok(())
-                } else {
-                    Err("`script` must begin with a `#!` line".to_owned())
-                }
+                let begins = script.starts_with("#!");
+                begins.then_some(()).ok_or_else(|| "`script` must begin with a `#!` line".to_owned())
             }
             Action::StartWorker { brief, .. } => check_text("brief", brief, MAX_BODY_BYTES),
             Action::TellWorker { text, .. } | Action::Ask { text, .. } => {

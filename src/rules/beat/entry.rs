@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::decision::Move;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
-use crate::rules::time::Now;
+use crate::rules::time::{Now, human_ms};
 use crate::rules::user_side;
 use crate::rules::worker::{Spec, WorkerState};
 
@@ -59,9 +59,7 @@ impl MoveOutcome {
         match self {
             MoveOutcome::Done { note } if note.is_empty() => "done".to_owned(),
             MoveOutcome::Done { note } => format!("done: {note}"),
-            MoveOutcome::Ran { status, took_ms, .. } => {
-                format!("{status} in {}", crate::rules::time::human_ms(*took_ms))
-            }
+            MoveOutcome::Ran { status, took_ms, .. } => format!("{status} in {}", human_ms(*took_ms)),
             MoveOutcome::Waits { ask, because } => format!("waits for {ask}: {because}"),
             MoveOutcome::Refused { why } => format!("refused: {why}"),
             MoveOutcome::NotDone { why } => format!("not done: {why}"),
@@ -98,21 +96,15 @@ pub fn outcome(line: &str, decided: &Move) -> MoveOutcome {
         line.get(STAMP_CHARS + 1..).and_then(|rest| rest.strip_prefix(&head(decided))).unwrap_or("done");
     let why = format!(" — {} [", visible(&decided.why, false));
     let words = stated.rsplit_once(&why).map_or(stated, |(words, _)| words);
-    let rest = |start: &str| words.strip_prefix(start).map(str::to_owned);
-    let waits =
-        || rest("waits for ")?.split_once(": ").map(|(ask, because)| (ask.to_owned(), because.to_owned()));
-    if let Some(why) = rest("refused: ") {
-        MoveOutcome::Refused { why }
-    } else if let Some(why) = rest("not done: ") {
-        MoveOutcome::NotDone { why }
-    } else if let Some(why) = rest("unknown: ") {
-        MoveOutcome::Unknown { why }
-    } else if let Some((ask, because)) = waits() {
-        MoveOutcome::Waits { ask, because }
-    } else if words == "done" || words.starts_with("done: ") {
-        MoveOutcome::Done { note: "as the journal says".to_owned() }
-    } else {
-        MoveOutcome::Done { note: format!("as the journal says: {words}") }
+    let (head, rest) = words.split_once(": ").unwrap_or((words, ""));
+    let why = rest.to_owned();
+    match (head, head.strip_prefix("waits for ")) {
+        ("refused", _) => MoveOutcome::Refused { why },
+        ("not done", _) => MoveOutcome::NotDone { why },
+        ("unknown", _) => MoveOutcome::Unknown { why },
+        (_, Some(ask)) => MoveOutcome::Waits { ask: ask.to_owned(), because: why },
+        ("done", _) => MoveOutcome::Done { note: "as the journal says".to_owned() },
+        _ => MoveOutcome::Done { note: format!("as the journal says: {words}") },
     }
 }
 
@@ -120,28 +112,16 @@ pub fn outcome(line: &str, decided: &Move) -> MoveOutcome {
 /// ends with the worker's name instead of a beat id.
 pub fn worker_line(spec: &Spec, state: &WorkerState, next: Option<&str>, now: Now) -> String {
     let goal = spec.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
-    let mut words = state.phase.word().to_owned();
-    if !state.user_side.is_empty() {
-        words.push_str(&format!(
-            ", changed files that run on your side: {}",
-            user_side::words(&state.user_side)
-        ));
-    }
-    if let Some(verdict) = &state.verdict {
-        words.push_str(&format!(": {} {}", verdict.name, verdict.status));
-    }
-    if let Some(branch) = &state.branch {
-        words.push_str(&format!(", branch {branch}"));
-    }
-    if let Some(why) = &state.why {
-        words.push_str(&format!(" — {why}"));
-    }
-    if let Some(next) = next {
-        words.push_str(&format!("; next: {next}"));
-    }
-    if let Some(left) = state.left_words() {
-        words.push_str(&format!("; left in its clone: {left}"));
-    }
+    let side_paths = (!state.user_side.is_empty()).then(|| user_side::words(&state.user_side));
+    let parts = [
+        side_paths.map(|paths| format!(", changed files that run on your side: {paths}")),
+        state.verdict.as_ref().map(|verdict| format!(": {} {}", verdict.name, verdict.status)),
+        state.branch.as_ref().map(|branch| format!(", branch {branch}")),
+        state.why.as_ref().map(|why| format!(" — {why}")),
+        next.map(|next| format!("; next: {next}")),
+        state.left_words().map(|left| format!("; left in its clone: {left}")),
+    ];
+    let words = state.phase.to_string() + &parts.into_iter().flatten().collect::<String>();
     let text = format!("{} worker {}{goal} — {}", now.stamp(), spec.id, visible(&words, false));
     format!("{} [worker {}]", clip(&text, MAX_LINE_CHARS), spec.id)
 }

@@ -1,15 +1,14 @@
 //! Pure. The kinds of failure of a model call, and how long to wait after each.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::time::Now;
 
 /// The kind of failure that ended a decision. Records contain it as one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Class {
     /// Temporary; another try may work.
     Transient,
@@ -49,13 +48,6 @@ const FIRST_MS: i64 = 15_000;
 const LONGEST_MS: i64 = 300_000;
 /// The longest wait for the end of a limit, in milliseconds; a later end is not believed.
 const LIMIT_MS: i64 = 24 * 3_600_000;
-
-/// Writes the class as one word, as in records.
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
 
 impl Class {
     /// Returns the wait after `fails` consecutive failures, the last one of this class, in milliseconds. `until_ms` is
@@ -104,30 +96,25 @@ pub fn reset_at_ms(text: &str, now: Now) -> Option<i64> {
 
 /// Parses a duration as far as possible: `2 days 3 hours`, `1h 5m`, `20s`.
 fn span_ms(text: &str) -> Option<i64> {
-    let mut total = 0_i64;
+    let mut total: Option<i64> = None;
     let mut rest = text;
     loop {
         rest = rest.trim_start_matches([' ', ',']).trim_start_matches("and ");
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0)?;
+        let Some(digits) = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0) else {
+            return total;
+        };
         let count: i64 = rest[..digits].parse().ok()?;
         rest = rest[digits..].trim_start();
         let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let unit = match rest.get(..letters)? {
+        let unit = match &rest[..letters] {
             "s" | "sec" | "second" | "seconds" => 1_000,
             "m" | "min" | "minute" | "minutes" => 60_000,
             "h" | "hour" | "hours" => 3_600_000,
             "d" | "day" | "days" => 86_400_000,
-            _ => return (total > 0).then_some(total),
+            _ => return total,
         };
-        total = total.checked_add(count.checked_mul(unit)?)?;
+        total = Some(total.unwrap_or(0).checked_add(count.checked_mul(unit)?)?);
         rest = &rest[letters..];
-        if !rest
-            .trim_start_matches([' ', ','])
-            .trim_start_matches("and ")
-            .starts_with(|c: char| c.is_ascii_digit())
-        {
-            return Some(total);
-        }
     }
 }
 

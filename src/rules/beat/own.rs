@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::rules::beat::ask::Asks;
 use crate::rules::beat::ask::{
-    AnswerFile, AnsweredQuestion, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState, REJECTED_FOR_MS,
+    AnswerFile, AnsweredQuestion, AskKind, AskReply, Asks, OUTDATED, QuestionFile, QuestionState,
+    REJECTED_FOR_MS,
 };
 use crate::rules::beat::schedule::Schedule;
 use crate::rules::beat::state::LoopState;
@@ -24,33 +24,28 @@ pub fn completed(
     asks: &Asks,
     schedules: &BTreeMap<Name, Schedule>,
 ) -> (LoopStatus, Option<QuestionFile>) {
-    let fresh = |id: &Name| !beat.closed_asks.contains(id);
-    let standing = |(ask, answer): &(QuestionFile, _)| QuestionFile::state(ask, Option::as_ref(answer), now);
-    let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
-    let approved =
-        live().filter(|pair| standing(pair) == QuestionState::Approved).min_by_key(|pair| pair.0.created_ms);
-    let from_worker = |pair: &&(QuestionFile, _)| pair.0.worker.is_some();
-    let has_words = |w: &WorkerView| {
-        let words = [&w.flag, &w.verdict, &w.why, &w.left];
-        words.iter().any(|words| words.is_some()) || !w.reports.is_empty()
+    let live = asks.values().filter(|(ask, _)| !beat.closed_asks.contains(&ask.id));
+    let live: Vec<(&QuestionFile, Option<&AnswerFile>, QuestionState)> =
+        live.map(|(ask, answer)| (ask, answer.as_ref(), ask.state(answer.as_ref(), now))).collect();
+    let in_state = |wanted| live.iter().filter(move |(.., state)| *state == wanted).map(|(ask, ..)| *ask);
+    let approved = in_state(QuestionState::Approved).min_by_key(|ask| ask.created_ms).cloned();
+    let due = |(name, timer): (&Name, &Schedule)| timer.due(name, beat.fired.get(name).copied(), now);
+    let has_words = |worker: &WorkerView| {
+        let words = [&worker.flag, &worker.verdict, &worker.why, &worker.left];
+        words.iter().any(|words| words.is_some()) || !worker.reports.is_empty()
     };
-    let worker_words = !read.reports.is_empty()
-        || live().any(|pair| from_worker(&pair))
-        || read.workers.iter().any(has_words);
-    let is_due = |(name, s): (&Name, &Schedule)| s.due(name, beat.fired.get(name).copied(), now);
     let own = LoopStatus {
-        worker_words,
-        answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
-        open: live()
-            .filter(|p| standing(p) == QuestionState::Open)
-            .map(|p| (p.0.id.clone(), p.0.text.clone()))
-            .collect(),
-        retold: live().any(|pair| !pair.0.clean)
-            || schedules.iter().any(|timer| !timer.1.clean && is_due(timer).is_some()),
-        due: schedules.iter().filter_map(is_due).collect(),
+        worker_words: !read.reports.is_empty()
+            || live.iter().any(|(ask, ..)| ask.worker.is_some())
+            || read.workers.iter().any(has_words),
+        answers: live.iter().filter_map(|(ask, answer, state)| answered(ask, *answer, *state)).collect(),
+        open: in_state(QuestionState::Open).map(|ask| (ask.id.clone(), ask.text.clone())).collect(),
+        repeats_untrusted: live.iter().any(|(ask, ..)| !ask.clean)
+            || schedules.iter().any(|timer| !timer.1.clean && due(timer).is_some()),
+        due: schedules.iter().filter_map(due).collect(),
         ..read
     };
-    (own, approved.map(|pair| pair.0.clone()))
+    (own, approved)
 }
 
 /// Returns a closed ask as the next decision sees it.
@@ -59,12 +54,11 @@ fn answered(
     answer: Option<&AnswerFile>,
     state: QuestionState,
 ) -> Option<AnsweredQuestion> {
-    let (state, words) = match (state, answer.map(|a| &a.reply)) {
-        (QuestionState::Answered, Some(AskReply::Answer { text })) => ("answered", text.clone()),
-        (QuestionState::Rejected, Some(AskReply::Reject { text })) => ("rejected", text.clone()),
-        (QuestionState::Expired, _) if ask.is_outdated() => ("expired", OUTDATED.to_owned()),
-        (QuestionState::Expired, _) => ("expired", String::new()),
-        (QuestionState::Stranded, _) => ("stranded", String::new()),
+    let words = match (state, answer.map(|a| &a.reply)) {
+        (QuestionState::Answered, Some(AskReply::Answer { text })) => text.clone(),
+        (QuestionState::Rejected, Some(AskReply::Reject { text })) => text.clone(),
+        (QuestionState::Expired, _) if ask.is_outdated() => OUTDATED.to_owned(),
+        (QuestionState::Expired | QuestionState::Stranded, _) => String::new(),
         _ => return None,
     };
     let text = match (&ask.kind, &ask.approval) {
@@ -76,7 +70,7 @@ fn answered(
     Some(AnsweredQuestion {
         ask: ask.id.clone(),
         text,
-        state: state.to_owned(),
+        state: state.to_string(),
         answer: words,
         beat: ask.beat.clone(),
     })

@@ -71,53 +71,22 @@ const PROTECTED: [&str; 14] = [
 const MAX_RESOLVED: usize = 2048;
 
 pub fn judge(decided: &Move, facts: &PolicyFacts) -> PolicyDecision {
-    let tag = decided.action.tag();
     let is_free = |own| facts.rules.free_moves.contains(&own) && !facts.tainted;
     if facts.was_truncated {
-        return PolicyDecision::Refused(
-            "its text was truncated in the prompt, and writing it back would lose the rest".to_owned(),
-        );
+        return refused("its text was truncated in the prompt, and writing it back would lose the rest");
     }
     match &decided.action {
         Action::Run(run) => judge_run(run.sh.is_some(), &run.full_argv(), facts),
         Action::WriteSensor { script, .. } if asks_for_more(script) => {
-            PolicyDecision::Waits("its header asks for a credential or a path".to_owned())
+            waits("its header asks for a credential or a path")
         }
         Action::WritePlaybook { .. } if is_free(FreeMove::WritePlaybook) => PolicyDecision::Free,
         Action::WriteSensor { .. } if is_free(FreeMove::WriteSensor) => PolicyDecision::Free,
         Action::WritePlaybook { .. } | Action::WriteSensor { .. } => {
-            PolicyDecision::Waits(format!("`{tag}` changes how looop judges or what it runs"))
+            waits(&format!("`{}` changes how looop judges or what it runs", decided.action.tag()))
         }
-        Action::WriteGoal { .. } if facts.proposed => {
-            PolicyDecision::Waits("a worker proposed this goal".to_owned())
-        }
-        Action::StartWorker { repo: Some(_), .. } if facts.place.is_none() => {
-            PolicyDecision::Refused("its repo is not a directory".to_owned())
-        }
-        Action::StartWorker { repo: Some(_), .. }
-            if facts.place.is_some_and(|repo| is_inside(repo, facts)) =>
-        {
-            PolicyDecision::Refused("its repo is looop's own".to_owned())
-        }
-        Action::StartWorker { grant, .. } if !grant.is_empty() => {
-            PolicyDecision::Waits("it grants a credential or a path".to_owned())
-        }
-        Action::StartWorker { .. } if facts.free_check => PolicyDecision::Waits(
-            "its check is a shell line, not an entry of `verify` in the config".to_owned(),
-        ),
-        Action::StartWorker { repo: Some(_), .. } if !facts.repo_listed => PolicyDecision::Waits(
-            match facts.tainted {
-                true => "untrusted text was read and its repository is not listed in `repos`",
-                false => "its repository is not listed in `repos`",
-            }
-            .to_owned(),
-        ),
-        Action::StartWorker { .. } if facts.first_paid => {
-            PolicyDecision::Waits("it is the first worker of this profile that costs money".to_owned())
-        }
-        // Without a full sandbox, a worker has the user's access.
-        Action::StartWorker { .. } if facts.sandbox => PolicyDecision::Free,
-        Action::StartWorker { .. } => PolicyDecision::Waits("no full sandbox is in force".to_owned()),
+        Action::WriteGoal { .. } if facts.proposed => waits("a worker proposed this goal"),
+        Action::StartWorker { repo, grant, .. } => judge_start(repo.is_some(), grant, facts),
         Action::Noop {}
         | Action::WriteGoal { .. }
         | Action::ArchiveGoal { .. }
@@ -127,6 +96,34 @@ pub fn judge(decided: &Move, facts: &PolicyFacts) -> PolicyDecision {
         | Action::StopWorker { .. }
         | Action::TellWorker { .. } => PolicyDecision::Free,
     }
+}
+
+fn waits(why: &str) -> PolicyDecision {
+    PolicyDecision::Waits(why.to_owned())
+}
+
+fn refused(why: &str) -> PolicyDecision {
+    PolicyDecision::Refused(why.to_owned())
+}
+
+fn judge_start(has_repo: bool, grant: &[String], facts: &PolicyFacts) -> PolicyDecision {
+    match facts.place {
+        None if has_repo => return refused("its repo is not a directory"),
+        Some(repo) if has_repo && is_inside(repo, facts) => return refused("its repo is looop's own"),
+        _ => {}
+    }
+    let is_unlisted = has_repo && !facts.repo_listed;
+    let reasons = [
+        (!grant.is_empty(), "it grants a credential or a path"),
+        (facts.free_check, "its check is a shell line, not an entry of `verify` in the config"),
+        (is_unlisted && facts.tainted, "untrusted text was read and its repository is not listed in `repos`"),
+        (is_unlisted, "its repository is not listed in `repos`"),
+        (facts.first_paid, "it is the first worker of this profile that costs money"),
+        // Without a full sandbox, a worker has the user's access.
+        (!facts.sandbox, "no full sandbox is in force"),
+    ];
+    let first = reasons.into_iter().find(|(applies, _)| *applies);
+    first.map_or(PolicyDecision::Free, |(_, why)| waits(why))
 }
 
 /// True for a sensor that asks for more than the default access, or whose header cannot be parsed.
@@ -141,22 +138,18 @@ fn is_inside(path: &Path, facts: &PolicyFacts) -> bool {
 }
 
 fn judge_run(is_shell: bool, argv: &[String], facts: &PolicyFacts) -> PolicyDecision {
-    let Some(cwd) = facts.place else {
-        return PolicyDecision::Refused("its cwd is not a directory".to_owned());
-    };
+    let Some(cwd) = facts.place else { return refused("its cwd is not a directory") };
     if is_own(cwd, facts) {
-        return PolicyDecision::Refused(format!("`{}` is looop's own", cwd.display()));
+        return refused(&format!("`{}` is looop's own", cwd.display()));
     }
     if argument::is_in_git_dir(cwd) {
-        return PolicyDecision::Refused(format!("`{}` is part of a `.git` directory", cwd.display()));
+        return refused(&format!("`{}` is part of a `.git` directory", cwd.display()));
     }
-    for arg in argv {
-        if let Some(why) = refused_argument(arg, cwd, facts) {
-            return PolicyDecision::Refused(why);
-        }
+    if let Some(why) = argv.iter().find_map(|arg| refused_argument(arg, cwd, facts)) {
+        return refused(&why);
     }
     if is_shell {
-        return PolicyDecision::Waits("a shell line always needs an approval".to_owned());
+        return waits("a shell line always needs an approval");
     }
     let mut too_far = None;
     for rule in &facts.rules.allow {
@@ -174,11 +167,9 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &PolicyFacts) -> PolicyDeci
         }
     }
     match too_far {
-        Some(why) => PolicyDecision::Waits(why),
-        None if facts.tainted => {
-            PolicyDecision::Waits("untrusted text was read and no exact rule allows it".to_owned())
-        }
-        None => PolicyDecision::Waits("no rule allows it".to_owned()),
+        Some(why) => waits(&why),
+        None if facts.tainted => waits("untrusted text was read and no exact rule allows it"),
+        None => waits("no rule allows it"),
     }
 }
 
@@ -194,11 +185,8 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &PolicyFacts) -> Option<String
         return Some(format!("{arg:?} names a file that is looop's own"));
     }
     let is_git = named.iter().any(|path| argument::is_in_git_dir(path));
-    (is_git && !argument::leaves_alone(arg)).then(|| {
-        format!(
-            "{arg:?} names a `.git` directory or a file in one; name the folder of the repository in `cwd`"
-        )
-    })
+    let why = "names a `.git` directory or a file in one; name the folder of the repository in `cwd`";
+    (is_git && !argument::leaves_alone(arg)).then(|| format!("{arg:?} {why}"))
 }
 
 /// Why a wildcard does not free an argument: it leads out, or it names a path that executes on the user's side, as it is

@@ -93,7 +93,9 @@ pub fn render(frame: &Frame) -> Prompt {
     let words = &VERSIONS[version - 1];
     let mut out = Prompt { text: words.fixed.to_owned(), ..Prompt::default() };
     out.heading(words.playbook);
-    out.cut_playbook = out.human_text("PLAYBOOK", &frame.playbook, PLAYBOOK_BYTES).0;
+    let (playbook, _) = out.truncated("PLAYBOOK", &frame.playbook, PLAYBOOK_BYTES, in_margin);
+    out.behind_margin(playbook);
+    out.cut_playbook = playbook.len() < frame.playbook.len();
     goals(&mut out, frame);
     out.split = out.text.len();
     readings(&mut out, frame);
@@ -140,20 +142,28 @@ impl Prompt {
         self.text.push('\n');
     }
 
-    /// Writes the user's text behind a margin, truncated at `cap` bytes. Returns whether it was truncated, and its
-    /// size.
-    fn human_text(&mut self, what: &str, text: &str, cap: usize) -> (bool, usize) {
-        let (end, used) = fit(text, cap, in_margin);
-        for line in text[..end].split(BREAKS) {
+    /// Truncates a text at `cap` bytes in the prompt, and notes that. Returns the text and its size in the prompt.
+    fn truncated<'a>(
+        &mut self,
+        what: &str,
+        text: &'a str,
+        cap: usize,
+        cost: fn(char) -> usize,
+    ) -> (&'a str, usize) {
+        let (end, used) = fit(text, cap, cost);
+        if end < text.len() {
+            self.cuts.push(format!("{what}: the last {} of {} bytes", text.len() - end, text.len()));
+        }
+        (&text[..end], used)
+    }
+
+    /// Writes the user's text behind a margin.
+    fn behind_margin(&mut self, text: &str) {
+        for line in text.split(BREAKS) {
             self.text.push_str("| ");
             self.text.push_str(line);
             self.text.push('\n');
         }
-        let cut = end < text.len();
-        if cut {
-            self.cuts.push(format!("{what}: the last {} of {} bytes", text.len() - end, text.len()));
-        }
-        (cut, used)
     }
 
     /// Writes one line of JSON of at most a few kilobytes.
@@ -229,11 +239,6 @@ fn fit(text: &str, cap: usize, cost: fn(char) -> usize) -> (usize, usize) {
     (text.len(), used)
 }
 
-fn floor_boundary(text: &str, cap: usize) -> usize {
-    let cap = cap.min(text.len());
-    (0..=cap).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
-}
-
 fn goals(out: &mut Prompt, frame: &Frame) {
     let mut left = GOALS_BYTES;
     for (name, goal) in &frame.goals {
@@ -242,27 +247,20 @@ fn goals(out: &mut Prompt, frame: &Frame) {
                 out.heading(&format!("goal {name} cannot be read (data)"));
                 out.data(&json!({ "why": why }));
             }
-            Goal::Text(text) if frame.context.untrusted_goals.contains(name) => {
-                // A move wrote it after untrusted text was read: show it as data until the user edits it.
-                let (end, used) = fit(text, GOAL_BYTES.min(left), in_json);
-                out.heading(&format!("goal {name}, written by looop after it read untrusted text (data)"));
-                out.data(&json!(text[..end]));
-                if end < text.len() {
-                    out.cuts.push(format!(
-                        "goal {name}: the last {} of {} bytes",
-                        text.len() - end,
-                        text.len()
-                    ));
-                    out.cut_goals.push(name.clone());
-                }
-                left -= used;
-            }
             Goal::Text(text) => {
-                out.heading(&format!("goal {name}"));
-                let (cut, used) = out.human_text(&format!("goal {name}"), text, GOAL_BYTES.min(left));
-                if cut {
-                    out.cut_goals.push(name.clone());
+                let title = format!("goal {name}");
+                // A move wrote it after untrusted text was read: it is data until the user edits it.
+                let is_untrusted = frame.context.untrusted_goals.contains(name);
+                let cost = if is_untrusted { in_json } else { in_margin };
+                let (shown, used) = out.truncated(&title, text, GOAL_BYTES.min(left), cost);
+                if is_untrusted {
+                    out.heading(&format!("{title}, written by looop after it read untrusted text (data)"));
+                    out.data(&json!(shown));
+                } else {
+                    out.heading(&title);
+                    out.behind_margin(shown);
                 }
+                out.cut_goals.extend((shown.len() < text.len()).then(|| name.clone()));
                 left -= used;
             }
         }
@@ -300,7 +298,7 @@ fn shown(name: &Name, reading: &SensorReading, cap: usize) -> Value {
     }
     if encoded(&value).len() > cap {
         let text = reading.signal.to_string();
-        value["signal"] = text[..floor_boundary(&text, cap / 2)].into();
+        value["signal"] = text[..text.floor_char_boundary(cap / 2)].into();
     }
     value
 }

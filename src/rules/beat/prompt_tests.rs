@@ -80,7 +80,7 @@ fn saying(text: &str) -> Frame {
         open: vec![(name("ask-2"), own_words())],
         due: vec![Due { name: name("daily"), note: own_words(), due_ms: 5 }],
         budget: BudgetState::Low,
-        retold: false,
+        repeats_untrusted: false,
         problems: vec![own_words()],
     };
     let last = LastResult {

@@ -2,9 +2,7 @@
 //! itself.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// The maximum number of places in a reply at which an object is tried; it bounds the work on hostile text.
@@ -19,8 +17,6 @@ struct ReplyObject<'a> {
     /// Its bytes, to compare two objects.
     text: &'a str,
     value: Value,
-    /// A key that occurs twice in it, or in an object inside it.
-    repeated: Option<String>,
 }
 
 /// A reply without its reasoning: the outermost objects, in order, and the text between them.
@@ -46,7 +42,7 @@ enum ThoughtTag {
 /// Says what is wrong with the reply; the text is shown to the decider.
 pub fn find_move(text: &str) -> Result<Value, String> {
     let ReplyParts { objects, prose, after_thought, is_cut } = split(text)?;
-    if let Some(key) = objects.iter().find_map(|object| object.repeated.as_ref()) {
+    if let Some(key) = objects.iter().find_map(|object| repeated_key(object.text)) {
         return Err(format!("the reply gives the key {key:?} twice in one object"));
     }
     let (moves, others): (Vec<_>, Vec<_>) =
@@ -113,8 +109,7 @@ fn split(text: &str) -> Result<ReplyParts<'_>, String> {
             at = place + stream.byte_offset();
             prose_from = at;
             let object = &text[place..at];
-            let repeated = serde_json::from_str::<RepeatedKey>(object).map_or(None, |found| found.0);
-            parts.objects.push(ReplyObject { text: object, value, repeated });
+            parts.objects.push(ReplyObject { text: object, value });
         }
     }
     parts.prose.push(&text[prose_from..]);
@@ -177,64 +172,27 @@ fn close_after(text: &str, from: usize) -> Option<usize> {
     tags.filter(|(tag, _)| *tag == ThoughtTag::Close).map(|(_, end)| end).next()
 }
 
-/// The first key that occurs twice in an object inside a JSON value.
-struct RepeatedKey(Option<String>);
-
-impl<'de> Deserialize<'de> for RepeatedKey {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<RepeatedKey, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = RepeatedKey;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a JSON value")
-            }
-
-            fn visit_unit<E>(self) -> Result<RepeatedKey, E> {
-                Ok(RepeatedKey(None))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<RepeatedKey, E> {
-                Ok(RepeatedKey(None))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<RepeatedKey, E> {
-                Ok(RepeatedKey(None))
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<RepeatedKey, E> {
-                Ok(RepeatedKey(None))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<RepeatedKey, E> {
-                Ok(RepeatedKey(None))
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<RepeatedKey, E> {
-                Ok(RepeatedKey(None))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RepeatedKey, A::Error> {
-                let mut repeated = None;
-                while let Some(RepeatedKey(inner)) = items.next_element()? {
-                    repeated = repeated.or(inner);
+/// The first key that occurs twice in one object of a valid JSON text.
+fn repeated_key(json: &str) -> Option<String> {
+    let (mut keys, mut rest) = (Vec::new(), json);
+    while let Some(at) = rest.find(['{', '}', '"']) {
+        let mut end = at + 1;
+        match rest.as_bytes()[at] {
+            b'{' => keys.push(BTreeSet::new()),
+            b'}' => drop(keys.pop()),
+            _ => {
+                let mut strings = serde_json::Deserializer::from_str(&rest[at..]).into_iter::<String>();
+                let string = strings.next()?.ok()?;
+                end = at + strings.byte_offset();
+                let is_key = rest[end..].trim_start().starts_with(':');
+                if is_key && !keys.last_mut()?.insert(string.clone()) {
+                    return Some(string);
                 }
-                Ok(RepeatedKey(repeated))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<RepeatedKey, A::Error> {
-                let (mut keys, mut repeated) = (BTreeSet::new(), None);
-                while let Some((key, RepeatedKey(inner))) = fields.next_entry::<String, _>()? {
-                    repeated = repeated.or(inner);
-                    if !keys.insert(key.clone()) {
-                        repeated = Some(key);
-                    }
-                }
-                Ok(RepeatedKey(repeated))
             }
         }
-        from.deserialize_any(KeyVisitor)
+        rest = &rest[end..];
     }
+    None
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::digest::digest;
 use crate::rules::name::Name;
 
 /// The format of a scope that this version writes. An approval with a scope of another format is void.
@@ -196,12 +197,7 @@ impl ApprovalScope {
 
     /// The hash that an approval is bound to: scope, ask id and expiry.
     pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [self.digest().as_str(), ask_id, &expires_ms.to_string()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
+        digest(&[self.digest().as_bytes(), ask_id.as_bytes(), expires_ms.to_string().as_bytes()])
     }
 
     /// Compares what a yes covered with the same things as they are now.
@@ -218,34 +214,20 @@ impl ApprovalScope {
 
     /// The first part in which another scope differs, in words.
     pub fn difference(&self, now: &ApprovalScope) -> &'static str {
-        let ApprovalScope {
-            form: _,
-            action: _,
-            grants,
-            command,
-            checks,
-            files,
-            folders,
-            beyond: _,
-            sandbox,
-            replaces,
-            goal,
-            repo,
-            user_side,
-        } = self;
-        match () {
-            () if *replaces != now.replaces => "the file that it replaces",
-            () if *grants != now.grants => "a grant",
-            () if *command != now.command => "the program, the folder or the environment",
-            () if *checks != now.checks => "a check",
-            () if *files != now.files => "a file",
-            () if *repo != now.repo => "the repository or its commit",
-            () if *goal != now.goal => "the goal",
-            () if *sandbox != now.sandbox => "the sandbox",
-            () if *folders != now.folders => "the folder",
-            () if *user_side != now.user_side => "what executes on your side",
-            () => "what an approval does not cover",
-        }
+        let parts = [
+            (self.replaces == now.replaces, "the file that it replaces"),
+            (self.grants == now.grants, "a grant"),
+            (self.command == now.command, "the program, the folder or the environment"),
+            (self.checks == now.checks, "a check"),
+            (self.files == now.files, "a file"),
+            (self.repo == now.repo, "the repository or its commit"),
+            (self.goal == now.goal, "the goal"),
+            (self.sandbox == now.sandbox, "the sandbox"),
+            (self.folders == now.folders, "the folder"),
+            (self.user_side == now.user_side, "what executes on your side"),
+        ];
+        let first = parts.into_iter().find(|(is_same, _)| !is_same);
+        first.map_or("what an approval does not cover", |(_, part)| part)
     }
 }
 

@@ -150,19 +150,10 @@ impl BudgetExceeded {
     }
 }
 
-struct Cap {
-    window: String,
-    key: String,
-    limit_micros: u64,
-    spent_micros: u64,
-    reserved_micros: u64,
-    resets_ms: i64,
-}
-
 impl Budget {
     /// Returns the limit of the present day, including what the user has added.
     pub fn day_limit(&self, raised: &Raised, now: Now) -> Option<u64> {
-        let window = format!("day {}", BudgetPeriod::Day.name(now));
+        let window = format!("day {}", DAY.name(now));
         self.day_micros.map(|cap| with_raises(cap, raised, &window))
     }
 }
@@ -213,103 +204,81 @@ pub fn hits(
     wanted: &Reserved,
     now: Now,
 ) -> Vec<BudgetExceeded> {
-    let hits = caps(budget, spent, others, wanted, now).into_iter().filter_map(|cap| {
-        let limit = with_raises(cap.limit_micros, raised, &cap.window);
-        let left = limit.saturating_sub(cap.spent_micros).saturating_sub(cap.reserved_micros);
-        let is_hit = cap.spent_micros >= limit || wanted.micros.min(limit) > left;
-        is_hit.then_some(BudgetExceeded {
-            window: cap.window,
-            key: cap.key,
-            cap_micros: cap.limit_micros,
-            limit_micros: limit,
-            spent_micros: cap.spent_micros,
-            reserved_micros: cap.reserved_micros,
-            wants_micros: wanted.micros,
-            resets_ms: cap.resets_ms,
-        })
-    });
-    hits.collect()
-}
-
-fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserved, now: Now) -> Vec<Cap> {
     let reserved = |counts: &dyn Fn(&Reserved) -> bool| {
         others.iter().filter(|one| counts(one)).fold(0_u64, |sum, one| sum.saturating_add(one.micros))
     };
-    let cap =
-        |what: &str, key: &str, limit: Option<u64>, spent_micros, reserved_micros, end: BudgetPeriod| {
-            Some(Cap {
-                window: format!("{what} {}", end.name(now)),
-                key: key.to_owned(),
-                limit_micros: limit?,
-                spent_micros,
-                reserved_micros,
-                resets_ms: end.ms(now),
-            })
-        };
-    let all = |_: &Reserved| true;
+    let hit = |what: &str,
+               key: &str,
+               cap_micros: Option<u64>,
+               spent_micros,
+               reserved_micros,
+               period: BudgetPeriod| {
+        let window = format!("{what} {}", period.name(now));
+        let cap_micros = cap_micros?;
+        let limit_micros = with_raises(cap_micros, raised, &window);
+        let left = limit_micros.saturating_sub(spent_micros).saturating_sub(reserved_micros);
+        let is_hit = spent_micros >= limit_micros || wanted.micros.min(limit_micros) > left;
+        is_hit.then(|| BudgetExceeded {
+            window,
+            key: key.to_owned(),
+            cap_micros,
+            limit_micros,
+            spent_micros,
+            reserved_micros,
+            wants_micros: wanted.micros,
+            resets_ms: period.end_ms(now),
+        })
+    };
+    let all = reserved(&|_| true);
     let of_goal = wanted.goal.as_ref().and_then(|goal| {
         let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
         let held = reserved(&|one| one.goal.as_ref() == Some(goal));
-        cap(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, BudgetPeriod::Day)
+        hit(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, DAY)
     });
     let runner = &wanted.runner;
-    let of_runner = cap(
+    let of_runner = hit(
         &format!("runner {runner}"),
         "budget.runner_usd",
         budget.runner_micros.get(runner).copied(),
         spent.runner_micros.get(runner).copied().unwrap_or(0),
         reserved(&|one| one.runner == *runner),
-        BudgetPeriod::Day,
+        DAY,
     );
-    let hour = cap(
-        "hour",
-        "budget.hour_usd",
-        budget.hour_micros,
-        spent.hour_micros,
-        reserved(&all),
-        BudgetPeriod::Hour,
-    );
-    let day =
-        cap("day", "budget.day_usd", budget.day_micros, spent.day_micros, reserved(&all), BudgetPeriod::Day);
+    let hour = hit("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, HOUR);
+    let day = hit("day", "budget.day_usd", budget.day_micros, spent.day_micros, all, DAY);
     [hour, day, of_goal, of_runner].into_iter().flatten().collect()
 }
 
 /// The span of local time for which a cap holds.
 #[derive(Clone, Copy)]
-enum BudgetPeriod {
-    Hour,
-    Day,
+struct BudgetPeriod {
+    span_ms: i64,
+    /// The format of its name.
+    name: &'static str,
 }
 
-impl BudgetPeriod {
-    const fn span_ms(self) -> i64 {
-        match self {
-            BudgetPeriod::Hour => 3_600_000,
-            BudgetPeriod::Day => 86_400_000,
-        }
-    }
+const HOUR: BudgetPeriod = BudgetPeriod { span_ms: 3_600_000, name: "%Y-%m-%dT%H" };
+const DAY: BudgetPeriod = BudgetPeriod { span_ms: 86_400_000, name: "%Y-%m-%d" };
 
+impl BudgetPeriod {
     fn name(self, now: Now) -> String {
-        match self {
-            BudgetPeriod::Hour => now.local().format("%Y-%m-%dT%H").to_string(),
-            BudgetPeriod::Day => now.day(),
-        }
+        now.local().format(self.name).to_string()
     }
 
     /// Returns the number of completed spans of local time since the epoch.
     fn nth(self, now: Now) -> i64 {
-        now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms())
+        now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms)
     }
 
-    fn ms(self, now: Now) -> i64 {
-        let next = self.nth(now).saturating_add(1).saturating_mul(self.span_ms());
+    fn end_ms(self, now: Now) -> i64 {
+        let next = self.nth(now).saturating_add(1).saturating_mul(self.span_ms);
         next.saturating_sub(i64::from(now.offset_s) * 1000)
     }
 }
 
 /// Returns the number of the local hour since the epoch.
 pub fn hour_of(now: Now) -> i64 {
-    BudgetPeriod::Hour.nth(now)
+    HOUR.nth(now)
 }
 
 #[cfg(test)]

@@ -50,19 +50,21 @@ pub struct SpendRow {
 }
 
 impl SpendRow {
-    fn add(&mut self, usage: &Usage, share: Share) {
-        let part = |whole: u64| share.of(whole);
+    /// Adds the part with this index of a usage that `parts` rows divide without a remainder.
+    fn add(&mut self, usage: &Usage, index: u64, parts: u64) {
+        let add = |sum: &mut u64, whole: u64| {
+            *sum = sum.saturating_add(whole / parts + u64::from(index < whole % parts));
+        };
         self.calls += 1;
-        self.tokens_in = self.tokens_in.saturating_add(part(usage.tokens_in));
-        self.tokens_cached = self.tokens_cached.saturating_add(part(usage.tokens_cached));
-        self.tokens_written = self.tokens_written.saturating_add(part(usage.tokens_written));
-        self.tokens_out = self.tokens_out.saturating_add(part(usage.tokens_out));
-        self.tokens_reasoning = self.tokens_reasoning.saturating_add(part(usage.tokens_reasoning));
-        self.tokens_background = self.tokens_background.saturating_add(part(usage.tokens_background));
-        let micros = part(usage.cost_micros);
-        self.cost_micros = self.cost_micros.saturating_add(micros);
+        add(&mut self.tokens_in, usage.tokens_in);
+        add(&mut self.tokens_cached, usage.tokens_cached);
+        add(&mut self.tokens_written, usage.tokens_written);
+        add(&mut self.tokens_out, usage.tokens_out);
+        add(&mut self.tokens_reasoning, usage.tokens_reasoning);
+        add(&mut self.tokens_background, usage.tokens_background);
+        add(&mut self.cost_micros, usage.cost_micros);
         if usage.basis == CostSource::Assumed {
-            self.assumed_micros = self.assumed_micros.saturating_add(micros);
+            add(&mut self.assumed_micros, usage.cost_micros);
         }
         self.unmetered += u64::from(!usage.basis.is_metered());
     }
@@ -75,19 +77,6 @@ impl SpendRow {
     }
 }
 
-/// One part of a whole that is divided without a remainder.
-#[derive(Clone, Copy)]
-struct Share {
-    index: u64,
-    parts: u64,
-}
-
-impl Share {
-    fn of(self, whole: u64) -> u64 {
-        whole / self.parts + u64::from(self.index < whole % self.parts)
-    }
-}
-
 /// Sums charges into rows, sorted by key.
 pub fn report(charges: &[Charge], by: GroupBy) -> Vec<SpendRow> {
     let mut rows: BTreeMap<String, SpendRow> = BTreeMap::new();
@@ -96,7 +85,7 @@ pub fn report(charges: &[Charge], by: GroupBy) -> Vec<SpendRow> {
         let parts = keys.len() as u64;
         for (index, key) in (0..).zip(keys) {
             let row = rows.entry(key.clone()).or_insert_with(|| SpendRow { key, ..SpendRow::default() });
-            row.add(&charge.usage, Share { index, parts });
+            row.add(&charge.usage, index, parts);
         }
     }
     rows.into_values().collect()
@@ -105,7 +94,7 @@ pub fn report(charges: &[Charge], by: GroupBy) -> Vec<SpendRow> {
 /// Sums all charges into one row.
 pub fn total(charges: &[Charge]) -> SpendRow {
     let mut row = SpendRow { key: "total".to_owned(), ..SpendRow::default() };
-    charges.iter().for_each(|charge| row.add(&charge.usage, Share { index: 0, parts: 1 }));
+    charges.iter().for_each(|charge| row.add(&charge.usage, 0, 1));
     row
 }
 

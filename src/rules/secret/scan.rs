@@ -84,7 +84,8 @@ impl<'a> SecretScan<'a> {
     pub fn begun(&self, text: &str) -> (Vec<SecretSpan>, usize) {
         let bytes = text.as_bytes();
         let (mut spans, mut open): (Vec<SecretSpan>, usize) = (Vec::new(), bytes.len());
-        visit(bytes.len());
+        #[cfg(test)]
+        visits::add(bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
             let [from, to] = [self.heads[usize::from(*byte)], self.heads[usize::from(*byte) + 1]];
             for (head, what) in &self.patterns[usize::from(from)..usize::from(to)] {
@@ -184,12 +185,6 @@ fn key(text: &str, at: usize) -> Match {
     }
 }
 
-#[cfg(not(test))]
-fn visit(_bytes: usize) {}
-
-#[cfg(test)]
-use visits::visit;
-
 #[cfg(test)]
 pub(super) mod visits {
     //! Counts the bytes that scans of this thread visit.
@@ -198,7 +193,7 @@ pub(super) mod visits {
         static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
     }
 
-    pub(super) fn visit(bytes: usize) {
+    pub(super) fn add(bytes: usize) {
         VISITED.with(|visited| visited.set(visited.get() + bytes));
     }
 

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{MIN_VALUE_BYTES, spelling};
+use super::MIN_VALUE_BYTES;
+use super::spelling::percent_decoded;
 
 /// Parts of the names of variables that hold secrets.
 const WORDS: [&str; 16] = [
@@ -136,9 +137,7 @@ fn address(value: &str, add: &mut impl FnMut(&str)) {
 /// Adds a part of a URL as written, and decoded.
 fn spellings(text: &str, add: &mut impl FnMut(&str)) {
     add(text);
-    if let Some(decoded) = spelling::percent(text) {
-        add(&decoded.text);
-    }
+    percent_decoded(text).iter().for_each(|decoded| add(decoded));
 }
 
 #[cfg(test)]

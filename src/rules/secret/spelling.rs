@@ -101,25 +101,13 @@ fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usiz
     Some(Unescaping { text, places })
 }
 
-/// Without the escapes of a string of JSON.
+/// Without the escapes of a string of JSON: two bytes, six for `\u0061`, or twelve for a pair of surrogates.
 fn json(text: &str) -> Option<Unescaping> {
     decode(text, '\\', |rest| {
-        let simple = match rest.as_bytes().get(1)? {
-            b'"' => '"',
-            b'\\' => '\\',
-            b'/' => '/',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'u' => {
-                let (c, length) = unit(rest)?;
-                return Some((c.to_string().into_bytes(), length));
-            }
-            _ => return None,
-        };
-        Some((simple.to_string().into_bytes(), 2))
+        [2, 6, 12].into_iter().find_map(|length| {
+            let c: char = serde_json::from_str(&format!("\"{}\"", rest.get(..length)?)).ok()?;
+            Some((c.to_string().into_bytes(), length))
+        })
     })
 }
 
@@ -156,23 +144,8 @@ fn is_beginning_of_percent(text: &str) -> bool {
     text.starts_with('%') && (rest.is_empty() || is_cut_byte()) && (bytes.is_empty() || is_cut_char)
 }
 
-/// The character of `\u0061`, or of two of them that are a pair of surrogates.
-fn unit(rest: &str) -> Option<(char, usize)> {
-    let hex = |at: usize| {
-        let digits = rest.get(at..at + 6)?.strip_prefix("\\u")?;
-        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hex.then(|| u16::from_str_radix(digits, 16).ok()).flatten()
-    };
-    let first = hex(0)?;
-    if let Some(c) = char::from_u32(u32::from(first)) {
-        return Some((c, 6));
-    }
-    let c = char::decode_utf16([first, hex(6)?]).next()?.ok()?;
-    Some((c, 12))
-}
-
 /// Decodes the percent-encoding of URLs, if the bytes form characters.
-pub(super) fn percent(text: &str) -> Option<Unescaping> {
+fn percent(text: &str) -> Option<Unescaping> {
     decode(text, '%', |rest| {
         let bytes: Vec<u8> = (0..4).map_while(|nth| percent_byte(rest, nth * 3)).collect();
         // The shortest beginning that is a character.
@@ -180,6 +153,11 @@ pub(super) fn percent(text: &str) -> Option<Unescaping> {
             .find(|length| std::str::from_utf8(&bytes[..*length]).is_ok())
             .map(|length| (bytes[..length].to_vec(), length * 3))
     })
+}
+
+/// The text that percent-encoding spells; `None` if it spells nothing.
+pub fn percent_decoded(text: &str) -> Option<String> {
+    percent(text).map(|decoded| decoded.text)
 }
 
 /// The byte that an escape of an address spells.

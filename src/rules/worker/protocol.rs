@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::cost::charge::{CostSource, Usage};
+use crate::rules::cost::charge::Usage;
 use crate::rules::name::Name;
 use crate::rules::worker::{Flag, Phase};
 
@@ -22,7 +22,7 @@ pub const MAX_REPORT: usize = 10 << 20;
 pub const MAX_TEXT: usize = 32 * 1024;
 
 /// The kind of a frame's payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::FromRepr)]
 #[repr(u8)]
 pub enum FrameKind {
     /// A JSON object.
@@ -83,11 +83,8 @@ impl Decoder {
     /// The bytes are not a valid frame; the connection must be closed.
     pub fn next_frame(&mut self) -> Result<Option<WireFrame>, String> {
         let Some((tag, rest)) = self.buffer.split_first() else { return Ok(None) };
-        let kind = match tag {
-            b'J' => FrameKind::Json,
-            b'D' => FrameKind::Data,
-            other => return Err(format!("a frame cannot begin with byte {other}")),
-        };
+        let kind =
+            FrameKind::from_repr(*tag).ok_or_else(|| format!("a frame cannot begin with byte {tag}"))?;
         let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         if length > self.longest {
@@ -143,7 +140,6 @@ pub enum WireRequest {
         #[serde(default)]
         options: Vec<String>,
         /// What the question is about: a link, a path, a name.
-        #[serde(default)]
         reference: Option<String>,
     },
     /// Worker's side: its work is done. The supervisor ends its program and starts the checks.
@@ -165,7 +161,7 @@ pub enum WireRequest {
         name: String,
     },
     /// Worker's side: reports what it spent.
-    Spend(ReportedSpend),
+    Spend(Usage),
     /// Worker's side: a hook of its program reports its status, in the terms of OSC 7501.
     #[serde(rename = "fares")]
     HookStatus {
@@ -174,40 +170,6 @@ pub enum WireRequest {
         /// What it waits for, or its last message.
         text: Option<String>,
     },
-}
-
-/// What a worker reports as spent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ReportedSpend {
-    /// Millionths of a US dollar.
-    pub cost_micros: u64,
-    /// Input tokens that did not come from a cache.
-    pub tokens_in: u64,
-    /// Input tokens read from a cache.
-    pub tokens_cached: u64,
-    /// Input tokens written to a cache.
-    pub tokens_written: u64,
-    pub tokens_out: u64,
-    pub model: Option<String>,
-    /// Where the figures come from; `None`: the runner reported them.
-    pub basis: Option<CostSource>,
-}
-
-impl ReportedSpend {
-    /// Converts it to the usage of a charge.
-    pub fn usage(self) -> Usage {
-        Usage {
-            model: self.model,
-            tokens_in: self.tokens_in,
-            tokens_cached: self.tokens_cached,
-            tokens_written: self.tokens_written,
-            tokens_out: self.tokens_out,
-            cost_micros: self.cost_micros,
-            basis: self.basis.unwrap_or(CostSource::Reported),
-            ..Usage::unknown()
-        }
-    }
 }
 
 /// A supervisor's reply to a request.
@@ -232,10 +194,8 @@ pub struct ViewerState {
     /// The height of the worker's screen, in cells.
     pub rows: u16,
     pub phase: Phase,
-    #[serde(default)]
     pub flag: Option<Flag>,
     /// The question that it waits for.
-    #[serde(default)]
     pub ask: Option<Name>,
     /// How much of its output could not be written, in bytes.
     #[serde(default)]
@@ -264,12 +224,7 @@ mod tests {
         assert_eq!(text, r#"{"looop":1,"request":{"attach":{"cols":80,"rows":24,"view":false}}}"#);
         let all = [
             WireRequest::Kill,
-            WireRequest::Spend(ReportedSpend {
-                cost_micros: 7,
-                tokens_in: 1,
-                tokens_out: 2,
-                ..ReportedSpend::default()
-            }),
+            WireRequest::Spend(Usage { cost_micros: 7, tokens_in: 1, tokens_out: 2, ..Usage::nothing() }),
             WireRequest::Claim { resource: "x".to_owned(), ttl_s: Some(30) },
             WireRequest::Ask { text: "t".to_owned(), options: vec![], reference: None },
         ];

@@ -6,6 +6,8 @@
 
 mod answer;
 
+pub use answer::cursor;
+
 /// The longest control sequence and control string that are kept, in bytes. No supported query is longer.
 const CSI_BYTES: usize = 32;
 const STRING_BYTES: usize = 8 * 1024;
@@ -13,35 +15,12 @@ const STRING_BYTES: usize = 8 * 1024;
 /// A part of the output that is for the terminal and not for the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TerminalQuery {
-    /// A query that the terminal must answer.
-    Query(Query),
+    /// The terminal must always answer it with this text.
+    Fixed(String),
+    /// The terminal must answer it with [`cursor`]; `dec` for DECXCPR, the form with a question mark.
+    Cursor { dec: bool },
     /// The program reports its status.
     Status(ProgramStatus),
-}
-
-/// A query to the terminal, by what answers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// Always this text.
-    Text(String),
-    /// The cursor position; `dec` for the form with a question mark.
-    Cursor {
-        /// True for DECXCPR.
-        dec: bool,
-    },
-}
-
-impl Query {
-    /// Returns what is sent to the program. The cursor (row and column from 1) is read only if the answer needs it.
-    pub fn answer(self, cursor: impl FnOnce() -> (u16, u16)) -> String {
-        match self {
-            Query::Text(text) => text,
-            Query::Cursor { dec } => {
-                let (row, col) = cursor();
-                format!("\x1b[{}{row};{col}R", if dec { "?" } else { "" })
-            }
-        }
-    }
 }
 
 /// The status that a program reports.
@@ -54,8 +33,9 @@ pub struct ProgramStatus {
     pub message: Option<String>,
 }
 
-/// The states of OSC 7501.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The states of OSC 7501, by the names that it gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum ProgramState {
     Idle,
     Working,
@@ -66,21 +46,6 @@ pub enum ProgramState {
     Error,
     /// It withdraws its last status.
     Clear,
-}
-
-impl ProgramState {
-    /// Returns the state with this name.
-    pub fn named(name: &[u8]) -> Option<ProgramState> {
-        Some(match name {
-            b"idle" => ProgramState::Idle,
-            b"working" => ProgramState::Working,
-            b"blocked" => ProgramState::Blocked,
-            b"done" => ProgramState::Done,
-            b"error" => ProgramState::Error,
-            b"clear" => ProgramState::Clear,
-            _ => return None,
-        })
-    }
 }
 
 /// Finds queries in output that arrives in pieces. Keeps at most one unfinished sequence.
@@ -212,7 +177,7 @@ impl Scanner {
 }
 
 fn fixed(text: &str) -> TerminalQuery {
-    TerminalQuery::Query(Query::Text(text.to_owned()))
+    TerminalQuery::Fixed(text.to_owned())
 }
 
 /// Returns the query of a control sequence. The kitty keyboard protocol is not supported, so its query gets no answer.
@@ -222,8 +187,8 @@ fn csi(body: &[u8], last: u8) -> Option<TerminalQuery> {
         (b">" | b">0", b'c') => fixed(answer::SECONDARY),
         (b"=" | b"=0", b'c') => fixed(answer::TERTIARY),
         (b"5", b'n') => fixed(answer::HEALTH),
-        (b"6", b'n') => TerminalQuery::Query(Query::Cursor { dec: false }),
-        (b"?6", b'n') => TerminalQuery::Query(Query::Cursor { dec: true }),
+        (b"6", b'n') => TerminalQuery::Cursor { dec: false },
+        (b"?6", b'n') => TerminalQuery::Cursor { dec: true },
         (b">" | b">0", b'q') => fixed(answer::VERSION),
         (_, b'p') => {
             let number = body.strip_suffix(b"$")?;
@@ -259,12 +224,7 @@ fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(TerminalQuery)) {
         }
         7501 => match parts.next() {
             Some(b"?") => found(fixed(answer::PROGRAM)),
-            Some(body) => {
-                if let Some(status) = status(body) {
-                    found(TerminalQuery::Status(status));
-                }
-            }
-            None => {}
+            body => body.and_then(status).into_iter().for_each(|status| found(TerminalQuery::Status(status))),
         },
         _ => {}
     }
@@ -280,7 +240,7 @@ fn status(body: &[u8]) -> Option<ProgramStatus> {
         match key {
             b"state" => {
                 known = true;
-                status.state = ProgramState::named(value)?;
+                status.state = std::str::from_utf8(value).ok()?.parse().ok()?;
             }
             b"kind" => status.kind = Some(String::from_utf8_lossy(value).into_owned()),
             b"msg" => {

@@ -22,8 +22,7 @@ pub(super) fn forward(
     let is_model = walls.net == Net::Off;
     let Some(endpoint) = endpoint else {
         let unknown = format!(
-            "sandbox.network.{} is \"model\", but the address of its runner's model is unknown; set `runners.NAME.base_url` in the config, also where a variable of the program names it",
-            kind.word()
+            "sandbox.network.{kind} is \"model\", but the address of its runner's model is unknown; set `runners.NAME.base_url` in the config, also where a variable of the program names it"
         );
         return if is_model { Err(unknown) } else { Ok(()) };
     };

@@ -43,7 +43,7 @@ pub(super) fn scope(
         user_side.push(UserSidePath { path: cwd.display().to_string(), reason: reason.to_owned() });
     }
     let command = Some(scan.command(argv, &exe, &cwd, &ctx.settings.base_env)?);
-    let level = grant.level.word().to_owned();
+    let level = grant.level.to_string();
     let network = network_words(&grant.net, grant.model);
     let sandbox = match grant.level {
         Level::None => SandboxScope { level, network, writes: vec![SandboxScope::ANYTHING.to_owned()] },

@@ -151,7 +151,7 @@ impl Fleet<'_> {
             place,
             head: head.unwrap_or_default().trim_end().to_owned(),
             base: found.head,
-            objects: Objects::words(self.settings.workers.objects, spec.has_network()).to_owned(),
+            objects: Objects::words(self.settings.workers.objects, spec.has_network()),
         })
     }
 }

@@ -7,7 +7,7 @@ use super::output::is_for_now;
 use crate::agents;
 use crate::os::clock::{self, Deadline};
 use crate::os::pty::{self, Size, Terminal};
-use crate::rules::worker::query::{ProgramState, ProgramStatus, Scanner, TerminalQuery};
+use crate::rules::worker::query::{self, ProgramState, ProgramStatus, Scanner, TerminalQuery};
 use crate::screen;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptWriter;
@@ -69,10 +69,11 @@ impl Tty {
         let (mut cursor, mut status) = (None, None);
         let keys = &mut self.keys;
         self.scanner.scan(bytes, &mut |event| match event {
-            TerminalQuery::Query(_) if keys.len() >= MAX_KEYS => {}
-            TerminalQuery::Query(question) => {
-                let cursor = || *cursor.get_or_insert_with(|| screen::cursor_of(dir));
-                keys.extend(question.answer(cursor).into_bytes());
+            TerminalQuery::Fixed(_) | TerminalQuery::Cursor { .. } if keys.len() >= MAX_KEYS => {}
+            TerminalQuery::Fixed(answer) => keys.extend(answer.into_bytes()),
+            TerminalQuery::Cursor { dec } => {
+                let cursor = *cursor.get_or_insert_with(|| screen::cursor_of(dir));
+                keys.extend(query::cursor(dec, cursor).into_bytes());
             }
             // An idle status adds nothing to the status before it.
             TerminalQuery::Status(ProgramStatus { state: ProgramState::Idle, .. }) => {}

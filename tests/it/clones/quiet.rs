@@ -99,8 +99,8 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
     let git = fixture.git();
     let source = inspect(&git, &repo).unwrap();
     for (objects, has) in [(Objects::Shared, true), (Objects::Reachable, false)] {
-        let clone = fixture.path("w").join(objects.word());
-        let own = repo_of(&source, &objects.word().parse().unwrap()).unwrap();
+        let clone = fixture.path("w").join(objects.to_string());
+        let own = repo_of(&source, &objects.to_string().parse().unwrap()).unwrap();
         make_for(&git, &source, &clone, &own, objects).unwrap();
         assert_eq!(clone.join(".git/objects/info/alternates").exists(), has);
         for oid in [&private, &staged] {
@@ -108,7 +108,7 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
         }
         assert_eq!(git_in(&clone, &["rev-list", "--count", "HEAD"]), "2\n");
         git_in(&clone, &["fsck", "--strict"]);
-        fixture.commit(&clone, "new", objects.word());
+        fixture.commit(&clone, "new", &objects.to_string());
         let collected = looop::vcs::clone::collect(&git, &own, &clone).unwrap();
         assert!(collected.branch.is_some() && collected.left.is_empty(), "{collected:?}");
     }

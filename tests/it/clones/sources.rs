@@ -27,8 +27,8 @@ fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
     assert_eq!(fs::read_to_string(repo.join("file")).unwrap(), "owt\n");
     assert_eq!(fs::read_to_string(repo.join("sub/file")).unwrap(), "owt\n", "the submodule is as it was");
     for objects in [Objects::Shared, Objects::Reachable] {
-        let clone = fixture.path("w").join(objects.word());
-        let own = repo_of(&source, &objects.word().parse().unwrap()).unwrap();
+        let clone = fixture.path("w").join(objects.to_string());
+        let own = repo_of(&source, &objects.to_string().parse().unwrap()).unwrap();
         make_for(&git, &source, &clone, &own, objects).unwrap();
         shell(&clone, "echo x >new; git add new; git commit -qm new");
         let collected = collect(&git, &own, &clone).unwrap();
