@@ -293,7 +293,12 @@ fn waiting(app: &App) -> Result<Vec<Waiting>> {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
         let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
-        found.push(Waiting { worker: id, ask, text, look: worker.state.look_commands() });
+        found.push(Waiting {
+            worker: id,
+            ask,
+            text,
+            look: worker.state.phase.look_commands(&worker.spec.id),
+        });
     }
     let closed = state_files::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
