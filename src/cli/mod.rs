@@ -130,7 +130,7 @@ enum Verb {
     Pause(pause::PauseArgs),
     /// Decide again after a pause, a halt or a used-up budget.
     Resume(pause::ResumeArgs),
-    /// List, start, watch and end workers.
+    /// List, show, start, watch and end workers.
     #[command(subcommand)]
     Worker(worker::WorkerVerb),
     /// List, claim and release leases: who may work on what.
@@ -347,6 +347,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
         Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, *args),
         Verb::Ls(args) | Verb::Worker(WorkerVerb::List(args)) => ls::run(&watch()?, &args),
+        Verb::Worker(WorkerVerb::Show(args)) => ls::show(&watch()?, &args),
         Verb::Attach(args) | Verb::Worker(WorkerVerb::Attach(args)) => attach::run(&user("attach")?, &args),
         Verb::Logs(args) | Verb::Worker(WorkerVerb::Logs(args)) => logs::logs(&watch()?, &args),
         Verb::Screen(args) | Verb::Worker(WorkerVerb::Screen(args)) => logs::screen(&watch()?, &args),

@@ -33,6 +33,9 @@ pub enum WorkerVerb {
     /// List workers; those that need you come first.
     #[command(after_help = "Example:\n  looop worker list --all")]
     List(ls::Args),
+    /// Show the state of a worker.
+    #[command(after_help = "Example:\n  looop worker show fix-ci")]
+    Show(ls::WorkerShowArgs),
     /// Start a worker yourself. Prints its id.
     Start(Box<StartArgs>),
     /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it.
