@@ -288,7 +288,9 @@ pub fn lines(workers: &[Worker], notified: &mut BTreeMap<String, Attention>) -> 
             }
             _ => None,
         };
-        lines.extend(text.map(|text| format!("⚑ {}: {text} — {}", spec.id, state.look_commands())));
+        lines.extend(
+            text.map(|text| format!("⚑ {}: {text} — {}", spec.id, state.phase.look_commands(&spec.id))),
+        );
         now.insert(key, call.after(before));
     }
     // Keep the number of a lowered flag, so that the same flag is not printed again.

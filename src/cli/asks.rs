@@ -1,13 +1,13 @@
 //! `looop question`, `looop approval` and their short verbs: how the user answers the loop.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{App, complete, input, json_output, pick, print};
-use crate::os::clock;
-use crate::rules::beat::ask::Asks;
-use crate::rules::beat::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
+use crate::os::{clock, tty};
+use crate::rules::beat::ask::{AnswerFile, AskKind, AskReply, Asks, OUTDATED, QuestionFile, QuestionState};
 use crate::rules::beat::card;
-use crate::rules::fault::{ErrorKind, Fault};
+use crate::rules::beat::decision::MAX_TEXT_BYTES;
+use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::human_ms;
@@ -111,26 +111,20 @@ const STRANDED: &str = "the worker that asked has ended and cannot read an answe
 /// Lists the asks of one kind, or all, that wait for the user. The exit status is 0 with or without any.
 pub fn list(app: &App, args: &AsksArgs, kind: Option<AskKind>) -> Result<u8> {
     let (asks, problems) = open_asks(app)?;
-    let shown = asks.values().map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now))).filter(
-        |(ask, state)| {
-            kind.is_none_or(|kind| ask.kind == kind) && (args.all || *state == QuestionState::Open)
-        },
-    );
+    let of_kind = asks.values().filter(|(ask, _)| kind.is_none_or(|kind| ask.kind == kind));
+    let all = of_kind.map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)));
+    let shown = all.filter(|(_, state)| args.all || *state == QuestionState::Open);
     if args.json {
-        let key = match kind {
-            None => "asks",
-            Some(AskKind::Question) => "questions",
-            Some(AskKind::Approval) => "approvals",
-        };
+        let key = kind.map_or("ask", AskKind::word);
         let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
-        return print::answer(key, rows);
+        return print::answer(&format!("{key}s"), rows);
     }
-    let texts: Vec<String> = shown.map(|(ask, state)| text(app, ask, state)).collect();
+    let texts: String = shown.map(|(ask, state)| text(app, ask, state)).collect();
     match texts.is_empty() {
         true => print::line("nothing waits for you"),
-        false => print::raw(texts.concat().as_bytes()),
+        false => print::raw(texts.as_bytes()),
     }
-    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+    print::warn(&problems);
     Ok(0)
 }
 
@@ -190,13 +184,10 @@ pub fn text(app: &App, ask: &QuestionFile, state: QuestionState) -> String {
     let age = human_ms(app.now.elapsed_ms(ask.created_ms));
     let state = match state {
         QuestionState::Open => String::new(),
-        other => format!(" · {}", format!("{other:?}").to_lowercase()),
+        other => format!(" · {}", word(other)),
     };
     let goal = ask.goal.as_ref().map(|goal| format!(" · for {goal}")).unwrap_or_default();
-    let kind = match ask.kind {
-        AskKind::Question => "question",
-        AskKind::Approval => "approval",
-    };
+    let kind = ask.kind.word();
     let who = match &ask.worker {
         Some(worker) => format!(" · from the worker {worker}"),
         None if !ask.clean && ask.approval.is_none() => " · written after untrusted text was read".to_owned(),
@@ -225,11 +216,13 @@ pub fn text(app: &App, ask: &QuestionFile, state: QuestionState) -> String {
 /// Repeats the strongest rows of an approval if its card is longer than the terminal, because they scrolled away.
 fn recap(app: &App, ask: &QuestionFile) -> String {
     let card = text(app, ask, QuestionState::Open);
-    let Some(rows) = print::rows().filter(|rows| card.lines().count() >= *rows) else { return String::new() };
+    let rows = tty::size().map_or(usize::MAX, |(_, rows)| rows.into());
+    if card.lines().count() < rows {
+        return String::new();
+    }
     let strong = ask.approval.iter().flat_map(|approval| card::approval(ask, approval, app.now));
-    let strong: Vec<String> =
-        strong.filter(|row| row.strong).flat_map(|row| row.lines(print::columns())).take(rows / 2).collect();
-    strong.iter().map(|line| format!("{}\n", app.style.bold(line))).collect()
+    let lines = strong.filter(|row| row.strong).flat_map(|row| row.lines(print::columns())).take(rows / 2);
+    lines.map(|line| format!("{}\n", app.style.bold(&line))).collect()
 }
 
 /// Finds the one open ask of a kind by its id.
@@ -238,25 +231,26 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<QuestionFi
     let (ask, answer) = pick("ask", wanted, asks.into_values(), |(ask, _)| ask.id.as_str())?;
     let id = &ask.id;
     if ask.kind != kind {
-        let fault = Fault::usage(format!("could not {verb} {id}: it is not a {kind:?}").to_lowercase());
-        let right =
-            if kind == AskKind::Question { "`looop approve` or `looop reject`" } else { "`looop answer`" };
-        return Err(fault.hint(format!("use {right}")).into());
+        let fault = Fault::usage(format!("could not {verb} {id}: it is not a {}", kind.word()));
+        return Err(match kind {
+            AskKind::Question => fault.hint("use `looop approve` or `looop reject`"),
+            AskKind::Approval => fault.hint("use `looop answer`"),
+        }
+        .into());
     }
     match ask.state(answer.as_ref(), app.now) {
         QuestionState::Open => Ok(ask),
-        QuestionState::Expired if ask.is_outdated() => {
-            Err(Fault::failed(format!("could not {verb} {id}: {OUTDATED}")).into())
-        }
+        QuestionState::Expired if ask.is_outdated() => bail!("could not {verb} {id}: {OUTDATED}"),
         QuestionState::Stranded => {
             let fault = Fault::failed(format!("could not {verb} {id}: {STRANDED}"));
             Err(fault.hint("`looop ls --all` shows how it ended").into())
         }
-        state => {
-            Err(Fault::failed(format!("could not {verb} {id}: it is {state:?} already").to_lowercase())
-                .into())
-        }
+        state => bail!("could not {verb} {id}: it is {} already", word(state)),
     }
+}
+
+fn word(state: QuestionState) -> String {
+    format!("{state:?}").to_lowercase()
 }
 
 /// Writes the answer, unless another answer was first. The user may have taken a long time, so this checks
@@ -267,7 +261,7 @@ fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
         AskReply::Approve { .. } => "approve",
         AskReply::Reject { .. } => "reject",
     };
-    let fail = |why: &str| Err(Fault::failed(format!("could not {verb} {}: {why}", ask.id)).into());
+    let fail = |why: &str| bail!("could not {verb} {}: {why}", ask.id);
     let held = lock::store(&app.layout.store_lock())?;
     let now = clock::now();
     let there: Option<QuestionFile> = json_file::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
@@ -299,13 +293,12 @@ fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
 pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     let ask = find(app, &args.ask, AskKind::Question, "answer")?;
     let given = match args.text.as_deref() {
-        Some("-") => input::stdin("the answer")?.trim_end().to_owned(),
-        Some(text) => text.to_owned(),
         None if print::stdin_is_tty() => {
             print::raw(text(app, &ask, QuestionState::Open).as_bytes());
             print::prompt("answer: ").unwrap_or_default()
         }
-        None => input::stdin("the answer")?.trim_end().to_owned(),
+        None | Some("-") => input::stdin("the answer")?.trim_end().to_owned(),
+        Some(text) => text.to_owned(),
     };
     let chosen = chosen(&ask, given)?;
     say(app, &ask, AskReply::Answer { text: chosen.clone() })?;
@@ -336,29 +329,26 @@ pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
 fn chosen(ask: &QuestionFile, given: String) -> Result<String> {
     let number = given.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     let chosen = number.and_then(|i| ask.options.get(i)).cloned().unwrap_or(given);
-    if chosen.trim().is_empty() {
-        return Err(Fault::usage(format!("could not answer {}: the answer is empty", ask.id)).into());
-    }
-    let cap = crate::rules::beat::decision::MAX_TEXT_BYTES;
-    if chosen.len() > cap {
-        let what = format!("could not answer {}: the answer is longer than {cap} bytes", ask.id);
-        return Err(Fault::usage(what).into());
-    }
-    Ok(chosen)
+    let flaw = if chosen.trim().is_empty() {
+        "empty".to_owned()
+    } else if chosen.len() > MAX_TEXT_BYTES {
+        format!("longer than {MAX_TEXT_BYTES} bytes")
+    } else {
+        return Ok(chosen);
+    };
+    Err(Fault::usage(format!("could not answer {}: the answer is {flaw}", ask.id)).into())
 }
 
 /// Approves one exact move.
 pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
     let ask = find(app, &args.ask, AskKind::Approval, "approve")?;
-    let Some(approval) = &ask.approval else {
-        return Err(Fault::failed(format!("could not approve {}: it contains no move", ask.id)).into());
-    };
+    let what = format!("could not approve {}", ask.id);
+    let Some(approval) = &ask.approval else { bail!("{what}: it contains no move") };
     let hash = approval.hash.clone();
     match &args.hash {
         Some(seen) if *seen == hash => {}
         Some(_) => {
-            let fault =
-                Fault::failed(format!("could not approve {}: the hash is not the one of this move", ask.id));
+            let fault = Fault::failed(format!("{what}: the hash is not the one of this move"));
             return Err(fault.hint("look again with `looop asks`").into());
         }
         None if print::stdin_is_tty() => {
@@ -370,8 +360,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
             }
         }
         None => {
-            let what = format!("could not approve {}: there is no terminal to show it on", ask.id);
-            let fault = Fault { kind: ErrorKind::Usage, what, hints: Vec::new() };
+            let fault = Fault::usage(format!("{what}: there is no terminal to show it on"));
             return Err(fault.hint("read `looop asks`, then give the hash that you saw with --hash").into());
         }
     }
@@ -400,9 +389,7 @@ fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
         return Ok(0);
     }
     if !args.yes && print::stdin_is_tty() {
-        for ask in &open {
-            print::raw(text(app, ask, QuestionState::Open).as_bytes());
-        }
+        open.iter().for_each(|ask| print::raw(text(app, ask, QuestionState::Open).as_bytes()));
         if !print::agreed(&format!("Reject these {} moves?", open.len())) {
             print::line("nothing was rejected");
             return Ok(1);

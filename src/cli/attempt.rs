@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{App, JsonArgs, json_output, pick, print};
+use super::pick::{ambiguous, pick};
+use super::{App, JsonArgs, json_output, print};
 use crate::fix::attempt_line;
 use crate::os::signal::Cancel;
 use crate::rules::fault::Fault;
@@ -64,30 +65,18 @@ fn goals(app: &App) -> Result<Vec<FixGoal>> {
 /// Finds a goal by its own name, if only one fix has it, else by its full name.
 fn find(app: &App, wanted: &str) -> Result<FixGoal> {
     let all = goals(app)?;
-    let has_own = |exact: bool| {
-        let fits =
-            |goal: &Name| if exact { goal.as_str() == wanted } else { goal.as_str().starts_with(wanted) };
-        all.iter().filter(|(.., goal)| fits(goal)).cloned().collect::<Vec<FixGoal>>()
-    };
-    match (has_own(true).as_slice(), has_own(false).as_slice()) {
-        ([one], _) | ([], [one]) => Ok(one.clone()),
+    let begins: Vec<&FixGoal> = all.iter().filter(|(.., goal)| goal.as_str().starts_with(wanted)).collect();
+    let exact: Vec<&FixGoal> = all.iter().filter(|(.., goal)| goal.as_str() == wanted).collect();
+    match (exact.as_slice(), begins.as_slice()) {
+        ([one], _) | ([], [one]) => Ok((*one).clone()),
         ([], _) => pick("goal", wanted, all, |(name, ..)| name),
-        (many, _) => {
-            let names: Vec<&str> = many.iter().map(|(name, ..)| name.as_str()).collect();
-            let fault = Fault::usage(format!("{wanted:?} is not unique"));
-            Err(fault.hint(format!("it could be: {}", names.join(", "))).into())
-        }
+        (many, _) => Err(ambiguous(wanted, many.iter().map(|(name, ..)| name.as_str())).into()),
     }
 }
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let goals: Vec<String> = goals(app)?.into_iter().map(|(name, ..)| name).collect();
-    if args.json {
-        return print::answer("goals", goals);
-    }
-    let rows: Vec<_> = goals.into_iter().map(|goal| vec![goal]).collect();
-    print::list(&rows, "no attempts; `looop fix` makes them", &[]);
-    Ok(0)
+    print::list(args.json, "goals", goals, |goal| vec![goal], "no attempts; `looop fix` makes them", &[])
 }
 
 pub fn show(app: &App, args: &AttemptShowArgs) -> Result<u8> {

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use serde_json::json;
+use anyhow::Result;
 
-use super::{App, envelope, print};
+use super::{App, print};
 use crate::os::signal::Cancel;
 use crate::rules::fault::Fault;
 use crate::rules::lease::Holder;
@@ -32,15 +31,8 @@ pub struct Args {
 /// Prints one line of JSON: `collected`, or `error` and exit status 1.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     match collect(app, args) {
-        Ok(collected) => {
-            let value = serde_json::to_value(&collected).context("could not write the result as JSON")?;
-            print::json(&envelope("collected", value));
-            Ok(0)
-        }
-        Err(error) => {
-            print::json(&envelope("error", json!(format!("{error:#}"))));
-            Ok(1)
-        }
+        Ok(collected) => print::answer("collected", collected),
+        Err(error) => print::answer("error", format!("{error:#}")).map(|_| 1),
     }
 }
 

@@ -52,16 +52,13 @@ impl Of {
 const MAX_BYTES: usize = 16 << 20;
 
 /// Prints the differences. Prints nothing to stdout if the files are equal.
-pub fn run(app: &App, of: Of, name: Option<&str>, since: &Since) -> Result<u8> {
+pub fn run(app: &App, of: Of, args: &DiffArgs) -> Result<u8> {
     let history = History::open(app.layout.root())?;
-    let commit = match &since.since {
+    let commit = match &args.since.since {
         Some(beat) => Some(log::world_of(&history, beat)?),
         None => history.head()?,
     };
-    let then = match &commit {
-        Some(commit) => history.list(commit, "")?,
-        None => Vec::new(),
-    };
+    let then = commit.as_ref().map_or(Ok(Vec::new()), |commit| history.list(commit, ""))?;
     let now = ["goals", "sensors"].into_iter().flat_map(|dir| {
         let entries = std::fs::read_dir(app.layout.file(dir)).into_iter().flatten().flatten();
         let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
@@ -71,16 +68,13 @@ pub fn run(app: &App, of: Of, name: Option<&str>, since: &Since) -> Result<u8> {
     let named: Vec<(String, String)> =
         all.into_iter().filter_map(|path| Some((of.name(&path)?, path))).collect();
     let kind = if matches!(of, Of::Sensors) { "sensor" } else { "goal" };
-    let chosen = match name {
+    let chosen = match &args.name {
         Some(name) => vec![pick(kind, name, named, |(name, _)| name)?],
         None => named,
     };
     let mut same = true;
     for (_, path) in &chosen {
-        let old = match &commit {
-            Some(commit) => history.read(commit, path, MAX_BYTES)?,
-            None => None,
-        };
+        let old = commit.as_ref().map_or(Ok(None), |commit| history.read(commit, path, MAX_BYTES))?;
         let new = file::read(&app.layout.file(path), MAX_BYTES)
             .map_err(|why| Fault::failed(format!("could not read `{path}`: {why}")))?;
         if old != new {
@@ -89,17 +83,16 @@ pub fn run(app: &App, of: Of, name: Option<&str>, since: &Since) -> Result<u8> {
         }
     }
     if same {
-        let than = since.since.as_ref().map_or("the last commit".to_owned(), |beat| format!("beat {beat}"));
+        let than = args.since.since.as_ref();
+        let than = than.map_or("the last commit".to_owned(), |beat| format!("beat {beat}"));
         print::note(&format!("nothing differs from {than}"));
     }
     Ok(0)
 }
 
 fn show(app: &App, path: &str, old: Option<&[u8]>, new: Option<&[u8]>) {
-    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let name =
-        |there: bool, side: &str| if there { format!("{side}/{path}") } else { "/dev/null".to_owned() };
-    let (before, after) = (text(old), text(new));
-    let (old, new) = (name(old.is_some(), "a"), name(new.is_some(), "b"));
-    print::patch(app.style, &diff::unified(&old, &new, &before, &after));
+        |side: &str, file: Option<&[u8]>| file.map_or("/dev/null".to_owned(), |_| format!("{side}/{path}"));
+    let [before, after] = [old, new].map(|file| String::from_utf8_lossy(file.unwrap_or_default()));
+    print::patch(app.style, &diff::unified(&name("a", old), &name("b", new), &before, &after));
 }

@@ -13,6 +13,7 @@ use clap_mangen::Man;
 use super::{Cli, manual, print};
 use crate::config::Env;
 use crate::rules::fault::Fault;
+use crate::rules::name::Name;
 use crate::store::examples;
 use crate::store::file;
 use crate::store::layout::Layout;
@@ -105,33 +106,27 @@ fn root_page(man: &Man, root: &clap::Command, out: &mut Vec<u8>) -> std::io::Res
 
 /// Completes the name of a worker that is not archived.
 pub fn worker_ids() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        candidates(typed, |layout| workers::ids(layout).ok()?.iter().map(|id| Some(id.to_string())).collect())
-    })
+    completer(|layout| Some(workers::ids(layout).ok()?.iter().map(Name::to_string).collect()))
 }
 
 /// Completes the id of an open ask.
 pub fn ask_ids() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        candidates(typed, |layout| {
-            let (asks, _) = state_files::asks(layout).ok()?;
-            let open = asks.values().filter(|(_, answer)| answer.is_none());
-            Some(open.map(|(ask, _)| ask.id.to_string()).collect())
-        })
+    completer(|layout| {
+        let (asks, _) = state_files::asks(layout).ok()?;
+        let open = asks.values().filter(|(_, answer)| answer.is_none());
+        Some(open.map(|(ask, _)| ask.id.to_string()).collect())
     })
 }
 
 /// Completes the name of a ready-made sensor.
 pub fn example_names() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        let names = examples::ALL.iter().map(|(name, _)| *name);
-        let known = names.filter(|name| typed.to_str().is_some_and(|typed| name.starts_with(typed)));
-        known.map(CompletionCandidate::new).collect()
-    })
+    completer(|_| Some(examples::ALL.iter().map(|(name, _)| (*name).to_owned()).collect()))
 }
 
-fn candidates(typed: &OsStr, list: fn(&Layout) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
-    let Some(typed) = typed.to_str() else { return Vec::new() };
-    let all = Env::read().ok().and_then(|env| list(&env.layout())).unwrap_or_default();
-    all.into_iter().filter(|id| id.starts_with(typed)).map(CompletionCandidate::new).collect()
+fn completer(list: fn(&Layout) -> Option<Vec<String>>) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
+        let Some(typed) = typed.to_str() else { return Vec::new() };
+        let all = Env::read().ok().and_then(|env| list(&env.layout())).unwrap_or_default();
+        all.into_iter().filter(|name| name.starts_with(typed)).map(CompletionCandidate::new).collect()
+    })
 }

@@ -6,6 +6,7 @@ use super::{App, json_output, print};
 use crate::rules::cost::charge::{Charge, dollars};
 use crate::rules::cost::spend::{GroupBy, SpendRow, csv, report, total};
 use crate::rules::fault::Fault;
+use crate::rules::text::visible;
 use crate::rules::time::{Now, parse_ms};
 use crate::store::ledger;
 
@@ -74,69 +75,42 @@ impl Key {
     }
 }
 
-/// The start of the counted period.
-enum From {
-    Everything,
-    /// A local day.
-    Day(String),
-    /// A moment, in milliseconds.
-    Moment(i64, String),
-}
+/// True for a charge in the counted period.
+type IsCounted = Box<dyn Fn(&Charge) -> bool>;
 
-impl From {
-    fn of(args: &Args, now: Now) -> Result<From> {
-        let Some(text) = &args.since else {
-            return Ok(match args.span {
-                CostSpan::Today => From::Day(now.day()),
-                CostSpan::All => From::Everything,
-            });
-        };
-        let is_day =
-            |text: &&String| chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() && text.len() == 10;
-        if let Some(day) = Some(text).filter(is_day) {
-            return Ok(From::Day(day.clone()));
-        }
-        match parse_ms(text) {
-            Ok(age) => {
-                let at = now.unix_ms.saturating_sub(age);
-                Ok(From::Moment(at, now.at(at).month()))
-            }
-            Err(_) => {
-                let what = format!(
-                    "could not read --since {text:?}: expected a day (2026-11-21) or an age (7d, 12h)"
-                );
-                Err(Fault::usage(what).into())
-            }
-        }
+/// The first month of the counted period, and the charges from then on that count.
+///
+/// # Errors
+/// `--since` is neither a day nor an age.
+fn period(args: &Args, now: Now) -> Result<(String, IsCounted)> {
+    let from_day = |day: String| -> (String, IsCounted) {
+        (day[..7].to_owned(), Box::new(move |charge| charge.day >= day))
+    };
+    let Some(text) = &args.since else {
+        return Ok(match args.span {
+            CostSpan::Today => from_day(now.day()),
+            CostSpan::All => (String::new(), Box::new(|_| true)),
+        });
+    };
+    if chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() && text.len() == 10 {
+        return Ok(from_day(text.clone()));
     }
-
-    fn month(&self) -> &str {
-        match self {
-            From::Everything => "",
-            From::Day(day) => &day[..7],
-            From::Moment(_, month) => month,
-        }
-    }
-
-    fn holds(&self, charge: &Charge) -> bool {
-        match self {
-            From::Everything => true,
-            From::Day(day) => charge.day >= *day,
-            From::Moment(at_ms, _) => charge.at_ms >= *at_ms,
-        }
-    }
+    let age = parse_ms(text).map_err(|_| {
+        let expected = "expected a day (2026-11-21) or an age (7d, 12h)";
+        Fault::usage(format!("could not read --since {text:?}: {expected}"))
+    })?;
+    let at_ms = now.unix_ms.saturating_sub(age);
+    Ok((now.at(at_ms).month(), Box::new(move |charge| charge.at_ms >= at_ms)))
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8> {
-    let from = From::of(args, app.now)?;
-    let ledger = ledger::read_from(&app.layout, from.month())?;
-    let charges: Vec<_> = ledger.charges.into_iter().filter(|charge| from.holds(charge)).collect();
+    let (month, is_counted) = period(args, app.now)?;
+    let ledger = ledger::read_from(&app.layout, &month)?;
+    let charges: Vec<_> = ledger.charges.into_iter().filter(is_counted).collect();
     let (rows, total) = (report(&charges, args.by.by()), total(&charges));
     if ledger.bad_lines > 0 {
-        print::note(&format!(
-            "warning: {} lines of the ledger could not be read and are not counted",
-            ledger.bad_lines
-        ));
+        let lines = format!("{} lines of the ledger", ledger.bad_lines);
+        print::note(&format!("warning: {lines} could not be read and are not counted"));
     }
     if args.json {
         print::answer_whole(json_output::Cost { rows, total })?;
@@ -154,12 +128,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 fn table(rows: &[SpendRow], total: &SpendRow, bars: bool) -> Vec<Vec<String>> {
     let heads = ["", "calls", "in", "cached", "out", "cost"];
     let mut table = vec![heads.map(str::to_owned).to_vec()];
-    let dearest = rows.iter().map(|row| row.cost_micros).max().unwrap_or(0);
+    let most = rows.iter().map(|row| row.cost_micros).max().unwrap_or(0);
     for row in rows {
         let mut line = cells(row);
-        if bars && dearest > 0 {
-            line.push(bar(row.cost_micros, dearest));
-        }
+        line.extend((bars && most > 0).then(|| bar(row.cost_micros, most)));
         table.push(line);
     }
     if rows.len() > 1 {
@@ -181,7 +153,7 @@ fn cells(row: &SpendRow) -> Vec<String> {
         cost.push_str(&format!(" + {} unmetered", row.unmetered));
     }
     vec![
-        crate::rules::text::visible(&row.key, false),
+        visible(&row.key, false),
         row.calls.to_string(),
         (row.tokens_in.saturating_add(row.tokens_written)).to_string(),
         cached,

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{App, print};
-use crate::config::Env;
+use crate::os::clock;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::os::program;
 use crate::os::signal::Cancel;
+use crate::rules::beat::ask::QuestionFile;
 use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::time::beat_id;
 use crate::rules::world::example;
 use crate::store::examples;
-use crate::store::file;
+use crate::store::file::{self, Durability};
 use crate::store::json_file;
+use crate::store::layout::Layout;
 use crate::store::state_files;
 use crate::vcs::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
 use crate::vcs::seed;
@@ -34,6 +38,8 @@ pub struct Args {
 const SENSORS: [&str; 2] = ["disk", "git-repos"];
 
 const GOAL: &str = "---\ngoal: the demo repository has no uncommitted work at the end of a day\n---\nSay what is uncommitted and propose how to finish it.\n";
+/// What the demo's user writes in the middle of the demo.
+const TIDY_GOAL: &str = "---\ngoal: the demo repository is tidy\n---\nLook at what is uncommitted.\n";
 
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let style = app.style;
@@ -44,63 +50,45 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         }
         None => make_repo(app, &dir)?,
     };
-    let demo = prepare(&dir, &repo)?;
+    let demo = prepare(app, &dir, &repo)?;
     print::line(&style.bold("looop demo"));
     print::line(
         "The runner here is SCRIPTED: its replies are fixed lines in a file, no model is asked and nothing is spent.",
     );
     print::line("All else is real: the sensors, the gate, the moves, the journal, the commits.");
 
-    step(app, "1. The first beat senses this machine and decides: write down a goal.")?;
+    let step = |text: &str| print::line(&format!("\n{}", style.bold(text)));
+    step("1. The first beat senses this machine and decides: write down a goal.");
     demo.looop(&["tick"])?;
-    step(app, "2. The next beat sees its own edit, and decides: noop.")?;
+    step("2. The next beat sees its own edit, and decides: noop.");
     demo.looop(&["tick"])?;
-    step(app, "3. Nothing changed, so this beat asks nobody and writes nothing.")?;
+    step("3. Nothing changed, so this beat asks nobody and writes nothing.");
     demo.looop(&["tick"])?;
-    step(app, "4. Somebody edits a goal; the beat wants to run a command, and that needs your yes.")?;
-    demo.looop(&[
-        "goal",
-        "write",
-        "tidy-repo",
-        "---\ngoal: the demo repository is tidy\n---\nLook at what is uncommitted.\n",
-    ])?;
+    step("4. Somebody edits a goal; the beat wants to run a command, and that needs your yes.");
+    demo.looop(&["goal", "write", "tidy-repo", TIDY_GOAL])?;
     demo.looop(&["tick"])?;
     demo.looop(&["asks"])?;
-    step(
-        app,
-        "5. Say yes (the demo does it for you, to exactly this hash), and the next beat makes the move.",
-    )?;
+    step("5. Say yes (the demo does it for you, to exactly this hash), and the next beat makes the move.");
     let (ask, hash) = demo.open_approval()?;
     demo.looop(&["approve", &ask, "--hash", &hash])?;
     demo.looop(&["tick"])?;
-    step(app, "6. The journal tells it; so does git.")?;
+    step("6. The journal tells it; so does git.");
     demo.looop(&["log"])?;
 
-    let data = demo.data.display();
+    let (data, config) = (demo.layout.root().display(), demo.config.display());
     print::line("");
     print::line(&format!("The files are in {data}; look at them with `git -C {data} log --stat`."));
-    print::line(&format!(
-        "Continue with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={} looop status`.",
-        demo.config.display()
-    ));
+    print::line(&format!("Continue with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={config} looop status`."));
     print::line(
         "With a real runner: install pi (or name any command as \"decide\" in the config), then `looop init` and `looop`.",
     );
     Ok(0)
 }
 
-fn step(app: &App, text: &str) -> Result<()> {
-    print::line("");
-    print::line(&app.style.bold(text));
-    Ok(())
-}
-
 fn demo_dir(app: &App, args: &Args) -> Result<PathBuf> {
     let dir = match &args.dir {
         Some(dir) => std::path::absolute(dir)?,
-        None => {
-            app.env.temp_dir().join(format!("looop-demo-{}", crate::rules::time::beat_id(app.now.unix_ms)))
-        }
+        None => app.env.temp_dir().join(format!("looop-demo-{}", beat_id(app.now.unix_ms))),
     };
     if dir.exists() && std::fs::read_dir(&dir)?.next().is_some() {
         let what = format!("could not put the demo into `{}`: it is not empty", dir.display());
@@ -111,39 +99,38 @@ fn demo_dir(app: &App, args: &Args) -> Result<PathBuf> {
 }
 
 struct Demo {
-    data: PathBuf,
+    layout: Layout,
     config: PathBuf,
     env: Vec<(String, String)>,
 }
 
-fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
+fn prepare(app: &App, dir: &Path, repo: &Path) -> Result<Demo> {
     let config_dir = dir.join("config");
     file::make_dir(&config_dir)?;
-    let (data, config) = (dir.join("data"), config_dir.join("looop.json"));
-    let script = config_dir.join("replies.jsonl");
-    let has_git = program::find_program("git", &Env::read()?.path(), dir).is_some();
-    file::write(&script, replies(repo, has_git).as_bytes(), 0o600, file::Durability::Whole)?;
+    let (config, script) = (config_dir.join("looop.json"), config_dir.join("replies.jsonl"));
+    let layout = Layout::new(dir.join("data"), dir.join("cache"));
+    let path = app.env.path();
+    let has_git = program::find_program("git", &path, dir).is_some();
+    file::write(&script, replies(repo, has_git).as_bytes(), 0o600, Durability::Whole)?;
     let own = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| program::self_path());
-    let path = Env::read()?.path();
     let file_text = json!({
         "path": path,
         "decide": "scripted",
         "runners": { "scripted": { "decide": [own, "__scripted", script], "write": [config_dir] } },
     });
-    json_file::write_json(&config, &file_text, file::Durability::Whole)?;
+    json_file::write_json(&config, &file_text, Durability::Whole)?;
     let set = |key: &str, value: &Path| (key.to_owned(), value.to_string_lossy().into_owned());
-    let mut env = Env::read()?.all();
+    let mut env = app.env.all();
     env.retain(|(key, _)| !key.starts_with("LOOOP_"));
     env.extend([
-        set("LOOOP_DATA_DIR", &data),
+        set("LOOOP_DATA_DIR", layout.root()),
         set("LOOOP_CONFIG", &config),
-        set("XDG_CACHE_HOME", &dir.join("cache")),
+        set("XDG_CACHE_HOME", layout.cache()),
     ]);
-    let layout = crate::store::layout::Layout::new(data.clone(), dir.join("cache"));
-    seed::set_up(&layout, crate::os::clock::now())?;
+    seed::set_up(&layout, clock::now())?;
     std::fs::remove_file(layout.goals().join("setup.md"))?;
     std::fs::remove_file(layout.goals().join("playbook-daily.md"))?;
-    file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Durability::Whole)?;
+    file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, Durability::Whole)?;
     for name in SENSORS {
         let script = examples::find(name).unwrap_or_default();
         // The script holds the value itself, because a sensor gets only the environment variables that it asks for.
@@ -151,9 +138,9 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
         let values = if name == "git-repos" { repos.into() } else { BTreeMap::new() };
         let script = example::with_values(script, &values, "").map_err(Fault::failed)?;
         let path = layout.sensors().join(format!("{name}.sh"));
-        file::write(&path, script.as_bytes(), 0o700, file::Durability::Whole)?;
+        file::write(&path, script.as_bytes(), 0o700, Durability::Whole)?;
     }
-    Ok(Demo { data, config, env })
+    Ok(Demo { layout, config, env })
 }
 
 /// The replies of the scripted runner, one on each line.
@@ -188,7 +175,6 @@ fn replies(repo: &Path, has_git: bool) -> String {
 fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     let repo = dir.join("repo");
     file::make_dir(&repo)?;
-    file::write(&repo.join("README.md"), b"# A demo\n", 0o600, file::Durability::Whole)?;
     let who = Signature {
         name: "demo".to_owned(),
         email: "demo@localhost".to_owned(),
@@ -199,40 +185,30 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     let edits = vec![FileEdit { path: "README.md".to_owned(), content }];
     let message = "the first commit\n";
     History::init(&repo)?.commit(&CommitSpec { message, author: &who, committer: &who, edits })?;
-    file::write(
-        &repo.join("README.md"),
-        concat!("# A demo\n\nTO", "DO: say what it is\n").as_bytes(),
-        0o600,
-        file::Durability::Whole,
-    )?;
-    file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, file::Durability::Whole)?;
+    let edited = concat!("# A demo\n\nTO", "DO: say what it is\n");
+    file::write(&repo.join("README.md"), edited.as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, Durability::Whole)?;
     Ok(repo)
 }
 
 impl Demo {
     /// Runs looop itself in the demo's data dir and prints what the user would see.
     fn looop(&self, args: &[&str]) -> Result<()> {
-        let shown: Vec<String> =
-            args.iter().map(|arg| crate::rules::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
+        let shown: Vec<String> = args.iter().map(|arg| clip(arg.lines().next().unwrap_or(""), 40)).collect();
         print::line(&format!("$ looop {}", shown.join(" ")));
-        let command = ProcessCommand::new(program::self_path(), args, self.env.clone(), &self.data);
+        let command = ProcessCommand::new(program::self_path(), args, self.env.clone(), self.layout.root());
         let job = Job::new(command, OutputLimit::Tail(64 * 1024), 60_000);
         let ended = process::run_one(job, &Cancel::on_signals()?, None)?;
         print::raw(&ended.stdout);
-        anyhow::ensure!(
-            ended.exit == ProcessExit::Code(0),
-            "could not continue the demo: `looop {}` failed",
-            shown.join(" ")
-        );
+        let is_well = ended.exit == ProcessExit::Code(0);
+        ensure!(is_well, "could not continue the demo: `looop {}` failed", shown.join(" "));
         Ok(())
     }
 
     fn open_approval(&self) -> Result<(String, String)> {
-        let layout = crate::store::layout::Layout::new(self.data.clone(), self.data.join("cache"));
-        let (asks, _) = state_files::asks(&layout)?;
-        let open = asks
-            .values()
-            .find_map(|(ask, _)| Some((ask.id.to_string(), ask.approval.as_ref()?.hash.clone())));
+        let (asks, _) = state_files::asks(&self.layout)?;
+        let hash = |ask: &QuestionFile| Some((ask.id.to_string(), ask.approval.as_ref()?.hash.clone()));
+        let open = asks.values().find_map(|(ask, _)| hash(ask));
         open.context("could not continue the demo: no approval is open")
     }
 }

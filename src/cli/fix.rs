@@ -16,11 +16,12 @@ use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
 use crate::fix::{self, FixDeps, FixRequest};
 use crate::os::process::reaper;
+use crate::os::program::find_program;
 use crate::os::signal::Cancel;
 use crate::rules::fault::Fault;
 use crate::rules::fix::TaskStatus;
 use crate::rules::json::clip;
-use crate::rules::text::visible;
+use crate::rules::text::{quote_argv, visible};
 use crate::store::file::{self, Durability};
 use crate::store::trust;
 use crate::vcs::seed;
@@ -116,11 +117,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     screen.borrow_mut().clear();
     let finished = finished?;
     show::summary(app, &finished, asked.leanfile.defaults.log_token_savings)?;
-    let has = |status: TaskStatus| finished.run.tasks.iter().any(|task| task.status == status);
-    Ok(match (has(TaskStatus::Stuck), finished.run.tasks.iter().all(|task| task.status.is_good())) {
-        (true, _) => 3,
-        (false, true) => 0,
-        (false, false) => 1,
+    let tasks = &finished.run.tasks;
+    Ok(match tasks.iter().any(|task| task.status == TaskStatus::Stuck) {
+        true => 3,
+        false => u8::from(!tasks.iter().all(|task| task.status.is_good())),
     })
 }
 
@@ -143,8 +143,8 @@ fn init(app: &App, path: &Path) -> Result<u8> {
 
 fn chosen(app: &App) -> Result<Option<String>> {
     let path = app.layout.fixes().join("leaner");
-    let text =
-        file::read_text(&path, 4096).with_context(|| format!("could not read `{}`", path.display()))?;
+    let text = file::read_text(&path, 4096);
+    let text = text.with_context(|| format!("could not read `{}`", path.display()))?;
     Ok(text.map(|text| text.trim().to_owned()).filter(|name| !name.is_empty()))
 }
 
@@ -155,7 +155,7 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
     let mut rows = vec![["LEANER", "", "COMMAND"].map(|cell| app.style.dim(cell)).into()];
     for (name, runner) in &fixes.runners {
         let program = runner.argv.first().map_or("", String::as_str);
-        let found = crate::os::program::find_program(program, &config.settings.path, Path::new("/"));
+        let found = find_program(program, &config.settings.path, Path::new("/"));
         let endpoint = endpoints.get(name);
         let is_there = found.is_some() || endpoint.is_some();
         let mark = match (now.as_ref() == Some(name), is_there) {
@@ -166,7 +166,7 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
         };
         let command = match endpoint {
             Some(http) => format!("{} at {}, with looop's own tools", http.model, http.base_url),
-            None => crate::rules::text::quote_argv(&runner.argv),
+            None => quote_argv(&runner.argv),
         };
         rows.push(vec![name.clone(), mark.to_owned(), command]);
     }
@@ -183,12 +183,8 @@ fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
     }
     app.note_own_state(&app.layout.fixes());
     file::make_dir(&app.layout.fixes())?;
-    file::write(
-        &app.layout.fixes().join("leaner"),
-        format!("{name}\n").as_bytes(),
-        0o600,
-        Durability::Durable,
-    )?;
+    let path = app.layout.fixes().join("leaner");
+    file::write(&path, format!("{name}\n").as_bytes(), 0o600, Durability::Durable)?;
     print::line(&format!("{name} is called if no leanfile names another"));
     Ok(0)
 }
@@ -205,11 +201,8 @@ fn asked(app: &App, args: &Args) -> Result<FixRequest> {
     let fixed = app.env.leanloop(args.global.as_deref());
     let is_usual = args.global.is_none() && app.env.get("LEANLOOP_CONFIG").is_none();
     if let Some(path) = args.global.as_ref().filter(|_| !fixed.is_file()) {
-        return Err(Fault::usage(format!(
-            "could not read the static config `{}`: it does not exist",
-            path.display()
-        ))
-        .into());
+        let what = format!("could not read the static config `{}`: it does not exist", path.display());
+        return Err(Fault::usage(what).into());
     }
     let origin = if is_usual { LeanOrigin::Usual } else { LeanOrigin::Static };
     let own = if is_found { LeanOrigin::Found } else { LeanOrigin::Named };
@@ -223,9 +216,7 @@ fn asked(app: &App, args: &Args) -> Result<FixRequest> {
     }
     super::leanfile::settle(app, &mut sources)?;
     let read = leanfile::combined(&sources, base)?;
-    for warning in &read.warnings {
-        print::note(&format!("warning: {warning}"));
-    }
+    print::warn(&read.warnings);
     let mut leanfile = read.leanfile;
     if let Some(line) = &args.test {
         let tests = Tests { command: line.clone(), args: Vec::new(), shell: true, ..leanfile.runner.clone() };
@@ -275,14 +266,7 @@ fn issue(app: &App, args: &Args) -> Result<Option<String>> {
     let text = match (&args.issue, &args.issue_file) {
         (Some(text), _) => text.clone(),
         (None, Some(path)) if path.as_os_str() == "-" => input::stdin("the issue")?,
-        (None, Some(path)) => {
-            let path = app.env.here(path);
-            let text = file::read_text(&path, MAX_ISSUE_BYTES)
-                .map_err(|error| Fault::usage(format!("could not read `{}`: {error}", path.display())))?;
-            text.ok_or_else(|| {
-                Fault::usage(format!("could not read `{}`: it does not exist", path.display()))
-            })?
-        }
+        (None, Some(path)) => input::file(app, path, |path| file::read_text(path, MAX_ISSUE_BYTES))?,
         (None, None) => return Ok(None),
     };
     if text.trim().is_empty() {
@@ -292,6 +276,7 @@ fn issue(app: &App, args: &Args) -> Result<Option<String>> {
 }
 
 fn choose(args: &Args, leanfile: &Leanfile, issue: Option<&str>) -> Result<Vec<Task>> {
+    let tasks = &leanfile.tasks;
     let only = |name: String, prompt: &str| {
         let (prompt, runner) = (prompt.to_owned(), leanfile.runner.clone());
         Ok(vec![Task { name, prompt, runner, ..Task::default() }])
@@ -300,33 +285,25 @@ fn choose(args: &Args, leanfile: &Leanfile, issue: Option<&str>) -> Result<Vec<T
         let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         return only(clip(&visible(first.trim(), false), 60), text);
     }
-    if leanfile.tasks.is_empty() {
+    if tasks.is_empty() {
         if args.task.is_some() || !args.tasks.is_empty() {
             return Err(Fault::usage("could not find a task: the leanfile has none").into());
         }
         return only("whatever fails".to_owned(), "Make the tests pass: fix whatever fails.");
     }
-    let names = || leanfile.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(name) = &args.task {
-        let found = leanfile.tasks.iter().find(|task| task.name == *name);
-        let fault = || {
-            Fault::usage(format!("could not find the task {name:?}")).hint(format!("there are: {}", names()))
-        };
-        return Ok(vec![found.cloned().ok_or_else(fault)?]);
+        let found = tasks.iter().find(|task| task.name == *name).cloned();
+        let fault = Fault::usage(format!("could not find the task {name:?}"));
+        return Ok(vec![found.ok_or(fault.hint(format!("there are: {names}")))?]);
     }
     if args.tasks.is_empty() {
-        return Ok(leanfile.tasks.clone());
+        return Ok(tasks.clone());
     }
     let pick = |number: &usize| {
-        let found = number.checked_sub(1).and_then(|at| leanfile.tasks.get(at)).cloned();
-        let fault = || {
-            Fault::usage(format!("could not find task {number}")).hint(format!(
-                "there are {}: {}",
-                leanfile.tasks.len(),
-                names()
-            ))
-        };
-        found.ok_or_else(fault)
+        let found = number.checked_sub(1).and_then(|at| tasks.get(at)).cloned();
+        let fault = Fault::usage(format!("could not find task {number}"));
+        found.ok_or(fault.hint(format!("there are {}: {names}", tasks.len())).into())
     };
-    Ok(args.tasks.iter().map(pick).collect::<Result<Vec<Task>, Fault>>()?)
+    args.tasks.iter().map(pick).collect()
 }

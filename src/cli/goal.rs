@@ -1,14 +1,14 @@
 //! `looop goal`: the desired state, in files of the user.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::compare::DiffArgs;
-use super::{App, JsonArgs, input, json_output, pick, print, save};
-use crate::rules::fault::Fault;
+use super::json_output::GoalJson;
+use super::{App, JsonArgs, pick, print, save};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
+use crate::rules::text::visible;
 use crate::rules::world::Goal;
-use crate::store::exchange;
 use crate::store::layout;
 use crate::store::user_files;
 
@@ -50,39 +50,32 @@ pub struct GoalWriteArgs {
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let (goals, problems) = user_files::goals(&app.layout)?;
-    if args.json {
-        let rows: Vec<_> = goals.iter().map(|(id, goal)| row(id, goal)).collect();
-        return print::answer("goals", rows);
-    }
-    let rows: Vec<_> = goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
-    if rows.is_empty() {
+    if goals.is_empty() && !args.json {
         print::note("no goals; `looop goal write NAME` makes one");
+        print::warn(&problems);
+        return Ok(0);
     }
-    print::raw(print::table(&rows).as_bytes());
-    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
-    Ok(0)
+    let cells = |row: GoalJson| {
+        let unreadable = |why| format!("(cannot be read: {why})");
+        let summary = row.goal.map(|goal| clip(&visible(&goal, false), 100));
+        vec![row.id.to_string(), summary.or(row.error.map(unreadable)).unwrap_or_default()]
+    };
+    print::list(args.json, "goals", goals.iter().map(row).collect(), cells, "", &problems)
 }
 
 pub fn show(app: &App, args: &GoalArgs) -> Result<u8> {
     match find(app, args)? {
         (_, Goal::Text(text)) => print::raw(text.as_bytes()),
-        (id, Goal::Unreadable(why)) => {
-            return Err(Fault::failed(format!("could not read the goal {id}: {why}")).into());
-        }
+        (id, Goal::Unreadable(why)) => bail!("could not read the goal {id}: {why}"),
     }
     Ok(0)
 }
 
 pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
     let id = &args.id;
+    let (what, template) = (format!("the goal {id}"), format!("---\ngoal: {id}\n---\n"));
     let target = app.layout.file(&layout::goal_path(id));
-    let (present, seen) = match user_files::goals(&app.layout)?.0.remove(id) {
-        Some(Goal::Text(text)) => (text.clone(), Some(exchange::digest_of(text.as_bytes()))),
-        _ => (format!("---\ngoal: {id}\n---\n"), save::digest(&target)?),
-    };
-    let what = format!("the goal {id}");
-    let text = input::text(app, &what, args.text.as_deref(), &present)?;
-    save::text(app, &what, &target, &text, seen.as_ref())?;
+    save::text(app, &what, &target, args.text.as_deref(), &template)?;
     print::line(&format!("wrote goals/{id}.md; the next beat sees it"));
     Ok(0)
 }
@@ -98,29 +91,17 @@ fn find(app: &App, args: &GoalArgs) -> Result<(Name, Goal)> {
     pick("goal", &args.id, user_files::goals(&app.layout)?.0, |(id, _)| id.as_str())
 }
 
-pub fn row(id: &Name, goal: &Goal) -> json_output::GoalJson {
-    match goal {
-        Goal::Text(text) => json_output::GoalJson {
-            id: id.clone(),
-            goal: Some(headline(text).to_string()),
-            bytes: Some(text.len()),
-            error: None,
-        },
-        Goal::Unreadable(why) => {
-            json_output::GoalJson { id: id.clone(), goal: None, bytes: None, error: Some(why.clone()) }
-        }
-    }
-}
-
-fn summary(goal: &Goal) -> String {
-    match goal {
-        Goal::Text(text) => clip(&crate::rules::text::visible(&headline(text), false), 100),
-        Goal::Unreadable(why) => format!("(cannot be read: {why})"),
-    }
+/// The public form of a goal.
+pub fn row((id, goal): (&Name, &Goal)) -> GoalJson {
+    let (goal, bytes, error) = match goal {
+        Goal::Text(text) => (Some(headline(text)), Some(text.len()), None),
+        Goal::Unreadable(why) => (None, None, Some(why.clone())),
+    };
+    GoalJson { id: id.clone(), goal, bytes, error }
 }
 
 /// The `goal:` line of the front matter, else the first line of text.
-pub fn headline(text: &str) -> String {
+fn headline(text: &str) -> String {
     let marked = crate::rules::world::marked(text, "goal");
     let first = || text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
     marked.or_else(first).unwrap_or("").trim().trim_start_matches("# ").to_owned()

@@ -1,44 +1,48 @@
 //! Text from the user: an argument, stdin, or an editor. Empty text is refused, because it would erase the
 //! existing text.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 
 use super::{App, print};
 use crate::os::program;
 use crate::rules::fault::Fault;
-use crate::store::file::{self, Durability};
+use crate::store::file::{self, Durability, ReadError};
 use crate::store::user_files::MAX_TEXT_BYTES;
-
-/// A new text from the user for one file.
-pub struct NewText {
-    pub text: String,
-    /// True if a draft in the cache holds the text too.
-    pub is_draft: bool,
-}
 
 /// Reads the new text of a file: from the argument; from stdin for `-` or without a terminal; else from the
 /// editor, which starts with `present`.
 ///
 /// # Errors
 /// The text is empty, looks like a flag, or is too large.
-pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str) -> Result<NewText> {
-    let is_draft = argument.is_none() && print::stdin_is_tty();
+pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str) -> Result<String> {
     let text = match argument {
-        Some("-") => stdin(what)?,
-        Some(text) if text.starts_with('-') && !text.contains('\n') => {
-            let fault =
-                Fault::usage(format!("could not write {what}: `{text}` looks like a flag, not like a text"));
-            return Err(fault.hint("give the text on stdin with `-`").into());
+        Some(text) if text.starts_with('-') && text != "-" && !text.contains('\n') => {
+            let what = format!("could not write {what}: `{text}` looks like a flag, not like a text");
+            return Err(Fault::usage(what).hint("give the text on stdin with `-`").into());
         }
+        argument if is_edited(argument) => edited(app, what, present)?,
+        None | Some("-") => stdin(what)?,
         Some(text) => text.to_owned(),
-        None if !print::stdin_is_tty() => stdin(what)?,
-        None => edited(app, what, present)?,
     };
     if text.trim().is_empty() {
         let fault = Fault::usage(format!("could not write {what}: the text is empty"));
         return Err(fault.hint("nothing was changed").into());
     }
-    Ok(NewText { text: if text.ends_with('\n') { text } else { text + "\n" }, is_draft })
+    Ok(if text.ends_with('\n') { text } else { text + "\n" })
+}
+
+/// True if a text comes from an editor.
+pub fn is_edited(argument: Option<&str>) -> bool {
+    argument.is_none() && print::stdin_is_tty()
+}
+
+/// The file in the cache that holds a new text until it has replaced the present one.
+pub fn draft(app: &App) -> Result<PathBuf> {
+    let dir = app.layout.cache().join("edit");
+    file::make_dir(&dir)?;
+    Ok(dir.join("draft.md"))
 }
 
 /// Reads all of stdin as text.
@@ -60,11 +64,24 @@ pub fn stdin(what: &str) -> Result<String> {
         .map_err(|_| Fault::usage(format!("could not write {what}: it is not UTF-8 text")).into())
 }
 
+/// Reads the file that an argument names.
+///
+/// # Errors
+/// A usage error if the file does not exist or cannot be read.
+pub fn file<T>(
+    app: &App,
+    path: &Path,
+    read: impl FnOnce(&Path) -> Result<Option<T>, ReadError>,
+) -> Result<T> {
+    let path = app.env.here(path);
+    let unreadable = |why: String| Fault::usage(format!("could not read `{}`: {why}", path.display()));
+    let content = read(&path).map_err(|error| unreadable(error.to_string()))?;
+    Ok(content.ok_or_else(|| unreadable("it does not exist".to_owned()))?)
+}
+
 /// Opens the user's editor on a draft and returns the saved text. The draft stays if it could not be used.
 fn edited(app: &App, what: &str, present: &str) -> Result<String> {
-    let dir = app.layout.cache().join("edit");
-    file::make_dir(&dir)?;
-    let draft = dir.join("draft.md");
+    let draft = draft(app)?;
     file::write(&draft, present.as_bytes(), 0o600, Durability::Whole)?;
     if !program::run_interactive(app.env.editor(), &draft)? {
         let fault = Fault::failed(format!("could not edit {what}: the editor failed"));

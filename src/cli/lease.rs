@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::{App, JsonArgs, json_output, print};
+use super::json_output::{LeaseJson, LeaseState};
+use super::{App, JsonArgs, print};
 use crate::rules::fault::Fault;
-use crate::rules::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
+use crate::rules::lease::{Holder, Lease, LeaseStatus, Ttl};
 use crate::rules::name::Name;
 use crate::rules::time::{human_ms, parse_ms};
 use crate::rules::worker::protocol::WireRequest;
@@ -46,46 +47,34 @@ pub struct ReleaseArgs {
 
 /// Lists the leases.
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+    let (rows, problems) = rows(app)?;
+    let cells = |row: LeaseJson| {
+        let LeaseJson { lease, state, why, free_in_ms, .. } = row;
+        let state = match state {
+            LeaseState::Held => format!("for {}", human_ms(free_in_ms.unwrap_or_default())),
+            LeaseState::Free => format!("free: {}", why.unwrap_or_default()),
+            LeaseState::Elsewhere => format!("on {}; only you can release it", lease.host),
+        };
+        let since = format!("since {}", human_ms(app.now.elapsed_ms(lease.acquired)));
+        vec![lease.resource.to_string(), lease.holder.words(), format!("epoch {}", lease.epoch), since, state]
+    };
+    print::list(args.json, "leases", rows, cells, "no leases", &problems)
+}
+
+/// The public forms of the leases, with their states, and files that cannot be read.
+pub fn rows(app: &App) -> Result<(Vec<LeaseJson>, Vec<String>)> {
     let here = leases::here();
     let (leases, problems) = leases::list(&app.layout, &here)?;
-    if args.json {
-        let rows: Vec<_> = leases.iter().map(|(lease, standing)| row(lease, *standing, &here)).collect();
-        return print::answer("leases", rows);
-    }
-    let rows: Vec<_> = leases.iter().map(|(lease, standing)| text_row(app, lease, *standing)).collect();
-    print::list(&rows, "no leases", &problems);
-    Ok(0)
-}
-
-/// The public form of a lease, with its state.
-pub fn row(lease: &Lease, standing: LeaseStatus, here: &Here) -> json_output::LeaseJson {
-    let (state, free_in_ms, why) = match standing {
-        LeaseStatus::Held(ms) => (json_output::LeaseState::Held, Some(ms), None),
-        LeaseStatus::Free(why) => (json_output::LeaseState::Free, Some(0), Some(why.to_owned())),
-        LeaseStatus::Foreign => (json_output::LeaseState::Elsewhere, None, None),
+    let row = |(lease, status): (Lease, LeaseStatus)| {
+        let (state, free_in_ms, why) = match status {
+            LeaseStatus::Held(ms) => (LeaseState::Held, Some(ms), None),
+            LeaseStatus::Free(why) => (LeaseState::Free, Some(0), Some(why.to_owned())),
+            LeaseStatus::Foreign => (LeaseState::Elsewhere, None, None),
+        };
+        let age_ms = (lease.boot == here.boot).then(|| lease.age_ms(&here));
+        LeaseJson { lease, state, why, age_ms, free_in_ms }
     };
-    json_output::LeaseJson {
-        lease: lease.clone(),
-        state,
-        why,
-        age_ms: (lease.boot == here.boot).then(|| lease.age_ms(here)),
-        free_in_ms,
-    }
-}
-
-fn text_row(app: &App, lease: &Lease, standing: LeaseStatus) -> Vec<String> {
-    let standing = match standing {
-        LeaseStatus::Held(ms) => format!("for {}", human_ms(ms)),
-        LeaseStatus::Free(why) => format!("free: {why}"),
-        LeaseStatus::Foreign => format!("on {}; only you can release it", lease.host),
-    };
-    vec![
-        lease.resource.to_string(),
-        lease.holder.words(),
-        format!("epoch {}", lease.epoch),
-        format!("since {}", human_ms(app.now.elapsed_ms(lease.acquired))),
-        standing,
-    ]
+    Ok((leases.into_iter().map(row).collect(), problems))
 }
 
 /// Takes or renews a lease for the user.
@@ -108,10 +97,7 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
             print::line(&format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())));
             Ok(0)
         }
-        Err(denied) => {
-            let fault = Fault::failed(format!("could not {what}: {}", denied.refusal()?));
-            Err(fault.hint(format!("`looop release {} --force` takes it from them", args.resource)).into())
-        }
+        Err(denied) => Err(taken(&args.resource, format!("could not {what}: {}", denied.refusal()?))),
     }
 }
 
@@ -123,29 +109,28 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
     }
     let what = format!("release {}", args.resource);
     let person = by_hand(app, &what)?;
-    let stated = match leases::free(&app.layout, &args.resource, &person, args.force)? {
+    let resource = &args.resource;
+    print::line(&match leases::free(&app.layout, resource, &person, args.force)? {
         Freed::Lease(lease) => {
-            let from = if lease.holder == person {
-                String::new()
-            } else {
-                format!(" from {}", lease.holder.words())
-            };
-            format!("released {}{from} (epoch {})", args.resource, lease.epoch)
+            let is_own = lease.holder == person;
+            let from = if is_own { String::new() } else { format!(" from {}", lease.holder.words()) };
+            format!("released {resource}{from} (epoch {})", lease.epoch)
         }
-        Freed::Nobody => format!("{} was free", args.resource),
+        Freed::Nobody => format!("{resource} was free"),
         Freed::Corrupt(kept) => {
-            format!("released {}: its file was no lease and is kept as `{}`", args.resource, kept.display())
+            format!("released {resource}: its file was no lease and is kept as `{}`", kept.display())
         }
         Freed::NotTheirs(lease) => {
             let (who, epoch) = (lease.holder.words(), lease.epoch);
-            let fault = Fault::failed(format!("could not {what}: {who} has it (epoch {epoch})"));
-            return Err(fault
-                .hint(format!("`looop release {} --force` takes it from them", args.resource))
-                .into());
+            return Err(taken(resource, format!("could not {what}: {who} has it (epoch {epoch})")));
         }
-    };
-    print::line(&stated);
+    });
     Ok(0)
+}
+
+/// The error for a lease that somebody else holds.
+fn taken(resource: &Name, what: String) -> anyhow::Error {
+    Fault::failed(what).hint(format!("`looop release {resource} --force` takes it from them")).into()
 }
 
 /// The user as the holder of a lease.

@@ -1,11 +1,9 @@
 //! `looop logs` and `looop screen`: the output of a worker, from its transcript.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 
-use super::ls::Chosen;
-use super::{App, complete, ls, pick, print};
+use super::ls::KnownWorker;
+use super::{App, complete, ls, print};
 use crate::config;
 use crate::os::path;
 use crate::os::process::wait::wait_readable;
@@ -19,7 +17,7 @@ use crate::screen::{REPLAY_BYTES, Screen};
 use crate::store::json_file;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
-use crate::store::workers::{self, Past};
+use crate::store::workers;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]
@@ -52,20 +50,12 @@ pub struct ScreenArgs {
 /// How often a followed transcript is read, in milliseconds.
 const LOOK_MS: i64 = 100;
 
-/// Finds the directory and the name of a worker: one that is not archived, else the newest archived one of that name.
-fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, String)> {
-    let known = ls::choose(app, wanted, Chosen::Any);
-    let Some(wanted) = wanted.filter(|_| known.is_err()) else {
-        let worker = known?;
-        return Ok((app.layout.worker(&worker.spec.id), worker.spec.id.to_string()));
-    };
-    // The newest one of each name; an unknown name gets the error that lists the workers that are not archived.
-    let newest: BTreeMap<Name, Past> =
-        workers::past(&app.layout)?.into_iter().map(|past| (past.id.clone(), past)).collect();
-    match (pick("worker", wanted, newest, |(id, _)| id.as_str()), known) {
-        (Ok((id, past)), _) => Ok((WorkerDir(app.layout.past_workers().join(&past.dir)), id.to_string())),
-        (Err(error), known) => Err(known.err().unwrap_or(error)),
-    }
+/// Finds the directory and the name of a worker, which may be archived.
+fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, Name)> {
+    Ok(match ls::find(app, wanted)? {
+        KnownWorker::Present(worker) => (app.layout.worker(&worker.spec.id), worker.spec.id),
+        KnownWorker::Archived(past) => (app.layout.past_worker(&past.dir), past.id),
+    })
 }
 
 /// The secrets of this process, and those that the worker got.
@@ -84,7 +74,7 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
             print::json_text(text);
             Ok(())
         };
-        return export::cast(&mut reader, &id, &secrets, &mut out).map(|()| 0);
+        return export::cast(&mut reader, id.as_str(), &secrets, &mut out).map(|()| 0);
     }
     if args.follow || args.raw {
         return follow(&dir, reader, args, &secrets);

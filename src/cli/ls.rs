@@ -1,9 +1,11 @@
-//! `looop ls` and `looop wait`: the workers, and which of them need the user.
+//! `looop ls`, `looop worker show` and `looop wait`: the workers, and which of them need the user.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
 use super::json_output::{Waiting, WorkerJson};
-use super::{App, pick, print};
+use super::{App, complete, pick, print};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::wait::wait_readable;
 use crate::os::signal::Cancel;
@@ -14,8 +16,8 @@ use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::{Now, human_ms, parse_ms};
 use crate::rules::user_side;
-use crate::rules::worker::{Phase, WorkerExit};
-use crate::store::layout::{Layout, WorkerDir};
+use crate::rules::worker::{CheckResult, Flag, Phase, WorkerExit};
+use crate::store::layout::Layout;
 use crate::store::lock;
 use crate::store::state_files;
 use crate::store::workers::{self, Past, Worker};
@@ -30,6 +32,16 @@ pub struct Args {
     /// Refresh the list every second until interrupted.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct WorkerShowArgs {
+    /// The worker, or the unique beginning of its name; archived workers too.
+    #[arg(add = complete::worker_ids())]
+    id: String,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -85,6 +97,27 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
         _ => fault.hint(format!("name one: {}", names.join(", "))),
     }
     .into())
+}
+
+/// A worker that a verb for all workers accepts.
+pub enum KnownWorker {
+    Present(Box<Worker>),
+    Archived(Past),
+}
+
+/// Finds a worker: one that is not archived, as [`choose`] does, else the newest archived one of that name.
+pub fn find(app: &App, wanted: Option<&str>) -> Result<KnownWorker> {
+    let known = choose(app, wanted, Chosen::Any);
+    let Some(wanted) = wanted.filter(|_| known.is_err()) else {
+        return Ok(KnownWorker::Present(Box::new(known?)));
+    };
+    // The newest one of each name; an unknown name gets the error that lists the workers that are not archived.
+    let newest: BTreeMap<Name, Past> =
+        workers::past(&app.layout)?.into_iter().map(|past| (past.id.clone(), past)).collect();
+    match pick("worker", wanted, newest, |(id, _)| id.as_str()) {
+        Ok((_, past)) => Ok(KnownWorker::Archived(past)),
+        Err(error) => Err(known.err().unwrap_or(error)),
+    }
 }
 
 /// Lists workers.
@@ -165,8 +198,7 @@ pub fn row(layout: &Layout, worker: &Worker, now: Now) -> WorkerJson {
 }
 
 fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
-    let clone =
-        || WorkerDir(layout.past_workers().join(&past.dir)).clone_dir().to_string_lossy().into_owned();
+    let clone = || layout.past_worker(&past.dir).clone_dir().to_string_lossy().into_owned();
     WorkerJson {
         id: past.id.clone(),
         goal: past.goal.clone(),
@@ -196,6 +228,52 @@ fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
         sandbox: None,
         past: Some(past.dir.clone()),
     }
+}
+
+/// Shows one worker with all that the list knows of it.
+pub fn show(app: &App, args: &WorkerShowArgs) -> Result<u8> {
+    let worker = match find(app, Some(&args.id))? {
+        KnownWorker::Present(worker) => row(&app.layout, &worker, app.now),
+        KnownWorker::Archived(past) => past_row(&app.layout, &past),
+    };
+    if args.json {
+        return print::answer("worker", worker);
+    }
+    let since = |ms| human_ms(app.now.elapsed_ms(ms));
+    let stuck = if worker.stuck { "; it may be stuck" } else { "" };
+    let flag = |flag: Flag| format!("{}{}", flag.text, if flag.guess { " (a guess)" } else { "" });
+    let leases = worker.lease.iter().map(|lease| format!("{} (epoch {})", lease.resource, lease.epoch));
+    let leases = leases.collect::<Vec<_>>().join(", ");
+    let check =
+        |check: CheckResult| format!("{} {} in {}", check.name, check.status, human_ms(check.took_ms));
+    let rows = [
+        ("worker", Some(worker.id.to_string())),
+        ("state", Some(format!("{} for {}", worker.state, since(worker.since)))),
+        ("goal", worker.goal.map(|goal| goal.to_string())),
+        ("runner", worker.runner.or(Some(worker.kind))),
+        ("started", Some(format!("{} ago", since(worker.started)))),
+        ("silent", worker.idle_s.map(|seconds| format!("for {}{stuck}", human_ms(seconds * 1000)))),
+        ("flag", worker.flag.map(flag)),
+        ("question", worker.ask.map(|ask| ask.to_string())),
+        ("reason", worker.why),
+        ("exit", worker.exit.map(WorkerExit::words)),
+        ("check", worker.verify.map(check)),
+        ("leases", Some(leases).filter(|leases| !leases.is_empty())),
+        ("spent", Some(dollars((worker.cost_usd * 1e6).round() as u64))),
+        ("sandbox", worker.sandbox.map(|level| level.to_string())),
+        ("process", worker.pid.map(|pid| pid.to_string())),
+        ("repo", worker.repo),
+        ("clone", worker.clone),
+        ("branch", worker.branch),
+        ("beware", Some(user_side::words(&worker.user_side)).filter(|_| !worker.user_side.is_empty())),
+        ("left", worker.left),
+        ("archive", worker.past.map(|dir| format!("workers/past/{dir}"))),
+        ("next", worker.next),
+    ];
+    for (key, text) in rows.iter().filter_map(|(key, text)| Some((key, text.as_ref()?))) {
+        print::line(&format!("{} {}", app.style.bold(&format!("{key:<8}")), visible(text, false)));
+    }
+    Ok(0)
 }
 
 fn table(app: &App, workers: &[WorkerJson], problems: &[String], now: Now) -> String {
@@ -293,7 +371,12 @@ fn waiting(app: &App) -> Result<Vec<Waiting>> {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
         let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
-        found.push(Waiting { worker: id, ask, text, look: worker.state.look_commands() });
+        found.push(Waiting {
+            worker: id,
+            ask,
+            text,
+            look: worker.state.phase.look_commands(&worker.spec.id),
+        });
     }
     let closed = state_files::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {

@@ -80,7 +80,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     list(app, &answer, shown);
     let took = human_ms(read_ms);
     print::note(&format!("{} files, {} of them read now, in {took}", update.files, update.parsed));
-    update.gaps().iter().for_each(|gap| print::note(&format!("warning: {gap}")));
+    print::warn(&update.gaps());
     if let Some(text) = text {
         print::line("");
         print::raw(text.text.as_bytes());
@@ -93,10 +93,7 @@ fn failure(app: &App, args: &Args) -> Result<String> {
     if path.as_os_str() == "-" {
         return input::stdin("what the tests printed");
     }
-    let path = app.env.here(path);
-    let unreadable = |why: String| Fault::usage(format!("could not read `{}`: {why}", path.display()));
-    let bytes = file::read(&path, MAX_FAILURE_BYTES).map_err(|error| unreadable(error.to_string()))?;
-    let bytes = bytes.ok_or_else(|| unreadable("it does not exist".to_owned()))?;
+    let bytes = input::file(app, path, |path| file::read(path, MAX_FAILURE_BYTES))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

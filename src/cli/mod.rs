@@ -59,7 +59,7 @@ use crate::rules::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::vcs::seed;
 use crate::worker::supervisor;
-use compare::Of;
+use compare::{DiffArgs, Of};
 use pick::pick;
 use print::{ColorWhen, Style};
 
@@ -120,7 +120,8 @@ enum Verb {
     #[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
     Status(JsonArgs),
     /// Show what woke the loop last and what would wake it now.
-    Why(why::Args),
+    #[command(after_help = "Example:\n  looop why")]
+    Why(JsonArgs),
     /// Show the journal, or the prompt and the reply of one beat.
     Log(log::Args),
     /// Show what was spent.
@@ -129,7 +130,7 @@ enum Verb {
     Pause(pause::PauseArgs),
     /// Decide again after a pause, a halt or a used-up budget.
     Resume(pause::ResumeArgs),
-    /// List, start, watch and end workers.
+    /// List, show, start, watch and end workers.
     #[command(subcommand)]
     Worker(worker::WorkerVerb),
     /// List, claim and release leases: who may work on what.
@@ -289,6 +290,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let watch = || open()?.watching();
     let user = |what| open()?.for_user(what);
     let worker = || open()?.for_worker();
+    let own_state = || open()?.with_own_state();
+    let trust = || open()?.with_own_state_for_user("trust a file");
     let Some(verb) = cli.command else { return childless(|| pulse::run(&open()?)) };
     match verb {
         Verb::Exec(args) => exec::run(&args),
@@ -312,17 +315,13 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Tick(args) => childless(|| tick::run(&open()?, &args)),
         Verb::Run(args) => childless(|| tick::run_goal(&open()?, &args)),
 
-        Verb::Fix(args) => childless(|| fix::run(&open()?.with_own_state()?, &args)),
-        Verb::Attempt(AttemptVerb::List(args)) => attempt::list(&open()?.with_own_state()?, &args),
-        Verb::Attempt(AttemptVerb::Show(args)) => attempt::show(&open()?.with_own_state()?, &args),
-        Verb::Attempt(AttemptVerb::Diff(args)) => attempt::diff(&open()?.with_own_state()?, &args),
-        Verb::Leanfile(LeanfileVerb::List(args)) => leanfile::list(&open()?.with_own_state()?, &args),
-        Verb::Trust(args) | Verb::Leanfile(LeanfileVerb::Trust(args)) => {
-            leanfile::trust(&open()?.with_own_state_for_user("trust a file")?, &args)
-        }
-        Verb::Leanfile(LeanfileVerb::Distrust(args)) => {
-            leanfile::distrust(&open()?.with_own_state_for_user("trust a file")?, &args)
-        }
+        Verb::Fix(args) => childless(|| fix::run(&own_state()?, &args)),
+        Verb::Attempt(AttemptVerb::List(args)) => attempt::list(&own_state()?, &args),
+        Verb::Attempt(AttemptVerb::Show(args)) => attempt::show(&own_state()?, &args),
+        Verb::Attempt(AttemptVerb::Diff(args)) => attempt::diff(&own_state()?, &args),
+        Verb::Leanfile(LeanfileVerb::List(args)) => leanfile::list(&own_state()?, &args),
+        Verb::Trust(args) | Verb::Leanfile(LeanfileVerb::Trust(args)) => leanfile::trust(&trust()?, &args),
+        Verb::Leanfile(LeanfileVerb::Distrust(args)) => leanfile::distrust(&trust()?, &args),
 
         Verb::Status(args) => status::run(&watch()?, &args),
         Verb::Why(args) => why::run(&watch()?, &args),
@@ -348,6 +347,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
         Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, *args),
         Verb::Ls(args) | Verb::Worker(WorkerVerb::List(args)) => ls::run(&watch()?, &args),
+        Verb::Worker(WorkerVerb::Show(args)) => ls::show(&watch()?, &args),
         Verb::Attach(args) | Verb::Worker(WorkerVerb::Attach(args)) => attach::run(&user("attach")?, &args),
         Verb::Logs(args) | Verb::Worker(WorkerVerb::Logs(args)) => logs::logs(&watch()?, &args),
         Verb::Screen(args) | Verb::Worker(WorkerVerb::Screen(args)) => logs::screen(&watch()?, &args),
@@ -375,22 +375,20 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
         Verb::Goal(GoalVerb::List(args)) => goal::list(&watch()?, &args),
         Verb::Goal(GoalVerb::Show(args)) => goal::show(&watch()?, &args),
-        Verb::Goal(GoalVerb::Diff(args)) => {
-            compare::run(&watch()?, Of::Goals, args.name.as_deref(), &args.since)
-        }
+        Verb::Goal(GoalVerb::Diff(args)) => compare::run(&watch()?, Of::Goals, &args),
         Verb::Goal(GoalVerb::Write(args)) => goal::write(&user("change a goal")?, &args),
         Verb::Goal(GoalVerb::Archive(args)) => goal::archive(&user("change a goal")?, &args),
         Verb::Sensor(SensorVerb::List(args)) => sensor::list(&watch()?, &args),
         Verb::Sensor(SensorVerb::Show(args)) => sensor::show(&watch()?, &args),
-        Verb::Sensor(SensorVerb::Diff(args)) => {
-            compare::run(&watch()?, Of::Sensors, args.name.as_deref(), &args.since)
-        }
+        Verb::Sensor(SensorVerb::Diff(args)) => compare::run(&watch()?, Of::Sensors, &args),
         Verb::Sensor(SensorVerb::Examples(args)) => sensor::examples(&watch()?, &args),
         Verb::Sensor(SensorVerb::Test(args)) => sensor::test(&watch()?, &args),
         Verb::Sensor(SensorVerb::Add(args)) => sensor::add(&user("change a sensor")?, &args),
         Verb::Sensor(SensorVerb::Archive(args)) => sensor::archive(&user("change a sensor")?, &args),
         Verb::Playbook(PlaybookVerb::Show) => playbook::show(&watch()?),
-        Verb::Playbook(PlaybookVerb::Diff(since)) => compare::run(&watch()?, Of::Playbook, None, &since),
+        Verb::Playbook(PlaybookVerb::Diff(since)) => {
+            compare::run(&watch()?, Of::Playbook, &DiffArgs { name: None, since })
+        }
         Verb::Playbook(PlaybookVerb::Write(args)) => playbook::write(&user("change the playbook")?, &args),
         Verb::Schedule(ScheduleVerb::List(args)) => schedule::list(&watch()?, &args),
         Verb::Schedule(ScheduleVerb::Set(args)) => schedule::set(&user("change a schedule")?, &args),
@@ -441,18 +439,14 @@ impl App {
         {
             return error;
         }
-        match self.env.get("LOOOP_DATA_DIR") {
-            Some(_) => {
-                let what =
-                    format!("could not use LOOOP_DATA_DIR: there is no profile at `{}`", root.display());
-                Fault::failed(what).hint("correct LOOOP_DATA_DIR, or make a profile there with `looop init`")
-            }
-            None => {
-                let what = format!("could not find a profile: there is none at `{}`", root.display());
-                Fault::failed(what).hint("make one with `looop init`")
-            }
-        }
-        .into()
+        let (what, hint) = match self.env.get("LOOOP_DATA_DIR") {
+            Some(_) => (
+                "could not use LOOOP_DATA_DIR: there is no profile",
+                "correct LOOOP_DATA_DIR, or make a profile there with `looop init`",
+            ),
+            None => ("could not find a profile: there is none", "make one with `looop init`"),
+        };
+        Fault::failed(format!("{what} at `{}`", root.display())).hint(hint).into()
     }
 
     /// Like [`App::ready`], for a command that keeps its own state and so can run without a profile.
@@ -490,10 +484,4 @@ impl App {
     fn inside_worker(&self) -> Option<std::path::PathBuf> {
         self.env.get("LOOOP_SOCKET").map(std::path::PathBuf::from)
     }
-}
-
-/// The envelope of an answer with one key. It moves the value in; `json!` would copy it.
-fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
-    let fields = [("schema_version".to_owned(), 1.into()), (key.to_owned(), value)];
-    serde_json::Value::Object(fields.into_iter().collect())
 }

@@ -29,29 +29,18 @@ pub struct PauseArgs {
 pub struct ResumeArgs {
     /// Raise each used-up budget: by its own amount once, or to this many US dollars. The raise ends with the
     /// budget's period.
-    #[arg(long, value_name = "AMOUNT", num_args = 0..=1, default_missing_value = "", value_parser = parse_amount)]
-    budget: Option<Amount>,
-}
-
-/// The new limit of a budget.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Amount {
-    /// Its own amount once more.
-    Once,
-    /// To a limit in millionths of a US dollar.
-    To(u64),
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_usd)]
+    budget: Option<Option<u64>>,
 }
 
 /// The highest limit of a budget, in US dollars.
 const MAX_USD: f64 = 1e6;
 
-fn parse_amount(text: &str) -> Result<Amount, String> {
-    if text.is_empty() {
-        return Ok(Amount::Once);
-    }
+/// Parses an amount in US dollars as millionths.
+fn parse_usd(text: &str) -> Result<u64, String> {
     let usd = text.strip_prefix('$').unwrap_or(text).parse::<f64>().ok();
     match usd.filter(|usd| *usd >= 1e-6 && *usd <= MAX_USD) {
-        Some(usd) => Ok(Amount::To((usd * 1e6).round() as u64)),
+        Some(usd) => Ok((usd * 1e6).round() as u64),
         None => Err(format!("{text:?} is not an amount: expected 0.000001 to {MAX_USD} US dollars")),
     }
 }
@@ -70,8 +59,8 @@ pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
 
 /// Decides again: ends a pause, and a halt after a lost memory. Raises a budget if asked to.
 pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
-    if let Some(amount) = args.budget {
-        return raise(app, amount);
+    if let Some(limit) = args.budget {
+        return raise(app, limit);
     }
     let beat = state_files::peek_beat(&app.layout)?;
     let mut ended = false;
@@ -94,7 +83,8 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn raise(app: &App, amount: Amount) -> Result<u8> {
+/// Raises each used-up budget by its own amount, or to a limit in millionths of a US dollar.
+fn raise(app: &App, limit: Option<u64>) -> Result<u8> {
     let config = app.config()?;
     let (goals, _) = user_files::goals(&app.layout)?;
     let mut runners = config.decider_names();
@@ -103,20 +93,12 @@ fn raise(app: &App, amount: Amount) -> Result<u8> {
     runners.sort();
     runners.dedup();
     let goals: Vec<Name> = goals.into_keys().collect();
-    let amount = match amount {
-        Amount::Once => None,
-        Amount::To(micros) => Some(micros),
-    };
-    let caps = budget::raise(&app.layout, &config.settings.budget, &runners, &goals, amount, app.now)?;
+    let caps = budget::raise(&app.layout, &config.settings.budget, &runners, &goals, limit, app.now)?;
     let asks = state_files::asks(&app.layout)?.0;
     let mut parts = Vec::new();
     for cap in &caps {
-        let until = app.now.at(cap.hit.resets_ms).stamp();
-        parts.push(format!(
-            "the budget of {} is {} until {until}",
-            cap.hit.window,
-            dollars(cap.limit_micros)
-        ));
+        let (limit, until) = (dollars(cap.limit_micros), app.now.at(cap.hit.resets_ms).stamp());
+        parts.push(format!("the budget of {} is {limit} until {until}", cap.hit.window));
         let id = budget::ask_id(&cap.hit);
         if asks.contains_key(&id) {
             operations::put_away_ask(&app.layout, &id)?;

@@ -15,19 +15,21 @@ pub fn pick<T>(
     if let Some(exact) = all.iter().position(|one| name(one) == wanted) {
         return Ok(all.swap_remove(exact));
     }
-    let known: Vec<&str> = all.iter().map(&name).collect();
-    let hits: Vec<usize> =
-        (0..known.len()).filter(|at| !wanted.is_empty() && known[*at].starts_with(wanted)).collect();
+    let is_hit = |one: &T| !wanted.is_empty() && name(one).starts_with(wanted);
+    let hits: Vec<usize> = (0..all.len()).filter(|at| is_hit(&all[*at])).collect();
+    let names: Vec<&str> = all.iter().map(&name).collect();
     let fault = match hits.as_slice() {
         [one] => return Ok(all.swap_remove(*one)),
         [] if all.is_empty() => Fault::usage(format!("could not find {kind} {wanted:?}: none exists")),
         [] => Fault::usage(format!("could not find {kind} {wanted:?}"))
-            .hint(format!("there are: {}", known.join(", "))),
-        many => {
-            let names: Vec<&str> = many.iter().map(|at| known[*at]).collect();
-            Fault::usage(format!("{wanted:?} is not unique"))
-                .hint(format!("it could be: {}", names.join(", ")))
-        }
+            .hint(format!("there are: {}", names.join(", "))),
+        many => ambiguous(wanted, many.iter().map(|at| names[*at])),
     };
     Err(fault.into())
+}
+
+/// The error for the beginning of several names.
+pub fn ambiguous<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Fault {
+    let names = names.collect::<Vec<_>>().join(", ");
+    Fault::usage(format!("{wanted:?} is not unique")).hint(format!("it could be: {names}"))
 }

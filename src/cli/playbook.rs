@@ -3,9 +3,7 @@
 use anyhow::Result;
 
 use super::compare::Since;
-use super::{App, input, print, save};
-use crate::store::exchange;
-use crate::store::file;
+use super::{App, print, save};
 use crate::store::user_files;
 
 #[derive(Debug, clap::Subcommand)]
@@ -34,14 +32,7 @@ pub fn show(app: &App) -> Result<u8> {
 }
 
 pub fn write(app: &App, args: &PlaybookWriteArgs) -> Result<u8> {
-    let path = app.layout.playbook();
-    let present = file::read_text(&path, user_files::MAX_TEXT_BYTES).ok().flatten();
-    let seen = match &present {
-        Some(present) => Some(exchange::digest_of(present.as_bytes())),
-        None => save::digest(&path)?,
-    };
-    let text = input::text(app, "the playbook", args.text.as_deref(), &present.unwrap_or_default())?;
-    save::text(app, "the playbook", &path, &text, seen.as_ref())?;
+    save::text(app, "the playbook", &app.layout.playbook(), args.text.as_deref(), "")?;
     print::line("wrote PLAYBOOK.md; the next beat sees it");
     Ok(0)
 }

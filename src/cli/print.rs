@@ -15,6 +15,7 @@
 )]
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
@@ -24,7 +25,6 @@ use serde::Serialize;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::envelope;
 use crate::os::tty;
 use crate::rules::fault::Fault;
 use crate::rules::secret::Secrets;
@@ -160,8 +160,7 @@ pub fn json(value: &Value) {
 
 /// Prints the answer of a verb with `--json`: one value under its key.
 pub fn answer(key: &str, value: impl Serialize) -> Result<u8> {
-    json(&envelope(key, serde_json::to_value(value)?));
-    Ok(0)
+    answer_whole(BTreeMap::from([(key, value)]))
 }
 
 /// Prints the answer of a verb with `--json` whose own keys are at the top level.
@@ -230,11 +229,6 @@ pub fn columns() -> Option<usize> {
     tty::size().map(|(columns, _)| columns.into())
 }
 
-/// The number of rows of stdout's terminal; none if stdout is not a terminal.
-pub fn rows() -> Option<usize> {
-    tty::size().map(|(_, rows)| rows.into())
-}
-
 /// Redraws the current line of stderr, without a line break; an empty text clears it.
 pub fn redraw(text: &str) {
     write_err("\r\x1b[K", text);
@@ -256,12 +250,28 @@ pub fn agreed(question: &str) -> bool {
     typed.is_some_and(|typed| ["y", "yes"].iter().any(|yes| typed.eq_ignore_ascii_case(yes)))
 }
 
-/// Prints a table, or a text if it has no rows, and then the problems as warnings.
-pub fn list(rows: &[Vec<String>], none: &str, problems: &[String]) {
-    match rows {
-        [] => line(none),
-        rows => raw(table(rows).as_bytes()),
+/// Prints a list: as JSON under its key, or as a table, or as a text if it is empty, and then the problems as warnings.
+pub fn list<T: Serialize>(
+    json: bool,
+    key: &str,
+    all: Vec<T>,
+    cells: impl Fn(T) -> Vec<String>,
+    none: &str,
+    problems: &[String],
+) -> Result<u8> {
+    if json {
+        return answer(key, all);
     }
+    match all.is_empty() {
+        true => line(none),
+        false => raw(table(&all.into_iter().map(cells).collect::<Vec<_>>()).as_bytes()),
+    }
+    warn(problems);
+    Ok(0)
+}
+
+/// Prints problems as warnings to stderr.
+pub fn warn(problems: &[String]) {
     problems.iter().for_each(|problem| note(&format!("warning: {}", visible(problem, false))));
 }
 
@@ -274,7 +284,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     let shown = |cell: &String| {
         let (paint, text) = unpaint(cell);
-        (paint.to_owned(), crate::rules::text::visible(text, false))
+        (paint.to_owned(), visible(text, false))
     };
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

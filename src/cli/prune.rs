@@ -90,7 +90,7 @@ fn ended(app: &App) -> Result<Vec<EndedWorker>> {
     for past in workers::past(&app.layout)? {
         // The archive's line is written before the directory moves, so a worker may be listed already.
         if all.iter().all(|other| other.past.dir != past.dir) {
-            let dir = WorkerDir(app.layout.past_workers().join(&past.dir));
+            let dir = app.layout.past_worker(&past.dir);
             all.push(EndedWorker { past, dir, unseen: None });
         }
     }
@@ -130,7 +130,7 @@ fn remove(app: &App, args: &Args, one: &EndedWorker, cancel: &Cancel) -> Result<
         let _store = lock::store(&app.layout.store_lock())?;
         orphans::put_away(&app.layout, worker)?;
     }
-    let dir = WorkerDir(app.layout.past_workers().join(&one.past.dir));
+    let dir = app.layout.past_worker(&one.past.dir);
     let repo = match repo(&dir) {
         Ok(None) if !args.force && own_files(&dir).is_some() => return Ok(own_files(&dir)),
         Ok(repo) => repo,

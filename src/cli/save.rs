@@ -4,36 +4,45 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::input::NewText;
-use super::{App, print};
+use super::{App, input, print};
 use crate::rules::beat::step::CHANGED;
 use crate::rules::digest::Digest;
 use crate::rules::fault::Fault;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file::{self, Durability, ReadError};
 use crate::store::lock;
+use crate::store::user_files::MAX_TEXT_BYTES;
 
-/// Writes the user's new text to a file of the data dir. `seen` is the digest of the text that the user started
-/// from; none if the file did not exist.
+/// Replaces a text of the data dir by a new one of the user, from the argument, stdin or an editor. The editor starts
+/// with the present text, or with the template if there is none.
 ///
 /// # Errors
 /// The file has other content by now. Then the new text is kept, and the error names the place.
-pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&Digest>) -> Result<()> {
+pub fn text(app: &App, what: &str, target: &Path, argument: Option<&str>, template: &str) -> Result<()> {
+    let present = file::read_text(target, MAX_TEXT_BYTES).ok().flatten();
+    let seen = match &present {
+        Some(present) => Some(exchange::digest_of(present.as_bytes())),
+        None => digest(target)?,
+    };
+    let new = input::text(app, what, argument, present.as_deref().unwrap_or(template))?;
     let _held = lock::store(&app.layout.store_lock())?;
-    let done = exchange::write(target, new.text.as_bytes(), 0o600, seen, Fallback::Steps)?;
+    let done = exchange::write(target, new.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
     if let Exchanged::Changed { .. } = &done {
-        let draft = app.layout.cache().join("edit").join("draft.md");
-        if !new.is_draft {
-            file::make_dir(draft.parent().unwrap_or(app.layout.cache()))?;
-            file::write(&draft, new.text.as_bytes(), 0o600, Durability::Whole)?;
-        }
+        let draft = input::draft(app)?;
+        file::write(&draft, new.as_bytes(), 0o600, Durability::Whole)?;
         let fault = changed(&format!("write {what}"), &done);
         return Err(fault.hint(format!("your text is kept as {}", draft.display())).into());
     }
-    if new.is_draft {
-        file::remove(&app.layout.cache().join("edit").join("draft.md"))?;
+    // A draft that is kept from another call stays.
+    if input::is_edited(argument) {
+        file::remove(&input::draft(app)?)?;
     }
     Ok(())
+}
+
+/// Writes a file that the user may be editing. `seen` is the digest of the content that it replaces.
+pub fn replace(what: &str, path: &Path, bytes: &[u8], mode: u32, seen: Option<&Digest>) -> Result<()> {
+    made(what, &exchange::write(path, bytes, mode, seen, Fallback::Steps)?)
 }
 
 /// Moves a file of the user to a name in `archive/` beside it.

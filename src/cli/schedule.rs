@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{App, JsonArgs, json_output, pick, print, save};
+use super::json_output::ScheduleJson;
+use super::{App, JsonArgs, pick, print, save};
 use crate::rules::beat::schedule::{FireTime, Schedule};
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::time::{human_ms, parse_ms};
-use crate::store::exchange::{self, Fallback};
+use crate::store::exchange;
 use crate::store::file;
 use crate::store::json_file;
 use crate::store::layout;
@@ -57,9 +58,9 @@ pub struct RemoveArgs {
 }
 
 /// The timers with their next due times, and files that cannot be read.
-pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<json_output::ScheduleJson>, Vec<String>)> {
+pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<ScheduleJson>, Vec<String>)> {
     let (schedules, problems) = state_files::schedules(&app.layout)?;
-    let row = |(name, schedule): (Name, Schedule)| json_output::ScheduleJson {
+    let row = |(name, schedule): (Name, Schedule)| ScheduleJson {
         due_ms: schedule.next_ms(fired.get(&name).copied(), app.now),
         name,
         when: Some(schedule.when),
@@ -70,14 +71,9 @@ pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<json_output::
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let (rows, problems) = rows(app, &state_files::peek_beat(&app.layout)?.fired)?;
-    if args.json {
-        return print::answer("schedules", rows);
-    }
-    let row =
-        |row: json_output::ScheduleJson| vec![row.name.to_string(), due_words(row.due_ms, app), row.note];
-    let rows: Vec<_> = rows.into_iter().map(row).collect();
-    print::list(&rows, "no timers; `looop schedule set` makes one", &problems);
-    Ok(0)
+    let cells = |row: ScheduleJson| vec![row.name.to_string(), due_words(row.due_ms, app), row.note];
+    let none = "no timers; `looop schedule set` makes one";
+    print::list(args.json, "schedules", rows, cells, none, &problems)
 }
 
 pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
@@ -106,15 +102,14 @@ pub fn set(app: &App, args: &SetArgs) -> Result<u8> {
         let ms = parse_ms(text).map_err(Fault::usage)?;
         Ok(Some(u32::try_from(ms / 1000)?))
     };
+    let what = format!("set the schedule {}", args.name);
     let when = FireTime::from_parts(seconds(&args.after)?, seconds(&args.every)?, args.cron.as_deref());
-    let when =
-        when.map_err(|why| Fault::usage(format!("could not set the schedule {}: {why}", args.name)))?;
+    let when = when.map_err(|why| Fault::usage(format!("could not {what}: {why}")))?;
     let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms, clean: true };
     let _held = lock::store(&app.layout.store_lock())?;
     let path = app.layout.file(&layout::schedule_path(&args.name));
     let (text, seen) = (json_file::json_text(&schedule)?, save::digest(&path)?);
-    let done = exchange::write(&path, text.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
-    save::made(&format!("set the schedule {}", args.name), &done)?;
+    save::replace(&what, &path, text.as_bytes(), 0o600, seen.as_ref())?;
     let due = schedule.next_ms(None, app.now);
     print::line(&format!("set {}: {}", args.name, due_words(due, app)));
     Ok(0)

@@ -32,7 +32,7 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 26] = [
+const FORMS: [Form; 27] = [
     ("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
     ("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
     ("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
@@ -58,6 +58,7 @@ const FORMS: [Form; 26] = [
     ("why", "looop why --json", Some("why"), of::<json_output::Why>),
     ("worker-list", "looop worker list --json", Some("workers"), of::<Vec<WorkerJson>>),
     ("worker-prune", "looop worker prune --json", Some("pruned"), of::<Vec<Pruned>>),
+    ("worker-show", "looop worker show NAME --json", Some("worker"), of::<WorkerJson>),
     ("worker-wait", "looop worker wait --json", Some("waiting"), of::<Vec<Waiting>>),
 ];
 

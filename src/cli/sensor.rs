@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::DiffArgs;
-use super::{App, JsonArgs, complete, input, json_output, pick, print, save};
-use crate::os::signal::Cancel;
+use super::json_output::Sensor;
+use super::{App, JsonArgs, complete, input, json_output, pick, print, save, tick};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
@@ -15,7 +15,6 @@ use crate::rules::time::human_ms;
 use crate::rules::world::SensorReading;
 use crate::store::file;
 use crate::store::json_file;
-use crate::store::lock;
 use crate::store::user_files;
 use crate::store::user_files::SensorFile;
 use crate::tick::observe;
@@ -64,9 +63,9 @@ fn find(app: &App, wanted: &str) -> Result<SensorFile> {
 
 pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
     let path = find(app, &args.name)?.path;
-    let bytes =
-        file::read(&path, 16 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
-    print::raw(&bytes.unwrap_or_default());
+    let script = file::read(&path, 16 << 20);
+    let script = script.with_context(|| format!("could not read `{}`", path.display()))?;
+    print::raw(&script.unwrap_or_default());
     Ok(0)
 }
 
@@ -85,48 +84,42 @@ pub fn last_reading(app: &App, name: &Name) -> Option<SensorReading> {
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let (sensors, problems) = user_files::sensors(&app.layout)?;
-    if args.json {
-        let row = |sensor: &SensorFile| {
-            let header = sensor.header.as_ref();
-            json_output::Sensor {
-                name: sensor.name.clone(),
-                path: sensor.path.display().to_string(),
-                interval_ms: header.ok().and_then(|h| h.interval_ms),
-                timeout_ms: header.ok().and_then(|h| h.timeout_ms),
-                trust: header.ok().map(|h| h.trust),
-                error: header.err().map(|unfit| unfit.why.clone()),
-                reading: last_reading(app, &sensor.name),
-            }
+    let row = |SensorFile { name, path, header, .. }| {
+        let reading = last_reading(app, &name);
+        let (header, error) = match header {
+            Ok(header) => (Some(header), None),
+            Err(unfit) => (None, Some(unfit.why)),
         };
-        return print::answer("sensors", sensors.iter().map(row).collect::<Vec<_>>());
-    }
-    let row = |sensor: &SensorFile| match &sensor.header {
-        Err(unfit) => vec![sensor.name.to_string(), "unfit".to_owned(), unfit.why.clone()],
-        Ok(header) => {
-            let every =
-                header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
-            let last = last_reading(app, &sensor.name);
-            let last = last.map_or("(no reading yet)".to_owned(), |reading| reading.signal.to_string());
-            vec![sensor.name.to_string(), every, clip(&visible(&last, false), 80)]
+        let (interval_ms, timeout_ms) =
+            header.as_ref().map_or((None, None), |header| (header.interval_ms, header.timeout_ms));
+        let (path, trust) = (path.display().to_string(), header.map(|header| header.trust));
+        Sensor { name, path, interval_ms, timeout_ms, trust, error, reading }
+    };
+    let cells = |row: Sensor| match row.error {
+        Some(why) => vec![row.name.to_string(), "unfit".to_owned(), why],
+        None => {
+            let last = row.reading.map_or("(no reading yet)".to_owned(), |last| last.signal.to_string());
+            vec![row.name.to_string(), every(row.interval_ms), clip(&visible(&last, false), 80)]
         }
     };
-    let rows: Vec<_> = sensors.iter().map(row).collect();
-    print::list(&rows, "no sensors; `looop sensor add` makes one", &problems);
-    Ok(0)
+    let rows = sensors.into_iter().map(row).collect();
+    let none = "no sensors; `looop sensor add` makes one";
+    print::list(args.json, "sensors", rows, cells, none, &problems)
+}
+
+/// How often a sensor runs.
+fn every(interval_ms: Option<i64>) -> String {
+    interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)))
 }
 
 pub fn test(app: &App, args: &TestArgs) -> Result<u8> {
     let one = args.name.as_deref().map(|name| find(app, name)).transpose()?;
+    let one = one.as_ref().map(|sensor| sensor.name.as_str());
     let config = app.config()?;
-    let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
-    let _look = lock::look(&app.layout.look_lock())?;
-    let fleet = super::tick::fleet(app, &config, &cancel);
-    let ctx = super::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
-    let readings = observe::fresh_readings(&ctx, one.as_ref().map(|sensor| sensor.name.as_str()))?;
-    let failed = readings.values().any(|reading| !reading.ok);
+    let readings = tick::dry(app, &config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, one))?;
     for (name, reading) in &readings {
         print::json(&json!({ "sensor": name, "reading": reading }));
     }
-    Ok(u8::from(failed))
+    Ok(u8::from(readings.values().any(|reading| !reading.ok)))
 }

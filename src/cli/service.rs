@@ -9,7 +9,7 @@ use crate::os::program;
 use crate::rules::beat::diff;
 use crate::rules::fault::Fault;
 use crate::rules::service::{MARK, Service};
-use crate::store::exchange::{self, Fallback};
+use crate::store::exchange;
 use crate::store::file;
 
 #[derive(Debug, clap::Subcommand)]
@@ -108,31 +108,25 @@ impl ServiceManager {
     }
 
     /// The commands that start a service whose file exists.
-    fn starts(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
+    fn starts<'a>(self, service: &'a Service, file: &'a str) -> Vec<Vec<&'a str>> {
         match self {
             ServiceManager::Systemd => vec![
-                words(&["systemctl", "--user", "daemon-reload"]),
-                words(&["systemctl", "--user", "enable", "--now", &service.name]),
+                vec!["systemctl", "--user", "daemon-reload"],
+                vec!["systemctl", "--user", "enable", "--now", &service.name],
             ],
-            ServiceManager::Launchd => vec![words(&["launchctl", "load", "-w", &file.to_string_lossy()])],
+            ServiceManager::Launchd => vec![vec!["launchctl", "load", "-w", file]],
             ServiceManager::Cron => Vec::new(),
         }
     }
 
     /// The commands that stop a service whose file still exists.
-    fn stops(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
+    fn stops<'a>(self, service: &'a Service, file: &'a str) -> Vec<Vec<&'a str>> {
         match self {
-            ServiceManager::Systemd => {
-                vec![words(&["systemctl", "--user", "disable", "--now", &service.name])]
-            }
-            ServiceManager::Launchd => vec![words(&["launchctl", "unload", "-w", &file.to_string_lossy()])],
+            ServiceManager::Systemd => vec![vec!["systemctl", "--user", "disable", "--now", &service.name]],
+            ServiceManager::Launchd => vec![vec!["launchctl", "unload", "-w", file]],
             ServiceManager::Cron => Vec::new(),
         }
     }
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
@@ -159,10 +153,10 @@ fn service(app: &App, which: &Which) -> Result<(ServiceManager, Service)> {
     let kind = which.kind.unwrap_or_else(ServiceManager::usual);
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut env = vec![("PATH".to_owned(), app.env.path())];
-    let named = app.env.get("LOOOP_DATA_DIR").map(|_| ("LOOOP_DATA_DIR".to_owned(), text(app.layout.root())));
-    env.extend(named);
     let config = app.env.config_path();
-    env.extend(app.env.get("LOOOP_CONFIG").map(|_| ("LOOOP_CONFIG".to_owned(), text(&config))));
+    for (key, place) in [("LOOOP_DATA_DIR", app.layout.root()), ("LOOOP_CONFIG", &*config)] {
+        env.extend(app.env.get(key).map(|_| (key.to_owned(), text(place))));
+    }
     env.extend(HANDED_ON.iter().filter_map(|key| Some(((*key).to_owned(), app.env.get(key)?.to_owned()))));
     let name = which.name.clone().unwrap_or_else(|| usual_name(app));
     let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -178,20 +172,16 @@ fn service(app: &App, which: &Which) -> Result<(ServiceManager, Service)> {
         name,
         env,
     };
-    match service.flaw() {
-        None if kind == ServiceManager::Systemd && service.is_odd_for_systemd() => {
-            let what =
-                format!("could not make a unit: systemd cannot start the program `{}`", service.program);
-            Err(Fault::failed(what)
-                .hint("put looop into a directory without quotes and backslashes in its name")
-                .into())
-        }
-        None => Ok((kind, service)),
-        Some(odd) => {
-            let what = format!("could not make a service: a line cannot contain {odd:?}");
-            Err(Fault::failed(what).hint("rename the path that has control characters in it").into())
-        }
+    if let Some(odd) = service.flaw() {
+        let fault = Fault::failed(format!("could not make a service: a line cannot contain {odd:?}"));
+        return Err(fault.hint("rename the path that has control characters in it").into());
     }
+    if kind == ServiceManager::Systemd && service.is_odd_for_systemd() {
+        let what = format!("could not make a unit: systemd cannot start the program `{}`", service.program);
+        let hint = "put looop into a directory without quotes and backslashes in its name";
+        return Err(Fault::failed(what).hint(hint).into());
+    }
+    Ok((kind, service))
 }
 
 /// The name of the service. The default data dir's service has the program's own name.
@@ -220,27 +210,26 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
         let fault = Fault::failed("could not install a cron line: looop does not edit your crontab");
         return Err(fault.hint("(crontab -l; looop service print --kind cron) | crontab -").into());
     };
-    let shown = path.display();
+    let shown = path.to_string_lossy();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
     match &present {
         Some(present) if *present == text => print::line(&format!("{shown} exists already")),
         Some(present) if !force => {
-            print::patch(app.style, &diff::unified(&shown.to_string(), "new", present, &text));
+            print::patch(app.style, &diff::unified(&shown, "new", present, &text));
             let fault = Fault::failed(format!("could not install the service: `{shown}` has other content"));
             return Err(fault.hint("replace it with --force, or choose another --name").into());
         }
         _ => {
-            let dir = path.parent().unwrap_or(Path::new("/"));
-            std::fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
+            for dir in [path.parent(), Path::new(&service.log).parent()].into_iter().flatten() {
+                std::fs::create_dir_all(dir)
+                    .with_context(|| format!("could not make `{}`", dir.display()))?;
+            }
             let seen = present.as_ref().map(|present| exchange::digest_of(present.as_bytes()));
-            let done = exchange::write(&path, text.as_bytes(), 0o644, seen.as_ref(), Fallback::Steps)?;
-            save::made("install the service", &done)?;
-            let logs = Path::new(&service.log).parent().unwrap_or(dir);
-            std::fs::create_dir_all(logs).with_context(|| format!("could not make `{}`", logs.display()))?;
+            save::replace("install the service", &path, text.as_bytes(), 0o644, seen.as_ref())?;
             print::line(&format!("wrote {shown}"));
         }
     }
-    let starts = kind.starts(&service, &path);
+    let starts = kind.starts(&service, &shown);
     if now {
         return run_all(&starts);
     }
@@ -259,7 +248,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
         let fault = Fault::failed("could not remove a cron line: looop does not edit your crontab");
         return Err(fault.hint("crontab -e").into());
     };
-    let shown = path.display();
+    let shown = path.to_string_lossy();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
     let text = match present {
         None => {
@@ -272,9 +261,8 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
         }
         Some(text) => text,
     };
-    let stops = kind.stops(&service, &path);
     if now {
-        run_all(&stops)?;
+        run_all(&kind.stops(&service, &shown))?;
     }
     let seen = exchange::digest_of(text.as_bytes());
     save::made("remove the service", &exchange::remove(&path, &seen)?)?;
@@ -293,7 +281,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     Ok(0)
 }
 
-fn run_all(commands: &[Vec<String>]) -> Result<u8> {
+fn run_all(commands: &[Vec<&str>]) -> Result<u8> {
     for argv in commands {
         let shown = argv.join(" ");
         let done = program::run_here(argv).with_context(|| format!("could not run `{shown}`"))?;

@@ -3,44 +3,40 @@
 use anyhow::Result;
 use strum::IntoEnumIterator;
 
-use super::{App, JsonArgs, asks, goal, json_output, lease, ls, print, schedule, sensor};
+use super::json_output::{
+    Gate, GoalJson, InForce, LastBeat, Pulse, SandboxesJson, SensorStatus, StatusJson, Today, WorkerJson,
+};
+use super::{App, JsonArgs, asks, goal, lease, ls, print, schedule, sensor};
 use crate::rules::beat::ask::QuestionState;
-use crate::rules::beat::gate;
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::state::{LoopState, Settled};
+use crate::rules::beat::{gate, step};
 use crate::rules::cost::charge::dollars;
 use crate::rules::json::clip;
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::text::visible;
 use crate::rules::time::{clock_flaw, human_ms};
-use crate::store::leases;
 use crate::store::ledger;
 use crate::store::lock;
 use crate::store::sandboxes::SandboxBuilder;
 use crate::store::state_files;
 use crate::store::user_files;
 use crate::store::user_files::SensorFile;
-use crate::store::workers::Worker;
+
 use crate::tick::observe;
 use crate::vcs::history::locks;
 
-/// The state of the loop, and what only the text form needs of it.
-struct StatusFacts {
-    json: json_output::StatusJson,
-    workers: Vec<Worker>,
-}
-
 /// Prints the status. It only reads files: it runs no sensor and writes nothing.
 pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
-    let facts = gather(app)?;
+    let status = gather(app)?;
     if args.json {
-        return print::answer_whole(facts.json);
+        return print::answer_whole(status);
     }
-    print::raw(as_text(app, &facts).as_bytes());
+    print::raw(as_text(app, &status).as_bytes());
     Ok(0)
 }
 
-fn gather(app: &App) -> Result<StatusFacts> {
+fn gather(app: &App) -> Result<StatusJson> {
     let layout = &app.layout;
     let beat = state_files::peek_beat(layout)?;
     let (goals, mut problems) = user_files::goals(layout)?;
@@ -53,8 +49,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
     let (mut schedules, more) = schedule::rows(app, &beat.fired)?;
     schedules.iter_mut().for_each(|schedule| schedule.when = None);
     problems.extend(more);
-    let here = leases::here();
-    let (all_leases, more) = leases::list(layout, &here)?;
+    let (leases, more) = lease::rows(app)?;
     problems.extend(more);
     let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
@@ -65,60 +60,47 @@ fn gather(app: &App) -> Result<StatusFacts> {
     let ticking = lock::holder(&layout.tick_lock());
     let paused = state_files::paused(layout)?;
     let today = ledger::spent_today(layout, app.now)?;
-    let sensor = |sensor: &SensorFile| {
-        let reading = sensor::last_reading(app, &sensor.name);
-        let error = sensor.header.as_ref().err().map(|unfit| unfit.why.clone());
-        json_output::SensorStatus {
-            name: sensor.name.clone(),
+    let sensor = |SensorFile { name, header, .. }| {
+        let (reading, error) = (sensor::last_reading(app, &name), header.err().map(|unfit| unfit.why));
+        SensorStatus {
             ok: error.is_none() && reading.as_ref().is_none_or(|r| r.ok),
             signal: reading.map(|r| r.signal),
             error,
-            flapping: beat.is_flapping(sensor.name.as_str(), app.now),
+            flapping: beat.is_flapping(name.as_str(), app.now),
+            name,
         }
     };
-    let json = json_output::StatusJson {
-        pulse: json_output::Pulse {
+    Ok(StatusJson {
+        pulse: Pulse {
             alive: pulse.is_some(),
             pid: pulse,
             ticking,
             idle_at_ms: idle.and_then(|text| text.trim().parse().ok()),
         },
-        goals: goals
-            .iter()
-            .map(|(id, goal)| json_output::GoalJson { bytes: None, ..goal::row(id, goal) })
-            .collect(),
-        sensors: sensors.iter().map(sensor).collect(),
+        goals: goals.iter().map(|goal| GoalJson { bytes: None, ..goal::row(goal) }).collect(),
+        sensors: sensors.into_iter().map(sensor).collect(),
         workers: workers.iter().map(|worker| ls::row(layout, worker, app.now)).collect(),
         asks: open
             .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
             .filter(|(_, state)| matches!(state, QuestionState::Open | QuestionState::Approved))
             .map(|(ask, state)| asks::row(ask, state))
             .collect(),
-        leases: all_leases.iter().map(|(lease, standing)| lease::row(lease, *standing, &here)).collect(),
+        leases,
         schedules,
-        cost: json_output::Today {
-            today_micros: today.cost_micros,
-            today_unmetered: today.unmetered,
-            day: app.now.day(),
-        },
+        cost: Today { today_micros: today.cost_micros, today_unmetered: today.unmetered, day: app.now.day() },
         sandbox: sandbox(app),
         problems,
         data_dir: layout.root().display().to_string(),
-        gate: json_output::Gate {
+        gate: Gate {
             words: gate_words(app, &beat, paused.as_ref(), ticking.is_some()),
             halted: beat.halted,
             paused,
             backoff: beat.backoff,
             settled: beat.settled,
-            decides_last_hour: crate::rules::beat::step::recent(&beat.decides, app.now.unix_ms).len(),
+            decides_last_hour: step::recent(&beat.decides, app.now.unix_ms).len(),
         },
-        last_beat: json_output::LastBeat {
-            last: beat.last,
-            failure: beat.failure,
-            decisions: beat.decisions,
-        },
-    };
-    Ok(StatusFacts { json, workers })
+        last_beat: LastBeat { last: beat.last, failure: beat.failure, decisions: beat.decisions },
+    })
 }
 
 fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: bool) -> String {
@@ -144,9 +126,8 @@ fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: 
     }
 }
 
-fn as_text(app: &App, facts: &StatusFacts) -> String {
+fn as_text(app: &App, json: &StatusJson) -> String {
     let style = app.style;
-    let StatusFacts { json, workers } = facts;
     let mut out = String::new();
     let mut put =
         |key: &str, text: String| out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
@@ -176,7 +157,7 @@ fn as_text(app: &App, facts: &StatusFacts) -> String {
     put("today", format!("{}{more}", dollars(json.cost.today_micros)));
     put("goals", names(json.goals.iter().map(|goal| goal.id.as_str())));
     put("sensors", sensor_words(app, &json.sensors));
-    put("workers", worker_words(app, workers));
+    put("workers", worker_words(app, &json.workers));
     if !json.schedules.is_empty() {
         put("schedules", names(json.schedules.iter().map(|timer| timer.name.as_str())));
     }
@@ -186,16 +167,14 @@ fn as_text(app: &App, facts: &StatusFacts) -> String {
     if let Some(boxes) = &json.sandbox {
         put("sandbox", sandbox_words(app, boxes));
     }
-    match json.asks.len() {
-        0 => put("asks", "nothing waits for you".to_owned()),
-        n => put(
-            "asks",
-            style.yellow(&format!(
-                "{n} waiting: {} (looop asks)",
-                names(json.asks.iter().map(|ask| ask.id.as_str()))
-            )),
-        ),
-    }
+    let asks = match json.asks.len() {
+        0 => "nothing waits for you".to_owned(),
+        n => {
+            let ids = names(json.asks.iter().map(|ask| &ask.id));
+            style.yellow(&format!("{n} waiting: {ids} (looop asks)"))
+        }
+    };
+    put("asks", asks);
     for problem in &json.problems {
         put("problem", style.red(problem));
     }
@@ -204,14 +183,13 @@ fn as_text(app: &App, facts: &StatusFacts) -> String {
 
 /// The sandbox of each kind of child, and why a child has less than it could. Other parts report a config that
 /// cannot be read.
-fn sandbox(app: &App) -> Option<json_output::SandboxesJson> {
+fn sandbox(app: &App) -> Option<SandboxesJson> {
     let config = app.config().ok()?;
     let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
-    let in_force = |kind: SandboxSubject| match sandboxes.level(kind) {
-        Ok(level) => json_output::InForce::Level(level),
-        Err(error) => json_output::InForce::Refused { error },
+    let in_force = |kind: SandboxSubject| {
+        sandboxes.level(kind).map_or_else(|error| InForce::Refused { error }, InForce::Level)
     };
-    Some(json_output::SandboxesJson {
+    Some(SandboxesJson {
         engine: sandboxes.engine().to_owned(),
         missing: sandboxes.powers().missing.clone(),
         lost: sandboxes.downgrade(),
@@ -224,12 +202,12 @@ fn sandbox(app: &App) -> Option<json_output::SandboxesJson> {
     })
 }
 
-fn sandbox_words(app: &App, all: &json_output::SandboxesJson) -> String {
+fn sandbox_words(app: &App, all: &SandboxesJson) -> String {
     let boxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
-    let word = |(kind, had): (SandboxSubject, &json_output::InForce)| match had {
-        json_output::InForce::Level(Level::None) => app.style.yellow(&format!("{kind} none")),
-        json_output::InForce::Level(level) => format!("{kind} {level}"),
-        json_output::InForce::Refused { .. } => app.style.red(&format!("{kind} not available; looop doctor")),
+    let word = |(kind, had): (SandboxSubject, &InForce)| match had {
+        InForce::Level(Level::None) => app.style.yellow(&format!("{kind} none")),
+        InForce::Level(level) => format!("{kind} {level}"),
+        InForce::Refused { .. } => app.style.red(&format!("{kind} not available; looop doctor")),
     };
     let mut words = SandboxSubject::iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
     if let Some(lost) = &all.lost {
@@ -243,17 +221,17 @@ fn names<T: ToString>(names: impl Iterator<Item = T>) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-fn worker_words(app: &App, workers: &[Worker]) -> String {
+fn worker_words(app: &App, workers: &[WorkerJson]) -> String {
     names(workers.iter().map(|worker| {
-        let (id, state) = (&worker.spec.id, &worker.state);
-        match state.needs_human() {
-            true => app.style.yellow(&format!("⚑{id} ({}; {})", state.phase, state.look_commands())),
-            false => format!("{id} ({})", state.phase),
+        let (id, phase) = (&worker.id, worker.state);
+        match worker.flag.is_some() || worker.ask.is_some() {
+            true => app.style.yellow(&format!("⚑{id} ({phase}; {})", phase.look_commands(id))),
+            false => format!("{id} ({phase})"),
         }
     }))
 }
 
-fn sensor_words(app: &App, sensors: &[json_output::SensorStatus]) -> String {
+fn sensor_words(app: &App, sensors: &[SensorStatus]) -> String {
     names(sensors.iter().map(|row| {
         let name = &row.name;
         match (row.ok, row.flapping) {
@@ -282,11 +260,11 @@ mod tests {
             let now = Now::from_clock(seconds, 0, 0);
             let style = Style::new(ColorWhen::Never, true);
             let app = App { env: Env::default(), layout: layout.clone(), style, now };
-            let facts = gather(&app).unwrap();
-            let problems = &facts.json.problems;
+            let status = gather(&app).unwrap();
+            let problems = &status.problems;
             assert!(problems.iter().any(|problem| problem.contains(flaw)), "{problems:?}");
-            assert!(as_text(&app, &facts).contains(flaw));
-            assert!(serde_json::to_string(&facts.json).unwrap().contains(flaw));
+            assert!(as_text(&app, &status).contains(flaw));
+            assert!(serde_json::to_string(&status).unwrap().contains(flaw));
         }
     }
 }

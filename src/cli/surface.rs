@@ -31,8 +31,6 @@ pub fn bring_in_line(app: &App) -> Result<bool> {
         notify,
     };
     let report = alerts::reconcile(&app.layout, &reach, app.now)?;
-    for problem in &report.problems {
-        print::note(&format!("warning: {problem}"));
-    }
+    print::warn(&report.problems);
     Ok(report.problems.is_empty())
 }

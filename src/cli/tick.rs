@@ -3,10 +3,11 @@
 use std::cell::Cell;
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope, json_output, print};
+use super::json_output::{BeatJson, BeatStatus};
+use super::{App, print};
 use crate::agents::Runner;
+use crate::agents::command::Command;
 use crate::alerts;
 use crate::config::Config;
 use crate::map;
@@ -18,7 +19,9 @@ use crate::rules::cost::charge::dollars;
 use crate::rules::fault::{ErrorKind, Fault};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
+use crate::rules::text::visible;
 use crate::rules::time::{Now, clock_flaw, human_ms};
+use crate::store::layout;
 use crate::store::lock;
 use crate::store::logs;
 use crate::store::sandboxes::SandboxBuilder;
@@ -27,10 +30,10 @@ use crate::store::workers;
 use crate::tick::prepare::PreparedDecision;
 use crate::tick::record::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx};
-use crate::vcs::migrate;
+use crate::vcs::{migrate, seed};
 use crate::worker::Fleet;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(
     after_help = "Exit status: 75 if another beat is running.\n\nExamples:\n  looop tick --dry-run\n  looop tick --quiet"
 )]
@@ -72,12 +75,12 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     if let Some(pulse) = lock::holder(&app.layout.pulse_lock()).filter(|_| !args.pulse) {
         let what = format!("could not start a beat: process {pulse} is the pulse of this data dir");
-        let fault = Fault { kind: ErrorKind::Busy, what, hints: Vec::new() };
+        let fault = Fault { kind: ErrorKind::Busy, ..Fault::failed(what) };
         return Err(fault.hint("`looop run GOAL` asks for a move now, beside the pulse").into());
     }
     let cancel = Cancel::on_signals()?;
     let held = lock::tick(&app.layout.tick_lock())?;
-    beat(app, &cancel, None, voice(args.json, args.quiet, args.pulse), held)
+    beat(app, &cancel, None, args, held)
 }
 
 /// Runs one beat that decides on a move for a goal.
@@ -86,29 +89,8 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     app.human_only("run a goal")?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick_patiently(&app.layout.tick_lock(), WAIT_LIMIT_MS, &cancel)?;
-    beat(app, &cancel, Some(args.goal.clone()), voice(args.json, false, false), held)
-}
-
-/// The output mode of a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Voice {
-    /// One line for each beat.
-    Plain,
-    /// One JSON value for each beat.
-    Json,
-    /// Prints nothing for a beat that decides nothing.
-    Quiet,
-    /// Like plain, but a beat that decides nothing redraws the last line on a terminal.
-    Pulse,
-}
-
-fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
-    match (json, quiet, pulse) {
-        (true, _, _) => Voice::Json,
-        (_, true, _) => Voice::Quiet,
-        (_, _, true) => Voice::Pulse,
-        _ => Voice::Plain,
-    }
+    let output = Args { json: args.json, ..Args::default() };
+    beat(app, &cancel, Some(args.goal.clone()), &output, held)
 }
 
 /// The workers of this machine.
@@ -136,7 +118,8 @@ pub fn check_clock(now: Now, what: &str) -> Result<()> {
     }
 }
 
-fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
+/// Runs a beat, for a goal if one is given, and prints its result in the form that `args` asks for.
+fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock::Held) -> Result<u8> {
     check_clock(app.now, "start a beat")?;
     app.say_migrated(migrate::in_beat(&app.layout, app.now, &held)?);
     app.enter_data_dir()?;
@@ -152,28 +135,27 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
         print::ring(&format!("flag: {lost}"));
         logs::journal(&app.layout, &format!("{} sandbox: {lost}", app.now.stamp()))?;
     }
-    ctx.on_wait = (voice != Voice::Json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
+    ctx.on_wait = (!args.json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
     ctx.forced = goal.clone();
     let started = Deadline::after_ms(0);
     let outcome = tick::tick(&ctx);
     drop(held);
     // The pulse does this itself, without waiting for the notifier.
-    if voice != Voice::Pulse && has_news(app, &config) {
+    if !args.pulse && has_news(app, &config) {
         super::surface::bring_in_line(app)?;
     }
     if print::stderr_is_tty() {
         print::redraw("");
     }
     let report = outcome?;
-    for warning in config.warnings.iter().chain(&report.warnings) {
-        print::note(&format!("warning: {warning}"));
-    }
+    print::warn(&config.warnings);
+    print::warn(&report.warnings);
     let undecided = goal.and_then(|goal| undecided(&report, &goal));
-    match voice {
-        Voice::Json => print::json(&envelope("beat", as_json(&report))),
-        // The error message is enough.
-        _ if undecided.is_some() && matches!(report.what, BeatResult::Held(_)) => {}
-        voice => say(app, &report, started.spent_ms(), voice),
+    if args.json {
+        print::answer("beat", as_json(&report))?;
+    } else if undecided.is_none() || !matches!(report.what, BeatResult::Held(_)) {
+        // The error message is enough for a beat that decided nothing for the goal.
+        say(app, &report, started.spent_ms(), args);
     }
     if let Some(fault) = undecided {
         return Err(fault.into());
@@ -210,8 +192,21 @@ fn undecided(report: &BeatReport, goal: &Name) -> Option<Fault> {
     })
 }
 
+/// Passes the context of a beat that writes nothing to a function.
+pub fn dry<T>(
+    app: &App,
+    config: &Config,
+    runner: &dyn Runner,
+    observe: impl FnOnce(&Ctx) -> Result<T>,
+) -> Result<T> {
+    let cancel = Cancel::on_signals()?;
+    let _look = lock::look(&app.layout.look_lock())?;
+    let fleet = fleet(app, config, &cancel);
+    observe(&ctx(app, config, runner, &fleet, &cancel, true))
+}
+
 /// The context of a beat. From now on this process adopts orphans of its children. If `dry` is true, nothing is written.
-pub fn ctx<'a>(
+fn ctx<'a>(
     app: &'a App,
     config: &'a Config,
     runner: &'a dyn Runner,
@@ -253,30 +248,30 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn Fn() + 'a> {
     })
 }
 
-fn as_json(report: &BeatReport) -> serde_json::Value {
-    let result = match &report.what {
-        BeatResult::Held(_) => json_output::BeatStatus::Skipped,
-        BeatResult::Moved(_) => json_output::BeatStatus::Applied,
-        BeatResult::Failed(_) => json_output::BeatStatus::Failed,
-        BeatResult::Cancelled => json_output::BeatStatus::Cancelled,
-        BeatResult::Waits(_) => json_output::BeatStatus::Waiting,
-    };
-    let moved = if let BeatResult::Moved(last) = &report.what { Some(last) } else { None };
-    let waits = if let BeatResult::Waits(why) = &report.what { Some(why) } else { None };
-    json!(json_output::BeatJson {
-        result,
-        why: if let BeatResult::Held(hold) = &report.what { Some(hold.clone()) } else { None },
-        tag: moved.map(|last| last.tag.clone()),
-        beat: moved.map(|last| last.beat.clone()),
-        outcome: moved.map(|last| last.outcome.clone()),
-        failure: if let BeatResult::Failed(failure) = &report.what { Some(failure.clone()) } else { None },
-        warnings: report.warnings.iter().chain(waits).cloned().collect(),
-        usage: report.usage.clone(),
-        next_look_ms: report.next_look_ms,
-    })
+fn as_json(report: &BeatReport) -> BeatJson {
+    let (usage, mut warnings) = (report.usage.clone(), report.warnings.clone());
+    if let BeatResult::Waits(why) = &report.what {
+        warnings.push(why.clone());
+    }
+    let json = BeatJson { usage, warnings, next_look_ms: report.next_look_ms, ..BeatJson::default() };
+    match &report.what {
+        BeatResult::Held(hold) => BeatJson { result: BeatStatus::Skipped, why: Some(hold.clone()), ..json },
+        BeatResult::Moved(last) => BeatJson {
+            result: BeatStatus::Applied,
+            tag: Some(last.tag.clone()),
+            beat: Some(last.beat.clone()),
+            outcome: Some(last.outcome.clone()),
+            ..json
+        },
+        BeatResult::Failed(failure) => {
+            BeatJson { result: BeatStatus::Failed, failure: Some(failure.clone()), ..json }
+        }
+        BeatResult::Cancelled => BeatJson { result: BeatStatus::Cancelled, ..json },
+        BeatResult::Waits(_) => BeatJson { result: BeatStatus::Waiting, ..json },
+    }
 }
 
-fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
+fn say(app: &App, report: &BeatReport, took_ms: i64, args: &Args) {
     let style = app.style;
     let time = clock::now().local().format("%H:%M:%S").to_string();
     let cost = report.usage.as_ref().map(|usage| match usage.basis.is_metered() {
@@ -292,20 +287,20 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
                 Hold::Idle => style.dim(&idle),
                 _ => format!("{time} {}{tail}", style.yellow(&format!("held — {}", hold.words()))),
             };
-            return match voice {
-                Voice::Quiet if wakes_nobody => {}
-                Voice::Pulse if wakes_nobody && print::stderr_is_tty() => print::redraw(&text),
+            return match wakes_nobody {
+                true if args.quiet => {}
+                true if args.pulse && print::stderr_is_tty() => print::redraw(&text),
                 _ => print::line(&text),
             };
         }
         BeatResult::Moved(last) => {
-            let object = clip(&crate::rules::text::visible(&last.object, false), 60);
+            let object = clip(&visible(&last.object, false), 60);
             let object = if object.is_empty() { object } else { format!(" {object}") };
-            let words = clip(&crate::rules::text::visible(&last.outcome.words(), false), 200);
+            let words = clip(&visible(&last.outcome.words(), false), 200);
             format!("{time} {}{object} — {words} [{}]{tail}", style.bold(&last.tag), last.beat)
         }
         BeatResult::Failed(failure) => {
-            let why = clip(&crate::rules::text::visible(&failure.why, false), 400);
+            let why = clip(&visible(&failure.why, false), 400);
             format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class)
         }
         BeatResult::Cancelled => {
@@ -319,9 +314,7 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
 /// Runs the sensors and the gate without writing or spending. Returns the gate's decision, and the decision that the
 /// loop would ask for.
 pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDecision)> {
-    let cancel = Cancel::on_signals()?;
-    let _look = lock::look(&app.layout.look_lock())?;
-    let idle = crate::agents::command::Command {
+    let idle = Command {
         name: config.decide.clone(),
         argv: Vec::new(),
         env: Vec::new(),
@@ -329,26 +322,21 @@ pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDeci
         cwd: app.layout.root().to_owned(),
         write: Vec::new(),
     };
-    let fleet = fleet(app, config, &cancel);
-    let ctx = ctx(app, config, &idle, &fleet, &cancel, true);
-    tick::preview(&ctx, &state_files::peek_beat(&app.layout)?)
+    dry(app, config, &idle, |ctx| tick::preview(ctx, &state_files::peek_beat(&app.layout)?))
 }
 
 fn dry_run(app: &App) -> Result<u8> {
-    if !crate::vcs::seed::is_set_up(&app.layout) {
+    if !seed::is_set_up(&app.layout) {
         return Err(app.no_profile());
     }
-    crate::store::layout::check(&app.layout)?;
+    layout::check(&app.layout)?;
     check_clock(app.now, "try a beat")?;
     let config = app.config()?;
-    let (gate, prepared) = preview(app, &config)?;
-    print::raw(prepared.prompt.text.as_bytes());
+    let (gate, PreparedDecision { prompt, .. }) = preview(app, &config)?;
+    print::raw(prompt.text.as_bytes());
     print::note(&format!("gate: {}", gate.words()));
-    print::note(&format!(
-        "prompt: {} bytes for `{}`; nothing was asked and nothing was written",
-        prepared.prompt.text.len(),
-        config.decide
-    ));
+    let asked = format!("{} bytes for `{}`", prompt.text.len(), config.decide);
+    print::note(&format!("prompt: {asked}; nothing was asked and nothing was written"));
     Ok(0)
 }
 

@@ -1,9 +1,9 @@
 //! `looop why`: what woke the last beat, what would wake the next one, and what each sensor cost.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{App, envelope, json_output, print, tick};
+use super::{App, JsonArgs, json_output, print, tick};
+use crate::rules::cost::charge::dollars;
 use crate::rules::cost::spend::{GroupBy, SpendRow, report};
 use crate::rules::text::visible;
 use crate::rules::time::human_ms;
@@ -11,18 +11,10 @@ use crate::rules::world::Context;
 use crate::store::json_file;
 use crate::store::ledger;
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  looop why")]
-pub struct Args {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 const WEEK_MS: i64 = 7 * 86_400_000;
 
 /// Explains the last and the next decision. Runs the sensors once; spends and writes nothing.
-pub fn run(app: &App, args: &Args) -> Result<u8> {
+pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     let last: Option<Context> = json_file::read_json(&app.layout.world())?;
     let config = app.config()?;
     let (gate, _) = tick::preview(app, &config)?;
@@ -38,9 +30,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
             woke: c.woke,
             changes: c.changes,
         });
-        let why = json_output::Why { last, next: words, week_by_sensor: sensors };
-        print::json(&envelope("why", json!(why)));
-        return Ok(0);
+        return print::answer("why", json_output::Why { last, next: words, week_by_sensor: sensors });
     }
     let style = app.style;
     match &last {
@@ -49,18 +39,11 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
             let age = human_ms(app.now.elapsed_ms(context.at.unix_ms));
             print::line(&format!("{} ({age} ago, beat {})", style.bold("the last decision"), context.beat));
             context.woke.iter().for_each(|reason| print::line(&format!("  {reason}")));
+            let side = |text: &Option<String>| visible(text.as_deref().unwrap_or("(nothing)"), false);
             for change in &context.changes {
                 for path in &change.paths {
-                    let side = |text: &Option<String>| {
-                        text.as_ref().map_or("(nothing)".to_owned(), |text| visible(text, false))
-                    };
-                    print::line(&format!(
-                        "    {} {}: {} -> {}",
-                        change.item,
-                        visible(&path.path, false),
-                        side(&path.old),
-                        side(&path.new)
-                    ));
+                    let (name, old, new) = (visible(&path.path, false), side(&path.old), side(&path.new));
+                    print::line(&format!("    {} {name}: {old} -> {new}", change.item));
                 }
                 let more = change.total.saturating_sub(change.paths.len());
                 if more > 0 && !change.paths.is_empty() {
@@ -72,16 +55,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     print::line(&format!("{} {words}", style.bold("now:")));
     if sensors.iter().any(|row| row.key != "(none)") {
         print::line(&style.bold("decisions of the last week, by the sensor that woke them"));
-        let rows: Vec<Vec<String>> = sensors.iter().map(cells).collect();
-        print::raw(print::table(&rows).as_bytes());
+        let cells =
+            |row: &SpendRow| vec![format!("  {}", row.key), row.calls.to_string(), dollars(row.cost_micros)];
+        print::raw(print::table(&sensors.iter().map(cells).collect::<Vec<_>>()).as_bytes());
     }
     Ok(0)
-}
-
-fn cells(row: &SpendRow) -> Vec<String> {
-    vec![
-        format!("  {}", row.key),
-        row.calls.to_string(),
-        crate::rules::cost::charge::dollars(row.cost_micros),
-    ]
 }

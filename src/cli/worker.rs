@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 
 use super::logs::{LogsArgs, ScreenArgs};
 use super::ls::Chosen;
@@ -33,6 +33,9 @@ pub enum WorkerVerb {
     /// List workers; those that need you come first.
     #[command(after_help = "Example:\n  looop worker list --all")]
     List(ls::Args),
+    /// Show the state of a worker.
+    #[command(after_help = "Example:\n  looop worker show fix-ci")]
+    Show(ls::WorkerShowArgs),
     /// Start a worker yourself. Prints its id.
     Start(Box<StartArgs>),
     /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it.
@@ -172,20 +175,15 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
         approved: None,
     };
     let spec = fleet.start(&wanted).map_err(|error| match error {
-        WorkerError::Refused(why) => {
-            Fault::failed(format!("could not start worker {}: {why}", args.id)).into()
-        }
+        WorkerError::Refused(why) => anyhow!("could not start worker {}: {why}", args.id),
         WorkerError::Failed(error) => error,
     })?;
-    if let Some(goal) = spec.goal.as_ref().filter(|goal| !has_goal(app, goal)) {
+    let is_missing = |goal: &&Name| !app.layout.file(&layout::goal_path(goal)).exists();
+    if let Some(goal) = spec.goal.as_ref().filter(is_missing) {
         print::note(&format!("warning: the goal {goal} does not exist; the worker holds its lease anyway"));
     }
     print::line(spec.id.as_str());
     Ok(0)
-}
-
-fn has_goal(app: &App, goal: &Name) -> bool {
-    app.layout.file(&layout::goal_path(goal)).exists()
 }
 
 /// Ends a worker and waits until it has ended.
@@ -198,37 +196,33 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         orphans::end_lost(&app.layout, now.as_slice());
     }
     if worker.state.phase.is_over() {
-        let what = format!("could not end worker {id}: it has ended already ({})", worker.state.phase);
-        return Err(Fault::failed(what).into());
+        bail!("could not end worker {id}: it has ended already ({})", worker.state.phase);
     }
     if args.force {
         return kill_by_force(app, &worker);
     }
     let dir = app.layout.worker(&id);
     let supervisor = &worker.state.supervisor;
+    let pid = supervisor.pid;
     let begun = Deadline::after_ms(SAY_MS);
     let mut is_printed = false;
     // A supervisor whose socket does not answer gets a signal instead.
     if client::call(&dir.attach_socket(), WireRequest::Kill).is_err() {
-        tree::signal(supervisor.pid, supervisor.start, false);
+        tree::signal(pid, supervisor.start, false);
     }
     let deadline = Deadline::after_ms(END_MS);
     while workers::is_alive(&dir)? {
         if deadline.passed() {
             let fault = Fault::failed(format!("could not end worker {id}: its supervisor is still running"));
-            let fault = fault.hint(format!("process {} is its supervisor", supervisor.pid));
-            return Err(fault
-                .hint(format!(
-                    "`looop kill --force {id}` kills the supervisor and all processes that the worker started"
-                ))
-                .into());
+            let fault = fault.hint(format!("process {pid} is its supervisor"));
+            let force = format!("`looop kill --force {id}` kills the supervisor and all processes");
+            return Err(fault.hint(format!("{force} that the worker started")).into());
         }
         if begun.passed() && !is_printed {
             is_printed = true;
-            print::note(&match tree::is_stopped(supervisor.pid, supervisor.start) {
+            print::note(&match tree::is_stopped(pid, supervisor.start) {
                 true => format!(
-                    "waiting for {id}: its supervisor, process {0}, is stopped; `kill -CONT {0}` resumes it, and `looop kill --force {id}` ends it",
-                    supervisor.pid
+                    "waiting for {id}: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` resumes it, and `looop kill --force {id}` ends it"
                 ),
                 false => format!("waiting for {id}: its supervisor ends the worker's processes"),
             });
@@ -251,9 +245,8 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         return Err(fault.hint(format!("inspect process {} and its descendants", supervisor.pid)).into());
     }
     if workers::is_alive(&dir)? {
-        return Err(fail("another process holds its lock")
-            .hint("see who holds it with `looop doctor`")
-            .into());
+        let fault = fail("another process holds its lock");
+        return Err(fault.hint("see who holds it with `looop doctor`").into());
     }
     let store = lock::store(&app.layout.store_lock())?;
     let lost = workers::load(&app.layout, id)?.filter(|now| now.spec.created_ms == worker.spec.created_ms);
@@ -290,8 +283,7 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
         return Ok(0);
     }
     app.human_only("flag a worker")?;
-    let id = args.words.first().map(String::as_str);
-    let worker = ls::choose(app, id, Chosen::Live)?;
+    let worker = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?;
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
     client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Flag { text })?;

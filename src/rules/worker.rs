@@ -232,6 +232,14 @@ impl Phase {
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Exited | Phase::Done | Phase::Failed | Phase::Killed | Phase::Lost)
     }
+
+    /// The commands by which the user sees what a worker calls for. One that has ended has no screen to attach to.
+    pub fn look_commands(self, id: &Name) -> String {
+        match self.is_over() {
+            true => format!("looop ls --all, looop logs {id}"),
+            false => format!("looop attach {id}"),
+        }
+    }
 }
 
 /// A worker's request for the user's attention.
@@ -388,15 +396,6 @@ impl WorkerState {
         let text = format!("work is only in its clone: {words}{next}");
         self.flags += 1;
         self.flag = Some(Flag { text, at_ms: now_ms, nth: self.flags, guess: false });
-    }
-
-    /// The commands by which a person sees what the worker calls for. One that has ended has no screen to attach to.
-    pub fn look_commands(&self) -> String {
-        let id = &self.id;
-        match self.phase.is_over() {
-            true => format!("looop ls --all, looop logs {id}"),
-            false => format!("looop attach {id}"),
-        }
     }
 
     /// True while a human is waited for.

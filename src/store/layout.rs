@@ -160,6 +160,11 @@ impl Layout {
         WorkerDir(self.workers().join(id.as_str()))
     }
 
+    /// The directory of an archived worker.
+    pub fn past_worker(&self, dir: &str) -> WorkerDir {
+        WorkerDir(self.past_workers().join(dir))
+    }
+
     pub fn fix(&self, id: &Name) -> FixDir {
         FixDir(self.fixes().join(id.as_str()))
     }

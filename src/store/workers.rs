@@ -231,7 +231,7 @@ impl Past {
     pub fn of(layout: &Layout, worker: &Worker) -> Past {
         let (spec, state) = (&worker.spec, &worker.state);
         let dir = format!("{}@{}", spec.id, spec.created_ms);
-        let clone = WorkerDir(layout.past_workers().join(&dir)).clone_dir();
+        let clone = layout.past_worker(&dir).clone_dir();
         let short = |text: String| clip(&text, MAX_PAST_CHARS);
         let verify = state.verdict.clone().map(|verdict| CheckResult {
             status: short(verdict.status),

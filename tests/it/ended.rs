@@ -285,6 +285,20 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     for words in ["git merge looop/good", "the check `bad` failed", "exit code 7"] {
         assert!(table.contains(words), "{words}: {table}");
     }
+    let shown = [
+        ("good", &good, "good exit code 0 in "),
+        ("bad", &bad, "the check `bad` failed"),
+        ("code", &code, "exit     exit code 7"),
+    ];
+    for (id, row, words) in shown {
+        let one = scene.profile.looop(&["worker", "show", id, "--json"]).ok().json();
+        assert_eq!(one["worker"], *row, "{id}");
+        let text = scene.profile.looop(&["worker", "show", id]).ok().stdout;
+        let archive = format!("archive  workers/past/{}", row["past"].as_str().unwrap());
+        assert!(text.contains(words) && text.contains(&archive), "{words}: {text}");
+        let next = row["next"].as_str().is_none_or(|next| text.contains(&format!("next     {next}")));
+        assert!(next && text.contains(row["branch"].as_str().unwrap_or_default()), "{text}");
+    }
     // A line of an earlier version has none of this, and is read.
     let index = scene.profile.data().join("workers/past/index.jsonl");
     let old = r#"{"dir":"old@5","id":"old","goal":null,"kind":"agent","runner":null,"by":"human","phase":"done","created_ms":5,"ended_ms":6,"cost_micros":7}"#;

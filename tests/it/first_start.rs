@@ -12,7 +12,7 @@ use crate::support::profile::{Profile, git_in, wait_until};
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
 /// Verbs that need a profile.
-const VERBS: [&[&str]; 30] = [
+const VERBS: [&[&str]; 31] = [
     &[],
     &["status"],
     &["status", "--json"],
@@ -40,6 +40,7 @@ const VERBS: [&[&str]; 30] = [
     &["prune"],
     &["wait", "--timeout", "1s"],
     &["worker", "start", "w", "brief"],
+    &["worker", "show", "w"],
     &["kill", "w"],
     &["logs", "w"],
     &["doctor"],

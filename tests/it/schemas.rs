@@ -38,6 +38,8 @@ const CALLS: &[(&str, &str)] = &[
     ("wait", "wait --timeout 1s --json"),
     ("why", "why --json"),
     ("worker-list", "worker list --all --json"),
+    ("worker-show", "worker show early --json"),
+    ("worker-show", "worker show waits --json"),
     ("worker-prune", "worker prune --dry-run --older 0s --json"),
     ("worker-wait", "worker wait --timeout 1s --json"),
 ];
@@ -83,7 +85,7 @@ fn every_answer_has_its_published_form() {
     std::fs::create_dir(empty.path("project")).unwrap();
     for (profile, is_empty) in [(empty, true), (lived_in(), false)] {
         for (name, call) in CALLS {
-            if is_empty && matches!(*name, "attempt-show" | "run") {
+            if is_empty && matches!(*name, "attempt-show" | "run" | "worker-show") {
                 continue;
             }
             let ran = profile.looop(&call.split(' ').collect::<Vec<_>>());

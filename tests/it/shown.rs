@@ -16,6 +16,7 @@ const LISTS: &[&str] = &[
     "ls --all",
     "logs bad",
     "screen waits",
+    "worker show waits",
     "map --root project --query total",
     "attempt list",
     "attempt show sums",

@@ -238,6 +238,7 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
         "asks --all",
         "ls",
         "ls --all",
+        "worker show w1",
         "logs w1",
         "screen w1",
         "lease list",

@@ -104,6 +104,43 @@ fn a_worker_flags_asks_reports_and_ends() {
 }
 
 #[test]
+fn one_worker_is_shown_whole() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let long = "which one? ".repeat(40);
+    let script = looop(&format!("looop flag '{long}\u{1b}[2J'; exec sleep 600"));
+    start(&profile, "w1", &["--claim", "db", "--goal", "release"], &script);
+    wait_state(&profile, "w1", "waiting");
+    let mut one = profile.looop(&["worker", "show", "w", "--json"]).ok().json()["worker"].take();
+    let mut row = worker(&profile, "w1");
+    for worker in [&mut one, &mut row] {
+        worker.as_object_mut().unwrap().remove("idle_s");
+    }
+    assert_eq!(one, row, "it is the row of the list");
+    let text = profile.looop(&["worker", "show", "w1"]).ok().stdout;
+    let pid = row["pid"].as_u64().unwrap();
+    let all = [
+        "worker   w1",
+        "state    waiting for ",
+        "goal     release",
+        "runner   command",
+        "leases   ",
+        "db (epoch 1)",
+    ];
+    for words in all
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("process  {pid}"), format!("flag     {long}\\u{{1b}}[2J")])
+    {
+        assert!(text.contains(&words), "{words}: {text}");
+    }
+    let none = profile.looop(&["worker", "show", "x"]);
+    assert!(none.code == 2 && none.stderr.contains("there are: w1"), "{none:?}");
+    profile.looop(&["kill", "w1"]).ok();
+    let text = profile.looop(&["worker", "show", "w1"]).ok().stdout;
+    assert!(text.contains("state    killed for ") && text.contains("reason   "), "{text}");
+}
+
+#[test]
 fn a_worker_outlives_the_shell_and_the_session_that_started_it() {
     let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
     let line =

@@ -17,7 +17,7 @@ use crate::rules::world::example::Setting;
 use crate::rules::world::sensor::SensorHeader;
 
 /// The result of a beat.
-#[derive(Serialize, JsonSchema)]
+#[derive(Default, Serialize, JsonSchema)]
 pub struct BeatJson {
     /// The kind of result.
     pub result: BeatStatus,
@@ -45,10 +45,11 @@ pub struct BeatJson {
 }
 
 /// The kind of a beat's result.
-#[derive(Serialize, JsonSchema)]
+#[derive(Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BeatStatus {
     /// The beat asked no model.
+    #[default]
     Skipped,
     /// The beat made a move.
     Applied,

@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::{App, complete, input, json_output, print, save};
-use crate::os::signal::Cancel;
+use super::{App, complete, every, input, json_output, print, save, tick};
 use crate::rules::digest::Digest;
 use crate::rules::fault::Fault;
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
-use crate::rules::time::{beat_id, human_ms};
+use crate::rules::time::beat_id;
 use crate::rules::world::example::{self, Setting};
 use crate::rules::world::sensor::{SensorHeader, stamp_untrusted};
 use crate::rules::world::{SensorReading, Trust};
 use crate::store::examples;
-use crate::store::exchange::{self, Fallback};
+
 use crate::store::file::{self, Durability};
 use crate::store::layout;
 use crate::store::lock;
@@ -69,7 +68,11 @@ pub fn add(app: &App, args: &AddArgs) -> Result<u8> {
         Some(script) if meant || (!args.trusted && print::stdin_is_tty()) => {
             return from_example(app, args, script);
         }
-        None if meant => return Err(no_example(&args.what)),
+        None if meant => {
+            let names: Vec<&str> = examples::ALL.iter().map(|(name, _)| *name).collect();
+            let fault = refused(&args.what)("no ready-made sensor has this name");
+            return Err(fault.hint(format!("there are: {}", names.join(", "))).into());
+        }
         None if print::stdin_is_tty() => {
             print::note(&format!("{} is not one of `looop sensor examples`", args.what));
         }
@@ -82,37 +85,30 @@ pub fn add(app: &App, args: &AddArgs) -> Result<u8> {
     }
 }
 
-fn no_example(name: &Name) -> anyhow::Error {
-    let fault = Fault::usage(format!("could not add the sensor {name}: no ready-made sensor has this name"));
-    let names: Vec<&str> = examples::ALL.iter().map(|(name, _)| *name).collect();
-    fault.hint(format!("there are: {}", names.join(", "))).into()
-}
-
 fn from_script(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     let name = &args.what;
     if !script.starts_with("#!") {
-        let fault =
-            Fault::usage(format!("could not add the sensor {name}: the script does not begin with `#!`"));
+        let fault = refused(name)("the script does not begin with `#!`");
         let fault = fault.hint("begin it with a line like `#!/bin/sh`");
         return Err(fault.hint("`looop sensor examples` lists ready-made ones, which need no script").into());
     }
     let script =
-        if args.trusted { script.to_owned() } else { stamp_untrusted(script).map_err(unfit(name))? };
+        if args.trusted { script.to_owned() } else { stamp_untrusted(script).map_err(refused(name))? };
     let _held = lock::store(&app.layout.store_lock())?;
     no_twin(app, name)?;
-    put(app, name, &script, save::digest(&target(app, name))?)?;
+    write(app, name, &script, save::digest(&target(app, name))?)?;
     print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
     Ok(0)
 }
 
 /// Writes a sensor's script. `seen` is the digest of the file that it replaces.
-fn put(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()> {
-    let path = target(app, name);
-    let done = exchange::write(&path, script.as_bytes(), 0o700, seen.as_ref(), Fallback::Steps)?;
-    save::made(&format!("add the sensor {name}"), &done)
+fn write(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()> {
+    let what = format!("add the sensor {name}");
+    save::replace(&what, &target(app, name), script.as_bytes(), 0o700, seen.as_ref())
 }
 
-fn unfit<E: std::fmt::Display>(name: &Name) -> impl Fn(E) -> Fault {
+/// Makes the error for a sensor that is not added, from the reason.
+fn refused<E: std::fmt::Display>(name: &Name) -> impl Fn(E) -> Fault {
     move |why| Fault::usage(format!("could not add the sensor {name}: {why}"))
 }
 
@@ -128,40 +124,49 @@ fn no_twin(app: &App, name: &Name) -> Result<bool> {
     let (sensors, _) = user_files::sensors(&app.layout)?;
     let Some(there) = sensors.iter().find(|sensor| sensor.name == *name) else { return Ok(false) };
     if there.path != target(app, name) {
-        let what = format!("could not add the sensor {name}: `{}` has that name", there.path.display());
-        return Err(Fault::usage(what).hint(format!("`looop sensor archive {name}` puts it away")).into());
+        let fault = refused(name)(format!("`{}` has that name", there.path.display()));
+        return Err(fault.hint(format!("`looop sensor archive {name}` puts it away")).into());
     }
     Ok(true)
 }
 
 fn from_example(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
-    let name =
-        Name::parse_new(args.name.as_ref().unwrap_or(&args.what).as_str()).map_err(unfit(&args.what))?;
+    let name = args.name.as_ref().unwrap_or(&args.what).as_str();
+    let name = Name::parse_new(name).map_err(refused(&args.what))?;
     let asks = !args.yes && print::stdin_is_tty();
     let replaces = no_twin(app, &name)?;
     let seen = save::digest(&target(app, &name))?;
     if replaces && !args.yes && !(asks && print::agreed(&format!("A sensor {name} is there. Replace it?"))) {
-        let fault = Fault::usage(format!("could not add the sensor {name}: there is one of this name"));
+        let fault = refused(&name)("there is one of this name");
         return Err(fault.hint("replace it with --yes, or name this one with --name").into());
     }
-    let mut values = given(&args.set).map_err(unfit(&name))?;
+    let mut values = given(&args.set).map_err(refused(&name))?;
     if asks {
         print::note(&format!("{}: {}", args.what, example::about(script)));
         print::note(&format!("needs {}", example::needs(script)));
-        ask_for(&example::settings(script), &mut values).map_err(unfit(&name))?;
+        ask_for(&example::settings(script), &mut values).map_err(refused(&name))?;
     }
     let home = app.env.get("HOME").unwrap_or_default();
-    let script = example::with_values(script, &values, home).map_err(|why| unset(&name, &args.what, &why))?;
-    let header = SensorHeader::parse(script.as_bytes()).map_err(unfit(&name))?;
+    let script = example::with_values(script, &values, home).map_err(|why| {
+        let what = &args.what;
+        let fault = refused(&name)(why);
+        let fault = fault.hint(format!("give it with `looop sensor add {what} --set SETTING=VALUE`"));
+        fault.hint(format!("`looop sensor examples {what}` prints it with all its settings"))
+    })?;
+    let header = SensorHeader::parse(script.as_bytes()).map_err(refused(&name))?;
     let reading = trial(app, &name, &script)?;
     match reading.ok {
         true => show(app, &name, &reading),
         false => all_the_same(&name, &failure(&reading), asks)?,
     }
-    keep(app, &name, &script, seen)?;
-    let every = header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
+    let _held = lock::store(&app.layout.store_lock())?;
+    // Another process may have added one while the user was asked.
+    if no_twin(app, &name)? && seen.is_none() {
+        bail!("could not add the sensor {name}: another process just added it");
+    }
+    write(app, &name, &script, seen)?;
     let trust = if header.trust == Trust::Untrusted { "untrusted" } else { "trusted" };
-    print::line(&format!("added {name}; it runs {every}, {trust}"));
+    print::line(&format!("added {name}; it runs {}, {trust}", every(header.interval_ms)));
     Ok(0)
 }
 
@@ -175,23 +180,6 @@ fn all_the_same(name: &Name, failure: &str, asks: bool) -> Result<()> {
     };
     let fault = Fault::failed(format!("could not add the sensor {name}: {why}"));
     Err(fault.hint("nothing was added; fix the cause, and add it again").into())
-}
-
-fn keep(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()> {
-    let _held = lock::store(&app.layout.store_lock())?;
-    // Another process may have added one while the user was asked.
-    if no_twin(app, name)? && seen.is_none() {
-        return Err(
-            Fault::failed(format!("could not add the sensor {name}: another process just added it")).into()
-        );
-    }
-    put(app, name, script, seen)
-}
-
-fn unset(name: &Name, what: &Name, why: &str) -> anyhow::Error {
-    let fault = Fault::usage(format!("could not add the sensor {name}: {why}"));
-    let fault = fault.hint(format!("give it with `looop sensor add {what} --set SETTING=VALUE`"));
-    fault.hint(format!("`looop sensor examples {what}` prints it with all its settings")).into()
 }
 
 fn given(set: &[String]) -> Result<BTreeMap<String, String>, String> {
@@ -244,16 +232,13 @@ fn ask_once(setting: &Setting, default: &str) -> Result<String, String> {
 /// Runs a script that is not in the data dir yet once, in the sandbox that it will have.
 fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let config = app.config()?;
-    let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
     let dir = app.layout.cache().join(format!("try-{}", beat_id(app.now.unix_ms)));
     file::make_dir(&dir)?;
     let path = dir.join(name.as_str());
     let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Whole).and_then(|()| {
-        let _look = lock::look(&app.layout.look_lock())?;
-        let fleet = crate::cli::tick::fleet(app, &config, &cancel);
-        let ctx = crate::cli::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
-        observe::try_out(&ctx, user_files::sensor_at(name.clone(), path))
+        let sensor = user_files::sensor_at(name.clone(), path);
+        tick::dry(app, &config, runner.as_ref(), |ctx| observe::try_out(ctx, sensor))
     });
     file::remove_tree(&dir)?;
     tried

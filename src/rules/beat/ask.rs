@@ -25,6 +25,16 @@ pub enum AskKind {
     Approval,
 }
 
+impl AskKind {
+    /// The kind as the one word that is its form in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            AskKind::Question => "question",
+            AskKind::Approval => "approval",
+        }
+    }
+}
+
 /// The content of `asks/<id>.json`, written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
