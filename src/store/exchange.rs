@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
-use super::file::{self, ReadError};
+use super::file::{self, Doing, ReadError};
 use crate::os::path;
 use crate::os::writers::WriterGuard;
 use crate::rules::digest::Digest;
@@ -212,7 +212,7 @@ fn settle_one(left: &Leftover) -> Result<Settlement> {
         Some(change) => settle(&left.path, change, &left.private),
         None => fs::remove_file(&left.private).map(|()| Settlement::default()),
     };
-    settled.with_context(|| format!("could not settle the change of `{}`", left.path.display()))
+    settled.doing("settle the change of", &left.path)
 }
 
 /// A change that a killed process left unfinished.
@@ -322,7 +322,7 @@ fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
 
 /// Moves a file, or whatever else has its name, to a free name beside it.
 pub fn set_aside(path: &Path) -> Result<PathBuf> {
-    let kept = keep(path, path).with_context(|| format!("could not move `{}`", path.display()))?;
+    let kept = keep(path, path).doing("move", path)?;
     file::sync_dir(path)?;
     Ok(kept)
 }

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::Durability;
+use super::file::{Doing, Durability};
 use crate::rules::sandbox::Sandbox;
 use crate::rules::user_side::UserSidePath;
 use crate::sandbox::GitWatch;
@@ -28,6 +28,6 @@ pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Re
 pub fn end(record: &Path) -> Result<Vec<UserSidePath>> {
     let Some(watch) = json_file::read_json::<GitWatch>(record)? else { return Ok(Vec::new()) };
     let found = watch.end();
-    std::fs::remove_file(record).with_context(|| format!("could not remove `{}`", record.display()))?;
+    std::fs::remove_file(record).doing("remove", record)?;
     Ok(found)
 }

@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::present;
+use super::file::{Doing, present};
 use crate::os::clock::Deadline;
 use crate::os::process::wait::pause_ms;
 use crate::os::signal::Cancel;
@@ -52,7 +52,7 @@ fn open(path: &Path) -> Result<File> {
         .mode(0o600)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(path);
-    opened.with_context(|| format!("could not open the lock `{}`", path.display()))
+    opened.doing("open the lock", path)
 }
 
 /// Takes the lock of a whole beat, or fails at once with [`ErrorKind::Busy`] and names the holder.
@@ -74,7 +74,7 @@ pub fn tick(path: &Path) -> Result<Held> {
                 }
             }
             Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("could not lock `{}`", path.display()));
+                return Err(error).doing("lock", path);
             }
         }
     }
@@ -195,9 +195,9 @@ fn is_held(path: &Path, mode: Mode) -> bool {
 /// # Errors
 /// When that cannot be found out.
 pub fn is_taken(path: &Path) -> Result<bool> {
-    let file = present(File::open(path)).with_context(|| format!("could not open `{}`", path.display()))?;
+    let file = present(File::open(path)).doing("open", path)?;
     let is_locked = file.map_or(Ok(false), |file| is_locked(file, Mode::Alone));
-    is_locked.with_context(|| format!("could not look at the lock `{}`", path.display()))
+    is_locked.doing("look at the lock", path)
 }
 
 /// Returns true if another process holds the lock of this file, which was opened for this check.
@@ -240,7 +240,7 @@ pub fn within(path: &Path, wait_ms: i64) -> Result<Held> {
 /// # Errors
 /// When the lock is not free within ten seconds.
 pub fn dir(path: &Path) -> Result<Held> {
-    let opened = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
+    let opened = File::open(path).doing("open", path)?;
     wait(opened, path, SHORT_WAIT_MS, File::try_lock)
 }
 
@@ -251,8 +251,7 @@ fn wait(file: File, path: &Path, wait_ms: i64, take: fn(&File) -> Result<(), Try
             Ok(()) => return Ok(Held(file)),
             Err(TryLockError::WouldBlock) if !deadline.passed() => pause_ms(2),
             Err(error) => {
-                return Err(anyhow::Error::from(error))
-                    .with_context(|| format!("could not lock `{}`", path.display()));
+                return Err(anyhow::Error::from(error)).doing("lock", path);
             }
         }
     }

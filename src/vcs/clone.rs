@@ -29,17 +29,18 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::rules::name::Name;
 use crate::rules::worker::{Objects, Repo};
+use crate::store::file::Doing;
 use crate::vcs::git::{GitCommand, GitDir, text};
 
 pub use crate::rules::worker::leftovers::{Leftovers, Paths};
 pub use crate::vcs::git::{Git, TreeDifference};
 pub use collect::{Collected, collect, collect_within};
 pub use leftovers::{discard, leftovers};
-pub use source::{InspectError, Source, Unclonable, inspect, stores, top_of};
+pub use source::{Source, Unclonable, inspect, stores, top_of};
 pub use trees::{Grown, Trees, is_empty};
 
 /// Config of a clone that overrides the user's and the system's, which the worker's git reads as well: no signature,
@@ -73,7 +74,7 @@ pub fn make(git: &Git, source: &Source, into: &Path, id: &Name) -> Result<Repo> 
 /// As [`make()`].
 pub fn make_for(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) -> Result<()> {
     let made = fs::DirBuilder::new().mode(0o700).create(into);
-    made.with_context(|| format!("could not make the directory `{}`", into.display()))?;
+    made.doing("make the directory", into)?;
     let filled = source.keep_base(git, repo).and_then(|kept| {
         fill(git, source, into, repo, objects)
             .inspect_err(|_| drop(source.delete_ref(git, &kept, &repo.base)))

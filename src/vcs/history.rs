@@ -18,6 +18,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::store::file::Doing;
 use anyhow::{Context, Result, ensure};
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
@@ -156,7 +157,7 @@ impl History {
         let taken = prepared.map(drop).context("could not lock the branch");
         // If the branch is packed, this directory was empty, and gix removed it with the lock.
         let heads = self.repo.git_dir().join("refs/heads");
-        fs::create_dir_all(&heads).with_context(|| format!("could not make `{}`", heads.display()))?;
+        fs::create_dir_all(&heads).doing("make", &heads)?;
         let object =
             self.repo.git_dir().join("objects").join(&id.to_string()[..2]).join(&id.to_string()[2..]);
         let removed = fs::remove_file(&object).context("could not remove a commit that was made on trial");

@@ -4,12 +4,12 @@
 //! repeats every step. Commands that only read use the older layout as it is, and an older program refuses the newer
 //! layout.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{commits, seed};
 use crate::rules::time::Now;
 use crate::store::exchange::{self, Exchanged, Fallback};
-use crate::store::file;
+use crate::store::file::{self, Doing};
 use crate::store::layout::{self, Layout};
 use crate::store::lock::{self, Held};
 use crate::vcs::history::{CommitSpec, CommittedContent, FileEdit, History};
@@ -82,7 +82,7 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
 fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
     let path = layout.file(".gitignore");
     let present = file::read_text(&path, MAX_IGNORE_BYTES);
-    let present = present.with_context(|| format!("could not read `{}`", path.display()))?;
+    let present = present.doing("read", &path)?;
     let seen = present.as_ref().map(|text| exchange::digest_of(text.as_bytes()));
     let mut text = present.unwrap_or_default();
     let missing: Vec<&str> =

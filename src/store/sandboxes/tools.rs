@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::os::program::find_program;
+use crate::os::program::{find_program, interpreter_in};
 use crate::rules::beat::policy::lexical;
 
 /// Toolchains and build caches, below the home directory. None of them holds a login.
@@ -143,15 +143,11 @@ fn interpreter(script: &Path, path: &str) -> Option<PathBuf> {
     let mut first = [0_u8; 256];
     let read =
         std::fs::File::open(script).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).ok()?;
-    let line = first[..read].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line).into_owned();
-    let mut words = line.split_whitespace();
-    let program = words.next()?;
-    if !program.ends_with("/env") {
-        return Some(PathBuf::from(program));
+    let text = String::from_utf8_lossy(&first[..read]);
+    match interpreter_in(&text)? {
+        (_, Some(name)) => find_program(name, path, Path::new("/")),
+        (program, None) => Some(program),
     }
-    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-    find_program(name, path, Path::new("/"))
 }
 
 fn holds_more(dir: &Path, home: &Path) -> bool {

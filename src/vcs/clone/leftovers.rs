@@ -6,15 +6,16 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
-use super::source::{InspectError, MIDDLES, Source, inspect};
+use super::source::{MIDDLES, Source, inspect};
 use super::trees::records_of;
 use super::view::{self, View};
 use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::{Leftovers, Paths, Tip};
-use crate::store::file;
+use crate::store::Denied;
+use crate::store::file::{self, Doing};
 use crate::vcs::git::{Git, GitCommand, fault};
 use crate::vcs::history::ignored::Ignored;
 
@@ -245,14 +246,14 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
         }
         file::remove_tree(&gone)?;
         // Half a clone under its own name would look like a clone with changes.
-        fs::rename(clone, &gone).with_context(|| format!("could not move `{}`", clone.display()))?;
+        fs::rename(clone, &gone).doing("move", clone)?;
     }
     if is_there(&gone) {
         match inspect(git, Path::new(&repo.source)) {
             Ok(source) => source.release_base(git, repo)?,
             // If the repository is missing, the base commit is unknown.
-            Err(InspectError::Refused(..)) => {}
-            Err(InspectError::Failed(error)) => return Err(error),
+            Err(Denied::Refused(_)) => {}
+            Err(Denied::Failed(error)) => return Err(error),
         }
         file::remove_tree(&gone)?;
     }

@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::store::file::Doing;
 use anyhow::{Context, Result};
 
 use super::files::{FileEntry, FileRecord, FileStat, Folder, GITLINK, LINK, Listing, Records, walk};
@@ -56,7 +57,7 @@ fn make(dir: &Path, source: Option<&Source>) -> Result<()> {
     fs::create_dir_all(&new).with_context(failed)?;
     let format = source.map(|source| source.objects_format()).unwrap_or_default();
     GitDir::create(&new.join(".git"), &format, BRANCH, "")?;
-    fs::rename(&new, dir).with_context(|| format!("could not make `{}`", dir.display()))
+    fs::rename(&new, dir).doing("make", dir)
 }
 
 /// The empty tree, in both formats of objects.
@@ -246,7 +247,7 @@ impl Trees {
         let path = self.list_of(word);
         let new = path.with_extension("new");
         let written = fs::write(&new, what.bytes()?).and_then(|()| fs::rename(&new, &path));
-        written.with_context(|| format!("could not write `{}`", path.display()))
+        written.doing("write", &path)
     }
 
     /// Stores files and links as blobs; returns their ids, in the same order.

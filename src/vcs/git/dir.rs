@@ -2,16 +2,17 @@
 //! repository of another owner.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 use super::{fault, text};
+use crate::store::file::{self, Doing};
 
 /// The longest HEAD or list of borrowed objects that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -74,10 +75,7 @@ impl GitDir {
     fn with_config(path: &Path, format: &RepoFormat, more: &str) -> Result<GitDir> {
         // Never write into an existing file of this name: it may be a link.
         for name in ["config", "commondir"] {
-            match fs::remove_file(path.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
+            file::present(fs::remove_file(path.join(name)))?;
         }
         fs::write(path.join("config"), format!("{}{CONFIG}{more}", format.config()))?;
         let vars = vec![("GIT_DIR", text(path)?)];
@@ -120,7 +118,7 @@ impl GitDir {
     /// Borrows the objects of another repository.
     pub fn borrow_from(&self, objects: &Path) -> Result<()> {
         let path = self.path.join("objects/info/alternates");
-        fs::write(&path, alternate(objects)).with_context(|| format!("could not write `{}`", path.display()))
+        fs::write(&path, alternate(objects)).doing("write", &path)
     }
 
     /// Copies the end points of a shallow repository's history.
@@ -210,46 +208,11 @@ pub fn read_plain(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// A temporary directory of looop, removed with this value.
-#[derive(Debug)]
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// Makes one in the system's directory for temporary files.
-    fn new() -> Result<Scratch> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let around = std::env::temp_dir();
-        let around = fs::canonicalize(&around).unwrap_or(around);
-        Scratch::first_free(std::iter::from_fn(|| {
-            let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            Some(around.join(format!("looop-git-{}-{n}", std::process::id())))
-        }))
-    }
-
-    /// Makes the first of these directories that does not exist.
-    pub fn first_free(dirs: impl Iterator<Item = PathBuf>) -> Result<Scratch> {
-        for dir in dirs.take(1000) {
-            match fs::DirBuilder::new().mode(0o700).create(&dir) {
-                Ok(()) => return Ok(Scratch(dir)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    return Err(error).with_context(|| format!("could not make `{}`", dir.display()));
-                }
-            }
-        }
-        Err(fault("make a temporary directory", "all its names are taken"))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // If it stays behind, it is among temporary files, or in a clone that will be removed.
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// Makes a temporary directory that only its owner can enter, removed with the returned value.
+pub fn temp_dir(prefix: &str, around: &Path) -> Result<TempDir> {
+    let private = Permissions::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(around);
+    made.context("could not make a temporary directory")
 }
 
 /// A git directory of looop whose refs, logs and objects are links to those of another repository. Nothing else of that
@@ -257,7 +220,7 @@ impl Drop for Scratch {
 #[derive(Debug)]
 pub struct RepoLink {
     pub dir: GitDir,
-    _scratch: Scratch,
+    _temp: TempDir,
 }
 
 /// The linked parts, and whether each is a directory.
@@ -276,8 +239,9 @@ impl RepoLink {
     /// # Errors
     /// When one of its parts is a link itself: writes of looop must stay in that repository.
     pub fn open(common: &Path, format: &RepoFormat) -> Result<RepoLink> {
-        let scratch = Scratch::new()?;
-        let inside = scratch.path().join("git");
+        let around = std::env::temp_dir();
+        let temp = temp_dir("looop-git-", &fs::canonicalize(&around).unwrap_or(around))?;
+        let inside = temp.path().join("git");
         fs::create_dir(&inside).context("could not make a git directory")?;
         let shown = common.display();
         let cause = || format!("could not open the repository `{shown}`");
@@ -301,7 +265,7 @@ impl RepoLink {
         fs::write(inside.join("HEAD"), head).with_context(cause)?;
         let dir = GitDir::with_config(&inside, format, "").with_context(cause)?;
         dir.cut_off_as(common)?;
-        Ok(RepoLink { dir, _scratch: scratch })
+        Ok(RepoLink { dir, _temp: temp })
     }
 }
 

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::os::clock;
 use crate::os::openers::{self, RunningCommand};
-use crate::store::file;
+use crate::store::file::{self, Doing};
 
 /// How long another program's lock is left alone, in milliseconds.
 const OTHERS_MS: i64 = 60_000;
@@ -82,7 +82,7 @@ pub(super) fn find(dir: &Path) -> Result<Vec<PathBuf>> {
         // Git removes directories of deleted branches.
         let Ok(entries) = fs::read_dir(&at) else { continue };
         for entry in entries {
-            let entry = entry.with_context(|| format!("could not list `{}`", at.display()))?;
+            let entry = entry.doing("list", &at)?;
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
                 _ if entry.path().extension().is_some_and(|end| end == "lock") => locks.push(entry.path()),
