@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::store::file::Doing;
+use crate::store::file::{self, Doing, Durability};
 use anyhow::{Context, Result};
 
 use super::files::{FileEntry, FileRecord, FileStat, Folder, GITLINK, LINK, Listing, Records, walk};
@@ -47,12 +47,7 @@ fn make(dir: &Path, source: Option<&Source>) -> Result<()> {
     let new = dir.with_extension("new");
     let failed = || format!("could not make `{}`", new.display());
     for old in [&new, dir] {
-        match fs::remove_dir_all(old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(failed);
-            }
-            _ => {}
-        }
+        file::present(fs::remove_dir_all(old)).with_context(failed)?;
     }
     fs::create_dir_all(&new).with_context(failed)?;
     let format = source.map(|source| source.objects_format()).unwrap_or_default();
@@ -244,10 +239,7 @@ impl Trees {
     }
 
     fn remember(&self, word: &str, what: &FolderMemory) -> Result<()> {
-        let path = self.list_of(word);
-        let new = path.with_extension("new");
-        let written = fs::write(&new, what.bytes()?).and_then(|()| fs::rename(&new, &path));
-        written.doing("write", &path)
+        file::write(&self.list_of(word), &what.bytes()?, 0o600, Durability::Whole)
     }
 
     /// Stores files and links as blobs; returns their ids, in the same order.

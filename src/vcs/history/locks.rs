@@ -1,6 +1,7 @@
 //! Git's lock files of a data dir: which of them a killed commit of looop left, and which another program may need.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -120,7 +121,6 @@ fn facts(dir: &Path, lock: &Path, is_ours: bool) -> Option<LockFacts> {
 }
 
 fn age_ms(meta: &fs::Metadata) -> i64 {
-    use std::os::unix::fs::MetadataExt;
     clock::now().unix_ms - meta.mtime() * 1000
 }
 
@@ -128,7 +128,6 @@ fn age_ms(meta: &fs::Metadata) -> i64 {
 /// the message of a commit, or a hook runs before that. Git writes the message to a file before it opens the editor. It
 /// moves the branch, and writes a line of the log, after the editor has ended.
 pub(super) fn may_hold_branch(dir: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let git = dir.join(".git");
     let time = |name: &str| {
         let meta = fs::symlink_metadata(git.join(name)).ok()?;
@@ -159,7 +158,6 @@ pub(super) fn at_work(dir: &Path) -> Option<RunningCommand> {
 }
 
 fn same_dir(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     id(one).is_some() && id(one) == id(other)
 }
