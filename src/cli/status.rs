@@ -63,7 +63,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
     let pulse = lock::holder(&layout.pulse_lock());
     let ticking = lock::holder(&layout.tick_lock());
     let paused = state_files::paused(layout)?;
-    let today = ledger::spent_today(layout, app.now)?;
+    let today = ledger::totals(layout, app.now)?;
     let sensor = |sensor: &SensorFile| {
         let reading = sensor::last_reading(app, &sensor.name);
         let error = sensor.header.as_ref().err().map(|unfit| unfit.why.clone());
@@ -96,7 +96,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
         leases: all_leases.iter().map(|(lease, standing)| lease::row(lease, *standing, &here)).collect(),
         schedules,
         cost: json_output::Today {
-            today_micros: today.cost_micros,
+            today_micros: today.spending.day_micros,
             today_unmetered: today.unmetered,
             day: app.now.day(),
         },

@@ -15,9 +15,9 @@ use crate::store::json_file;
 /// Leaves out the folder `own`: a worker's clone belongs to the worker, and holds what the worker checks out.
 pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Result<()> {
     let Some(sandbox) = sandbox else { return Ok(()) };
-    let mut walls = sandbox.access.clone();
-    walls.write.retain(|dir| Some(dir.as_path()) != own);
-    json_file::write_json(record, &GitWatch::begin(&walls), Durability::Whole)
+    let mut access = sandbox.access.clone();
+    access.write.retain(|dir| Some(dir.as_path()) != own);
+    json_file::write_json(record, &GitWatch::begin(&access), Durability::Whole)
 }
 
 /// Renames new git directories that can run commands, once the child and its descendants have ended. Does nothing

@@ -187,6 +187,20 @@ impl Layout {
     }
 }
 
+/// The directory of a worker or a fix, for the private directories of its sandbox.
+pub struct PrivateDirs<'a>(pub &'a Path);
+
+impl PrivateDirs<'_> {
+    paths! {
+        /// Mounted over the home directory.
+        home = 0 / "home";
+        /// Receives writes to read-only build caches: one directory for each cache.
+        caches = 0 / "caches";
+        /// Temporary files.
+        temp = 0 / "tmp";
+    }
+}
+
 /// Returns the relative path of a goal.
 pub fn goal_path(id: &Name) -> String {
     format!("goals/{id}.md")

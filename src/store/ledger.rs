@@ -37,7 +37,8 @@ pub struct Totals {
     hour: i64,
     /// Spending of the current hour and day.
     pub spending: Spending,
-    unmetered: u64,
+    /// The number of calls of the day without a reported cost.
+    pub unmetered: u64,
     /// The price of each runner's most expensive decision of the month.
     dearest_calls: BTreeMap<String, u64>,
     ledger_bytes: u64,
@@ -65,16 +66,6 @@ impl Totals {
     }
 }
 
-/// Spending of one day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DaySpend {
-    /// Millionths of a US dollar, of calls with a reported cost.
-    pub cost_micros: u64,
-    /// The number of calls without a reported cost.
-    pub unmetered: u64,
-}
-
 /// Appends a charge, durably.
 pub fn append(layout: &Layout, charge: &Charge) -> Result<()> {
     let month = charge.day.get(..7).unwrap_or("unknown");
@@ -99,19 +90,10 @@ pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
     Ok(all)
 }
 
-/// Returns the spending of the local day of `now`.
-///
-/// # Errors
-/// Names the unreadable file: an unreadable ledger never counts as unspent.
-pub fn spent_today(layout: &Layout, now: Now) -> Result<DaySpend> {
-    let totals = totals(layout, now)?;
-    Ok(DaySpend { cost_micros: totals.spending.day_micros, unmetered: totals.unmetered })
-}
-
 /// Reads the sums beside the ledger and adds what was appended since; on another day, computes them again.
 ///
 /// # Errors
-/// As [`spent_today`].
+/// Names the unreadable file: an unreadable ledger never counts as unspent.
 pub fn totals(layout: &Layout, now: Now) -> Result<Totals> {
     let month = layout.cost().join(format!("{}.jsonl", now.month()));
     let (day, hour) = (now.day(), budget::hour_of(now));
@@ -214,8 +196,7 @@ mod tests {
             let totals = totals(&layout, NOV_30).unwrap();
             let dearest = ["a", "b", "c"].map(|runner| totals.dearest_call(runner));
             assert_eq!(dearest, [Some(30), None, None], "assumed prices and workers' words measure nothing");
-            let spent = spent_today(&layout, NOV_30).unwrap();
-            assert_eq!((spent.cost_micros, spent.unmetered), (1940, 2));
+            assert_eq!((totals.spending.day_micros, totals.unmetered), (1940, 2));
             save_totals(&layout, &totals).unwrap();
         }
     }

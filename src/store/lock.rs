@@ -67,12 +67,10 @@ pub fn tick(path: &Path) -> Result<Held> {
         match file.try_lock() {
             Ok(()) => return Ok(Held(file)),
             // The lock file itself stays empty, because an idle beat must not write a byte.
-            Err(TryLockError::WouldBlock) => {
-                match Table::read().map(|mut table| table.of(&file, Mode::Alone)) {
-                    Some(writers) if writers.is_empty() && !wait_limit.passed() => pause_ms(2),
-                    writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
-                }
-            }
+            Err(TryLockError::WouldBlock) => match Table::read().map(|table| table.of(&file, Mode::Alone)) {
+                Some(writers) if writers.is_empty() && !wait_limit.passed() => pause_ms(2),
+                writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
+            },
             Err(TryLockError::Error(error)) => {
                 return Err(error).doing("lock", path);
             }
@@ -172,7 +170,7 @@ fn who_holds(mut paths: Vec<PathBuf>, mode: Mode) -> Holders {
         if paths.is_empty() {
             break;
         }
-        let mut table = Table::read().unwrap_or_default();
+        let table = Table::read().unwrap_or_default();
         paths.retain(|path| {
             let found = File::open(path).map_or_else(|_| Vec::new(), |file| table.of(&file, mode));
             pids.extend(&found);
@@ -262,8 +260,6 @@ fn wait(file: File, path: &Path, wait_ms: i64, take: fn(&File) -> Result<(), Try
 struct Table {
     /// By inode: the device as the kernel names it, the mode and the process.
     rows: BTreeMap<u64, Vec<(String, String, u32)>>,
-    /// The kernel's names of devices, by the device number in a file's metadata.
-    devices: BTreeMap<u64, Option<String>>,
 }
 
 impl Table {
@@ -286,12 +282,12 @@ impl Table {
     }
 
     /// Returns the holders of this file's lock. Looks up the device only if a row has the file's inode.
-    fn of(&mut self, file: &File, mode: Mode) -> Vec<u32> {
+    fn of(&self, file: &File, mode: Mode) -> Vec<u32> {
         let Ok(meta) = file.metadata() else { return Vec::new() };
         let Some(rows) = self.rows.get(&meta.ino()) else { return Vec::new() };
-        let device = self.devices.entry(meta.dev()).or_insert_with(|| device_of(file)).as_ref();
+        let device = device_of(file);
         let is_its = |(of, how, _): &&(String, String, u32)| {
-            device.is_none_or(|device| of == device) && (mode == Mode::Any || how == "WRITE")
+            device.as_ref().is_none_or(|device| of == device) && (mode == Mode::Any || how == "WRITE")
         };
         rows.iter().filter(is_its).map(|(_, _, pid)| *pid).collect()
     }

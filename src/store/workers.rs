@@ -162,12 +162,6 @@ pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
     Ok(staged.map(|entry| entry.path()).filter(|path| is_abandoned(path)).map(WorkerDir).collect())
 }
 
-/// Removes the prepared directory of a worker that is not started.
-pub fn discard_dir(staged: &WorkerDir) {
-    // If the directory stays behind, it has a hidden name, and the next start removes it.
-    drop(file::remove_tree(staged.path()));
-}
-
 /// Replaces a worker's state. Transitions survive a power loss; other updates only change times, and these may be lost.
 pub fn save_state(dir: &WorkerDir, state: &WorkerState) -> Result<()> {
     json_file::write_json(&dir.state(), state, Durability::Whole)

@@ -253,6 +253,6 @@ pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<(
     }
     let Ok(git) = Git::find(path, GC_TIMEOUT_MS, cancel) else { return Ok(()) };
     // Uses links: the config of this repository could name programs that git runs.
-    let link = RepoLink::open(&layout.root().join(".git"), &RepoFormat::default())?;
+    let link = RepoLink::open(&layout.root().join(".git"), RepoFormat::default())?;
     git.run(&link.dir, &GitCommand::CollectGarbage).map(drop).context("could not pack the history")
 }

@@ -134,16 +134,10 @@ impl History {
         self.refuse_at_work()?;
         let parent = self.head_id()?;
         let tree = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
-        let commit = gix::objs::Commit {
-            message: "looop doctor: a trial commit, undone at once\n".into(),
-            tree,
-            author: who.clone(),
-            committer: who,
-            encoding: None,
-            parents: parent.into_iter().collect(),
-            extra_headers: Vec::new(),
-        };
-        let id = self.repo.write_object(&commit).context("could not store a commit")?.detach();
+        let (mut a, mut c) = Default::default();
+        let message = "looop doctor: a trial commit, undone at once\n";
+        let made = self.repo.new_commit_as(who.to_ref(&mut c), who.to_ref(&mut a), message, tree, parent);
+        let id = made.context("could not store a commit")?.id;
         let expected = parent.map_or(PreviousValue::MustNotExist, |id| {
             PreviousValue::MustExistAndMatch(gix::refs::Target::Object(id))
         });

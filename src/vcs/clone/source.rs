@@ -50,7 +50,7 @@ pub struct Source {
 }
 
 /// The longest HEAD that is read, in bytes.
-const MAX_HEAD_BYTES: u64 = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Lists a store of objects, and the stores from which it borrows: a clone reads all of them.
 pub fn stores(objects: PathBuf) -> Vec<PathBuf> {
@@ -178,7 +178,7 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Source, Denied<Unclonable>> {
         return Err(refused("is a partial clone, so what it lacks cannot be borrowed"));
     }
     let borrows = !borrowed(&common.join("objects"))?.is_empty();
-    let link = Arc::new(RepoLink::open(&common, &form.format)?);
+    let link = Arc::new(RepoLink::open(&common, form.format)?);
     // The name by which every worktree knows the HEAD of a linked one.
     let head = match git_dir.strip_prefix(common.join("worktrees")) {
         Ok(name) => format!("worktrees/{}/HEAD^{{commit}}", name.display()),
@@ -215,7 +215,7 @@ impl Source {
 
     /// Returns how its objects are stored, with refs in files.
     pub(super) fn objects_format(&self) -> RepoFormat {
-        RepoFormat { reftable: false, ..self.format.clone() }
+        RepoFormat { reftable: false, ..self.format }
     }
 
     /// Returns the full name of HEAD's branch; `None` if HEAD is detached.

@@ -31,7 +31,7 @@ const SETTLED_MS: i64 = 200;
 /// The first line of the remembered list of a folder.
 const FORM: &str = "looop files 2";
 /// The longest such list, in bytes.
-const MAX_LIST_BYTES: u64 = 1 << 30;
+const MAX_LIST_BYTES: usize = 1 << 30;
 
 /// The repository of states.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ fn make(dir: &Path, source: Option<&Source>) -> Result<()> {
     }
     fs::create_dir_all(&new).with_context(failed)?;
     let format = source.map(|source| source.objects_format()).unwrap_or_default();
-    GitDir::create(&new.join(".git"), &format, BRANCH, "")?;
+    GitDir::create(&new.join(".git"), format, BRANCH, "")?;
     fs::rename(&new, dir).doing("make", dir)
 }
 
@@ -86,7 +86,7 @@ impl Trees {
         }
         let format =
             RepoForm::read(&inside).map_err(|why| fault(&format!("open `{}`", dir.display()), &why))?;
-        let git_dir = GitDir::create(&inside, &format.format, BRANCH, "")?;
+        let git_dir = GitDir::create(&inside, format.format, BRANCH, "")?;
         let excludes = source.map(|source| source.common.join("info/exclude"));
         let head = source.map(|source| source.head.clone());
         let trees = Trees { dir: dir.to_owned(), git_dir, excludes, head };

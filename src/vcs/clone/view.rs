@@ -43,7 +43,7 @@ impl View {
     /// Opens a view of a clone.
     pub fn open(git: &Git, source: &Source, clone: &Path) -> Result<View> {
         let dir = temp_dir(NAME, clone.parent().unwrap_or(Path::new("/")))?;
-        let git_dir = GitDir::create(&dir.path().join(".git"), &source.objects_format(), "none", "")?;
+        let git_dir = GitDir::create(&dir.path().join(".git"), source.objects_format(), "none", "")?;
         let mut view = View { dir, git_dir, others: Vec::new() };
         view.git_dir.borrow_from(&source.common.join("objects"))?;
         view.git_dir.cut_off_as(&source.common)?;

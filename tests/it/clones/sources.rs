@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use looop::rules::worker::Objects;
-use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
+use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, repo_of};
 
 use super::commands::hostile;
 use super::fixture::{Fixture, shell};
@@ -29,7 +29,7 @@ fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
     for objects in [Objects::Shared, Objects::Reachable] {
         let clone = fixture.path("w").join(objects.word());
         let own = repo_of(&source, &objects.word().parse().unwrap()).unwrap();
-        make_for(&git, &source, &clone, &own, objects).unwrap();
+        make(&git, &source, &clone, &own, objects).unwrap();
         shell(&clone, "echo x >new; git add new; git commit -qm new");
         let collected = collect(&git, &own, &clone).unwrap();
         assert_eq!(collected.commits, 1, "{collected:?}");
