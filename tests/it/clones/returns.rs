@@ -196,7 +196,7 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
 #[test]
 fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     use crate::support::profile::Profile;
-    use looop::rules::worker::{Spec, WorkerLimits};
+    use looop::rules::worker::{Objects, Spec, WorkerLimits};
     use looop::store::layout::Layout;
     use looop::store::workers;
     let fixture = Fixture::new();
