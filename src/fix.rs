@@ -50,10 +50,11 @@ use crate::os::process::tree;
 use crate::rules::fault::{ErrorKind, Fault};
 use crate::rules::fix::{FixSession, TaskState, TaskStatus};
 use crate::rules::name::Name;
+use crate::store::Denied;
 use crate::store::file;
 use crate::store::json_file;
 use crate::store::lock;
-use crate::vcs::clone::{self, Git, InspectError, Source, Trees, Unclonable};
+use crate::vcs::clone::{self, Git, Source, Trees};
 use ctx::{FixContext, TaskRun};
 use exec::{ExecEnv, MARK};
 use leanfile::{Leanfile, Task};
@@ -193,7 +194,7 @@ fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf,
     match clone::inspect(git, &top) {
         Ok(source) => Ok((top, sub, Some(source))),
         // Without a commit the clone starts empty, and no history can be lost.
-        Err(InspectError::Refused(_, Unclonable::NoCommit)) => Ok((top, sub, None)),
+        Err(Denied::Refused(refused)) if refused.is_unborn => Ok((top, sub, None)),
         Err(error) => Err(error.during("clone the project")),
     }
 }

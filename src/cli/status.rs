@@ -59,7 +59,7 @@ fn gather(app: &App) -> Result<StatusJson> {
     let pulse = lock::holder(&layout.pulse_lock());
     let ticking = lock::holder(&layout.tick_lock());
     let paused = state_files::paused(layout)?;
-    let today = ledger::spent_today(layout, app.now)?;
+    let today = ledger::totals(layout, app.now)?;
     let sensor = |SensorFile { name, header, .. }| {
         let (reading, error) = (sensor::last_reading(app, &name), header.err().map(|unfit| unfit.why));
         SensorStatus {
@@ -87,7 +87,11 @@ fn gather(app: &App) -> Result<StatusJson> {
             .collect(),
         leases,
         schedules,
-        cost: Today { today_micros: today.cost_micros, today_unmetered: today.unmetered, day: app.now.day() },
+        cost: Today {
+            today_micros: today.spending.day_micros,
+            today_unmetered: today.unmetered,
+            day: app.now.day(),
+        },
         sandbox: sandbox(app),
         problems,
         data_dir: layout.root().display().to_string(),

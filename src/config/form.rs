@@ -14,7 +14,7 @@ use crate::rules::beat::settings::PolicyRules;
 use crate::rules::sandbox::SandboxConfig;
 use crate::rules::time::parse_ms;
 use crate::rules::worker::Objects;
-use crate::store::file;
+use crate::store::file::{self, Doing};
 use crate::store::lock;
 
 /// The config file. Every key has a default; an unknown key is an error.
@@ -232,8 +232,7 @@ pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
         return Ok(false);
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir)
-        .with_context(|| format!("could not make the directory `{}`", dir.display()))?;
+    std::fs::create_dir_all(dir).doing("make the directory", dir)?;
     // Two first runs at once would write through the same temporary files.
     let _held = lock::dir(dir)?;
     let schema_name = "looop.schema.json";

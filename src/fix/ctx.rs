@@ -20,6 +20,7 @@ use crate::rules::fix::attempt::delta::FileDelta;
 use crate::rules::fix::attempt::{EpisodeState, LedgerLine, Thresholds};
 use crate::rules::fix::{FixSession, TaskState, TaskStatus};
 use crate::rules::name::Name;
+use crate::rules::worker::Objects;
 use crate::rules::worker::protocol::WireRequest;
 use crate::store::file::{self, Durability};
 use crate::store::fixes;
@@ -184,7 +185,7 @@ impl FixContext<'_> {
         if let Some(around) = work.parent() {
             file::make_dir(around)?;
         }
-        clone::make(&git, &kept, &work, &self.id)?;
+        clone::make(&git, &kept, &work, &clone::repo_of(&kept, &self.id)?, Objects::Shared)?;
         self.trees.restore(&git, &work, "work", tree)?;
         fs::create_dir_all(self.cwd()).with_context(|| format!("could not make `{}`", self.cwd().display()))
     }

@@ -13,8 +13,9 @@ use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Endpoint, SandboxSubject};
 use crate::sandbox;
+use crate::store::layout::PrivateDirs;
 use crate::store::layout::{FixDir, Layout};
-use crate::store::sandboxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
+use crate::store::sandboxes::{AgentSandbox, Cell, SandboxBuilder};
 
 /// The variable that marks all processes of a fix.
 pub(super) const MARK: &str = "LOOOP_FIX";
@@ -121,7 +122,7 @@ impl ExecEnv<'_> {
         let subject = if self.deps.socket.is_some() { worker } else { SandboxSubject::Fix };
         let sandboxes = SandboxBuilder::new(self.deps.layout, self.deps.settings, true);
         let work = self.dir.work();
-        let rooms = PrivateDirs { home: self.dir.home(), caches: self.dir.caches(), temp: self.dir.temp() };
+        let dirs = PrivateDirs(self.dir.path());
         let program = start.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let names = [start.name, program];
         let agent = agents::home_of(&names);
@@ -129,7 +130,7 @@ impl ExecEnv<'_> {
         let programs = [start.program.to_owned()];
         read.extend(self.objects.iter().chain(start.read).cloned());
         let agent_sandbox = AgentSandbox {
-            rooms: &rooms,
+            dirs: &dirs,
             cwd: if start.cwd.starts_with(&work) { &work } else { start.cwd },
             endpoint: start.endpoint.as_ref(),
             names,
@@ -143,7 +144,7 @@ impl ExecEnv<'_> {
             fault.hint("`looop doctor` shows what is available")
         })?;
         if let Some(sandbox) = &cell.sandbox {
-            sandboxes.create_dirs(sandbox.has_files(), agent, &rooms, start.cwd)?;
+            sandboxes.create_dirs(sandbox.has_files(), agent, &dirs, start.cwd)?;
         }
         Ok(cell)
     }

@@ -24,6 +24,15 @@ pub fn missing_interpreter(script: &Path) -> Option<String> {
     (named.starts_with('/') && !is_program(Path::new(named))).then(|| named.to_owned())
 }
 
+/// Returns the program in the first line of a script, and the name of the program that it looks up if it is `env`.
+pub fn interpreter_in(script: &str) -> Option<(PathBuf, Option<&str>)> {
+    let mut words = script.strip_prefix("#!")?.lines().next()?.split_whitespace();
+    let first = PathBuf::from(words.next()?);
+    let is_env = first.file_name().is_some_and(|name| name == "env");
+    let looked_up = words.find(|word| is_env && !word.starts_with('-') && !word.contains('='));
+    Some((first, looked_up))
+}
+
 /// Returns this program's own file. On Linux it stays the running one even if the file was replaced.
 pub fn self_path() -> PathBuf {
     let link = Path::new("/proc/self/exe");

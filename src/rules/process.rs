@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A process; its start time distinguishes it from a later one with the same number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Started {
     pub pid: u32,

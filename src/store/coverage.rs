@@ -5,7 +5,7 @@
 //! listed in words, so that the user sees what is not covered.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsStr;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Denied;
-use super::file::{self, Durability, ReadError};
+use super::file::{self, Doing, Durability, ReadError};
 use super::layout::Layout;
 use crate::os::program;
 use crate::os::sealed::{self, Sealed};
@@ -120,19 +120,23 @@ impl CoverageScan<'_> {
         let mut left = MAX_NAMED_BYTES;
         while let Some(Pending { role, path, depth }) = search.pending.pop_front() {
             if out.files.len() == MAX_FILES {
-                search.beyond.insert(format!("files after the first {MAX_FILES}: it names or reads more"));
+                search.leave_out(format!("files after the first {MAX_FILES}: it names or reads more"));
                 break;
             }
-            let real = std::fs::canonicalize(&path)
-                .with_context(|| format!("could not open `{}`", path.display()))?;
+            let real = std::fs::canonicalize(&path).doing("open", &path)?;
             if real.starts_with(self.layout.workers()) {
                 continue;
             }
             let content = match file::digest_within(&real, &mut left, self.stop) {
-                Err(ReadError::TooLarge(_)) => return Err(Denied::Refused(too_much())),
-                read => read.with_context(|| format!("could not read `{}`", real.display()))?,
+                Err(ReadError::TooLarge(_)) => {
+                    let most = MAX_NAMED_BYTES >> 20;
+                    return Err(Denied::Refused(format!(
+                        "the files that it names hold more than {most} MiB, and an approval would have to cover each byte of them"
+                    )));
+                }
+                read => read.doing("read", &real)?,
             };
-            let place = place(&real)?;
+            let place = identity::place(&real).doing("look at", &real)?;
             self.read_by(&real, depth, &mut search);
             let (path, real) = (text_of(&path), text_of(&real));
             out.files.push(FileScope { role, path, real, place, content: content.unwrap_or_default() });
@@ -157,7 +161,7 @@ impl CoverageScan<'_> {
             argv,
             program: text_of(exe),
             cwd: text_of(cwd),
-            place: self.cwd.map(place).transpose()?,
+            place: self.cwd.map(|cwd| identity::place(cwd).doing("look at", cwd)).transpose()?,
             env: env.iter().map(|(name, _)| name.clone()).collect(),
             values: self.private_digest(env)?,
         })
@@ -180,35 +184,35 @@ impl CoverageScan<'_> {
         let home = self.settings.home.as_deref();
         let parts = argument::parts(arg);
         if parts.len() > MAX_PARTS {
-            search.beyond.insert("further files in a very long argument".to_owned());
+            search.leave_out("further files in a very long argument");
         }
         for part in parts.iter().take(MAX_PARTS) {
             let below_home = part.strip_prefix("~/").and_then(|rest| Some(home?.join(rest)));
-            let Some(path) = below_home.or_else(|| Some(self.cwd.unwrap_or(Path::new("")).join(part))) else {
-                continue;
-            };
+            let path = below_home.unwrap_or_else(|| self.cwd.unwrap_or(Path::new("")).join(part));
             if path.is_absolute() {
                 search.named("file", path, 0);
             }
         }
         if argument::is_expanded(arg) {
-            search
-                .beyond
-                .insert("places that a program takes from a variable or from `~` in an argument".to_owned());
+            search.leave_out("places that a program takes from a variable or from `~` in an argument");
         }
-        for name in argument::programs(arg) {
-            let here = self.cwd.unwrap_or(Path::new("/"));
-            if let Some(found) = program::find_program(name, &self.settings.path, here) {
-                search.add("program", found, 0);
-            }
+        for found in argument::programs(arg).into_iter().filter_map(|name| self.program(name)) {
+            search.add("program", found, 0);
         }
+    }
+
+    fn program(&self, name: &str) -> Option<PathBuf> {
+        program::find_program(name, &self.settings.path, self.cwd.unwrap_or(Path::new("/")))
     }
 
     /// Adds the interpreter of a script, and the files that its text names. Files of the system are not searched.
     fn read_by(&self, real: &Path, depth: usize, search: &mut Search) {
         let Some(text) = text_in(real) else { return };
-        for found in self.interpreters(&text) {
-            search.add("interpreter", found, depth);
+        if let Some((first, name)) = program::interpreter_in(&text).filter(|(first, _)| first.is_absolute()) {
+            let looked_up = name.and_then(|name| self.program(name));
+            for found in [first].into_iter().chain(looked_up).filter(|path| path.is_file()) {
+                search.add("interpreter", found, depth);
+            }
         }
         if depth == MAX_DEPTH || is_system(real) {
             return;
@@ -222,10 +226,7 @@ impl CoverageScan<'_> {
             for base in &bases {
                 search.lookups += 1;
                 if search.lookups > MAX_LOOKUPS {
-                    search
-                        .beyond
-                        .insert("further files that long files name: the search has a limit".to_owned());
-                    return;
+                    return search.leave_out("further files that long files name: the search has a limit");
                 }
                 search.named(&role, base.join(word), depth + 1);
                 // A module is named without the extension of its file.
@@ -236,26 +237,6 @@ impl CoverageScan<'_> {
                 }
             }
         }
-    }
-
-    /// Returns the program in the first line of a script, and the one that `env` looks up.
-    fn interpreters(&self, text: &str) -> Vec<PathBuf> {
-        let Some(line) = text.strip_prefix("#!").and_then(|text| text.lines().next()) else {
-            return Vec::new();
-        };
-        let mut words = line.split_whitespace();
-        let Some(first) = words.next().map(PathBuf::from).filter(|path| path.is_absolute()) else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        if first.file_name() == Some(OsStr::new("env")) {
-            let name = words.find(|word| !word.starts_with('-') && !word.contains('='));
-            let here = self.cwd.unwrap_or(Path::new("/"));
-            found.extend(name.and_then(|name| program::find_program(name, &self.settings.path, here)));
-        }
-        found.insert(0, first);
-        found.retain(|path| path.is_file());
-        found
     }
 
     /// Covers the folder of the command, the folders that it names, and those of files that are elsewhere.
@@ -287,15 +268,13 @@ impl CoverageScan<'_> {
             if is_system(&dir) || self.holds_all(&dir) {
                 let is_done = done.iter().any(|other| dir.starts_with(other));
                 if !is_done {
-                    search.beyond.insert(format!("{}: its contents", dir.display()));
+                    search.leave_out(format!("{}: its contents", dir.display()));
                 }
             } else {
                 self.folder(&dir, &mut done, out, search)?;
             }
         }
-        search
-            .beyond
-            .insert("programs of the system, libraries, the network, files that no text names".to_owned());
+        search.leave_out("programs of the system, libraries, the network, files that no text names");
         Ok(())
     }
 
@@ -318,13 +297,13 @@ impl CoverageScan<'_> {
         }
         let (entries, content) = match folder_content(self.layout, dir, self.most, self.stop) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                search.beyond.insert(format!("{}: it cannot be read", dir.display()));
+                search.leave_out(format!("{}: it cannot be read", dir.display()));
                 return Ok(false);
             }
-            looked => looked.with_context(|| format!("could not look at the folder `{}`", dir.display()))?,
+            looked => looked.doing("look at the folder", dir)?,
         };
         let Some(content) = content else {
-            search.beyond.insert(format!("{}: it has more than {} entries", dir.display(), self.most));
+            search.leave_out(format!("{}: it has more than {} entries", dir.display(), self.most));
             return Ok(false);
         };
         done.push(dir.to_owned());
@@ -402,17 +381,10 @@ impl Search {
             self.pending.push_back(Pending { role: role.to_owned(), path, depth });
         }
     }
-}
 
-fn place(path: &Path) -> Result<String> {
-    identity::place(path).with_context(|| format!("could not look at `{}`", path.display()))
-}
-
-fn too_much() -> String {
-    format!(
-        "the files that it names hold more than {} MiB, and an approval would have to cover each byte of them",
-        MAX_NAMED_BYTES >> 20
-    )
+    fn leave_out(&mut self, what: impl Into<String>) {
+        self.beyond.insert(what.into());
+    }
 }
 
 /// Reads the text of a file that is short and holds no NUL character.
@@ -431,33 +403,25 @@ fn text_in(path: &Path) -> Option<String> {
 
 /// Returns the git directory of a linked worktree or of a submodule, and the one that it shares.
 pub fn git_dirs(top: &Path) -> Vec<PathBuf> {
-    let line = |path: &Path, start: &str| {
-        let text = file::read_text(path, 4096).ok().flatten()?;
-        let dir = path.parent()?.join(text.strip_prefix(start)?.trim_end());
-        std::fs::canonicalize(dir).ok()
-    };
-    let own = line(&top.join(".git"), "gitdir: ");
-    let shared = own.as_ref().and_then(|own| line(&own.join("commondir"), ""));
+    let real = |dir: PathBuf| std::fs::canonicalize(dir).ok();
+    let own = file::pointed(&top.join(".git"), b"gitdir: ").and_then(real);
+    let shared = own.as_ref().and_then(|own| file::pointed(&own.join("commondir"), b"")).and_then(real);
     own.into_iter().chain(shared).collect()
 }
 
 /// Returns the key of this profile for digests of values, kept in the cache. A new key voids each open approval.
 fn key(layout: &Layout) -> Result<[u8; 32]> {
     let path = layout.approval_key();
-    let made = || -> Result<Vec<u8>> {
-        let mut bytes = [0_u8; 32];
-        File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .context("could not read /dev/urandom")?;
-        file::make_dir(layout.cache())?;
-        file::write(&path, &bytes, 0o600, Durability::Durable)?;
-        Ok(bytes.to_vec())
-    };
-    let there = file::read(&path, 64).with_context(|| format!("could not read `{}`", path.display()))?;
-    let bytes = there.filter(|bytes| bytes.len() == 32).map_or_else(made, Ok)?;
-    bytes
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("could not use `{}`: it is not 32 bytes long", path.display()))
+    let known = file::read(&path, 64).doing("read", &path)?;
+    if let Some(key) = known.and_then(|bytes| bytes.try_into().ok()) {
+        return Ok(key);
+    }
+    let mut key = [0_u8; 32];
+    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
+    random.context("could not read /dev/urandom")?;
+    file::make_dir(layout.cache())?;
+    file::write(&path, &key, 0o600, Durability::Durable)?;
+    Ok(key)
 }
 
 #[cfg(test)]

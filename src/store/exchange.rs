@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
-use super::file::{self, ReadError};
+use super::file::{self, Doing, ReadError, take_name};
 use crate::os::path;
 use crate::os::writers::WriterGuard;
 use crate::rules::digest::Digest;
@@ -71,33 +71,32 @@ pub fn replace(
     fallback: Fallback,
     make: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<Exchanged> {
-    let failed = || format!("could not write `{}`", path.display());
     let aside = private(path, change.private_name(name_of(path)))?;
     let temp = private(path, change.unfinished_name(name_of(path)))?;
     let mut kept = settle_file(path)?;
-    if !is_as_seen(path, change).with_context(failed)? {
+    if !is_as_seen(path, change).doing("write", path)? {
         return Ok(Exchanged::Changed { kept });
     }
     let placed = make(&temp).and_then(|()| fs::rename(&temp, &aside));
-    placed.inspect_err(|_| remove_own(&temp)).with_context(failed)?;
+    placed.inspect_err(|_| remove_own(&temp)).doing("write", path)?;
     let is_placed = match (path::exchange(&aside, path), fallback) {
         (Ok(()), _) => true,
         (Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP), Fallback::Steps) => {
             let placed = in_steps(path, change, &temp, &aside);
             // If the new file has its final name by now, this name is free.
             remove_own(&temp);
-            placed.with_context(failed)?
+            placed.doing("write", path)?
         }
         (Err(error), _) => {
             remove_own(&aside);
             return match error {
                 Errno::NOENT => Ok(Exchanged::Changed { kept }),
                 Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => Ok(Exchanged::Impossible),
-                error => Err(io::Error::from(error)).with_context(failed),
+                error => Err(io::Error::from(error)).doing("write", path),
             };
         }
     };
-    let settled = settle(path, change, &aside).with_context(failed)?;
+    let settled = settle(path, change, &aside).doing("write", path)?;
     file::sync_dir(path)?;
     kept.extend(settled.kept);
     Ok(if is_placed && !settled.is_changed { Exchanged::Made } else { Exchanged::Changed { kept } })
@@ -107,25 +106,23 @@ pub fn replace(
 fn in_steps(path: &Path, change: &FileChange, temp: &Path, aside: &Path) -> io::Result<bool> {
     fs::rename(aside, temp)?;
     fs::rename(path, aside)?;
-    if is_as_seen(aside, change)? { give_name(temp, path) } else { Ok(false) }
+    if is_as_seen(aside, change)? { take_name(temp, path) } else { Ok(false) }
 }
 
 /// Removes a file if its content is `seen`. A missing file is not an error.
 pub fn remove(path: &Path, seen: &Digest) -> Result<Exchanged> {
-    let failed = || format!("could not remove `{}`", path.display());
     let change = FileChange { new: None, seen: seen.clone() };
     let aside = private(path, change.private_name(name_of(path)))?;
     let mut kept = settle_file(path)?;
-    match inspect(path).with_context(failed)? {
+    match inspect(path).doing("remove", path)? {
         None => return Ok(Exchanged::Made),
         Some(now) if !is(&now.content, Some(seen)) => return Ok(Exchanged::Changed { kept }),
         Some(_) => {}
     }
-    match fs::rename(path, &aside) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Exchanged::Made),
-        other => other.with_context(failed)?,
+    if file::present(fs::rename(path, &aside)).doing("remove", path)?.is_none() {
+        return Ok(Exchanged::Made);
     }
-    let settled = settle(path, &change, &aside).with_context(failed)?;
+    let settled = settle(path, &change, &aside).doing("remove", path)?;
     file::sync_dir(path)?;
     kept.extend(settled.kept);
     Ok(if settled.is_changed { Exchanged::Changed { kept } } else { Exchanged::Made })
@@ -173,7 +170,7 @@ pub fn give_back(from: &Path, to: &Path, seen: &Digest) -> io::Result<Option<Exc
         Some(moved) if !is(&moved.content, Some(seen)) => {}
         _ => return Ok(None),
     }
-    let kept = if give_name(to, from)? { Vec::new() } else { vec![to.to_owned()] };
+    let kept = if take_name(to, from)? { Vec::new() } else { vec![to.to_owned()] };
     Ok(Some(Exchanged::Changed { kept }))
 }
 
@@ -212,7 +209,7 @@ fn settle_one(left: &Leftover) -> Result<Settlement> {
         Some(change) => settle(&left.path, change, &left.private),
         None => fs::remove_file(&left.private).map(|()| Settlement::default()),
     };
-    settled.with_context(|| format!("could not settle the change of `{}`", left.path.display()))
+    settled.doing("settle the change of", &left.path)
 }
 
 /// A change that a killed process left unfinished.
@@ -266,7 +263,7 @@ fn settle(path: &Path, change: &FileChange, aside: &Path) -> io::Result<Settleme
             }
             NextStep::Restore => {
                 settlement.is_changed = true;
-                give_name(aside, path)?;
+                take_name(aside, path)?;
             }
             NextStep::Exchange | NextStep::Keep => {
                 settlement.is_changed = true;
@@ -293,19 +290,6 @@ fn exchange_back(path: &Path, change: &FileChange, aside: &Path) -> io::Result<b
     Ok(true)
 }
 
-/// Renames a file that has a private name. Returns false if the new name is taken.
-fn give_name(private: &Path, name: &Path) -> io::Result<bool> {
-    match path::rename_new(private, name) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        Err(Errno::INVAL | Errno::NOSYS) => match fs::hard_link(private, name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            other => other.and_then(|()| fs::remove_file(private)).map(|()| true),
-        },
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Gives the user's text a visible name beside the file.
 fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default();
@@ -313,7 +297,7 @@ fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
         let mut other = name.to_owned();
         other.push(format!(".looop-saved-{nth}"));
         let other = path.with_file_name(other);
-        if give_name(aside, &other)? {
+        if take_name(aside, &other)? {
             return Ok(other);
         }
     }
@@ -322,7 +306,7 @@ fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
 
 /// Moves a file, or whatever else has its name, to a free name beside it.
 pub fn set_aside(path: &Path) -> Result<PathBuf> {
-    let kept = keep(path, path).with_context(|| format!("could not move `{}`", path.display()))?;
+    let kept = keep(path, path).doing("move", path)?;
     file::sync_dir(path)?;
     Ok(kept)
 }
@@ -350,22 +334,17 @@ struct Inspected {
 
 /// Reads what a path leads to. The content of a link is its target; anything but a file or a link has no digest.
 fn inspect(path: &Path) -> io::Result<Option<Inspected>> {
-    let plain =
-        |digest: Digest| Ok(Some(Inspected { content: FileContent { digest, is_open: false }, guard: None }));
-    match file::open(path) {
-        Ok(None) => Ok(None),
+    let digest = match file::open(path) {
+        Ok(None) => return Ok(None),
         Ok(Some(file)) => {
             let guard = WriterGuard::take(&file)?;
-            let digest = file::digest_of_file(file)?;
-            let content = FileContent { digest, is_open: guard.is_none() };
-            Ok(Some(Inspected { content, guard }))
+            let content = FileContent { digest: file::digest_of_file(file)?, is_open: guard.is_none() };
+            return Ok(Some(Inspected { content, guard }));
         }
-        Err(ReadError::NotRegular) => match fs::read_link(path) {
-            Ok(target) => plain(link_digest(&target)),
-            Err(_) => plain(String::new()),
-        },
-        Err(_) => plain(String::new()),
-    }
+        Err(ReadError::NotRegular) => fs::read_link(path).map(|to| link_digest(&to)).unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    Ok(Some(Inspected { content: FileContent { digest, is_open: false }, guard: None }))
 }
 
 fn is_as_seen(path: &Path, change: &FileChange) -> io::Result<bool> {

@@ -1,8 +1,10 @@
 //! Reading and writing single files: absent, unreadable and corrupt files are distinguished, and a write is atomic.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +41,17 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+/// Adds to an error what could not be done with which path.
+pub trait Doing<T> {
+    fn doing(self, verb: &str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, verb: &str, path: &Path) -> Result<T> {
+        self.map_err(|error| error.into().context(format!("could not {verb} `{}`", path.display())))
+    }
+}
 
 /// Opens a regular file for reading, without following a link in its last part and without ever blocking. Returns
 /// `None` if there is no such file.
@@ -105,6 +118,16 @@ pub fn read_tail(path: &Path, cap: usize) -> Result<String, ReadError> {
     }
 }
 
+/// The longest path in a file that names another, in bytes.
+const MAX_POINTER_BYTES: usize = 64 * 1024;
+
+/// Returns the path that a file like `.git` or `commondir` names after `word`, relative to its folder.
+pub fn pointed(file: &Path, word: &[u8]) -> Option<PathBuf> {
+    let bytes = read(file, MAX_POINTER_BYTES).ok().flatten()?;
+    let path = bytes.strip_prefix(word)?.trim_ascii_end();
+    Some(file.parent()?.join(OsStr::from_bytes(path)))
+}
+
 /// The durability of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -121,24 +144,12 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Durability) -> Result<(
         Durability::Durable => sync_dir(path),
         Durability::Whole => Ok(()),
     });
-    placed
-        .inspect_err(|_| remove_temp(&temp))
-        .with_context(|| format!("could not write `{}`", path.display()))
+    placed.inspect_err(|_| remove_temp(&temp)).doing("write", path)
 }
 
 /// Creates a file in one step, durably. Returns false if there is one already, and leaves it as it is.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
     publish(&write_temp(path, bytes, mode, Durability::Durable)?, path)
-}
-
-fn link(temp: &Path, path: &Path) -> Result<bool> {
-    let linked = fs::hard_link(temp, path);
-    remove_temp(temp);
-    match linked {
-        Ok(()) => sync_dir(path).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Creates a file and syncs its content. Its name is durable only after a sync of its directory.
@@ -164,9 +175,7 @@ fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Durability) -> Result<
         file.set_permissions(Permissions::from_mode(mode))?;
         if keep == Durability::Durable { file.sync_all() } else { Ok(()) }
     };
-    fill()
-        .inspect_err(|_| remove_temp(&temp))
-        .with_context(|| format!("could not write `{}`", path.display()))?;
+    fill().inspect_err(|_| remove_temp(&temp)).doing("write", path)?;
     Ok(temp)
 }
 
@@ -182,15 +191,14 @@ pub fn sync(path: &Path) -> Result<()> {
         Ok(None) => Ok(()),
         Err(error) => Err(error.into()),
     };
-    synced.with_context(|| format!("could not sync `{}`", path.display()))?;
+    synced.doing("sync", path)?;
     sync_dir(path)
 }
 
 /// Makes a change of names in the file's directory durable.
 pub fn sync_dir(path: &Path) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.with_context(|| format!("could not sync `{}`", dir.display()))
+    File::open(dir).and_then(|dir| dir.sync_all()).doing("sync", dir)
 }
 
 /// Appends one line in one write; durable on request. Ends a torn last line of an earlier crash first.
@@ -210,17 +218,27 @@ pub fn append_line(path: &Path, line: &str, keep: Durability) -> Result<()> {
         }
         Ok(length == 0)
     };
-    let is_new = append().with_context(|| format!("could not append to `{}`", path.display()))?;
+    let is_new = append().doing("append to", path)?;
     if is_new && keep == Durability::Durable { sync_dir(path) } else { Ok(()) }
+}
+
+/// Renames a file. Returns false if the new name is taken.
+pub(super) fn take_name(from: &Path, to: &Path) -> io::Result<bool> {
+    match path::rename_new(from, to) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // The file system lacks the flag. A hard link is exclusive too; a crash before the removal leaves both names.
+        Err(Errno::INVAL | Errno::NOSYS) => match fs::hard_link(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.and_then(|()| fs::remove_file(from)).map(|()| true),
+        },
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Moves a file to a free name of the data dir, durably.
 pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
-    let moved = match path::rename_new(from, to) {
-        // A hard link is exclusive too; a crash before the removal leaves both names.
-        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(from, to).and_then(|()| fs::remove_file(from)),
-        other => other.map_err(io::Error::from),
-    };
+    let moved = take_name(from, to).and_then(|moved| if moved { Ok(()) } else { Err(Errno::EXIST.into()) });
     moved
         .map_err(anyhow::Error::from)
         .and_then(|()| sync_dir(to))
@@ -230,17 +248,12 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
 
 /// Gives a whole file its name, durably. Returns false if the name is taken.
 pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
-    let made = match path::rename_new(temp, path) {
-        Ok(()) => sync_dir(path).map(|()| true),
-        Err(Errno::EXIST) => {
-            remove_temp(temp);
-            Ok(false)
-        }
-        // The file system lacks the flag: a hard link is exclusive too.
-        Err(Errno::INVAL | Errno::NOSYS) => link(temp, path),
-        Err(error) => Err(io::Error::from(error).into()),
-    };
-    made.inspect_err(|_| remove_temp(temp)).with_context(|| format!("could not create `{}`", path.display()))
+    let named = take_name(temp, path);
+    if !matches!(named, Ok(true)) {
+        remove_temp(temp);
+    }
+    let sync = |made| if made { sync_dir(path).map(|()| true) } else { Ok(false) };
+    named.map_err(anyhow::Error::from).and_then(sync).doing("create", path)
 }
 
 /// Renames a directory. Returns false if the new name is taken.
@@ -261,8 +274,7 @@ pub fn publish_dir(from: &Path, to: &Path, keep: Durability) -> Result<bool> {
 
 /// Removes a file durably; a missing file is not an error.
 pub fn remove(path: &Path) -> Result<()> {
-    let removed = present(fs::remove_file(path));
-    match removed.with_context(|| format!("could not remove `{}`", path.display()))? {
+    match present(fs::remove_file(path)).doing("remove", path)? {
         Some(()) => sync_dir(path),
         None => Ok(()),
     }
@@ -279,14 +291,21 @@ pub fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// Lists a directory; an absent one is empty.
 pub fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>> {
     let listed = present(fs::read_dir(dir)).and_then(|entries| entries.into_iter().flatten().collect());
-    listed.with_context(|| format!("could not list `{}`", dir.display()))
+    listed.doing("list", dir)
+}
+
+/// Lists the names in a directory that are UTF-8 text, sorted; an absent one is empty.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
+    let names = entries(dir)?.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Makes a directory that only its owner can enter, and its parents.
 pub fn make_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("could not make the directory `{}`", path.display()))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).doing("make the directory", path)
 }
 
 /// Removes a file, or a directory with its contents; makes read-only directories writable first. A missing path is not
@@ -300,8 +319,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         io::ErrorKind::NotADirectory => fs::remove_file(path),
         _ => Err(error),
     });
-    let removed = present(removed).with_context(|| format!("could not remove `{}`", path.display()));
-    removed.map(|_| ())
+    present(removed).doing("remove", path).map(|_| ())
 }
 
 /// A failure here makes the removal fail, which reports it.
@@ -323,7 +341,7 @@ pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
         // Reading a pipe would block for ever, and a directory has no bytes: these are moved instead.
         return rename_new(path, &aside).map(|()| aside);
     }
-    let bytes = fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
+    let bytes = fs::read(path).doing("read", path)?;
     write(&aside, &bytes, 0o600, Durability::Durable)?;
     Ok(aside)
 }

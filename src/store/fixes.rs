@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::{self, Durability};
+use super::file::{self, Doing, Durability};
+use super::json_file::json_line;
 use super::layout::{FixDir, Layout};
 use crate::rules::fault::Fault;
 use crate::rules::fix::attempt::LedgerLine;
@@ -43,8 +44,7 @@ pub fn append(dir: &FixDir, goal: &Name, line: &LedgerLine) -> Result<()> {
     file::make_dir(&dir.ledgers())?;
     let path = dir.ledger(goal);
     cut_torn(&path)?;
-    let text = serde_json::to_string(line).context("could not write a ledger line as JSON")?;
-    file::append_line(&path, &text, Durability::Durable)
+    file::append_line(&path, &json_line(line)?, Durability::Durable)
 }
 
 /// Removes a torn last line: a line appended to it would be corrupt and in the middle of the file.
@@ -58,19 +58,18 @@ fn cut_torn(path: &Path) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let text = file::read_text(path, MAX_LEDGER_BYTES);
-    Ok(text.with_context(|| format!("could not read `{}`", path.display()))?.unwrap_or_default())
+    Ok(file::read_text(path, MAX_LEDGER_BYTES).doing("read", path)?.unwrap_or_default())
 }
 
 /// Lists all goals that have a ledger, with the directory of each.
 pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
     let mut all = Vec::new();
-    for dir in names(&layout.fixes())? {
+    for dir in file::names(&layout.fixes())? {
         let dir = FixDir(layout.fixes().join(dir));
         if !dir.path().is_dir() {
             continue;
         }
-        for file in names(&dir.ledgers())? {
+        for file in file::names(&dir.ledgers())? {
             let goal = file.strip_suffix(".jsonl").and_then(|name| Name::parse(name).ok());
             all.extend(goal.map(|goal| (dir.clone(), goal)));
         }
@@ -80,24 +79,9 @@ pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
 
 /// Lists the locks of all fixes; processes that a fix started descend from the holder of one.
 pub fn locks(layout: &Layout) -> Vec<PathBuf> {
-    let names = names(&layout.fixes()).unwrap_or_default();
-    names
-        .into_iter()
-        .map(|name| FixDir(layout.fixes().join(name)).lock())
-        .filter(|lock| lock.is_file())
-        .collect()
-}
-
-fn names(dir: &Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("could not list `{}`", dir.display())),
-    };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names)
+    let names = file::names(&layout.fixes()).unwrap_or_default().into_iter();
+    let locks = names.map(|name| FixDir(layout.fixes().join(name)).lock());
+    locks.filter(|lock| lock.is_file()).collect()
 }
 
 #[cfg(test)]

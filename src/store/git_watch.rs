@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::Durability;
+use super::file::{Doing, Durability};
 use crate::rules::sandbox::Sandbox;
 use crate::rules::user_side::UserSidePath;
 use crate::sandbox::GitWatch;
@@ -15,9 +15,9 @@ use crate::store::json_file;
 /// Leaves out the folder `own`: a worker's clone belongs to the worker, and holds what the worker checks out.
 pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Result<()> {
     let Some(sandbox) = sandbox else { return Ok(()) };
-    let mut walls = sandbox.access.clone();
-    walls.write.retain(|dir| Some(dir.as_path()) != own);
-    json_file::write_json(record, &GitWatch::begin(&walls), Durability::Whole)
+    let mut access = sandbox.access.clone();
+    access.write.retain(|dir| Some(dir.as_path()) != own);
+    json_file::write_json(record, &GitWatch::begin(&access), Durability::Whole)
 }
 
 /// Renames new git directories that can run commands, once the child and its descendants have ended. Does nothing
@@ -28,6 +28,6 @@ pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Re
 pub fn end(record: &Path) -> Result<Vec<UserSidePath>> {
     let Some(watch) = json_file::read_json::<GitWatch>(record)? else { return Ok(Vec::new()) };
     let found = watch.end();
-    std::fs::remove_file(record).with_context(|| format!("could not remove `{}`", record.display()))?;
+    std::fs::remove_file(record).doing("remove", record)?;
     Ok(found)
 }

@@ -1,9 +1,10 @@
 //! The inbox of a worker: messages that a user or a move sends, and that the worker reads once.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Durability};
+use super::file::{self, Doing, Durability};
+use super::json_file::{json_line, parse_lines, write_lines};
 use super::layout::WorkerDir;
 use crate::rules::worker::protocol::MAX_TEXT;
 
@@ -37,8 +38,7 @@ pub fn tell(dir: &WorkerDir, messages: &InboxMessage) -> Result<()> {
         "could not send the message: {} KiB of unread messages wait already",
         waiting / 1024
     );
-    let line = serde_json::to_string(messages).context("could not write a text for a worker as JSON")?;
-    file::append_line(&dir.messages(), &line, Durability::Durable)
+    file::append_line(&dir.messages(), &json_line(messages)?, Durability::Durable)
 }
 
 /// Returns true if this sender has sent the worker a message, read or not.
@@ -62,24 +62,18 @@ pub fn take(dir: &WorkerDir, cap: usize) -> Result<Vec<InboxMessage>> {
     let count = fits.count().max(usize::from(!waiting.is_empty()));
     let rest = waiting.split_off(count);
     for messages in &waiting {
-        let line = serde_json::to_string(messages).context("could not write a text for a worker as JSON")?;
-        file::append_line(&dir.inbox_offset(), &line, Durability::Whole)?;
+        file::append_line(&dir.inbox_offset(), &json_line(messages)?, Durability::Whole)?;
     }
-    if rest.is_empty() {
-        file::remove(&dir.messages())?;
-    } else {
-        let lines = rest.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-        let text = lines.context("could not write texts for a worker as JSON")?.join("\n") + "\n";
-        file::write(&dir.messages(), text.as_bytes(), 0o600, Durability::Durable)?;
+    match rest.is_empty() {
+        true => file::remove(&dir.messages())?,
+        false => write_lines(&dir.messages(), &rest)?,
     }
     Ok(waiting)
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<InboxMessage>> {
-    let text =
-        file::read_text(path, 64 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
-    // Skip a line that a crash tore.
-    Ok(text.unwrap_or_default().lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let text = file::read_text(path, 64 << 20).doing("read", path)?;
+    Ok(parse_lines(&text.unwrap_or_default()).collect())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A JSON file as a typed value.
+//! A JSON file as a typed value, and a file with a typed value in each line.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::file::{self, Durability};
+use super::file::{self, Doing, Durability};
 use crate::rules::fault::Fault;
 
 /// The largest file that is read.
@@ -27,14 +27,13 @@ pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<Parsed<T>> {
         Ok(Some(bytes)) if bytes.trim_ascii_start().starts_with(b"[") => {
             Ok(Parsed::Corrupt("it is not a JSON object".to_owned()))
         }
-        Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Parsed::Good(value)),
-            Err(error) => Ok(Parsed::Corrupt(error.to_string())),
-        },
+        Ok(Some(bytes)) => {
+            Ok(serde_json::from_slice(&bytes).map_or_else(|e| Parsed::Corrupt(e.to_string()), Parsed::Good))
+        }
         Err(error @ (ReadError::NotRegular | ReadError::TooLarge(_) | ReadError::NotUtf8)) => {
             Ok(Parsed::Corrupt(error.to_string()))
         }
-        Err(error) => Err(error).with_context(|| format!("could not read `{}`", path.display())),
+        Err(error) => Err(error).doing("read", path),
     }
 }
 
@@ -61,4 +60,27 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T, keep: Durability) -> Res
 pub fn json_text<T: Serialize>(value: &T) -> Result<String> {
     let text = serde_json::to_string_pretty(value).context("could not write a record as JSON")?;
     Ok(text + "\n")
+}
+
+/// Returns a record as one line.
+///
+/// # Errors
+/// When the value has no JSON form.
+pub(super) fn json_line<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).context("could not write a record as JSON")
+}
+
+/// Replaces a file that holds a typed value in each line, durably.
+pub(super) fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
+    let mut text = String::new();
+    for value in values {
+        text += &json_line(value)?;
+        text.push('\n');
+    }
+    file::write(path, text.as_bytes(), 0o600, Durability::Durable)
+}
+
+/// Parses the lines that are typed values, and skips the others, such as a line that a crash tore.
+pub(super) fn parse_lines<T: DeserializeOwned>(text: &str) -> impl Iterator<Item = T> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
 }

@@ -14,9 +14,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::{self, Durability};
+use super::file::{self, Doing, Durability};
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 pub use fix::FixDir;
@@ -192,6 +192,20 @@ impl Layout {
     }
 }
 
+/// The directory of a worker or a fix, for the private directories of its sandbox.
+pub struct PrivateDirs<'a>(pub &'a Path);
+
+impl PrivateDirs<'_> {
+    paths! {
+        /// Mounted over the home directory.
+        home = 0 / "home";
+        /// Receives writes to read-only build caches: one directory for each cache.
+        caches = 0 / "caches";
+        /// Temporary files.
+        temp = 0 / "tmp";
+    }
+}
+
 /// Returns the relative path of a goal.
 pub fn goal_path(id: &Name) -> String {
     format!("goals/{id}.md")
@@ -261,35 +275,25 @@ pub fn check(layout: &Layout) -> Result<()> {
 pub fn check_root(layout: &Layout) -> Result<()> {
     let root = layout.root();
     let shown = root.display();
-    let meta = match fs::symlink_metadata(root) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Fault::failed(format!("could not open the data dir `{shown}`: it does not exist"))
-                .hint("make it with `looop init`")
-                .into());
-        }
-        Err(error) => return Err(error).with_context(|| format!("could not open the data dir `{shown}`")),
+    let refused =
+        |what: String, hint: String| Err(Fault::failed(format!("could not {what}")).hint(hint).into());
+    let Some(meta) = file::present(fs::symlink_metadata(root)).doing("open the data dir", root)? else {
+        let what = format!("open the data dir `{shown}`: it does not exist");
+        return refused(what, "make it with `looop init`".to_owned());
     };
+    let (me, owner, mode) = (rustix::process::geteuid().as_raw(), meta.uid(), meta.mode() & 0o777);
     if !meta.is_dir() {
-        let what = format!("could not use `{shown}` as the data dir: it is not a directory");
-        return Err(Fault::failed(what).hint("name another with LOOOP_DATA_DIR").into());
+        let what = format!("use `{shown}` as the data dir: it is not a directory");
+        refused(what, "name another with LOOOP_DATA_DIR".to_owned())
+    } else if owner != me {
+        let what = format!("use the data dir `{shown}`: it belongs to user {owner} and you are {me}");
+        refused(what, format!("sudo chown -R {me} {shown}"))
+    } else if mode & 0o077 != 0 {
+        let what = format!("use the data dir `{shown}`: others can enter it (mode {mode:o})");
+        refused(what, format!("chmod 700 {shown}"))
+    } else {
+        Ok(())
     }
-    let me = rustix::process::geteuid().as_raw();
-    if meta.uid() != me {
-        let what = format!(
-            "could not use the data dir `{shown}`: it belongs to user {} and you are {me}",
-            meta.uid()
-        );
-        return Err(Fault::failed(what).hint(format!("sudo chown -R {me} {shown}")).into());
-    }
-    if meta.mode() & 0o077 != 0 {
-        let what = format!(
-            "could not use the data dir `{shown}`: others can enter it (mode {:o})",
-            meta.mode() & 0o777
-        );
-        return Err(Fault::failed(what).hint(format!("chmod 700 {shown}")).into());
-    }
-    Ok(())
 }
 
 /// Returns the device and the inode of an initialised data dir. They change when the data dir is moved away, unmounted
@@ -310,32 +314,24 @@ struct DataFormat {
 /// # Errors
 /// When it is newer, when the data dir was never initialised, and when it cannot be read.
 pub fn format(layout: &Layout) -> Result<u32> {
-    let path = layout.format();
-    let text =
-        file::read_text(&path, 4096).with_context(|| format!("could not read `{}`", path.display()))?;
-    let Some(text) = text else {
-        let what = format!("could not use the data dir `{}`: it was never set up", layout.root().display());
+    let (path, shown, version) = (layout.format(), layout.root().display(), env!("CARGO_PKG_VERSION"));
+    let Some(text) = file::read_text(&path, 4096).doing("read", &path)? else {
+        let what = format!("could not use the data dir `{shown}`: it was never set up");
         return Err(Fault::failed(what).hint("set it up with `looop init`").into());
     };
-    match serde_json::from_str(&text) {
-        Ok(DataFormat { format: format @ OLDEST..=FORMAT }) => Ok(format),
-        Ok(DataFormat { format }) if format > FORMAT => {
-            let what = format!(
-                "could not use the data dir `{}`: its format is {format} and this program, looop {}, knows {FORMAT}",
-                layout.root().display(),
-                env!("CARGO_PKG_VERSION")
-            );
-            Err(Fault::failed(what).hint("install a newer looop; nothing was changed").into())
-        }
+    let fault = match serde_json::from_str(&text) {
+        Ok(DataFormat { format: format @ OLDEST..=FORMAT }) => return Ok(format),
+        Ok(DataFormat { format }) if format > FORMAT => Fault::failed(format!(
+            "could not use the data dir `{shown}`: its format is {format} and this program, looop {version}, knows {FORMAT}"
+        ))
+        .hint("install a newer looop; nothing was changed"),
         Ok(DataFormat { format }) => {
-            Err(Fault::failed(format!("could not use the data dir: format {format} was never released"))
-                .into())
+            Fault::failed(format!("could not use the data dir: format {format} was never released"))
         }
-        Err(error) => {
-            let fault = Fault::failed(format!("could not read `{}`: {error}", path.display()));
-            Err(fault.hint(format!("it should hold {{\"format\":{FORMAT}}}")).into())
-        }
-    }
+        Err(error) => Fault::failed(format!("could not read `{}`: {error}", path.display()))
+            .hint(format!("it should hold {{\"format\":{FORMAT}}}")),
+    };
+    Err(fault.into())
 }
 
 /// Writes this program's layout version.

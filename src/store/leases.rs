@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::{self, Durability, ReadError};
+use super::file::{self, Doing, Durability, ReadError};
+use super::json_file::{self, Parsed};
 use super::layout::Layout;
 use super::state_files;
 use super::{Denied, lock, workers};
@@ -19,8 +20,6 @@ use crate::rules::lease::{
 };
 use crate::rules::name::Name;
 use crate::rules::worker::{Holding, WorkerState};
-use crate::store::json_file;
-use crate::store::json_file::Parsed;
 
 /// Returns this machine and this moment, for the rules.
 pub fn here() -> Here {
@@ -65,7 +64,10 @@ pub fn acquire(
     let alive = found.lease().map_or(Alive::Unknown, |lease| liveness(layout, lease));
     let floor = floor(layout)?;
     let grant = lease::acquire(resource, &found, floor, claimant, here, alive).map_err(Denied::Refused)?;
-    let aside = set_aside(layout, resource, &found)?;
+    let aside = match found {
+        LeaseRead::Corrupt(_) => Some(set_aside(layout, resource)?),
+        LeaseRead::Absent | LeaseRead::Lease(_) => None,
+    };
     // Write the floor first: if only the lease were on disk and were lost later, its epoch would be issued again.
     raise_floor(layout, floor, grant.floor)?;
     json_file::write_json(&layout.claim(resource), &grant.lease, Durability::Durable)?;
@@ -138,7 +140,7 @@ pub fn free(layout: &Layout, resource: &Name, person: &Holder, force: bool) -> R
             return Ok(Freed::NotTheirs(lease.clone()));
         }
         LeaseRead::Lease(lease) => Freed::Lease(lease.clone()),
-        LeaseRead::Corrupt(_) => Freed::Corrupt(set_aside(layout, resource, &found)?.unwrap_or_default()),
+        LeaseRead::Corrupt(_) => Freed::Corrupt(set_aside(layout, resource)?),
     };
     drop_file(layout, resource, &found)?;
     Ok(freed)
@@ -199,14 +201,8 @@ fn liveness(layout: &Layout, lease: &Lease) -> Alive {
     lease::alive(lease, locked, state.as_ref().map(|state| &state.supervisor))
 }
 
-fn set_aside(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<Option<PathBuf>> {
-    match found {
-        LeaseRead::Corrupt(_) => {
-            let stamp = clock::now().unix_ms.to_string();
-            file::copy_aside(&layout.claim(resource), &stamp).map(Some)
-        }
-        LeaseRead::Absent | LeaseRead::Lease(_) => Ok(None),
-    }
+fn set_aside(layout: &Layout, resource: &Name) -> Result<PathBuf> {
+    file::copy_aside(&layout.claim(resource), &clock::now().unix_ms.to_string())
 }
 
 fn drop_file(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<()> {
@@ -219,22 +215,17 @@ fn drop_file(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<()> 
 /// are surely higher: epochs are counted one by one.
 fn floor(layout: &Layout) -> Result<u64> {
     let path = layout.claims_floor();
-    match file::read_text(&path, 64) {
-        Ok(None) => Ok(0),
-        Ok(Some(text)) => match text.trim().parse() {
-            Ok(floor) => Ok(floor),
-            Err(_) => lost_floor(layout),
-        },
-        Err(ReadError::Unreadable(why)) => {
-            Err(anyhow::Error::msg(why)).with_context(|| format!("could not read `{}`", path.display()))
-        }
-        Err(_) => lost_floor(layout),
+    let known = match file::read_text(&path, 64) {
+        Ok(None) => Some(0),
+        Ok(Some(text)) => text.trim().parse().ok(),
+        Err(ReadError::Unreadable(why)) => return Err(anyhow::Error::msg(why)).doing("read", &path),
+        Err(_) => None,
+    };
+    if let Some(floor) = known {
+        return Ok(floor);
     }
-}
-
-fn lost_floor(layout: &Layout) -> Result<u64> {
     let now = clock::now().unix_ms;
-    file::copy_aside(&layout.claims_floor(), &now.to_string())?;
+    file::copy_aside(&path, &now.to_string())?;
     raise_floor(layout, 0, now.unsigned_abs())?;
     Ok(now.unsigned_abs())
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Durability};
+use super::file::{self, Doing, Durability};
+use super::json_file::{json_line, parse_lines, read_json};
 use super::layout::Layout;
 use crate::rules::cost::budget::{self, Spending};
 use crate::rules::cost::charge::Charge;
@@ -16,8 +17,6 @@ use crate::rules::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
 const MAX_LEDGER_BYTES: usize = 1 << 30;
-/// The longest file of sums that is read, in bytes: one with ten thousand goals.
-const MAX_TOTALS_BYTES: usize = 1 << 20;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -38,7 +37,8 @@ pub struct Totals {
     hour: i64,
     /// Spending of the current hour and day.
     pub spending: Spending,
-    unmetered: u64,
+    /// The number of calls of the day without a reported cost.
+    pub unmetered: u64,
     /// The price of each runner's most expensive decision of the month.
     dearest_calls: BTreeMap<String, u64>,
     ledger_bytes: u64,
@@ -66,36 +66,20 @@ impl Totals {
     }
 }
 
-/// Spending of one day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DaySpend {
-    /// Millionths of a US dollar, of calls with a reported cost.
-    pub cost_micros: u64,
-    /// The number of calls without a reported cost.
-    pub unmetered: u64,
-}
-
 /// Appends a charge, durably.
 pub fn append(layout: &Layout, charge: &Charge) -> Result<()> {
     let month = charge.day.get(..7).unwrap_or("unknown");
-    let line = serde_json::to_string(charge).context("could not write a charge as JSON")?;
-    file::append_line(&layout.cost().join(format!("{month}.jsonl")), &line, Durability::Durable)
+    file::append_line(&layout.cost().join(format!("{month}.jsonl")), &json_line(charge)?, Durability::Durable)
 }
 
 /// Reads all charges of the months from `first` on (`2026-11`; empty for all), oldest first.
 pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
-    let entries = file::entries(&layout.cost()).context("could not list the spend ledger")?;
-    let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut months: Vec<String> = names.collect();
+    let mut months = file::names(&layout.cost()).context("could not list the spend ledger")?;
     months.retain(|name| name.ends_with(".jsonl") && name.as_str() >= first);
-    months.sort();
     let mut all = Month::default();
     for name in months {
         let path = layout.cost().join(name);
-        let bytes = file::read(&path, MAX_LEDGER_BYTES)
-            .with_context(|| format!("could not read `{}`", path.display()))?
-            .unwrap_or_default();
+        let bytes = file::read(&path, MAX_LEDGER_BYTES).doing("read", &path)?.unwrap_or_default();
         for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.is_empty()) {
             match serde_json::from_str(line) {
                 Ok(charge) => all.charges.push(charge),
@@ -106,46 +90,33 @@ pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
     Ok(all)
 }
 
-/// Returns the spending of the local day of `now`.
-///
-/// # Errors
-/// Names the unreadable file: an unreadable ledger never counts as unspent.
-pub fn spent_today(layout: &Layout, now: Now) -> Result<DaySpend> {
-    let totals = totals(layout, now)?;
-    Ok(DaySpend { cost_micros: totals.spending.day_micros, unmetered: totals.unmetered })
-}
-
 /// Reads the sums beside the ledger and adds what was appended since; on another day, computes them again.
 ///
 /// # Errors
-/// As [`spent_today`].
+/// Names the unreadable file: an unreadable ledger never counts as unspent.
 pub fn totals(layout: &Layout, now: Now) -> Result<Totals> {
     let month = layout.cost().join(format!("{}.jsonl", now.month()));
     let (day, hour) = (now.day(), budget::hour_of(now));
-    let known = file::read_text(&layout.cost().join("totals.json"), MAX_TOTALS_BYTES).ok().flatten();
-    let known: Option<Totals> = known.and_then(|text| serde_json::from_str(&text).ok());
+    let known = read_json::<Totals>(&layout.cost().join("totals.json")).ok().flatten();
     // If the clock was set back, a stored hour can be in the future.
     let known = known.filter(|known| known.day == day && known.hour <= hour);
-    let mut totals = known.unwrap_or_else(|| Totals { day: day.clone(), hour, ..Totals::default() });
-    let Some(tail) = behind(&month, totals.ledger_bytes)? else {
+    let empty = || Totals { day: day.clone(), hour, ..Totals::default() };
+    let mut totals = known.unwrap_or_else(empty);
+    let mut tail = behind(&month, totals.ledger_bytes)?;
+    if tail.is_none() {
         // The ledger is shorter than what was summed up, or was edited: sum up all of it again.
-        totals = Totals { day, hour, ..Totals::default() };
-        let all = behind(&month, 0)?.unwrap_or_default();
-        return Ok(add_lines(totals, &all, now));
-    };
+        totals = empty();
+        tail = behind(&month, 0)?;
+    }
     if totals.hour != hour {
         (totals.hour, totals.spending.hour_micros) = (hour, 0);
     }
-    Ok(add_lines(totals, &tail, now))
-}
-
-fn add_lines(mut totals: Totals, bytes: &[u8], now: Now) -> Totals {
-    let lines = String::from_utf8_lossy(bytes);
-    for charge in lines.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+    let bytes = tail.unwrap_or_default();
+    for charge in parse_lines(&String::from_utf8_lossy(&bytes)) {
         totals.add(&charge, now);
     }
     totals.ledger_bytes += bytes.len() as u64;
-    totals
+    Ok(totals)
 }
 
 /// Reads the whole lines of a file after the line end at `from`; `None` if no line ends there.
@@ -163,22 +134,19 @@ fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
         bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
         Ok(Some(bytes))
     };
-    read().with_context(|| format!("could not read `{}`", path.display()))
+    read().doing("read", path)
 }
 
 /// Writes the sums beside the ledger, so that these lines are not read again.
 pub fn save_totals(layout: &Layout, totals: &Totals) -> Result<()> {
-    let text = serde_json::to_string(totals).context("could not write totals as JSON")?;
-    file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, file::Durability::Whole)
+    file::write(&layout.cost().join("totals.json"), json_line(totals)?.as_bytes(), 0o600, Durability::Whole)
 }
 
 /// Syncs the whole ledger.
 pub fn sync(layout: &Layout) -> Result<()> {
-    let months = std::fs::read_dir(layout.cost()).context("could not list the spend ledger")?;
-    let paths = months.flatten().map(|entry| entry.path());
-    paths
-        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
-        .try_for_each(|path| file::sync(&path))
+    let names = file::names(&layout.cost()).context("could not list the spend ledger")?;
+    let mut months = names.iter().filter(|name| name.ends_with(".jsonl"));
+    months.try_for_each(|name| file::sync(&layout.cost().join(name)))
 }
 
 /// Returns true if the ledger has a charge of this beat, whose call began at `at_ms`.
@@ -228,8 +196,7 @@ mod tests {
             let totals = totals(&layout, NOV_30).unwrap();
             let dearest = ["a", "b", "c"].map(|runner| totals.dearest_call(runner));
             assert_eq!(dearest, [Some(30), None, None], "assumed prices and workers' words measure nothing");
-            let spent = spent_today(&layout, NOV_30).unwrap();
-            assert_eq!((spent.cost_micros, spent.unmetered), (1940, 2));
+            assert_eq!((totals.spending.day_micros, totals.unmetered), (1940, 2));
             save_totals(&layout, &totals).unwrap();
         }
     }

@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::present;
+use super::file::{Doing, present};
 use crate::os::clock::Deadline;
 use crate::os::process::wait::pause_ms;
 use crate::os::signal::Cancel;
@@ -52,7 +52,7 @@ fn open(path: &Path) -> Result<File> {
         .mode(0o600)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(path);
-    opened.with_context(|| format!("could not open the lock `{}`", path.display()))
+    opened.doing("open the lock", path)
 }
 
 /// Takes the lock of a whole beat, or fails at once with [`ErrorKind::Busy`] and names the holder.
@@ -67,14 +67,12 @@ pub fn tick(path: &Path) -> Result<Held> {
         match file.try_lock() {
             Ok(()) => return Ok(Held(file)),
             // The lock file itself stays empty, because an idle beat must not write a byte.
-            Err(TryLockError::WouldBlock) => {
-                match Table::read().map(|mut table| table.of(&file, Mode::Alone)) {
-                    Some(writers) if writers.is_empty() && !wait_limit.passed() => pause_ms(2),
-                    writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
-                }
-            }
+            Err(TryLockError::WouldBlock) => match Table::read().map(|table| table.of(&file, Mode::Alone)) {
+                Some(writers) if writers.is_empty() && !wait_limit.passed() => pause_ms(2),
+                writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
+            },
             Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("could not lock `{}`", path.display()));
+                return Err(error).doing("lock", path);
             }
         }
     }
@@ -172,7 +170,7 @@ fn who_holds(mut paths: Vec<PathBuf>, mode: Mode) -> Holders {
         if paths.is_empty() {
             break;
         }
-        let mut table = Table::read().unwrap_or_default();
+        let table = Table::read().unwrap_or_default();
         paths.retain(|path| {
             let found = File::open(path).map_or_else(|_| Vec::new(), |file| table.of(&file, mode));
             pids.extend(&found);
@@ -195,9 +193,9 @@ fn is_held(path: &Path, mode: Mode) -> bool {
 /// # Errors
 /// When that cannot be found out.
 pub fn is_taken(path: &Path) -> Result<bool> {
-    let file = present(File::open(path)).with_context(|| format!("could not open `{}`", path.display()))?;
+    let file = present(File::open(path)).doing("open", path)?;
     let is_locked = file.map_or(Ok(false), |file| is_locked(file, Mode::Alone));
-    is_locked.with_context(|| format!("could not look at the lock `{}`", path.display()))
+    is_locked.doing("look at the lock", path)
 }
 
 /// Returns true if another process holds the lock of this file, which was opened for this check.
@@ -240,7 +238,7 @@ pub fn within(path: &Path, wait_ms: i64) -> Result<Held> {
 /// # Errors
 /// When the lock is not free within ten seconds.
 pub fn dir(path: &Path) -> Result<Held> {
-    let opened = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
+    let opened = File::open(path).doing("open", path)?;
     wait(opened, path, SHORT_WAIT_MS, File::try_lock)
 }
 
@@ -251,8 +249,7 @@ fn wait(file: File, path: &Path, wait_ms: i64, take: fn(&File) -> Result<(), Try
             Ok(()) => return Ok(Held(file)),
             Err(TryLockError::WouldBlock) if !deadline.passed() => pause_ms(2),
             Err(error) => {
-                return Err(anyhow::Error::from(error))
-                    .with_context(|| format!("could not lock `{}`", path.display()));
+                return Err(anyhow::Error::from(error)).doing("lock", path);
             }
         }
     }
@@ -263,8 +260,6 @@ fn wait(file: File, path: &Path, wait_ms: i64, take: fn(&File) -> Result<(), Try
 struct Table {
     /// By inode: the device as the kernel names it, the mode and the process.
     rows: BTreeMap<u64, Vec<(String, String, u32)>>,
-    /// The kernel's names of devices, by the device number in a file's metadata.
-    devices: BTreeMap<u64, Option<String>>,
 }
 
 impl Table {
@@ -287,12 +282,12 @@ impl Table {
     }
 
     /// Returns the holders of this file's lock. Looks up the device only if a row has the file's inode.
-    fn of(&mut self, file: &File, mode: Mode) -> Vec<u32> {
+    fn of(&self, file: &File, mode: Mode) -> Vec<u32> {
         let Ok(meta) = file.metadata() else { return Vec::new() };
         let Some(rows) = self.rows.get(&meta.ino()) else { return Vec::new() };
-        let device = self.devices.entry(meta.dev()).or_insert_with(|| device_of(file)).as_ref();
+        let device = device_of(file);
         let is_its = |(of, how, _): &&(String, String, u32)| {
-            device.is_none_or(|device| of == device) && (mode == Mode::Any || how == "WRITE")
+            device.as_ref().is_none_or(|device| of == device) && (mode == Mode::Any || how == "WRITE")
         };
         rows.iter().filter(is_its).map(|(_, _, pid)| *pid).collect()
     }

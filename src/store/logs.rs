@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::exchange::{self, Exchanged, Fallback};
-use super::file::{self, Durability};
+use super::file::{self, Doing, Durability};
 use super::layout::Layout;
 use super::lock;
 use crate::rules::time::Now;
@@ -37,7 +37,7 @@ pub fn journal(layout: &Layout, line: &str) -> Result<()> {
 /// When it cannot be read: an unreadable journal never counts as empty.
 pub fn journal_tail(layout: &Layout, cap: usize) -> Result<String> {
     let path = layout.journal();
-    file::read_tail(&path, cap).with_context(|| format!("could not read `{}`", path.display()))
+    file::read_tail(&path, cap).doing("read", &path)
 }
 
 /// Moves the older part of a long journal to `journal/`, in whole lines. Crash-safe: the older part is written first,
@@ -50,7 +50,7 @@ pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
     if !std::fs::symlink_metadata(&path).is_ok_and(long) {
         return Ok(());
     }
-    let bytes = std::fs::read(&path).with_context(|| format!("could not read `{}`", path.display()))?;
+    let bytes = std::fs::read(&path).doing("read", &path)?;
     let from = bytes.len().saturating_sub(JOURNAL_KEPT_BYTES);
     let cut = bytes[from..].iter().position(|b| *b == b'\n').map_or(from, |end| from + end + 1);
     file::make_dir(&layout.journal_past())?;
@@ -80,7 +80,7 @@ pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Valu
         let _held = lock::within(&path, EVENTS_WAIT_MS)?;
         if is_long() {
             let old = path.with_extension("jsonl.1");
-            std::fs::rename(&path, &old).with_context(|| format!("could not rotate `{}`", path.display()))?;
+            std::fs::rename(&path, &old).doing("rotate", &path)?;
         }
     }
     file::append_line(&path, &Value::Object(fields).to_string(), Durability::Whole)
@@ -97,15 +97,12 @@ pub fn archive(layout: &Layout, beat: &str, name: &str, bytes: &[u8]) -> Result<
 
 /// Removes the oldest archived beats beyond the limit.
 pub fn prune_archive(layout: &Layout) -> Result<()> {
-    let entries = std::fs::read_dir(layout.runs()).context("could not list the archive of runs")?;
-    let mut beats: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     // Beat ids sort by time.
-    beats.sort();
+    let beats = file::names(&layout.runs()).context("could not list the archive of runs")?;
     let extra = beats.len().saturating_sub(RUNS_KEPT);
     for beat in &beats[..extra] {
         let dir = layout.runs().join(beat);
-        std::fs::remove_dir_all(&dir).with_context(|| format!("could not remove `{}`", dir.display()))?;
+        std::fs::remove_dir_all(&dir).doing("remove", &dir)?;
     }
     Ok(())
 }

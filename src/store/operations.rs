@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::exchange::{self, Exchanged, Fallback};
-use super::file;
-use super::layout::Layout;
+use super::file::{self, Doing};
+use super::json_file::read_json;
+use super::layout::{self, Layout};
 use super::{lock, user_files};
+use crate::rules::beat::schedule::Schedule;
 use crate::rules::beat::state::Operation;
 use crate::rules::beat::step::{self, CHANGED, Probe};
 use crate::rules::digest::Digest;
+use crate::rules::name::Name;
 
 /// The result of a file operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,33 +76,25 @@ fn with_dir(layout: &Layout, path: &str) -> Result<PathBuf> {
 
 /// Says why a change is refused, and under which names other versions of the file are kept.
 pub fn changed_words(layout: &Layout, kept: &[PathBuf]) -> String {
-    let name = |path: &PathBuf| path.strip_prefix(layout.root()).unwrap_or(path).display().to_string();
-    match kept {
-        [] => CHANGED.to_owned(),
-        kept => {
-            let names: Vec<String> = kept.iter().map(name).collect();
-            format!("{CHANGED}; another version of the user's text is kept as {}", names.join(", "))
-        }
+    if kept.is_empty() {
+        return CHANGED.to_owned();
     }
+    let name = |path: &PathBuf| path.strip_prefix(layout.root()).unwrap_or(path).display().to_string();
+    let names: Vec<String> = kept.iter().map(name).collect();
+    format!("{CHANGED}; another version of the user's text is kept as {}", names.join(", "))
 }
 
 /// Settles changes that a killed process left unfinished, before anything is read. Returns the changes that were
 /// undone, with a message for each file.
 pub fn settle(layout: &Layout) -> Result<BTreeMap<PathBuf, String>> {
-    let dirs = ["", "goals", "sensors", "schedules"].map(|dir| layout.file(dir));
-    let mut has_any = false;
-    for dir in &dirs {
-        has_any |= exchange::has_leftovers(dir)?;
-    }
-    if !has_any {
-        return Ok(BTreeMap::new());
-    }
-    // A command of the user may be in the middle of a change.
-    let _held = lock::store(&layout.store_lock())?;
     let mut taken_back = BTreeMap::new();
-    for dir in &dirs {
-        let all = exchange::settle_dir(dir)?.into_iter();
-        taken_back.extend(all.map(|(path, kept)| (path, changed_words(layout, &kept))));
+    for dir in ["", "goals", "sensors", "schedules"].map(|dir| layout.file(dir)) {
+        if exchange::has_leftovers(&dir)? {
+            // A command of the user may be in the middle of a change.
+            let _held = lock::store(&layout.store_lock())?;
+            let all = exchange::settle_dir(&dir)?.into_iter();
+            taken_back.extend(all.map(|(path, kept)| (path, changed_words(layout, &kept))));
+        }
     }
     Ok(taken_back)
 }
@@ -162,27 +157,20 @@ fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
 
 /// Archives an ask and its answer, after a decision saw it. The caller holds the store's lock. Archived files are
 /// skipped.
-pub fn put_away_ask(layout: &Layout, id: &crate::rules::name::Name) -> Result<()> {
+pub fn put_away_ask(layout: &Layout, id: &Name) -> Result<()> {
     let _held = lock::store(&layout.store_lock())?;
     let past = layout.asks().join("archive");
     file::make_dir(&past)?;
-    let ask = layout.asks().join(format!("{id}.json"));
-    let answer = layout.asks().join(format!("{id}.answer.json"));
-    let stamp = std::fs::metadata(&ask).and_then(|meta| meta.modified()).ok();
+    let stamp = std::fs::metadata(layout.file(&layout::ask_path(id))).and_then(|meta| meta.modified()).ok();
     let suffix =
         stamp.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |age| age.as_millis());
     // The answer first: an answer left behind would be taken for the answer to the next ask of this id. An ask left
     // behind is harmless, because the loop's memory has it as closed.
-    for (from, name) in [(answer, format!("{id}-{suffix}.answer.json")), (ask, format!("{id}-{suffix}.json"))]
-    {
-        let to = past.join(name);
-        match std::fs::rename(&from, &to) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("could not archive `{}`", from.display()));
-            }
-            Err(_) => {}
+    for end in [".answer.json", ".json"] {
+        let (from, to) = (layout.asks().join(format!("{id}{end}")), past.join(format!("{id}-{suffix}{end}")));
+        if file::present(std::fs::rename(&from, &to)).doing("archive", &from)?.is_some() {
             // A power loss must not bring back an approval that was used.
-            Ok(()) => file::sync_dir(&to).and_then(|()| file::sync_dir(&from))?,
+            file::sync_dir(&to).and_then(|()| file::sync_dir(&from))?;
         }
     }
     Ok(())
@@ -192,16 +180,16 @@ pub fn put_away_ask(layout: &Layout, id: &crate::rules::name::Name) -> Result<()
 /// before a removal.
 pub fn drop_schedule(
     layout: &Layout,
-    name: &crate::rules::name::Name,
-    read: &crate::rules::beat::schedule::Schedule,
+    name: &Name,
+    read: &Schedule,
     remember: &mut dyn FnMut(String) -> Result<()>,
 ) -> Result<()> {
     let _held = lock::store(&layout.store_lock())?;
-    let relative = super::layout::schedule_path(name);
+    let relative = layout::schedule_path(name);
     let path = layout.file(&relative);
     let seen = content(layout, &relative)?;
-    let now: Option<crate::rules::beat::schedule::Schedule> = super::json_file::read_json(&path)?;
-    let Some(seen) = seen.filter(|_| now.as_ref() == Some(read)) else { return Ok(()) };
+    let is_same = read_json::<Schedule>(&path)?.as_ref() == Some(read);
+    let Some(seen) = seen.filter(|_| is_same) else { return Ok(()) };
     remember(relative)?;
     // A timer that was set again in the meantime stays.
     exchange::remove(&path, &seen).map(drop)

@@ -20,11 +20,13 @@ use crate::rules::beat::policy;
 use crate::rules::beat::settings::Settings;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
-use crate::rules::sandbox::{Access, Capabilities, Endpoint, Level, Sandbox, SandboxGrant, SandboxSubject};
+use crate::rules::sandbox::{
+    Access, Capabilities, Endpoint, Level, Sandbox, SandboxGrant, SandboxMode, SandboxSubject,
+};
 use crate::rules::world::sensor::SensorHeader;
 use crate::sandbox::probe;
 use crate::store::json_file;
-pub use agent_sandbox::{AgentSandbox, PrivateDirs};
+pub use agent_sandbox::AgentSandbox;
 use home::AgentPlaces;
 pub use home::{AddTrust, AgentHome};
 
@@ -179,7 +181,7 @@ impl<'a> SandboxBuilder<'a> {
     pub fn grant(&self, kind: SandboxSubject) -> Result<SandboxGrant, String> {
         let request = self.settings.sandbox.request(kind);
         match request.mode {
-            crate::rules::sandbox::SandboxMode::None => Ok(SandboxGrant::default()),
+            SandboxMode::None => Ok(SandboxGrant::default()),
             _ => self.powers().grant(kind, &request),
         }
     }
@@ -202,27 +204,28 @@ impl<'a> SandboxBuilder<'a> {
         Ok(())
     }
 
-    /// Builds a sandbox with these mounts and the network of `grant`; `endpoint` is that of its runner.
-    fn sandbox(
+    /// Builds a sandbox with these mounts and the network of `grant`; `endpoint` is that of its runner, and `temp` its
+    /// temporary directory.
+    fn cell(
         &self,
         kind: SandboxSubject,
         grant: &SandboxGrant,
-        mut walls: Access,
+        mut access: Access,
         endpoint: Option<&Endpoint>,
-    ) -> Result<Option<Sandbox>, String> {
-        if grant.level == Level::None {
-            return Ok(None);
-        }
-        walls.net = grant.net.clone();
+        temp: Option<&Path>,
+    ) -> Result<Cell, String> {
+        access.net = grant.net.clone();
         if grant.has_files && grant.model {
-            network::forward(&mut walls, kind, endpoint, self.layout.cache())?;
+            network::forward(&mut access, kind, endpoint, self.layout.cache())?;
         }
         let engine = self.powers().engine.clone().filter(|_| grant.has_files);
-        let mut sandbox = Sandbox { landlock: self.powers().landlock, ..Sandbox::new(engine, walls) };
+        let mut sandbox = Sandbox { landlock: self.powers().landlock, ..Sandbox::new(engine, access) };
         if sandbox.has_pasta() {
             sandbox.access.read_only_binds.extend(network::resolver(self.layout.cache())?);
         }
-        Ok(Some(sandbox))
+        let temp = temp.map(|temp| if grant.has_files { Path::new("/tmp") } else { temp });
+        let env = temp.map(|temp| ("TMPDIR".to_owned(), temp.to_string_lossy().into_owned()));
+        Ok(Cell { sandbox: Some(sandbox), env: env.into_iter().collect() })
     }
 
     /// Builds the sandbox of a sensor: it reads everything, and writes its temporary directory and the paths in its
@@ -237,14 +240,13 @@ impl<'a> SandboxBuilder<'a> {
         }
         // If the cache cannot be written, the sensor only loses its temporary directory.
         let temp = self.fresh_temp(&format!("sensor-{name}")).ok();
-        let mut walls = self.allow_all(temp.as_deref());
-        walls.masks.push(PathBuf::from(SESSION));
-        walls.masks.extend(self.keys());
+        let mut access = self.allow_all(temp.as_deref());
+        access.masks.push(PathBuf::from(SESSION));
+        access.masks.extend(self.keys());
         for path in &header.write {
-            walls.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
+            access.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
         }
-        let sandbox = self.sandbox(SandboxSubject::Sensor, &grant, walls, None)?;
-        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), sandbox })
+        self.cell(SandboxSubject::Sensor, &grant, access, None, temp.as_deref())
     }
 
     /// Builds the sandbox of a `run` move: it reads everything, and writes its working directory except looop's own
@@ -258,19 +260,18 @@ impl<'a> SandboxBuilder<'a> {
             return Ok(Cell::default());
         }
         let temp = self.fresh_temp("run").ok();
-        let mut walls = self.allow_all(temp.as_deref());
+        let mut access = self.allow_all(temp.as_deref());
         let entries = fs::read_dir(self.layout.root()).into_iter().flatten().flatten();
         let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(policy::is_own_part));
         let own: Vec<PathBuf> = own.map(|entry| entry.path()).chain(self.config_files()).collect();
-        walls.write = match grant.has_files {
+        access.write = match grant.has_files {
             true => vec![cwd.to_owned()],
             // Landlock cannot exclude a path below a directory that it allows.
             false => around(cwd, &own),
         };
-        walls.read.extend(own);
-        walls.read.retain(|path| !walls.masks.contains(path));
-        let sandbox = self.sandbox(SandboxSubject::Run, &grant, walls, None)?;
-        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), sandbox })
+        access.read.extend(own);
+        access.read.retain(|path| !access.masks.contains(path));
+        self.cell(SandboxSubject::Run, &grant, access, None, temp.as_deref())
     }
 
     /// Builds the sandbox of a runner that decides. A runner that looop knows sees only its own configuration. looop
@@ -280,7 +281,7 @@ impl<'a> SandboxBuilder<'a> {
     /// # Errors
     /// Says why the sandbox cannot be made; the runner does not start then.
     pub fn decide(&self, decider: &Decider) -> Result<Cell, String> {
-        let Decider { agent, program, cwd, read, write } = *decider;
+        let agent = decider.agent;
         let grant = self.grant(SandboxSubject::Decide)?;
         if grant.level == Level::None {
             return Ok(Cell::default());
@@ -288,38 +289,36 @@ impl<'a> SandboxBuilder<'a> {
         let temp = self.fresh_temp("decide");
         let home = self.home()?;
         let found = self.agent(agent.map(|(_, home)| home))?;
-        let mut walls = match agent {
+        let mut access = match agent {
             Some(_) if grant.has_files => {
-                let temp = temp.clone()?;
                 let inside = self.fresh_temp("decide-home")?;
-                let mut binds = vec![(inside.clone(), home.to_owned()), (temp, PathBuf::from("/tmp"))];
-                if let Some(elsewhere) = &found.elsewhere {
+                let mut binds =
+                    vec![(inside.clone(), home.to_owned()), (temp.clone()?, PathBuf::from("/tmp"))];
+                if let Some(elsewhere) = found.elsewhere {
                     let own = inside.join(elsewhere.dir);
                     file::make_dir(&own).map_err(|error| format!("{error:#}"))?;
-                    binds.push((own, elsewhere.place.clone()));
+                    binds.push((own, elsewhere.place));
                 }
                 copy(&found.copied, &inside)?;
-                let mut seen = tools::found(&self.settings.path, home, &self.own());
-                seen.extend(found.read.iter().cloned());
-                Access { read: seen, write: found.login, binds, ..Access::default() }
+                let read = [tools::found(&self.settings.path, home, &self.own()), found.read].concat();
+                Access { read, write: found.login, binds, ..Access::default() }
             }
             _ => {
-                let mut walls = self.allow_all(temp.as_deref().ok());
-                walls.read.retain(|path| path != self.layout.root());
-                walls.masks.extend([PathBuf::from(SESSION), self.layout.root().to_owned()]);
-                walls.write.extend(found.dirs);
-                walls
+                let mut access = self.allow_all(temp.as_deref().ok());
+                access.read.retain(|path| path != self.layout.root());
+                access.masks.extend([PathBuf::from(SESSION), self.layout.root().to_owned()]);
+                access.write.extend(found.dirs);
+                access
             }
         };
-        walls.read.extend([program.to_owned(), cwd.to_owned()]);
-        if !walls.allow_all {
-            walls.read.extend(tools::program(program, &self.settings.path, home, &self.own()));
+        access.read.extend([decider.program.to_owned(), decider.cwd.to_owned()]);
+        if !access.allow_all {
+            access.read.extend(tools::program(decider.program, &self.settings.path, home, &self.own()));
         }
-        walls.read.extend(read.iter().cloned());
-        walls.write.extend(write.iter().cloned());
-        let env = temp_env(grant.has_files, temp.as_deref().ok());
+        access.read.extend(decider.read.iter().cloned());
+        access.write.extend(decider.write.iter().cloned());
         let endpoint = agent.and_then(|(name, _)| self.settings.sandbox.endpoint(&[name]));
-        Ok(Cell { env, sandbox: self.sandbox(SandboxSubject::Decide, &grant, walls, endpoint)? })
+        self.cell(SandboxSubject::Decide, &grant, access, endpoint, temp.as_deref().ok())
     }
 
     /// The places of an agent that exist.
@@ -392,22 +391,18 @@ impl<'a> SandboxBuilder<'a> {
         if self.home()?.starts_with(&real) {
             return Err(format!("it leads to `{shown}`, which holds the home directory"));
         }
-        let real_own =
-            self.own().into_iter().map(|own| fs::canonicalize(own).unwrap_or_else(|_| own.to_owned()));
-        match real_own.into_iter().find(|own| own.starts_with(&real) || real.starts_with(own)) {
-            Some(_) => Err(format!("it leads to `{shown}`, and that is looop's own or holds it")),
-            None => Ok(real),
+        let own = self.own().into_iter();
+        let mut own = own.map(|own| fs::canonicalize(own).unwrap_or_else(|_| own.to_owned()));
+        if own.any(|own| own.starts_with(&real) || real.starts_with(own)) {
+            return Err(format!("it leads to `{shown}`, and that is looop's own or holds it"));
         }
+        Ok(real)
     }
 
     /// Makes an empty temporary directory.
     fn fresh_temp(&self, whose: &str) -> Result<PathBuf, String> {
         let dir = self.layout.temp(whose);
-        let used = match fs::read_dir(&dir) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(_) => false,
-        };
-        if used {
+        if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
             file::remove_tree(&dir).map_err(|e| format!("could not empty `{}`: {e}", dir.display()))?;
         }
         file::make_dir(&dir).map_err(|error| format!("{error:#}"))?;
@@ -448,13 +443,4 @@ fn copy(files: &[(PathBuf, PathBuf)], to: &Path) -> Result<(), String> {
             .map_err(|e| format!("could not copy `{}`: {e}", file.display()))?;
     }
     Ok(())
-}
-
-/// Returns the variable that names the child's temporary directory.
-fn temp_env(has_files: bool, temp: Option<&Path>) -> Vec<(String, String)> {
-    let at = |temp: &Path| match has_files {
-        true => "/tmp".to_owned(),
-        false => temp.to_string_lossy().into_owned(),
-    };
-    temp.map(|temp| ("TMPDIR".to_owned(), at(temp))).into_iter().collect()
 }

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, bail};
+use serde_json::json;
 
 use super::file::{self, Durability};
 use super::json_file::{Parsed, parse, read_json, write_json};
 use super::layout::{self, Layout};
 use super::logs;
 use super::{user_files, workers};
-use crate::rules::beat::ask::Asks;
-use crate::rules::beat::ask::{AnswerFile, AskReply, QuestionFile};
+use crate::rules::beat::ask::{AnswerFile, AskReply, Asks, QuestionFile};
 use crate::rules::beat::entry;
 use crate::rules::beat::failing::Class;
 use crate::rules::beat::observed::Paused;
@@ -115,30 +114,20 @@ fn parse_beat(path: &Path) -> Result<Parsed<LoopState>> {
 
 /// How much of the journal's end is searched for a beat's line, in bytes.
 const JOURNAL_BYTES: usize = 512 * 1024;
-/// Returns true if a beat's prompt is archived; `looop doctor` archives its own beside them.
-fn runs_of_beats(layout: &Layout) -> bool {
-    let runs = std::fs::read_dir(layout.runs()).into_iter().flatten().flatten();
-    runs.filter(|run| run.file_name() != "doctor").any(|run| run.path().is_dir())
-}
-
 const GONE: &str = "`beat.json` is gone";
 
 /// Returns true if a beat ever decided in this data dir: each leaves a journal line, a run or an answered approval.
 /// Lines and answers of workers that the user started do not count.
 fn has_beaten(layout: &Layout) -> bool {
-    let holds = |dir: &Path, start: &str, end: &str| {
-        let mut names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names.any(|name| {
-            let name = name.to_string_lossy();
-            name.starts_with(start) && name.ends_with(end)
-        })
-    };
+    let names = |dir: PathBuf| file::names(&dir).unwrap_or_default().into_iter();
+    let has_approval = |dir| names(dir).any(|name| name.starts_with("ap-") && name.ends_with(".answer.json"));
     // An unreadable journal may have a beat's line.
     let journal = logs::journal_tail(layout, JOURNAL_BYTES);
     journal.map_or(true, |text| text.lines().any(|line| entry::parse(line).is_some()))
-        || runs_of_beats(layout)
-        || holds(&layout.asks(), "ap-", ".answer.json")
-        || holds(&layout.asks().join("archive"), "ap-", ".answer.json")
+        // `looop doctor` archives its own prompt beside those of beats.
+        || names(layout.runs()).any(|run| run != "doctor" && layout.runs().join(run).is_dir())
+        || has_approval(layout.asks())
+        || has_approval(layout.asks().join("archive"))
 }
 
 /// Builds the memory after a loss. It is unknown which approvals were used, which goals were written after untrusted
@@ -146,22 +135,24 @@ fn has_beaten(layout: &Layout) -> bool {
 fn afresh(layout: &Layout, lost: String) -> Result<LoopState> {
     let is_yes = |answer: &AnswerFile| matches!(answer.reply, AskReply::Approve { .. });
     let approved = asks(layout)?.0.into_values().filter(|(_, answer)| answer.as_ref().is_some_and(is_yes));
-    let used = approved.map(|(ask, _)| (ask.id, ask.expires_ms.unwrap_or(i64::MAX)));
-    let mut beat = LoopState { used: used.collect(), ..LoopState::default() };
-    beat.closed_asks = beat.used.keys().cloned().collect();
-    let goals = user_files::goals(layout)?.0.into_iter();
-    beat.untrusted_goals = goals.map(|(_, goal)| goal.digest()).collect();
-    beat.written_goals = beat.untrusted_goals.clone();
-    let void: Vec<&str> = beat.closed_asks.iter().map(Name::as_str).collect();
-    let void = if void.is_empty() {
-        String::new()
-    } else {
-        format!("; each earlier approval counts as used: {}", void.join(", "))
+    let used: BTreeMap<_, _> =
+        approved.map(|(ask, _)| (ask.id, ask.expires_ms.unwrap_or(i64::MAX))).collect();
+    let goals: Vec<_> = user_files::goals(layout)?.0.into_values().map(|goal| goal.digest()).collect();
+    let names: Vec<&str> = used.keys().map(Name::as_str).collect();
+    let void = match names.is_empty() {
+        true => String::new(),
+        false => format!("; each earlier approval counts as used: {}", names.join(", ")),
     };
-    beat.halted = Some(format!(
-        "{lost}; a move may have been interrupted{void}; each goal counts as untrusted until you edit it"
-    ));
-    Ok(beat)
+    Ok(LoopState {
+        halted: Some(format!(
+            "{lost}; a move may have been interrupted{void}; each goal counts as untrusted until you edit it"
+        )),
+        closed_asks: used.keys().cloned().collect(),
+        used,
+        untrusted_goals: goals.clone(),
+        written_goals: goals,
+        ..LoopState::default()
+    })
 }
 
 /// Reads the memory without ever writing, for commands that only read.
@@ -177,13 +168,6 @@ pub fn peek_beat(layout: &Layout) -> Result<LoopState> {
     }
 }
 
-/// The form of `pulse.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PulseConfirmation {
-    at_ms: i64,
-}
-
 /// Returns true if the user has confirmed the first pulse of this data dir.
 pub fn is_pulse_confirmed(layout: &Layout) -> bool {
     layout.pulse().exists()
@@ -191,7 +175,7 @@ pub fn is_pulse_confirmed(layout: &Layout) -> bool {
 
 /// Records that the user has confirmed the first pulse.
 pub fn confirm_pulse(layout: &Layout, now: Now) -> Result<()> {
-    write_json(&layout.pulse(), &PulseConfirmation { at_ms: now.unix_ms }, Durability::Durable)
+    write_json(&layout.pulse(), &json!({ "at_ms": now.unix_ms }), Durability::Durable)
 }
 
 /// Lists all asks that are not archived, and a line for each unreadable file.
@@ -312,16 +296,9 @@ pub fn paused(layout: &Layout) -> Result<Option<Paused>> {
 
 /// Lists the names before `.json` in a directory, sorted; leaves out hidden files.
 pub(super) fn json_names(dir: &Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("could not list `{}`", dir.display())),
-    };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = names
-        .filter(|n| !n.starts_with('.'))
-        .filter_map(|n| n.strip_suffix(".json").map(str::to_owned))
-        .collect();
+    let files = file::names(dir)?.into_iter().filter(|name| !name.starts_with('.'));
+    let mut names: Vec<String> =
+        files.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect();
     names.sort();
     Ok(names)
 }

@@ -17,6 +17,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::file;
 use super::layout::WorkerDir;
 
 pub use reader::{TranscriptEvent, TranscriptReader};
@@ -162,10 +163,9 @@ impl TranscriptWriter {
         while written < bytes.len() {
             let at = self.offset - self.header.base + written as u64;
             match raw.write_at(&bytes[written..], at) {
-                Ok(0) => break,
-                Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Ok(0) | Err(_) => break,
+                Ok(count) => written += count,
             }
         }
         written
@@ -206,10 +206,7 @@ impl TranscriptWriter {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    file::present(fs::remove_file(path)).map(|_| ())
 }
 
 fn make(path: &Path) -> io::Result<File> {

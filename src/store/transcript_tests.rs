@@ -33,7 +33,7 @@ fn text(dir: &WorkerDir) -> String {
 fn a_missing_transcript_is_empty() {
     let (_temp, dir) = worker();
     let mut reader = TranscriptReader::open(&dir).unwrap();
-    assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (0, 0));
+    assert_eq!((reader.offset(), reader.end_offset().unwrap()), (0, 0));
     assert_eq!(drain(&mut reader, 10).0, b"");
     // A reader that was opened before the writer sees new output.
     let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1 << 20).unwrap();
@@ -78,7 +78,7 @@ fn a_rotation_keeps_the_newer_half_and_the_offsets() {
     assert_eq!(text(&dir), "abcdefghijK");
     assert_eq!(drain(&mut early, 3).0, b"K", "a reader that keeps up loses nothing to rotations");
     let mut reader = TranscriptReader::open(&dir).unwrap();
-    assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (10, 21));
+    assert_eq!((reader.offset(), reader.end_offset().unwrap()), (10, 21));
     reader.seek(15).unwrap();
     assert_eq!(drain(&mut reader, 64).0, b"fghijK");
     reader.seek(3).unwrap();
@@ -172,7 +172,7 @@ fn a_corrupt_index_loses_times_and_never_bytes() {
     fs::remove_file(dir.old_index()).unwrap();
     assert_eq!(text(&dir), "0123456789abcdefgh");
     let reader = TranscriptReader::open(&dir).unwrap();
-    assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (0, 18));
+    assert_eq!((reader.offset(), reader.end_offset().unwrap()), (0, 18));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The user's files (playbook, goals, sensors) and the deliverables of workers, as decisions see them.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::file::{self, ReadError};
+use super::file::{self, Doing, ReadError};
 use super::layout::Layout;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
@@ -24,17 +24,13 @@ pub const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// When it is absent or cannot be read: looop does not decide without it.
 pub fn playbook(layout: &Layout) -> Result<String> {
     let path = layout.playbook();
-    match file::read_text(&path, MAX_TEXT_BYTES) {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => {
-            let what = format!("could not read `{}`: it does not exist", path.display());
-            Err(Fault::failed(what).hint("write one with `looop playbook write`").into())
-        }
-        Err(error) => {
-            let fault = Fault::failed(format!("could not read `{}`: {error}", path.display()));
-            Err(fault.hint("the loop makes no decision without its playbook").into())
-        }
-    }
+    let refused = |why: String, hint: &str| {
+        Fault::failed(format!("could not read `{}`: {why}", path.display())).hint(hint)
+    };
+    let text = file::read_text(&path, MAX_TEXT_BYTES);
+    let text =
+        text.map_err(|error| refused(error.to_string(), "the loop makes no decision without its playbook"))?;
+    Ok(text.ok_or_else(|| refused("it does not exist".to_owned(), "write one with `looop playbook write`"))?)
 }
 
 /// Reads the beginning of a worker's deliverable.
@@ -43,11 +39,10 @@ pub fn playbook(layout: &Layout) -> Result<String> {
 /// When it exists and cannot be read.
 pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result<Option<Deliverable>> {
     let path = layout.file(&format!("reports/{worker}/{name}"));
-    let reading = || format!("could not read `{}`", path.display());
-    let Some(file) = file::open(&path).with_context(reading)? else { return Ok(None) };
-    let bytes = file.metadata().with_context(reading)?.len();
+    let Some(file) = file::open(&path).doing("read", &path)? else { return Ok(None) };
+    let bytes = file.metadata().doing("read", &path)?.len();
     let mut head = Vec::new();
-    file.take(cap as u64).read_to_end(&mut head).with_context(reading)?;
+    file.take(cap as u64).read_to_end(&mut head).doing("read", &path)?;
     let cut = bytes > head.len() as u64;
     let text = match str::from_utf8(&head) {
         Ok(text) => Some(text.to_owned()),
@@ -67,17 +62,12 @@ pub fn goals(layout: &Layout) -> Result<(BTreeMap<Name, Goal>, Vec<String>)> {
     let mut problems = Vec::new();
     for name in list(&layout.goals())? {
         let Some(stem) = name.strip_suffix(".md") else { continue };
-        match Name::parse_new(stem) {
-            Ok(id) => {
-                let goal = match file::read_text(&layout.goals().join(&name), MAX_TEXT_BYTES) {
-                    Ok(Some(text)) => Goal::Text(text),
-                    // It was removed after the listing.
-                    Ok(None) => continue,
-                    Err(error) => Goal::Unreadable(error.to_string()),
-                };
-                goals.insert(id, goal);
-            }
-            Err(why) => problems.push(format!("goals/{} is not read: {why}", name.escape_debug())),
+        match (Name::parse_new(stem), file::read_text(&layout.goals().join(&name), MAX_TEXT_BYTES)) {
+            (Ok(id), Ok(Some(text))) => drop(goals.insert(id, Goal::Text(text))),
+            // It was removed after the listing.
+            (Ok(_), Ok(None)) => {}
+            (Ok(id), Err(error)) => drop(goals.insert(id, Goal::Unreadable(error.to_string()))),
+            (Err(why), _) => problems.push(format!("goals/{} is not read: {why}", name.escape_debug())),
         }
     }
     Ok((goals, problems))
@@ -113,9 +103,7 @@ pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
             Ok(name) if sensors.iter().any(|other| other.name == name) => {
                 problems.push(format!("sensors/{file_name} is not run: another file has the name {name}"));
             }
-            Ok(name) => {
-                sensors.push(sensor_at(name, layout.sensors().join(&file_name)));
-            }
+            Ok(name) => sensors.push(sensor_at(name, layout.sensors().join(&file_name))),
             Err(why) => problems.push(format!("sensors/{} is not run: {why}", file_name.escape_debug())),
         }
     }
@@ -124,41 +112,33 @@ pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
 
 /// Reads a sensor outside of the folder of sensors.
 pub fn sensor_at(name: Name, path: PathBuf) -> SensorFile {
-    let (header, stamp) = inspect(&path);
+    let (header, stamp) = inspect(&path).unwrap_or_else(|unfit| (Err(unfit), String::new()));
     SensorFile { name, path, header, stamp }
 }
 
-fn inspect(path: &std::path::Path) -> (Result<SensorHeader, Unfit>, String) {
-    let unfit = |error, why: String| (Err(Unfit { error, why }), String::new());
-    let file = match file::open(path) {
-        Ok(Some(file)) => file,
-        Ok(None) => return unfit("unreadable", "it is gone".to_owned()),
-        Err(ReadError::NotRegular) => {
-            return unfit(
-                "not_regular",
-                "it is not a regular file; copy the program here instead of a link".to_owned(),
-            );
+/// Reads the header of a sensor and its stamp.
+fn inspect(path: &Path) -> Result<(Result<SensorHeader, Unfit>, String), Unfit> {
+    let unfit = |error, why: &str| Unfit { error, why: why.to_owned() };
+    let unreadable = |error: io::Error| unfit("unreadable", &error.to_string());
+    let file = file::open(path).map_err(|error| match error {
+        ReadError::NotRegular => {
+            unfit("not_regular", "it is not a regular file; copy the program here instead of a link")
         }
-        Err(error) => return unfit("unreadable", error.to_string()),
-    };
-    let executable = file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
-    if !executable {
-        return unfit("not_executable", format!("it is not executable; chmod +x {}", path.display()));
+        error => unfit("unreadable", &error.to_string()),
+    })?;
+    let file = file.ok_or_else(|| unfit("unreadable", "it is gone"))?;
+    if !file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0) {
+        return Err(unfit("not_executable", &format!("it is not executable; chmod +x {}", path.display())));
     }
-    let stamp = match file::stamp(&file) {
-        Ok(stamp) => stamp,
-        Err(error) => return unfit("unreadable", error.to_string()),
-    };
+    let stamp = file::stamp(&file).map_err(unreadable)?;
     let mut head = Vec::new();
-    if let Err(error) = file.take(HEAD_BYTES as u64).read_to_end(&mut head) {
-        return unfit("unreadable", error.to_string());
-    }
-    (SensorHeader::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
+    file.take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(unreadable)?;
+    Ok((SensorHeader::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp))
 }
 
 /// Lists the names of the files in a directory, sorted. Leaves out hidden files and directories; an absent directory is
 /// empty. A name that is not UTF-8 is shown with its invalid bytes replaced.
-pub(super) fn list(dir: &std::path::Path) -> Result<Vec<String>> {
+pub(super) fn list(dir: &Path) -> Result<Vec<String>> {
     let files = file::entries(dir)?.into_iter();
     let files = files.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let names = files.map(|entry| entry.file_name().to_string_lossy().into_owned());

@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Durability};
+use super::file::{self, Doing, Durability};
+use super::json_file::{self, json_line, parse_lines, write_lines};
 use super::layout::{Layout, WorkerDir};
 use super::lock;
 use crate::os::process::tree;
@@ -17,7 +18,6 @@ use crate::rules::name::Name;
 use crate::rules::process::Started;
 use crate::rules::user_side::UserSidePath;
 use crate::rules::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
-use crate::store::json_file;
 
 /// A worker as its files describe it.
 #[derive(Clone, Debug)]
@@ -39,8 +39,8 @@ pub struct Worker {
 pub fn is_alive(dir: &WorkerDir) -> Result<bool> {
     // A supervisor writes a state only under its lock, so if a state exists, the starter's lock does not matter.
     let has_begun = dir.state().exists();
-    let is_taken = |path: PathBuf| lock::is_taken(&path);
-    Ok(is_taken(dir.alive())? || (!has_begun && (is_taken(dir.spec())? || is_taken(dir.alive())?)))
+    let is_supervised = || lock::is_taken(&dir.alive());
+    Ok(is_supervised()? || (!has_begun && (lock::is_taken(&dir.spec())? || is_supervised()?)))
 }
 
 /// Reads one worker that is not archived; `None` if there is none of that name.
@@ -80,24 +80,16 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
             ask: None,
             ..state
         },
-        None => unstarted(&spec, alive),
+        None => WorkerState {
+            phase: if alive { Phase::Starting } else { Phase::Lost },
+            why: (!alive).then(|| "its supervisor ended before it started the worker".to_owned()),
+            ..WorkerState::new(spec.id.clone(), spec.created_ms, Started::default())
+        },
     };
     let printed_ms = fs::metadata(dir.transcript()).map_or(spec.created_ms, |meta| {
         meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000)
     });
     Ok(Some(Worker { spec, state, printed_ms }))
-}
-
-fn unstarted(spec: &Spec, alive: bool) -> WorkerState {
-    WorkerState {
-        phase: if alive { Phase::Starting } else { Phase::Lost },
-        why: (!alive).then(|| "its supervisor ended before it started the worker".to_owned()),
-        ..WorkerState::new(
-            spec.id.clone(),
-            spec.created_ms,
-            Started { pid: 0, start: 0, boot: String::new() },
-        )
-    }
 }
 
 /// Lists all workers that are not archived, by name, and a line for each unreadable one.
@@ -168,12 +160,6 @@ pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
         File::open(path).is_ok_and(|dir| matches!(lock::is_locked(dir, lock::Mode::Any), Ok(false)))
     };
     Ok(staged.map(|entry| entry.path()).filter(|path| is_abandoned(path)).map(WorkerDir).collect())
-}
-
-/// Removes the prepared directory of a worker that is not started.
-pub fn discard_dir(staged: &WorkerDir) {
-    // If the directory stays behind, it has a hidden name, and the next start removes it.
-    drop(file::remove_tree(staged.path()));
 }
 
 /// Replaces a worker's state. Transitions survive a power loss; other updates only change times, and these may be lost.
@@ -279,8 +265,7 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
     let past = Past::of(layout, worker);
     let name = &past.dir;
     // The line first: readers skip a line without its directory, but they cannot find a directory without a line.
-    let line = serde_json::to_string(&past).context("could not write a line of the index of past workers")?;
-    file::append_line(&layout.past_workers().join("index.jsonl"), &line, Durability::Durable)?;
+    file::append_line(&index_of_past(layout), &json_line(&past)?, Durability::Durable)?;
     if !file::publish_dir(from.path(), &layout.past_workers().join(name), Durability::Durable)? {
         let what = format!("could not archive worker {}: `workers/past/{name}` already exists", spec.id);
         return Err(Fault::failed(what).into());
@@ -290,10 +275,9 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
 
 /// Lists archived workers, oldest first.
 pub fn past(layout: &Layout) -> Result<Vec<Past>> {
-    let path = layout.past_workers().join("index.jsonl");
-    let text =
-        file::read_tail(&path, 64 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
-    let mut all: Vec<Past> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let path = index_of_past(layout);
+    let text = file::read_tail(&path, 64 << 20).doing("read", &path)?;
+    let mut all: Vec<Past> = parse_lines(&text).collect();
     // A crash between line and move leaves the same line twice.
     all.dedup_by(|a, b| a.dir == b.dir);
     Ok(all)
@@ -305,12 +289,13 @@ pub fn forget(layout: &Layout, dirs: &[String]) -> Result<()> {
         return Ok(());
     }
     let _store = lock::store(&layout.store_lock())?;
-    let mut lines = String::new();
-    for past in past(layout)?.into_iter().filter(|past| !dirs.contains(&past.dir)) {
-        lines.push_str(&serde_json::to_string(&past).context("could not write the index of past workers")?);
-        lines.push('\n');
-    }
-    file::write(&layout.past_workers().join("index.jsonl"), lines.as_bytes(), 0o600, Durability::Durable)
+    let mut kept = past(layout)?;
+    kept.retain(|past| !dirs.contains(&past.dir));
+    write_lines(&index_of_past(layout), &kept)
+}
+
+fn index_of_past(layout: &Layout) -> PathBuf {
+    layout.past_workers().join("index.jsonl")
 }
 
 /// Lists the live supervisors: processes that must not be taken for leftovers of a beat. If the state of a worker

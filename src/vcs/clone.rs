@@ -29,17 +29,18 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::rules::name::Name;
 use crate::rules::worker::{Objects, Repo};
+use crate::store::file::Doing;
 use crate::vcs::git::{GitCommand, GitDir, text};
 
 pub use crate::rules::worker::leftovers::{Leftovers, Paths};
 pub use crate::vcs::git::{Git, TreeDifference};
 pub use collect::{Collected, collect, collect_within};
 pub use leftovers::{discard, leftovers};
-pub use source::{InspectError, Source, Unclonable, inspect, stores, top_of};
+pub use source::{Source, Unclonable, inspect, stores, top_of};
 pub use trees::{Grown, Trees, is_empty};
 
 /// Config of a clone that overrides the user's and the system's, which the worker's git reads as well: no signature,
@@ -55,25 +56,15 @@ pub fn repo_of(source: &Source, id: &Name) -> Result<Repo> {
     Ok(Repo { source: text(&source.repo)?, base: source.head.clone(), branch })
 }
 
-/// Makes the clone of worker `id` in the directory `into`, which must not exist: checked out on `looop/ID` at the
-/// source's HEAD commit, with the source's objects shared. A branch of that name in the source is ignored; see
+/// Makes the clone that `repo` describes in the directory `into`, which must not exist: checked out on `looop/ID` at the
+/// source's HEAD commit, with this choice of the source's objects. A branch of that name in the source is ignored; see
 /// [`collect()`].
 ///
 /// # Errors
 /// Names what failed; the directory is removed then.
-pub fn make(git: &Git, source: &Source, into: &Path, id: &Name) -> Result<Repo> {
-    let repo = repo_of(source, id)?;
-    make_for(git, source, into, &repo, Objects::Shared)?;
-    Ok(repo)
-}
-
-/// As [`make()`], for an existing description, with this choice of the source's objects.
-///
-/// # Errors
-/// As [`make()`].
-pub fn make_for(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) -> Result<()> {
+pub fn make(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) -> Result<()> {
     let made = fs::DirBuilder::new().mode(0o700).create(into);
-    made.with_context(|| format!("could not make the directory `{}`", into.display()))?;
+    made.doing("make the directory", into)?;
     let filled = source.keep_base(git, repo).and_then(|kept| {
         fill(git, source, into, repo, objects)
             .inspect_err(|_| drop(source.delete_ref(git, &kept, &repo.base)))
@@ -87,7 +78,7 @@ fn fill(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) 
     let id = repo.branch.rsplit('/').next().unwrap_or_default();
     let (name, address) = author(id);
     let more = format!("[user]\n\tname = \"{}\"\n\temail = {address}\n{QUIET}", name.replace('"', ""));
-    let dir = GitDir::create(&into.join(".git"), &source.objects_format(), &repo.branch, &more)?;
+    let dir = GitDir::create(&into.join(".git"), source.objects_format(), &repo.branch, &more)?;
     match objects {
         Objects::Shared => source.lend(git, &dir, &repo.base)?,
         Objects::Reachable => source.give_pack(git, &dir, &repo.base)?,

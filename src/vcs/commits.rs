@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 
 use super::history::ignored::Ignored;
-use super::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
+use super::history::{CommitSpec, FileEdit, History, Signature};
 use crate::os::signal::Cancel;
 use crate::rules::digest::Digest;
 use crate::rules::name::Name;
@@ -72,6 +72,12 @@ pub fn looop_signature(now: Now) -> Signature {
     signature("looop", now)
 }
 
+/// Commits files that looop itself made, outside of a beat.
+pub(super) fn commit_own(history: &History, message: &str, now: Now, edits: Vec<FileEdit>) -> Result<()> {
+    let looop = looop_signature(now);
+    history.commit(&CommitSpec { message, author: &looop, committer: &looop, edits }).map(drop)
+}
+
 /// The repository of a data dir, opened for commits.
 pub struct Commits<'a> {
     layout: &'a Layout,
@@ -113,9 +119,7 @@ impl<'a> Commits<'a> {
         for path in changed.iter().filter(|path| !self.is_mine(path, &changed)) {
             let is_text = path == "PLAYBOOK.md" || is_goal(path);
             match (world.get(path), self.on_disk(path)) {
-                (Some(bytes), _) => {
-                    edits.push(edit(path.clone(), Some(bytes.clone()), self.is_executable(path)));
-                }
+                (Some(bytes), _) => edits.push(self.edit(path, Some(bytes.clone()))),
                 (None, Err(why)) => left_out.push(format!("`{path}` is not kept in git: {why}")),
                 (None, Ok(FileEdit { content: Some(content), .. })) if is_text && !world.is_empty() => {
                     // A readable file was created after the world was read.
@@ -138,11 +142,7 @@ impl<'a> Commits<'a> {
         let files = self.wanted(files)?;
         let rest = changed.iter().filter(|path| self.is_mine(path, &changed) && !files.contains_key(*path));
         let mut edits: Vec<FileEdit> = rest.filter_map(|path| self.on_disk(path).ok()).collect();
-        edits.extend(
-            files
-                .into_iter()
-                .map(|(path, bytes)| edit(path.clone(), Some(bytes.clone()), self.is_executable(path))),
-        );
+        edits.extend(files.into_iter().map(|(path, bytes)| self.edit(path, Some(bytes.clone()))));
         self.commit(message, &self.looop, edits)
     }
 
@@ -232,18 +232,17 @@ impl<'a> Commits<'a> {
     /// Reads a file from disk; a missing file means a deletion. A file that is too large or not regular stays out of
     /// git.
     fn on_disk(&self, path: &str) -> Result<FileEdit, ReadError> {
-        let bytes = file::read(&self.layout.file(path), MAX_FILE_BYTES)?;
-        Ok(edit(path.to_owned(), bytes, self.is_executable(path)))
+        Ok(self.edit(path, file::read(&self.layout.file(path), MAX_FILE_BYTES)?))
+    }
+
+    fn edit(&self, path: &str, bytes: Option<Vec<u8>>) -> FileEdit {
+        FileEdit::new(path, bytes, self.is_executable(path))
     }
 }
 
 fn is_goal(path: &str) -> bool {
     let stem = path.strip_prefix("goals/").and_then(|name| name.strip_suffix(".md"));
     stem.is_some_and(|stem| Name::parse_new(stem).is_ok())
-}
-
-fn edit(path: String, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {
-    FileEdit { path, content: bytes.map(|bytes| CommittedContent { bytes, executable }) }
 }
 
 /// Packs the repository if it has many loose objects and `git` is installed.
@@ -254,6 +253,6 @@ pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<(
     }
     let Ok(git) = Git::find(path, GC_TIMEOUT_MS, cancel) else { return Ok(()) };
     // Uses links: the config of this repository could name programs that git runs.
-    let link = RepoLink::open(&layout.root().join(".git"), &RepoFormat::default())?;
+    let link = RepoLink::open(&layout.root().join(".git"), RepoFormat::default())?;
     git.run(&link.dir, &GitCommand::CollectGarbage).map(drop).context("could not pack the history")
 }

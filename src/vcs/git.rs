@@ -24,7 +24,7 @@ use crate::rules::fault::Fault;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
 
-pub use dir::{GitDir, RepoLink, Scratch};
+pub use dir::{GitDir, RepoLink};
 
 /// The most that one command may print, in bytes.
 const MAX_OUTPUT_BYTES: usize = 128 << 20;

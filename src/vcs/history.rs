@@ -24,6 +24,7 @@ use gix::bstr::ByteSlice;
 use gix::index::entry::Mode;
 use gix::state::InProgress;
 
+use crate::store::file::{self, Doing};
 use edits::{Edits, actor};
 use scan::Scan;
 pub use types::{Blocked, CommitSpec, CommittedContent, FileEdit, LogEntry, Signature};
@@ -96,12 +97,9 @@ impl History {
     /// # Errors
     /// When HEAD, the index, a directory or a file with new stat data cannot be read.
     pub fn changed(&self) -> Result<Vec<String>> {
-        let head = match self.head_id()? {
-            Some(id) => self.files_in(self.tree_of(id)?, "")?,
-            None => BTreeMap::new(),
-        };
+        let head = self.head_id()?.map(|id| self.files_of(id)).transpose()?.unwrap_or_default();
         let index = self.index()?;
-        Scan::new(&self.repo, &self.dir, &head, &index).run()
+        Scan::new(&self.dir, &head, &index).run()
     }
 
     /// Removes the locks that a killed commit of looop left. Call it only while no other process commits through this
@@ -136,16 +134,10 @@ impl History {
         self.refuse_at_work()?;
         let parent = self.head_id()?;
         let tree = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
-        let commit = gix::objs::Commit {
-            message: "looop doctor: a trial commit, undone at once\n".into(),
-            tree,
-            author: who.clone(),
-            committer: who,
-            encoding: None,
-            parents: parent.into_iter().collect(),
-            extra_headers: Vec::new(),
-        };
-        let id = self.repo.write_object(&commit).context("could not store a commit")?.detach();
+        let (mut a, mut c) = Default::default();
+        let message = "looop doctor: a trial commit, undone at once\n";
+        let made = self.repo.new_commit_as(who.to_ref(&mut c), who.to_ref(&mut a), message, tree, parent);
+        let id = made.context("could not store a commit")?.id;
         let expected = parent.map_or(PreviousValue::MustNotExist, |id| {
             PreviousValue::MustExistAndMatch(gix::refs::Target::Object(id))
         });
@@ -156,7 +148,7 @@ impl History {
         let taken = prepared.map(drop).context("could not lock the branch");
         // If the branch is packed, this directory was empty, and gix removed it with the lock.
         let heads = self.repo.git_dir().join("refs/heads");
-        fs::create_dir_all(&heads).with_context(|| format!("could not make `{}`", heads.display()))?;
+        fs::create_dir_all(&heads).doing("make", &heads)?;
         let object =
             self.repo.git_dir().join("objects").join(&id.to_string()[..2]).join(&id.to_string()[2..]);
         let removed = fs::remove_file(&object).context("could not remove a commit that was made on trial");
@@ -168,7 +160,7 @@ impl History {
 
     /// Reads the newest commit and its directories.
     pub fn check_tip(&self) -> Result<()> {
-        self.head_id()?.map(|id| self.files_in(self.tree_of(id)?, "")).transpose().map(|_| ())
+        self.head_id()?.map(|id| self.files_of(id)).transpose().map(|_| ())
     }
 
     /// Commits `spec.edits` on top of HEAD's files and moves HEAD's branch, if HEAD is still the commit to which the
@@ -234,20 +226,11 @@ impl History {
     /// # Errors
     /// When there is no such commit.
     pub fn list(&self, commit: &str, prefix: &str) -> Result<Vec<String>> {
-        let prefix = prefix.trim_matches('/');
-        let mut tree = self.tree_of(self.commit_at(commit)?.id)?;
-        if !prefix.is_empty() {
-            let root = self.repo.find_tree(tree).context("could not read a git tree")?;
-            match root
-                .lookup_entry(prefix.split('/').map(str::as_bytes))
-                .context("could not read a git tree")?
-            {
-                Some(entry) if entry.mode().is_tree() => tree = entry.object_id(),
-                _ => return Ok(Vec::new()),
-            }
-        }
-        let files = self.files_in(tree, prefix)?.into_iter();
-        Ok(files.filter(|(_, leaf)| leaf.mode != Mode::COMMIT).map(|(path, _)| path).collect())
+        let below = format!("{}/", prefix.trim_matches('/'));
+        let files = self.files_of(self.commit_at(commit)?.id)?.into_iter();
+        let files = files
+            .filter(|(path, leaf)| leaf.mode != Mode::COMMIT && (below == "/" || path.starts_with(&below)));
+        Ok(files.map(|(path, _)| path).collect())
     }
 
     /// Lists the paths of all files of the newest commit, sorted.
@@ -327,10 +310,8 @@ impl History {
     /// # Errors
     /// When that directory exists but cannot be read.
     pub fn loose_objects(&self) -> Result<usize> {
-        match fs::read_dir(self.repo.git_dir().join("objects/17")) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
-            listed => Ok(listed.context("could not count the git objects")?.count() * 256),
-        }
+        let listed = file::present(fs::read_dir(self.repo.git_dir().join("objects/17")));
+        Ok(listed.context("could not count the git objects")?.map_or(0, |listed| listed.count() * 256))
     }
 }
 
@@ -404,27 +385,15 @@ impl History {
         tree.with_context(|| format!("could not read commit {commit}"))
     }
 
-    /// Lists all files below the tree `root`, whose path is `at`.
-    fn files_in(&self, root: ObjectId, at: &str) -> Result<BTreeMap<String, Leaf>> {
-        let mut files = BTreeMap::new();
-        let mut todo = vec![(at.to_owned(), root)];
-        while let Some((at, id)) = todo.pop() {
-            let tree = self.repo.find_tree(id).context("could not read a git tree")?;
-            for entry in tree.iter() {
-                let entry = entry.context("could not read a git tree")?;
-                let Ok(name) = entry.filename().to_str() else {
-                    continue;
-                };
-                let path = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
-                if entry.mode().is_tree() {
-                    todo.push((path, entry.object_id()));
-                } else {
-                    let mode = Mode::from(entry.mode().kind());
-                    files.insert(path, Leaf { mode, id: entry.object_id() });
-                }
-            }
-        }
-        Ok(files)
+    /// Lists all files of a commit.
+    fn files_of(&self, commit: ObjectId) -> Result<BTreeMap<String, Leaf>> {
+        let tree = self.repo.find_tree(self.tree_of(commit)?).context("could not read a git tree")?;
+        let entries = tree.traverse().breadthfirst.files().context("could not read a git tree")?;
+        let files = entries.into_iter().filter(|entry| !entry.mode.is_tree()).filter_map(|entry| {
+            let path = entry.filepath.to_str().ok()?.to_owned();
+            Some((path, Leaf { mode: Mode::from(entry.mode.kind()), id: entry.oid }))
+        });
+        Ok(files.collect())
     }
 }
 
@@ -432,10 +401,8 @@ impl History {
 /// of an earlier try first.
 fn make(dir: &Path, git: &Path) -> Result<()> {
     let aside = dir.join(ASIDE);
-    match fs::remove_dir_all(&aside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-        _ => fs::create_dir(&aside)?,
-    }
+    file::present(fs::remove_dir_all(&aside))?;
+    fs::create_dir(&aside)?;
     let made = aside.join(".git");
     let options = gix::open::Options::isolated();
     gix::ThreadSafeRepository::init_opts(

@@ -4,15 +4,15 @@
 //! repeats every step. Commands that only read use the older layout as it is, and an older program refuses the newer
 //! layout.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{commits, seed};
 use crate::rules::time::Now;
 use crate::store::exchange::{self, Exchanged, Fallback};
-use crate::store::file;
+use crate::store::file::{self, Doing};
 use crate::store::layout::{self, Layout};
 use crate::store::lock::{self, Held};
-use crate::vcs::history::{CommitSpec, CommittedContent, FileEdit, History};
+use crate::vcs::history::{FileEdit, History};
 
 /// Makes one step, and returns the files that it has written.
 type Step = fn(&Layout) -> Result<Vec<&'static str>>;
@@ -68,21 +68,16 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     history.heal()?;
     let mut edits = Vec::new();
     for path in paths {
-        let bytes = file::read(&layout.file(path), MAX_IGNORE_BYTES)?;
-        let content = bytes.map(|bytes| CommittedContent { bytes, executable: false });
-        edits.push(FileEdit { path: (*path).to_owned(), content });
+        edits.push(FileEdit::new(path, file::read(&layout.file(path), MAX_IGNORE_BYTES)?, false));
     }
-    let who = commits::looop_signature(now);
     let message = format!("init: the data dir of format {from} has format {} now\n", layout::FORMAT);
-    history.commit(&CommitSpec { message: &message, author: &who, committer: &who, edits })?;
-    Ok(())
+    commits::commit_own(&history, &message, now, edits)
 }
 
 /// Formats 2 and 3: git ignores every file that it must not hold. Lines that the user added to the list stay.
 fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
     let path = layout.file(".gitignore");
-    let present = file::read_text(&path, MAX_IGNORE_BYTES);
-    let present = present.with_context(|| format!("could not read `{}`", path.display()))?;
+    let present = file::read_text(&path, MAX_IGNORE_BYTES).doing("read", &path)?;
     let seen = present.as_ref().map(|text| exchange::digest_of(text.as_bytes()));
     let mut text = present.unwrap_or_default();
     let missing: Vec<&str> =

@@ -8,7 +8,7 @@ use crate::rules::time::Now;
 use crate::store::file;
 use crate::store::layout::{self, Layout};
 use crate::store::lock;
-use crate::vcs::history::{self, CommitSpec, CommittedContent, FileEdit, History};
+use crate::vcs::history::{self, FileEdit, History};
 
 /// Seeded files: relative path, content, mode.
 const FILES: [(&str, &str, u32); 4] = [
@@ -132,19 +132,14 @@ pub fn make_dirs(layout: &Layout) -> Result<()> {
 fn first_commit(layout: &Layout, now: Now) -> Result<()> {
     let history = History::open(layout.root())?;
     history.heal()?;
-    let who = commits::looop_signature(now);
-    let own = [(".gitignore", IGNORE, 0o600), ("format", layout::FORMAT_TEXT, 0o600)];
-    let edits = own.iter().chain(&FILES).map(|(path, text, mode)| FileEdit {
-        path: (*path).to_owned(),
-        content: Some(CommittedContent { bytes: text.as_bytes().to_vec(), executable: mode & 0o100 != 0 }),
-    });
-    let message = "init: a fresh data dir\n";
-    let spec = CommitSpec { message, author: &who, committer: &who, edits: edits.collect() };
     // An interrupted first run may have committed already.
-    if history.head()?.is_none() {
-        history.commit(&spec)?;
+    if history.head()?.is_some() {
+        return Ok(());
     }
-    Ok(())
+    let own = [(".gitignore", IGNORE, 0o600), ("format", layout::FORMAT_TEXT, 0o600)];
+    let all = own.iter().chain(&FILES);
+    let edits = all.map(|(path, text, mode)| FileEdit::new(path, Some((*text).into()), mode & 0o100 != 0));
+    commits::commit_own(&history, "init: a fresh data dir\n", now, edits.collect())
 }
 
 /// Refuses a directory with foreign files; files of an interrupted first run are not foreign.
@@ -157,16 +152,9 @@ fn refuse_foreign(layout: &Layout) -> Result<()> {
             || ["cost", "runs", "claims", "workers", "fix", ".git", history::ASIDE].contains(&name)
             || name.ends_with(".lock")
     };
-    let foreign = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .find(|name| !ours(name) && !name.ends_with(".tmp"));
-    match foreign {
-        None => Ok(()),
-        Some(name) => {
-            let root = layout.root().display();
-            let what = format!("could not set up `{root}`: it holds other files, `{name}` among them");
-            Err(Fault::failed(what).hint("name an empty or new directory with LOOOP_DATA_DIR").into())
-        }
-    }
+    let mut names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let Some(name) = names.find(|name| !ours(name) && !name.ends_with(".tmp")) else { return Ok(()) };
+    let root = layout.root().display();
+    let what = format!("could not set up `{root}`: it holds other files, `{name}` among them");
+    Err(Fault::failed(what).hint("name an empty or new directory with LOOOP_DATA_DIR").into())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::rules::name::Name;
 use crate::rules::worker::Phase;
 use crate::store::Denied;
-use crate::vcs::clone::InspectError;
+use crate::vcs::clone::Unclonable;
 
 /// An error of a start, or of another move about a worker. The requester gets the reason of a refusal.
 pub type WorkerError = Denied<WorkerRefusal>;
@@ -17,14 +17,9 @@ impl From<WorkerRefusal> for WorkerError {
     }
 }
 
-impl From<InspectError> for WorkerError {
-    fn from(error: InspectError) -> WorkerError {
-        match error {
-            InspectError::Refused(repo, why) => {
-                WorkerRefusal::Clone(format!("`{}` {why}", repo.display())).into()
-            }
-            InspectError::Failed(error) => error.into(),
-        }
+impl From<Denied<Unclonable>> for WorkerError {
+    fn from(error: Denied<Unclonable>) -> WorkerError {
+        error.map(|refused| WorkerRefusal::Clone(refused.why))
     }
 }
 

@@ -304,7 +304,7 @@ impl Fleet<'_> {
         (spec.repo, spec.objects) = (Some(repo.clone()), Some(objects));
         // Written first, so that the owner of the base of an abandoned clone is known.
         json_file::write_json(&staged.spec(), spec, Durability::Whole)?;
-        Ok(clone::make_for(&git, &found, &staged.clone_dir(), &repo, objects)?)
+        Ok(clone::make(&git, &found, &staged.clone_dir(), &repo, objects)?)
     }
 
     /// Finds git, for as long as a clone may take.
@@ -318,7 +318,8 @@ impl Fleet<'_> {
         if let Some(repo) = spec.and_then(|spec| spec.repo) {
             clone::discard(&self.git()?, &repo, &staged.clone_dir(), true)?;
         }
-        workers::discard_dir(staged);
+        // If the directory stays behind, it has a hidden name, and the next start removes it.
+        drop(file::remove_tree(staged.path()));
         Ok(())
     }
 

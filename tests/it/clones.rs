@@ -13,10 +13,10 @@ mod states;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use looop::vcs::clone::{Git, collect, discard, inspect, make};
+use looop::vcs::clone::{Git, collect, discard, inspect};
 
 use crate::support::profile::git_in;
-use fixture::{Fixture, PATH, fingerprint, program};
+use fixture::{Fixture, PATH, fingerprint, make_shared, program};
 
 /// All hooks that any command here could have run.
 const HOOKS: [&str; 10] = [
@@ -61,7 +61,7 @@ fn the_humans_checkout_stays_as_it_is_to_the_last_byte() {
         let before = fingerprint(&repo);
         let git = fixture.git();
         let source = inspect(&git, &repo).unwrap();
-        let own = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
+        let own = make_shared(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
         assert_eq!(fingerprint(&repo), before, "after make");
         fixture.commit(&fixture.path("w/clone"), "new", "by the worker");
         let collected = collect(&git, &own, &fixture.path("w/clone")).unwrap();
@@ -116,7 +116,7 @@ fn each_call_of_git_is_deaf_to_what_could_run_code() {
     );
     let git = fixture.git_behind(&line);
     let source = inspect(&git, &repo).unwrap();
-    let own = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
+    let own = make_shared(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
     fixture.commit(&fixture.path("w/clone"), "new", "x");
     collect(&git, &own, &fixture.path("w/clone")).unwrap();
     discard(&git, &own, &fixture.path("w/clone"), false).unwrap();
@@ -152,11 +152,11 @@ fn a_clone_that_could_not_be_made_leaves_nothing_behind() {
     let git = fixture.git();
     let source = inspect(&git, &repo).unwrap();
     fs::create_dir_all(fixture.path("w/taken")).unwrap();
-    assert!(make(&git, &source, &fixture.path("w/taken"), &"fix".parse().unwrap()).is_err());
+    assert!(make_shared(&git, &source, &fixture.path("w/taken"), &"fix".parse().unwrap()).is_err());
     assert!(fixture.path("w/taken").exists(), "what was there is not ours to remove");
     // Git can write the base, and then not the files.
     let broken = fixture.git_behind("case $1 in reset) exit 3; esac");
-    let error = make(&broken, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
+    let error = make_shared(&broken, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains("could not run git reset: exit code 3"), "{error}");
     assert!(!fixture.path("w/clone").exists());
     assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "");

@@ -23,12 +23,6 @@ impl FixDir {
         work = 0 / "work/clone";
         /// An empty directory, for calls that need no files.
         empty = 0 / "empty";
-        /// Mounted over the home directory in the sandbox.
-        home = 0 / "home";
-        /// Receives writes to read-only build caches: one directory for each cache.
-        caches = 0 / "caches";
-        /// Temporary files of sandboxed processes.
-        temp = 0 / "tmp";
         /// The prompt of the call in progress.
         prompt = 0 / "prompt.md";
         /// The index of the code map of the clone.

@@ -37,12 +37,6 @@ impl WorkerDir {
         clone_dir = 0 / "clone";
         /// The git directories that existed before it started.
         git_watch = 0 / "git-watch.json";
-        /// Mounted over the home directory in its sandbox.
-        home = 0 / "home";
-        /// Receives its writes to read-only build caches: one directory for each cache.
-        caches = 0 / "caches";
-        /// Its temporary files, if it has a sandbox.
-        temp = 0 / "tmp";
         /// The socket for the user's side: attach, flag, kill.
         attach_socket = 0 / "attach.sock";
         /// The socket for the worker's side.

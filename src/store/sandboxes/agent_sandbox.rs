@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{AgentHome, Cell, SandboxBuilder, copy, temp_env, tools};
+use super::{AgentHome, Cell, SandboxBuilder, copy, tools};
 use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Access, Endpoint, Level, SandboxSubject};
 use crate::sandbox;
 use crate::store::file;
+use crate::store::layout::PrivateDirs;
 
 /// Inputs of a worker's sandbox.
 #[derive(Clone, Copy)]
 pub struct AgentSandbox<'a> {
-    pub rooms: &'a PrivateDirs,
+    pub dirs: &'a PrivateDirs<'a>,
     /// Its working directory, which it may write.
     pub cwd: &'a Path,
     /// The endpoint that it was told to use; `None` means the endpoint of its runner.
@@ -30,16 +31,6 @@ pub struct AgentSandbox<'a> {
     pub read: &'a [PathBuf],
 }
 
-/// Private directories of such a sandbox.
-pub struct PrivateDirs {
-    /// Mounted over the home directory at the level `full`.
-    pub home: PathBuf,
-    /// Receives writes to build caches at the level `full`.
-    pub caches: PathBuf,
-    /// Temporary files.
-    pub temp: PathBuf,
-}
-
 impl SandboxBuilder<'_> {
     /// Builds the sandbox of a worker: its directory, the configuration of its runner, and tools.
     ///
@@ -50,21 +41,20 @@ impl SandboxBuilder<'_> {
         if grant.level == Level::None {
             return Ok(Cell::default());
         }
-        let walls = self.fence(agent_sandbox, grant.has_files)?;
+        let access = self.access(agent_sandbox, grant.has_files)?;
         let endpoint =
             agent_sandbox.endpoint.or_else(|| self.settings.sandbox.endpoint(&agent_sandbox.names));
-        let sandbox = self.sandbox(kind, &grant, walls, endpoint)?;
-        Ok(Cell { env: temp_env(grant.has_files, Some(&agent_sandbox.rooms.temp)), sandbox })
+        self.cell(kind, &grant, access, endpoint, Some(&agent_sandbox.dirs.temp()))
     }
 
-    fn fence(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<Access, String> {
+    fn access(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<Access, String> {
         let home = self.home()?;
         let found = self.agent(agent_sandbox.agent)?;
-        let boxes = &self.settings.sandbox;
+        let granted = &self.settings.sandbox;
         let mut read = tools::found(&self.settings.path, home, &self.own());
         let mut write = vec![agent_sandbox.cwd.to_owned()];
         for (key, paths, into) in
-            [("sandbox.read", &boxes.read, &mut read), ("sandbox.write", &boxes.write, &mut write)]
+            [("sandbox.read", &granted.read, &mut read), ("sandbox.write", &granted.write, &mut write)]
         {
             for path in paths {
                 self.grantable(&path.to_string_lossy()).map_err(|why| format!("{key}: {why}"))?;
@@ -72,26 +62,20 @@ impl SandboxBuilder<'_> {
             }
         }
         read.extend(found.read.iter().chain(agent_sandbox.read).cloned());
-        let path = &self.settings.path;
-        read.extend(
-            agent_sandbox.programs.iter().flat_map(|file| tools::program(file, path, home, &self.own())),
-        );
+        for file in agent_sandbox.programs {
+            read.extend(tools::program(file, &self.settings.path, home, &self.own()));
+        }
         write.extend(agent_sandbox.write.iter().cloned());
         // Without bind mounts the agent finds its own directories only at their real places.
         write.extend(if is_full { found.login } else { found.dirs });
-        let mut binds = vec![(agent_sandbox.rooms.temp.clone(), PathBuf::from("/tmp"))];
+        let dirs = agent_sandbox.dirs;
+        let mut binds = vec![(dirs.temp(), PathBuf::from("/tmp"))];
         let mut overlays = Vec::new();
         if is_full {
-            binds.push((agent_sandbox.rooms.home.clone(), home.to_owned()));
-            binds.extend(
-                found
-                    .elsewhere
-                    .map(|elsewhere| (agent_sandbox.rooms.home.join(elsewhere.dir), elsewhere.place)),
-            );
+            binds.push((dirs.home(), home.to_owned()));
+            binds.extend(found.elsewhere.map(|moved| (dirs.home().join(moved.dir), moved.place)));
             if self.powers().overlays {
-                overlays = tools::layers(home)
-                    .map(|(dir, name)| (dir, agent_sandbox.rooms.caches.join(name)))
-                    .collect();
+                overlays.extend(tools::layers(home).map(|(dir, name)| (dir, dirs.caches().join(name))));
             }
         }
         read.retain(|path| !overlays.iter().any(|(dir, _)| dir == path));
@@ -103,16 +87,16 @@ impl SandboxBuilder<'_> {
         &self,
         is_full: bool,
         agent: Option<&AgentHome>,
-        rooms: &PrivateDirs,
+        dirs: &PrivateDirs,
         cwd: &Path,
     ) -> Result<()> {
-        let PrivateDirs { home, caches, temp } = rooms;
-        file::make_dir(temp)?;
+        file::make_dir(&dirs.temp())?;
         if let (true, Ok(own)) = (is_full, self.home()) {
+            let home = &dirs.home();
             file::make_dir(home)?;
             for (_, name) in tools::layers(own).filter(|_| self.powers().overlays) {
                 for part in sandbox::LAYER_PARTS {
-                    file::make_dir(&caches.join(&name).join(part))?;
+                    file::make_dir(&dirs.caches().join(&name).join(part))?;
                 }
             }
             if let Some(agent) = agent {

@@ -87,15 +87,11 @@ impl AgentHome {
         let mut dirs = vec![cwd.to_owned()];
         dirs.extend(cwd.canonicalize().ok().filter(|real| real != cwd));
         for (place, add) in self.trusted {
-            let file = home.join(place);
-            let text = match fs::read_to_string(&file) {
-                Ok(text) => text,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-                Err(_) => continue,
-            };
-            if let Some(text) = add(&text, &dirs) {
-                file.parent().map_or(Ok(()), file::make_dir)?;
-                file::write(&file, text.as_bytes(), 0o600, Durability::Whole)?;
+            let path = home.join(place);
+            let Ok(text) = file::present(fs::read_to_string(&path)) else { continue };
+            if let Some(text) = add(&text.unwrap_or_default(), &dirs) {
+                path.parent().map_or(Ok(()), file::make_dir)?;
+                file::write(&path, text.as_bytes(), 0o600, Durability::Whole)?;
             }
         }
         Ok(())

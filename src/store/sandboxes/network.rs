@@ -14,12 +14,12 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Forwards the endpoint of the sandbox's runner. If the endpoint has a host name, the sandbox resolves it to its own
 /// loopback, where the relay listens.
 pub(super) fn forward(
-    walls: &mut Access,
+    access: &mut Access,
     kind: SandboxSubject,
     endpoint: Option<&Endpoint>,
     cache: &Path,
 ) -> Result<(), String> {
-    let is_model = walls.net == Net::Off;
+    let is_model = access.net == Net::Off;
     let Some(endpoint) = endpoint else {
         let unknown = format!(
             "sandbox.network.{kind} is \"model\", but the address of its runner's model is unknown; set `runners.NAME.base_url` in the config, also where a variable of the program names it"
@@ -29,10 +29,10 @@ pub(super) fn forward(
     if is_model && endpoint.address().is_none() {
         let text = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", endpoint.host);
         let placed = place(&cache.join(format!("hosts-{}", endpoint.host)), &text)?;
-        walls.read_only_binds.push((placed, real(HOSTS)?));
+        access.read_only_binds.push((placed, real(HOSTS)?));
     }
     if is_model || endpoint.is_loopback() {
-        walls.forward.push(endpoint.clone());
+        access.forward.push(endpoint.clone());
     }
     Ok(())
 }
@@ -91,24 +91,24 @@ mod tests {
     fn a_model_is_forwarded_and_its_name_resolves_to_the_relay() {
         let dir = tempfile::tempdir().unwrap();
         let url = |url: &str| Endpoint::of_url(url).unwrap();
-        let mut walls = Access { net: Net::Off, ..Access::default() };
+        let mut access = Access { net: Net::Off, ..Access::default() };
         let named = url("https://model.example:444/v1");
-        forward(&mut walls, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
-        assert_eq!(walls.forward, std::slice::from_ref(&named));
+        forward(&mut access, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
+        assert_eq!(access.forward, std::slice::from_ref(&named));
         assert!(
-            fs::read_to_string(&walls.read_only_binds[0].0)
+            fs::read_to_string(&access.read_only_binds[0].0)
                 .unwrap()
                 .contains("127.0.0.1 localhost model.example\n")
         );
         // With internet access, only an address on this machine's loopback needs forwarding.
-        let mut walls = Access { net: Net::Internet, ..Access::default() };
-        forward(&mut walls, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
-        assert_eq!((walls.forward.len(), walls.read_only_binds.len()), (0, 0));
+        let mut access = Access { net: Net::Internet, ..Access::default() };
+        forward(&mut access, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
+        assert_eq!((access.forward.len(), access.read_only_binds.len()), (0, 0));
         let local = url("http://127.0.0.1:11434");
-        forward(&mut walls, SandboxSubject::Worker, Some(&local), dir.path()).unwrap();
-        assert_eq!(walls.forward, [local]);
-        let mut walls = Access { net: Net::Off, ..Access::default() };
-        let why = forward(&mut walls, SandboxSubject::Worker, None, dir.path()).unwrap_err();
+        forward(&mut access, SandboxSubject::Worker, Some(&local), dir.path()).unwrap();
+        assert_eq!(access.forward, [local]);
+        let mut access = Access { net: Net::Off, ..Access::default() };
+        let why = forward(&mut access, SandboxSubject::Worker, None, dir.path()).unwrap_err();
         assert!(why.contains("sandbox.network.worker") && why.contains("base_url"), "{why}");
     }
 }

@@ -2,49 +2,38 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::os::program::find_program;
+use crate::os::program::{find_program, interpreter_in};
 use crate::rules::beat::policy::lexical;
 
-/// Toolchains and build caches, below the home directory. None of them holds a login.
-const HOME: [&str; 27] = [
-    ".cargo/bin",
-    ".cargo/registry",
-    ".cargo/git",
-    ".cargo/config.toml",
-    ".cargo/env",
-    ".rustup",
-    ".pyenv",
-    ".local/bin",
-    ".local/lib",
-    ".local/pipx",
-    ".local/share/pipx",
-    ".local/share/uv",
-    ".local/share/mise",
-    ".local/share/pnpm",
-    ".local/share/fnm",
-    ".nvm",
-    ".fnm",
-    ".volta",
-    ".asdf",
-    ".bun",
-    ".deno",
-    ".npm/_cacache",
-    ".cache/uv",
-    ".cache/pip",
-    ".m2/repository",
-    ".sdkman",
-    "go",
-];
-/// Those of them that builds write into.
-const CACHES: [&str; 8] = [
-    ".cargo/registry",
-    ".cargo/git",
-    ".npm/_cacache",
-    ".cache/uv",
-    ".cache/pip",
-    ".local/share/pnpm",
-    ".m2/repository",
-    "go",
+/// Toolchains and build caches, below the home directory, and whether builds write into each. None of them holds a login.
+const HOME: [(&str, bool); 27] = [
+    (".cargo/bin", false),
+    (".cargo/registry", true),
+    (".cargo/git", true),
+    (".cargo/config.toml", false),
+    (".cargo/env", false),
+    (".rustup", false),
+    (".pyenv", false),
+    (".local/bin", false),
+    (".local/lib", false),
+    (".local/pipx", false),
+    (".local/share/pipx", false),
+    (".local/share/uv", false),
+    (".local/share/mise", false),
+    (".local/share/pnpm", true),
+    (".local/share/fnm", false),
+    (".nvm", false),
+    (".fnm", false),
+    (".volta", false),
+    (".asdf", false),
+    (".bun", false),
+    (".deno", false),
+    (".npm/_cacache", true),
+    (".cache/uv", true),
+    (".cache/pip", true),
+    (".m2/repository", true),
+    (".sdkman", false),
+    ("go", true),
 ];
 /// Names of folders whose programs need the files beside the folder.
 const BINS: [&str; 4] = ["bin", "sbin", "shims", ".bin"];
@@ -55,19 +44,14 @@ const MIXED: [&str; 2] = [".local", ".cargo"];
 pub(super) fn found(path: &str, home: &Path, own: &[&Path]) -> Vec<PathBuf> {
     let on_path = path.split(':').filter(|dir| dir.starts_with('/')).map(|dir| {
         let dir = Path::new(dir);
-        let is_bin = dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| BINS.contains(&name));
-        match dir.parent().filter(|_| is_bin) {
+        match dir.parent().filter(|_| is_bin(dir)) {
             Some(parent) if !holds_more(parent, home) => parent.to_owned(),
             _ => dir.to_owned(),
         }
     });
-    let in_home = HOME.iter().map(|dir| home.join(dir));
-    let fits = |dir: &PathBuf| {
-        dir.exists()
-            && !home.starts_with(dir)
-            && !own.iter().any(|own| own.starts_with(dir) || dir.starts_with(own))
-    };
-    let mut all: Vec<PathBuf> = on_path.chain(in_home).filter(fits).collect();
+    let in_home = HOME.iter().map(|(dir, _)| home.join(dir));
+    let all = on_path.chain(in_home).filter(|dir| dir.exists() && may_be_shown(dir, home, own));
+    let mut all: Vec<PathBuf> = all.collect();
     all.sort();
     all.dedup();
     all
@@ -75,8 +59,8 @@ pub(super) fn found(path: &str, home: &Path, own: &[&Path]) -> Vec<PathBuf> {
 
 /// Lists the caches that exist, with a name for each.
 pub(super) fn layers(home: &Path) -> impl Iterator<Item = (PathBuf, String)> {
-    let all = CACHES.iter().map(|dir| (home.join(dir), dir.replace('/', "+")));
-    all.filter(|(dir, _)| dir.is_dir())
+    let caches = HOME.iter().filter(|(_, is_cache)| *is_cache);
+    caches.map(|(dir, _)| (home.join(dir), dir.replace('/', "+"))).filter(|(dir, _)| dir.is_dir())
 }
 
 /// The most links and interpreters of one program that are followed.
@@ -100,10 +84,7 @@ pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) ->
         all.push(real.clone());
         next = interpreter(&real, path);
     }
-    let fits = |path: &PathBuf| {
-        !home.starts_with(path) && !own.iter().any(|own| own.starts_with(path) || path.starts_with(own))
-    };
-    all.retain(fits);
+    all.retain(|path| may_be_shown(path, home, own));
     all.sort();
     all.dedup();
     all
@@ -134,8 +115,16 @@ fn install_dir(real: &Path, home: &Path) -> Option<PathBuf> {
         return Some(modules.to_owned());
     }
     let bin = real.parent()?;
-    let is_bin = bin.file_name().and_then(|name| name.to_str()).is_some_and(|name| BINS.contains(&name));
-    bin.parent().filter(|dir| is_bin && !holds_more(dir, home)).map(Path::to_owned)
+    bin.parent().filter(|dir| is_bin(bin) && !holds_more(dir, home)).map(Path::to_owned)
+}
+
+fn is_bin(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| BINS.iter().any(|bin| name == *bin))
+}
+
+/// Returns false for a path that holds the home directory, or that holds one of `own` or is inside it.
+fn may_be_shown(path: &Path, home: &Path, own: &[&Path]) -> bool {
+    !home.starts_with(path) && !own.iter().any(|own| own.starts_with(path) || path.starts_with(own))
 }
 
 /// Finds the interpreter in the first line of a script, also through `env`.
@@ -143,15 +132,11 @@ fn interpreter(script: &Path, path: &str) -> Option<PathBuf> {
     let mut first = [0_u8; 256];
     let read =
         std::fs::File::open(script).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).ok()?;
-    let line = first[..read].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line).into_owned();
-    let mut words = line.split_whitespace();
-    let program = words.next()?;
-    if !program.ends_with("/env") {
-        return Some(PathBuf::from(program));
+    let text = String::from_utf8_lossy(&first[..read]);
+    match interpreter_in(&text)? {
+        (_, Some(name)) => find_program(name, path, Path::new("/")),
+        (program, None) => Some(program),
     }
-    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-    find_program(name, path, Path::new("/"))
 }
 
 fn holds_more(dir: &Path, home: &Path) -> bool {

@@ -58,14 +58,6 @@ impl TranscriptReader {
         self.offset
     }
 
-    /// Returns the offset of the first byte that is still there now.
-    ///
-    /// # Errors
-    /// As [`TranscriptReader::open`].
-    pub fn first_offset(&self) -> Result<u64> {
-        Ok(parts(&self.dir)?.first().map_or(0, |part| part.base))
-    }
-
     /// Returns the offset after the last byte that is there now.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::os::beneath::{FilePlace, Parents, TopFolder};
 use crate::rules::fault::Fault;
+use crate::store::file::Doing;
 use crate::vcs::git::Git;
 use crate::vcs::history::ignored::Ignored;
 
@@ -99,8 +100,8 @@ pub(super) struct Listing {
 /// When a folder cannot be read, or there are too many files.
 pub(super) fn walk(git: &Git, root: &Path, ignored: &mut Ignored, known: &Records) -> Result<Listing> {
     let top = open_dir(CWD, root.as_os_str().as_bytes());
-    let top = top.with_context(|| format!("could not open `{}`", root.display()))?;
-    let names = names(&top).with_context(|| format!("could not list `{}`", root.display()))?;
+    let top = top.doing("open", root)?;
+    let names = names(&top).doing("list", root)?;
     let mut walk = FileWalk { git, root, ignored, known, listing: Listing::default() };
     walk.level(&top, names, &[], false, 0)?;
     walk.listing.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -192,7 +193,7 @@ impl FileWalk<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
                 let path = self.root.join(OsStr::from_bytes(&path));
-                return Err(error).with_context(|| format!("could not list `{}`", path.display()));
+                return Err(error).doing("list", &path);
             }
         };
         let is_repo = names.iter().any(|name| name == b".git");
@@ -245,7 +246,7 @@ impl Folder {
     /// When it is not a plain folder.
     pub fn open(root: &Path) -> Result<Folder> {
         let top = TopFolder::open_plain(root);
-        Ok(Folder(top.with_context(|| format!("could not open `{}`", root.display()))?))
+        Ok(Folder(top.doing("open", root)?))
     }
 
     /// Works at a path of a git tree.

@@ -6,15 +6,16 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
-use super::source::{InspectError, MIDDLES, Source, inspect};
+use super::source::{MIDDLES, Source, inspect};
 use super::trees::records_of;
 use super::view::{self, View};
 use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::{Leftovers, Paths, Tip};
-use crate::store::file;
+use crate::store::Denied;
+use crate::store::file::{self, Doing};
 use crate::vcs::git::{Git, GitCommand, fault};
 use crate::vcs::history::ignored::Ignored;
 
@@ -38,7 +39,7 @@ fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
     let source = inspect(git, Path::new(&repo.source)).map_err(|error| error.during("look at the clone"))?;
     let view = View::open(git, &source, clone)?;
     let head = head(git, &view)?;
-    let own = commits(git, &source, &view, head.as_deref())?;
+    let mut left = commits(git, &source, &view, head.as_deref())?;
     let mut others: Vec<String> = view.others.iter().map(|what| (*what).to_owned()).collect();
     let in_git = |mark: &str| fs::symlink_metadata(clone.join(".git").join(mark)).is_ok();
     let middle = MIDDLES.iter().find(|(mark, _)| in_git(mark));
@@ -47,17 +48,15 @@ fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
     // If there was no commit, files are compared with the commit at which the clone began.
     let head = head.unwrap_or_else(|| repo.base.clone());
     let records = records_of(git, &view.git_dir, &head)?;
-    let (changed, untracked) = files(git, &view, clone, &head, &records)?;
+    (left.changed, left.untracked) = files(git, &view, clone, &head, &records)?;
     others.extend(submodules(clone, &records));
     let stashes = match git.holds(&view.git_dir, &GitCommand::Resolve("refs/stash"))? {
         true => lines(&git.run(&view.git_dir, &GitCommand::Stashes)?),
         false => Vec::new(),
     };
-    let mut tips = own.tips;
-    tips.extend(stashes.iter().enumerate().map(|(nth, oid)| Tip::new(&format!("stash@{{{nth}}}"), oid)));
-    tips.truncate(MAX_TIPS);
-    let (commits, refs, stashes) = (own.count, own.refs, stashes.len() as u64);
-    Ok(Leftovers { commits, refs, stashes, changed, untracked, others, unclear: None, tips })
+    left.tips.extend(stashes.iter().enumerate().map(|(nth, oid)| Tip::new(&format!("stash@{{{nth}}}"), oid)));
+    left.tips.truncate(MAX_TIPS);
+    Ok(Leftovers { stashes: stashes.len() as u64, others, ..left })
 }
 
 /// Returns the commit of HEAD; `None` while its branch has no commit.
@@ -79,15 +78,6 @@ pub(super) fn head(git: &Git, view: &View) -> Result<Option<String>> {
     Err(fault("read the HEAD of the clone", "it names no commit"))
 }
 
-/// Commits that only a clone has.
-struct OwnCommits {
-    count: u64,
-    /// The refs that hold them, or other objects of the clone.
-    refs: Paths,
-    /// Those refs that lead to commits.
-    tips: Vec<Tip>,
-}
-
 fn lines(bytes: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
 }
@@ -98,7 +88,8 @@ fn names(bytes: &[u8]) -> Vec<String> {
     parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
-fn commits(git: &Git, source: &Source, view: &View, head: Option<&str>) -> Result<OwnCommits> {
+/// Finds the commits that only the clone has, and the refs that hold them or other objects of the clone.
+fn commits(git: &Git, source: &Source, view: &View, head: Option<&str>) -> Result<Leftovers> {
     let mut tips: Vec<(String, String)> =
         head.iter().map(|head| ((*head).to_owned(), "HEAD".to_owned())).collect();
     let mut odd = Vec::new();
@@ -124,7 +115,8 @@ fn commits(git: &Git, source: &Source, view: &View, head: Option<&str>) -> Resul
             holding.push(name);
         }
     }
-    Ok(OwnCommits { count: own.len() as u64, refs: holding.into_iter().collect(), tips: named })
+    let refs = holding.into_iter().collect();
+    Ok(Leftovers { commits: own.len() as u64, refs, tips: named, ..Leftovers::default() })
 }
 
 /// Lists changed and untracked files. Compares the contents of files with the last commit, because the worker's index
@@ -245,14 +237,14 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
         }
         file::remove_tree(&gone)?;
         // Half a clone under its own name would look like a clone with changes.
-        fs::rename(clone, &gone).with_context(|| format!("could not move `{}`", clone.display()))?;
+        fs::rename(clone, &gone).doing("move", clone)?;
     }
     if is_there(&gone) {
         match inspect(git, Path::new(&repo.source)) {
             Ok(source) => source.release_base(git, repo)?,
             // If the repository is missing, the base commit is unknown.
-            Err(InspectError::Refused(..)) => {}
-            Err(InspectError::Failed(error)) => return Err(error),
+            Err(Denied::Refused(_)) => {}
+            Err(Denied::Failed(error)) => return Err(error),
         }
         file::remove_tree(&gone)?;
     }

@@ -1,18 +1,17 @@
 //! The user's repository: what a path refers to, and the few refs that looop writes there.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, io};
 
 use anyhow::{Context, Result};
 
 use crate::rules::name::Name;
 use crate::rules::worker::Repo;
+use crate::store::Denied;
+use crate::store::file::{Doing, pointed};
 use crate::vcs::git::dir::{RepoFormat, borrowed, plain_way, read_plain};
 use crate::vcs::git::{Git, GitCommand, GitDir, RepoLink, fault};
 use crate::vcs::history::repository::RepoForm;
@@ -50,8 +49,8 @@ pub struct Source {
     link: Arc<RepoLink>,
 }
 
-/// The longest pointer to a git directory, in bytes.
-const MAX_POINTER_BYTES: u64 = 64 * 1024;
+/// The longest HEAD that is read, in bytes.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Lists a store of objects, and the stores from which it borrows: a clone reads all of them.
 pub fn stores(objects: PathBuf) -> Vec<PathBuf> {
@@ -78,13 +77,6 @@ struct RepoPlace {
     git_dir: PathBuf,
 }
 
-/// Returns the path that a file like `.git` or `commondir` names, relative to its folder.
-fn pointed(file: &Path, word: &[u8]) -> Option<PathBuf> {
-    let bytes = read_plain(file, MAX_POINTER_BYTES).ok().flatten()?;
-    let path = bytes.strip_prefix(word)?.trim_ascii_end();
-    Some(file.parent()?.join(OsStr::from_bytes(path)))
-}
-
 fn is_git_dir(dir: &Path) -> bool {
     let has = |name: &str| fs::symlink_metadata(dir.join(name)).is_ok();
     has("HEAD") && (has("commondir") || (dir.join("objects").is_dir() && dir.join("refs").is_dir()))
@@ -100,13 +92,13 @@ fn names_back(git_dir: &Path, repo: &Path, form: &RepoForm) -> bool {
 }
 
 /// Finds the repository of a folder as git does, by the names of files alone.
-fn place_of(dir: &Path) -> Result<RepoPlace, Unclonable> {
+fn place_of(dir: &Path) -> Result<RepoPlace, &'static str> {
     for top in dir.ancestors() {
         let inner = top.join(".git");
         let git_dir = match fs::symlink_metadata(&inner) {
             Ok(meta) if meta.is_file() => {
                 let named = pointed(&inner, b"gitdir: ").filter(|git_dir| is_git_dir(git_dir));
-                named.ok_or(Unclonable::EmptyPointer)?
+                named.ok_or("is not a git repository: its `.git` is a file that names none")?
             }
             Ok(_) if is_git_dir(&inner) => inner,
             _ if is_git_dir(top) => top.to_owned(),
@@ -114,7 +106,7 @@ fn place_of(dir: &Path) -> Result<RepoPlace, Unclonable> {
         };
         return Ok(RepoPlace { top: top.to_owned(), git_dir });
     }
-    Err(Unclonable::NoRepository)
+    Err("is not a git repository")
 }
 
 /// Returns the top of the repository of a folder; `None` outside of a repository, or in the git directory itself.
@@ -123,78 +115,19 @@ pub fn top_of(dir: &Path) -> Option<PathBuf> {
     (place.top != place.git_dir).then_some(place.top)
 }
 
-/// The reason why a repository cannot be cloned.
+/// A repository that cannot be cloned.
 #[derive(Debug)]
-pub enum Unclonable {
-    NotUtf8,
-    NotDirectory,
-    Unopened(io::Error),
-    /// It belongs to the first user, and looop runs as the second one.
-    OtherOwner(u32, u32),
-    NoRepository,
-    /// Its `.git` is a file that names no git directory.
-    EmptyPointer,
-    NotTop,
-    ForeignRefs,
-    /// Its `.git` names the git directory of another folder.
-    OtherFolder(PathBuf),
-    /// Its format is unknown, for this reason.
-    Format(String),
-    PartialClone,
-    NoCommit,
+pub struct Unclonable {
+    /// Its path and the reason.
+    pub why: String,
+    /// True if it only lacks a first commit.
+    pub is_unborn: bool,
 }
 
-impl fmt::Display for Unclonable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use Unclonable::*;
-        f.write_str(match self {
-            NotUtf8 => "has a path that is not UTF-8",
-            NotDirectory => "is not a directory",
-            Unopened(error) => return write!(f, "cannot be opened: {error}"),
-            OtherOwner(uid, own) => {
-                return write!(f, "belongs to user {uid} and you are {own}; name a repository of yours");
-            }
-            NoRepository => "is not a git repository",
-            EmptyPointer => "is not a git repository: its `.git` is a file that names none",
-            NotTop => "is a directory inside a git repository, not its top",
-            ForeignRefs => {
-                "has a git directory that takes its refs from elsewhere, and is not a linked worktree"
-            }
-            OtherFolder(git_dir) => {
-                let shown = git_dir.display();
-                return write!(
-                    f,
-                    "has a `.git` file that leads to `{shown}`, which belongs to another folder"
-                );
-            }
-            Format(why) => why,
-            PartialClone => "is a partial clone, so what it lacks cannot be borrowed",
-            NoCommit => "has no commit yet",
-        })
-    }
-}
-
-/// An error of [`inspect`].
-#[derive(Debug)]
-pub enum InspectError {
-    /// The repository at this path cannot be cloned.
-    Refused(PathBuf, Unclonable),
-    Failed(anyhow::Error),
-}
-
-impl From<anyhow::Error> for InspectError {
-    fn from(error: anyhow::Error) -> InspectError {
-        InspectError::Failed(error)
-    }
-}
-
-impl InspectError {
+impl Denied<Unclonable> {
     /// Makes the error for an action that needs the repository.
     pub fn during(self, doing: &str) -> anyhow::Error {
-        match self {
-            InspectError::Refused(repo, why) => fault(doing, &format!("`{}` {why}", repo.display())),
-            InspectError::Failed(error) => error,
-        }
+        self.refusal().map_or_else(|failed| failed, |refused| fault(doing, &refused.why))
     }
 }
 
@@ -203,51 +136,58 @@ impl InspectError {
 ///
 /// # Errors
 /// When it cannot be cloned, or cannot be read.
-pub fn inspect(git: &Git, repo: &Path) -> Result<Source, InspectError> {
+pub fn inspect(git: &Git, repo: &Path) -> Result<Source, Denied<Unclonable>> {
     git.check()?;
-    let refused = |why: Unclonable| InspectError::Refused(repo.to_owned(), why);
+    let shown = repo.display();
+    let refused =
+        |why: &str| Denied::Refused(Unclonable { why: format!("`{shown}` {why}"), is_unborn: false });
     let repo = match fs::canonicalize(repo) {
-        Ok(path) if path.to_str().is_none() => return Err(refused(Unclonable::NotUtf8)),
+        Ok(path) if path.to_str().is_none() => return Err(refused("has a path that is not UTF-8")),
         Ok(path) if path.is_dir() => path,
-        Ok(_) => return Err(refused(Unclonable::NotDirectory)),
-        Err(error) => return Err(refused(Unclonable::Unopened(error))),
+        Ok(_) => return Err(refused("is not a directory")),
+        Err(error) => return Err(refused(&format!("cannot be opened: {error}"))),
     };
     // A repository of another user may have a config that runs that user's programs, so git refuses it, and so does
     // looop, even for root.
-    let check_owner = |path: &Path| match fs::metadata(path) {
-        Ok(meta) if meta.uid() == git.owner => Ok(()),
-        Ok(meta) => Err(refused(Unclonable::OtherOwner(meta.uid(), git.owner))),
-        Err(error) => Err(anyhow::Error::from(error).context(unopened(path)).into()),
+    let check_owner = |path: &Path| -> Result<(), Denied<Unclonable>> {
+        let (uid, own) = (fs::metadata(path).doing("open", path)?.uid(), git.owner);
+        let why = format!("belongs to user {uid} and you are {own}; name a repository of yours");
+        if uid == own { Ok(()) } else { Err(refused(&why)) }
     };
     check_owner(&repo)?;
     let place = place_of(&repo).map_err(refused)?;
     if place.top != repo {
-        return Err(refused(Unclonable::NotTop));
+        return Err(refused("is a directory inside a git repository, not its top"));
     }
-    let open = |path: &Path| fs::canonicalize(path).with_context(|| unopened(path));
+    let open = |path: &Path| fs::canonicalize(path).doing("open", path);
     let git_dir = open(&place.git_dir)?;
     let common = open(&pointed(&git_dir.join("commondir"), b"").unwrap_or_else(|| git_dir.clone()))?;
     check_owner(&git_dir)?;
     check_owner(&common)?;
     if common != git_dir && git_dir.parent() != Some(&common.join("worktrees")) {
-        return Err(refused(Unclonable::ForeignRefs));
+        let why = "has a git directory that takes its refs from elsewhere, and is not a linked worktree";
+        return Err(refused(why));
     }
-    let form = RepoForm::read(&common).map_err(|why| refused(Unclonable::Format(why)))?;
+    let form = RepoForm::read(&common).map_err(|why| refused(&why))?;
     if git_dir.parent() != Some(&repo) && git_dir != repo && !names_back(&git_dir, &repo, &form) {
-        return Err(refused(Unclonable::OtherFolder(git_dir)));
+        let shown = git_dir.display();
+        let why = format!("has a `.git` file that leads to `{shown}`, which belongs to another folder");
+        return Err(refused(&why));
     }
     if form.is_partial {
-        return Err(refused(Unclonable::PartialClone));
+        return Err(refused("is a partial clone, so what it lacks cannot be borrowed"));
     }
     let borrows = !borrowed(&common.join("objects"))?.is_empty();
-    let link = Arc::new(RepoLink::open(&common, &form.format)?);
+    let link = Arc::new(RepoLink::open(&common, form.format)?);
     // The name by which every worktree knows the HEAD of a linked one.
     let head = match git_dir.strip_prefix(common.join("worktrees")) {
         Ok(name) => format!("worktrees/{}/HEAD^{{commit}}", name.display()),
         Err(_) => "HEAD^{commit}".to_owned(),
     };
-    let head = git.answer(&link.dir, &GitCommand::Resolve(&head))?;
-    let head = head.ok_or_else(|| refused(Unclonable::NoCommit))?;
+    let Some(head) = git.answer(&link.dir, &GitCommand::Resolve(&head))? else {
+        let why = format!("`{shown}` has no commit yet");
+        return Err(Denied::Refused(Unclonable { why, is_unborn: true }));
+    };
     let middle = MIDDLES.iter().find(|(mark, _)| git_dir.join(mark).exists());
     let mut notes: Vec<String> = Vec::new();
     notes.extend(middle.map(|(_, what)| format!("{what} is in progress there; the clone starts at HEAD")));
@@ -255,10 +195,6 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Source, InspectError> {
         notes.push("its history is cut off; so is the clone's".to_owned());
     }
     Ok(Source { repo, common, head, notes, borrows, format: form.format, git_dir, link })
-}
-
-fn unopened(path: &Path) -> String {
-    format!("could not open `{}`", path.display())
 }
 
 /// Returns a worker's name as a part of a ref's name, which must not end with `.lock`.
@@ -279,13 +215,12 @@ impl Source {
 
     /// Returns how its objects are stored, with refs in files.
     pub(super) fn objects_format(&self) -> RepoFormat {
-        RepoFormat { reftable: false, ..self.format.clone() }
+        RepoFormat { reftable: false, ..self.format }
     }
 
     /// Returns the full name of HEAD's branch; `None` if HEAD is detached.
     pub(super) fn branch(&self) -> Result<Option<String>> {
-        let head =
-            read_plain(&self.git_dir.join("HEAD"), MAX_POINTER_BYTES).context("could not read HEAD")?;
+        let head = read_plain(&self.git_dir.join("HEAD"), MAX_HEAD_BYTES).context("could not read HEAD")?;
         let head = String::from_utf8(head.unwrap_or_default()).unwrap_or_default();
         Ok(head.strip_prefix("ref: ").map(|name| name.trim_end().to_owned()))
     }
@@ -313,7 +248,7 @@ impl Source {
     /// Stores a pack after a check of each object. Returns the file that keeps the pack from `gc` until it is removed.
     pub(super) fn take_pack(&self, git: &Git, pack: &Path) -> Result<PathBuf> {
         plain_way(&self.common, "objects/pack")?;
-        let file = File::open(pack).with_context(|| format!("could not open `{}`", pack.display()))?;
+        let file = File::open(pack).doing("open", pack)?;
         let printed = git.run_with(self.git_dir(), &GitCommand::TakePack, Some(file))?;
         let name = String::from_utf8_lossy(&printed);
         let name = name.split_whitespace().last().unwrap_or_default();
@@ -372,27 +307,19 @@ impl Source {
     /// Keeps the base of a clone from `gc`. Each clone has a ref of its own, so that two workers of one name, even if
     /// one ended long ago, do not release each other's base.
     pub(super) fn keep_base(&self, git: &Git, repo: &Repo) -> Result<String> {
-        let (below, first) = base_refs(repo);
+        let first = format!("refs/{}/base", repo.branch);
         self.set_ref(git, &repo.base, || {
-            let taken = self.refs(git, &[&below])?;
-            let name = numbered(&first).find(|name| !taken.contains_key(name)).unwrap_or_default();
-            Ok((name, None))
+            let taken = self.refs(git, &[&format!("refs/{}/", repo.branch)])?;
+            Ok((numbered(&first).find(|name| !taken.contains_key(name)).unwrap_or_default(), None))
         })
     }
 
     /// Releases one ref that keeps a base. Refs of the same base are interchangeable.
     pub(super) fn release_base(&self, git: &Git, repo: &Repo) -> Result<()> {
-        let (below, _) = base_refs(repo);
-        let refs = self.refs(git, &[&below])?;
+        let refs = self.refs(git, &[&format!("refs/{}/", repo.branch)])?;
         match refs.iter().rfind(|(_, at)| at.oid == repo.base) {
             Some((name, at)) => self.delete_ref(git, name, &at.oid),
             None => Ok(()),
         }
     }
-}
-
-fn base_refs(repo: &Repo) -> (String, String) {
-    let below = format!("refs/{}/", repo.branch);
-    let first = format!("{below}base");
-    (below, first)
 }

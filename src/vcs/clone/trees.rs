@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::store::file::{self, Doing, Durability};
 use anyhow::{Context, Result};
 
 use super::files::{FileEntry, FileRecord, FileStat, Folder, GITLINK, LINK, Listing, Records, walk};
@@ -30,7 +31,7 @@ const SETTLED_MS: i64 = 200;
 /// The first line of the remembered list of a folder.
 const FORM: &str = "looop files 2";
 /// The longest such list, in bytes.
-const MAX_LIST_BYTES: u64 = 1 << 30;
+const MAX_LIST_BYTES: usize = 1 << 30;
 
 /// The repository of states.
 #[derive(Clone, Debug)]
@@ -46,17 +47,12 @@ fn make(dir: &Path, source: Option<&Source>) -> Result<()> {
     let new = dir.with_extension("new");
     let failed = || format!("could not make `{}`", new.display());
     for old in [&new, dir] {
-        match fs::remove_dir_all(old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(failed);
-            }
-            _ => {}
-        }
+        file::present(fs::remove_dir_all(old)).with_context(failed)?;
     }
     fs::create_dir_all(&new).with_context(failed)?;
     let format = source.map(|source| source.objects_format()).unwrap_or_default();
-    GitDir::create(&new.join(".git"), &format, BRANCH, "")?;
-    fs::rename(&new, dir).with_context(|| format!("could not make `{}`", dir.display()))
+    GitDir::create(&new.join(".git"), format, BRANCH, "")?;
+    fs::rename(&new, dir).doing("make", dir)
 }
 
 /// The empty tree, in both formats of objects.
@@ -90,7 +86,7 @@ impl Trees {
         }
         let format =
             RepoForm::read(&inside).map_err(|why| fault(&format!("open `{}`", dir.display()), &why))?;
-        let git_dir = GitDir::create(&inside, &format.format, BRANCH, "")?;
+        let git_dir = GitDir::create(&inside, format.format, BRANCH, "")?;
         let excludes = source.map(|source| source.common.join("info/exclude"));
         let head = source.map(|source| source.head.clone());
         let trees = Trees { dir: dir.to_owned(), git_dir, excludes, head };
@@ -243,10 +239,7 @@ impl Trees {
     }
 
     fn remember(&self, word: &str, what: &FolderMemory) -> Result<()> {
-        let path = self.list_of(word);
-        let new = path.with_extension("new");
-        let written = fs::write(&new, what.bytes()?).and_then(|()| fs::rename(&new, &path));
-        written.with_context(|| format!("could not write `{}`", path.display()))
+        file::write(&self.list_of(word), &what.bytes()?, 0o600, Durability::Whole)
     }
 
     /// Stores files and links as blobs; returns their ids, in the same order.

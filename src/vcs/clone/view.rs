@@ -13,14 +13,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, openat, statat};
+use tempfile::TempDir;
 
 use super::files;
-use super::source::{Source, numbered};
-use crate::vcs::git::{Git, GitDir, Scratch, fault};
+use super::source::Source;
+use crate::store::file::Doing;
+use crate::vcs::git::dir::temp_dir;
+use crate::vcs::git::{Git, GitDir, fault};
 
 /// How deep directories of refs are followed.
 const MAX_DEPTH: usize = 24;
-/// The name of views, next to the clone.
+/// The beginning of the names of views, next to the clone.
 pub(super) const NAME: &str = ".view";
 /// Further contents of a clone that a fetch would not bring back.
 const OTHERS: [(&str, &str); 3] =
@@ -29,7 +32,7 @@ const OTHERS: [(&str, &str); 3] =
 /// A view, removed with this value.
 #[derive(Debug)]
 pub(super) struct View {
-    dir: Scratch,
+    dir: TempDir,
     /// The view for git, without files.
     pub git_dir: GitDir,
     /// Further contents of the clone's `.git`.
@@ -39,8 +42,8 @@ pub(super) struct View {
 impl View {
     /// Opens a view of a clone.
     pub fn open(git: &Git, source: &Source, clone: &Path) -> Result<View> {
-        let dir = Scratch::first_free(numbered(NAME).map(|name| clone.with_file_name(name)))?;
-        let git_dir = GitDir::create(&dir.path().join(".git"), &source.objects_format(), "none", "")?;
+        let dir = temp_dir(NAME, clone.parent().unwrap_or(Path::new("/")))?;
+        let git_dir = GitDir::create(&dir.path().join(".git"), source.objects_format(), "none", "")?;
         let mut view = View { dir, git_dir, others: Vec::new() };
         view.git_dir.borrow_from(&source.common.join("objects"))?;
         view.git_dir.cut_off_as(&source.common)?;
@@ -147,7 +150,7 @@ impl Links<'_> {
                 statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("could not look at the clone")?;
             let to = to.join(name);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                fs::create_dir_all(&to).with_context(|| format!("could not make `{}`", to.display()))?;
+                fs::create_dir_all(&to).doing("make", &to)?;
                 self.level(&open_dir(from, Path::new(name))?, &to, wanted, depth + 1)?;
             } else {
                 self.file(from, name, &to)?;
@@ -159,7 +162,7 @@ impl Links<'_> {
     /// Copies one file, if it exists.
     fn file(&self, at: &OwnedFd, name: &str, to: &Path) -> Result<()> {
         if fs::symlink_metadata(to).is_ok() {
-            fs::remove_file(to).with_context(|| format!("could not remove `{}`", to.display()))?;
+            fs::remove_file(to).doing("remove", to)?;
         }
         match linkat(at, name, CWD, to, AtFlags::empty()) {
             Ok(()) => {}

@@ -2,51 +2,44 @@
 //! repository of another owner.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 use super::{fault, text};
+use crate::store::file::{self, Doing, ReadError};
 
 /// The longest HEAD or list of borrowed objects that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 64 * 1024;
+const MAX_FILE_BYTES: usize = 64 * 1024;
 /// The longest list of commits at which a shallow history ends, in bytes.
-const MAX_SHALLOW_BYTES: u64 = 16 << 20;
+const MAX_SHALLOW_BYTES: usize = 16 << 20;
 
 /// The config that looop writes, besides the format.
 const CONFIG: &str = "[core]\n\tbare = false\n\tfilemode = true\n\tlogallrefupdates = true\n\
                       [user]\n\tname = looop\n\temail = looop@looop.invalid\n";
 
 /// How a repository stores its objects and refs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RepoFormat {
-    /// `sha1` or `sha256`.
-    pub objects: String,
+    /// True if ids are SHA-256, false if they are SHA-1.
+    pub sha256: bool,
     /// True if refs are in a reftable.
     pub reftable: bool,
 }
 
-impl Default for RepoFormat {
-    fn default() -> RepoFormat {
-        RepoFormat { objects: "sha1".to_owned(), reftable: false }
-    }
-}
-
 impl RepoFormat {
-    fn config(&self) -> String {
-        if self.objects == "sha1" && !self.reftable {
+    fn config(self) -> String {
+        if self == RepoFormat::default() {
             return "[core]\n\trepositoryformatversion = 0\n".to_owned();
         }
+        let objects = if self.sha256 { "sha256" } else { "sha1" };
         let refs = if self.reftable { "\trefstorage = reftable\n" } else { "" };
-        format!(
-            "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = {}\n{refs}",
-            self.objects
-        )
+        format!("[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = {objects}\n{refs}")
     }
 }
 
@@ -60,7 +53,7 @@ pub struct GitDir {
 
 impl GitDir {
     /// Makes the missing parts of a repository in `path`, and writes its config, followed by the lines in `more`.
-    pub fn create(path: &Path, format: &RepoFormat, branch: &str, more: &str) -> Result<GitDir> {
+    pub fn create(path: &Path, format: RepoFormat, branch: &str, more: &str) -> Result<GitDir> {
         let failed = || format!("could not make the repository `{}`", path.display());
         for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
             fs::create_dir_all(path.join(dir)).with_context(failed)?;
@@ -71,13 +64,10 @@ impl GitDir {
         GitDir::with_config(path, format, more).with_context(failed)
     }
 
-    fn with_config(path: &Path, format: &RepoFormat, more: &str) -> Result<GitDir> {
+    fn with_config(path: &Path, format: RepoFormat, more: &str) -> Result<GitDir> {
         // Never write into an existing file of this name: it may be a link.
         for name in ["config", "commondir"] {
-            match fs::remove_file(path.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
+            file::present(fs::remove_file(path.join(name)))?;
         }
         fs::write(path.join("config"), format!("{}{CONFIG}{more}", format.config()))?;
         let vars = vec![("GIT_DIR", text(path)?)];
@@ -120,7 +110,7 @@ impl GitDir {
     /// Borrows the objects of another repository.
     pub fn borrow_from(&self, objects: &Path) -> Result<()> {
         let path = self.path.join("objects/info/alternates");
-        fs::write(&path, alternate(objects)).with_context(|| format!("could not write `{}`", path.display()))
+        fs::write(&path, alternate(objects)).doing("write", &path)
     }
 
     /// Copies the end points of a shallow repository's history.
@@ -189,67 +179,23 @@ fn unquoted(line: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// When its name belongs to something else, or when it is too long.
-pub fn read_plain(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-    let file = match OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
+pub fn read_plain(path: &Path, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let why = match file::read(path, most) {
+        Ok(bytes) => return Ok(bytes),
+        // A part of its way is a file.
+        Err(_) if path.parent().is_some_and(|dir| !dir.is_dir()) => return Ok(None),
+        Err(ReadError::NotRegular) => "it is not a plain file".to_owned(),
+        Err(ReadError::TooLarge(_)) => "it is too long".to_owned(),
+        Err(other) => other.to_string(),
     };
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("it is not a plain file"));
-    }
-    if meta.len() > most {
-        return Err(io::Error::other("it is too long"));
-    }
-    let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    Err(io::Error::other(why))
 }
 
-/// A temporary directory of looop, removed with this value.
-#[derive(Debug)]
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// Makes one in the system's directory for temporary files.
-    fn new() -> Result<Scratch> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let around = std::env::temp_dir();
-        let around = fs::canonicalize(&around).unwrap_or(around);
-        Scratch::first_free(std::iter::from_fn(|| {
-            let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            Some(around.join(format!("looop-git-{}-{n}", std::process::id())))
-        }))
-    }
-
-    /// Makes the first of these directories that does not exist.
-    pub fn first_free(dirs: impl Iterator<Item = PathBuf>) -> Result<Scratch> {
-        for dir in dirs.take(1000) {
-            match fs::DirBuilder::new().mode(0o700).create(&dir) {
-                Ok(()) => return Ok(Scratch(dir)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    return Err(error).with_context(|| format!("could not make `{}`", dir.display()));
-                }
-            }
-        }
-        Err(fault("make a temporary directory", "all its names are taken"))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // If it stays behind, it is among temporary files, or in a clone that will be removed.
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// Makes a temporary directory that only its owner can enter, removed with the returned value.
+pub fn temp_dir(prefix: &str, around: &Path) -> Result<TempDir> {
+    let private = Permissions::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(around);
+    made.context("could not make a temporary directory")
 }
 
 /// A git directory of looop whose refs, logs and objects are links to those of another repository. Nothing else of that
@@ -257,7 +203,7 @@ impl Drop for Scratch {
 #[derive(Debug)]
 pub struct RepoLink {
     pub dir: GitDir,
-    _scratch: Scratch,
+    _temp: TempDir,
 }
 
 /// The linked parts, and whether each is a directory.
@@ -275,9 +221,10 @@ impl RepoLink {
     ///
     /// # Errors
     /// When one of its parts is a link itself: writes of looop must stay in that repository.
-    pub fn open(common: &Path, format: &RepoFormat) -> Result<RepoLink> {
-        let scratch = Scratch::new()?;
-        let inside = scratch.path().join("git");
+    pub fn open(common: &Path, format: RepoFormat) -> Result<RepoLink> {
+        let around = std::env::temp_dir();
+        let temp = temp_dir("looop-git-", &fs::canonicalize(&around).unwrap_or(around))?;
+        let inside = temp.path().join("git");
         fs::create_dir(&inside).context("could not make a git directory")?;
         let shown = common.display();
         let cause = || format!("could not open the repository `{shown}`");
@@ -301,7 +248,7 @@ impl RepoLink {
         fs::write(inside.join("HEAD"), head).with_context(cause)?;
         let dir = GitDir::with_config(&inside, format, "").with_context(cause)?;
         dir.cut_off_as(common)?;
-        Ok(RepoLink { dir, _scratch: scratch })
+        Ok(RepoLink { dir, _temp: temp })
     }
 }
 

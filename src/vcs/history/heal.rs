@@ -11,7 +11,7 @@ use gix::ObjectId;
 use gix::index::entry::Mode;
 
 use super::{History, Leaf, locks};
-use crate::store::file::{self, Durability};
+use crate::store::file::{self, Doing, Durability};
 
 /// Exists while a commit of looop is being made; locks that are not older than it are looop's.
 const MARKER: &str = "looop-commit";
@@ -25,13 +25,13 @@ pub(super) struct Marker(PathBuf);
 impl Marker {
     pub(super) fn set(dir: &Path) -> Result<Marker> {
         let path = dir.join(".git").join(MARKER);
-        fs::write(&path, "").with_context(|| format!("could not write `{}`", path.display()))?;
+        fs::write(&path, "").doing("write", &path)?;
         Ok(Marker(path))
     }
 
     pub(super) fn index_is_written(&self, tree: &str) -> Result<()> {
         let path = self.0.with_file_name(TREE);
-        fs::write(&path, tree).with_context(|| format!("could not write `{}`", path.display()))
+        fs::write(&path, tree).doing("write", &path)
     }
 }
 
@@ -65,9 +65,8 @@ pub(super) fn heal(dir: &Path, head_tree: Option<String>) -> Result<Vec<String>>
 
 impl History {
     pub(super) fn is_whole(&self, id: &str) -> bool {
-        let files = ObjectId::from_hex(id.as_bytes())
-            .map_err(anyhow::Error::from)
-            .and_then(|id| self.files_in(self.tree_of(id)?, ""));
+        let files =
+            ObjectId::from_hex(id.as_bytes()).map_err(anyhow::Error::from).and_then(|id| self.files_of(id));
         let is_there = |leaf: &Leaf| leaf.mode == Mode::COMMIT || self.repo.find_header(leaf.id).is_ok();
         files.is_ok_and(|files| files.values().all(is_there))
     }
@@ -103,7 +102,7 @@ pub(super) fn go_back(dir: &Path, why: &anyhow::Error, is_whole: impl Fn(&str) -
 }
 
 fn remove_empty_objects(objects: &Path) -> Result<()> {
-    let dirs = fs::read_dir(objects).with_context(|| format!("could not list `{}`", objects.display()))?;
+    let dirs = fs::read_dir(objects).doing("list", objects)?;
     let files = dirs.flatten().filter_map(|dir| fs::read_dir(dir.path()).ok()).flatten().flatten();
     for file in files.filter(|file| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)) {
         file::remove(&file.path())?;

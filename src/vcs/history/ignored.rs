@@ -16,7 +16,7 @@ use gix::ignore::search::{Ignore, pattern_matching_relative_path};
 use crate::vcs::git::dir::read_plain;
 
 /// The longest ignore file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// Matches the paths of one folder against the ignore files in it; reads each file once for all paths of its directory.
 pub struct Ignored {

@@ -1,13 +1,14 @@
 //! Git's lock files of a data dir: which of them a killed commit of looop left, and which another program may need.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::os::clock;
 use crate::os::openers::{self, RunningCommand};
-use crate::store::file;
+use crate::store::file::{self, Doing};
 
 /// How long another program's lock is left alone, in milliseconds.
 const OTHERS_MS: i64 = 60_000;
@@ -37,38 +38,32 @@ const READERS: [&str; 20] = [
 /// Options of git itself that take the next argument.
 const WITH_VALUE: [&str; 5] = ["-C", "-c", "--git-dir", "--work-tree", "--namespace"];
 
-/// Facts about a lock file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LockFacts {
-    /// True for a lock at least as new as the marker of looop's killed commit.
-    is_ours: bool,
-    age_ms: i64,
-    /// True while a process has it open, or a git command that may need it runs.
-    is_used: bool,
-}
-
-impl LockFacts {
-    /// Returns true if the lock may be removed.
-    fn is_stale(self) -> bool {
-        !self.is_used && (self.is_ours || self.age_ms >= OTHERS_MS)
-    }
-}
-
 /// Removes the locks that a commit of looop left, and locks of other programs that no process has needed for a minute.
 /// `is_ours` recognises the first kind. Returns messages about removed locks of other programs.
 pub(super) fn remove_stale(dir: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for lock in find(dir)? {
-        let Some(facts) = facts(dir, &lock, is_ours(&lock)) else { continue };
-        if facts.is_stale() {
+        let Ok(meta) = fs::symlink_metadata(&lock) else { continue };
+        let is_ours = is_ours(&lock);
+        // If processes cannot be inspected, every lock may be in use.
+        let is_open = openers::opener(&meta, false).map_or(!is_ours, |pid| pid.is_some());
+        // Git holds the index lock while an editor is open, without having the file open.
+        let is_held = !is_ours || lock.file_name().is_some_and(|name| name == "index.lock");
+        let is_used = is_open || (is_held && at_work(dir).is_some());
+        if is_stale(is_ours, age_ms(&meta), is_used) {
             file::remove(&lock)?;
-            if !facts.is_ours {
+            if !is_ours {
                 let name = lock.strip_prefix(dir).unwrap_or(&lock).display();
                 notes.push(format!("removed `{name}`: no process has needed this lock for a minute"));
             }
         }
     }
     Ok(notes)
+}
+
+/// Returns true for a lock that may be removed: looop's own, or one that was not needed for a minute.
+fn is_stale(is_ours: bool, age_ms: i64, is_used: bool) -> bool {
+    !is_used && (is_ours || age_ms >= OTHERS_MS)
 }
 
 /// Lists the locks that a commit needs, in the order in which git takes them.
@@ -82,7 +77,7 @@ pub(super) fn find(dir: &Path) -> Result<Vec<PathBuf>> {
         // Git removes directories of deleted branches.
         let Ok(entries) = fs::read_dir(&at) else { continue };
         for entry in entries {
-            let entry = entry.with_context(|| format!("could not list `{}`", at.display()))?;
+            let entry = entry.doing("list", &at)?;
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
                 _ if entry.path().extension().is_some_and(|end| end == "lock") => locks.push(entry.path()),
@@ -109,18 +104,7 @@ pub fn in_words(dir: &Path) -> Vec<String> {
     locks.into_iter().filter_map(words).collect()
 }
 
-fn facts(dir: &Path, lock: &Path, is_ours: bool) -> Option<LockFacts> {
-    let meta = fs::symlink_metadata(lock).ok()?;
-    // If processes cannot be inspected, every lock may be in use.
-    let is_open = openers::opener(&meta, false).map_or(!is_ours, |pid| pid.is_some());
-    // Git holds the index lock while an editor is open, without having the file open.
-    let is_held = lock.file_name().is_some_and(|name| name == "index.lock") || !is_ours;
-    let is_used = is_open || (is_held && at_work(dir).is_some());
-    Some(LockFacts { is_ours, age_ms: age_ms(&meta), is_used })
-}
-
 fn age_ms(meta: &fs::Metadata) -> i64 {
-    use std::os::unix::fs::MetadataExt;
     clock::now().unix_ms - meta.mtime() * 1000
 }
 
@@ -128,7 +112,6 @@ fn age_ms(meta: &fs::Metadata) -> i64 {
 /// the message of a commit, or a hook runs before that. Git writes the message to a file before it opens the editor. It
 /// moves the branch, and writes a line of the log, after the editor has ended.
 pub(super) fn may_hold_branch(dir: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let git = dir.join(".git");
     let time = |name: &str| {
         let meta = fs::symlink_metadata(git.join(name)).ok()?;
@@ -159,7 +142,6 @@ pub(super) fn at_work(dir: &Path) -> Option<RunningCommand> {
 }
 
 fn same_dir(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     id(one).is_some() && id(one) == id(other)
 }
@@ -192,10 +174,9 @@ mod tests {
 
     #[test]
     fn a_lock_is_stale_when_it_is_ours_or_old_and_no_process_uses_it() {
-        let facts = |is_ours, age_ms, is_used| LockFacts { is_ours, age_ms, is_used }.is_stale();
-        assert!(facts(true, 0, false) && facts(false, OTHERS_MS, false));
-        assert!(!facts(false, OTHERS_MS - 1, false));
-        assert!(!facts(true, OTHERS_MS, true) && !facts(false, OTHERS_MS, true));
+        assert!(is_stale(true, 0, false) && is_stale(false, OTHERS_MS, false));
+        assert!(!is_stale(false, OTHERS_MS - 1, false));
+        assert!(!is_stale(true, OTHERS_MS, true) && !is_stale(false, OTHERS_MS, true));
     }
 
     #[test]

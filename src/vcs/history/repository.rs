@@ -9,7 +9,7 @@ use gix::bstr::{BStr, ByteSlice};
 use crate::vcs::git::dir::{RepoFormat, read_plain};
 
 /// The longest config that is read, in bytes.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+const MAX_CONFIG_BYTES: usize = 1 << 20;
 
 /// Extensions that do not change how refs and objects are read.
 const HARMLESS: [&str; 6] =
@@ -56,7 +56,7 @@ impl RepoForm {
                 let value = section.value(&key).unwrap_or_default();
                 match (key.as_str(), value.as_bytes()) {
                     ("objectformat", b"sha1") | ("refstorage", b"files") => {}
-                    ("objectformat", b"sha256") => form.format.objects = "sha256".to_owned(),
+                    ("objectformat", b"sha256") => form.format.sha256 = true,
                     ("refstorage", b"reftable") => form.format.reftable = true,
                     ("partialclone", _) => form.is_partial = true,
                     (key, _) if HARMLESS.contains(&key) => {}
@@ -83,7 +83,7 @@ mod tests {
         let form = |text: &str| RepoForm::parse(text.as_bytes());
         assert_eq!(form("").unwrap(), RepoForm::default());
         let text = "[core]\nrepositoryformatversion = 1\n[extensions]\nobjectFormat = sha256\nrefStorage = reftable\n";
-        let format = RepoFormat { objects: "sha256".to_owned(), reftable: true };
+        let format = RepoFormat { sha256: true, reftable: true };
         assert_eq!(form(text).unwrap(), RepoForm { format, is_partial: false, files: None });
         assert!(form("[remote \"x\"]\n\tpromisor = true\n").unwrap().is_partial);
         assert!(form("[extensions]\n\tpartialClone = x\n").unwrap().is_partial);

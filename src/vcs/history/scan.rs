@@ -13,9 +13,9 @@ use gix::bstr::BStr;
 use gix::index::Entry;
 use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
 use gix::index::fs::Metadata;
-use gix::worktree::stack::state::ignore::Source;
 
 use super::Leaf;
+use super::ignored::Ignored;
 use crate::store::file;
 
 /// Compares all stat data, including nanoseconds: a mismatch only costs one read of the file.
@@ -24,23 +24,18 @@ pub(super) const STRICT: stat::Options =
 
 /// One walk over the data dir.
 pub(super) struct Scan<'a> {
-    repo: &'a gix::Repository,
     dir: &'a Path,
     head: &'a BTreeMap<String, Leaf>,
     index: &'a gix::index::File,
-    ignores: Option<gix::AttributeStack<'a>>,
+    ignored: Ignored,
     seen: HashSet<String>,
     found: Vec<String>,
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(
-        repo: &'a gix::Repository,
-        dir: &'a Path,
-        head: &'a BTreeMap<String, Leaf>,
-        index: &'a gix::index::File,
-    ) -> Self {
-        Self { repo, dir, head, index, ignores: None, seen: HashSet::new(), found: Vec::new() }
+    pub(super) fn new(dir: &'a Path, head: &'a BTreeMap<String, Leaf>, index: &'a gix::index::File) -> Self {
+        let ignored = Ignored::below(dir);
+        Self { dir, head, index, ignored, seen: HashSet::new(), found: Vec::new() }
     }
 
     /// Lists the paths that differ from HEAD's, sorted.
@@ -73,10 +68,11 @@ impl<'a> Scan<'a> {
                 self.file(path, kind.is_file() || kind.is_symlink(), hidden)?;
                 continue;
             }
-            let hidden = hidden || fs::symlink_metadata(entry.path().join(".git")).is_ok();
+            let is_nested = || fs::symlink_metadata(entry.path().join(".git")).is_ok();
+            let hidden = hidden || self.ignored.has(path.as_bytes(), true) || is_nested();
             // Scan HEAD's files even where new files do not count, as git does: an unscanned file would count as
             // deleted.
-            if self.is_tracked_dir(&path) || !(hidden || self.is_ignored(&path, Mode::DIR)?) {
+            if !hidden || self.is_tracked_dir(&path) {
                 self.dir(&path, hidden)?;
             }
         }
@@ -92,7 +88,7 @@ impl<'a> Scan<'a> {
                 self.found.push(path.clone());
             }
             self.seen.insert(path);
-        } else if is_storable && (staged.is_some() || !(hidden || self.is_ignored(&path, Mode::FILE)?)) {
+        } else if is_storable && (staged.is_some() || !(hidden || self.ignored.has(path.as_bytes(), false))) {
             self.found.push(path);
         }
         Ok(())
@@ -102,18 +98,6 @@ impl<'a> Scan<'a> {
         let below = format!("{path}/");
         self.head.range(below.clone()..).next().is_some_and(|(first, _)| first.starts_with(&below))
             || self.index.path_is_directory(path.into())
-    }
-
-    fn is_ignored(&mut self, path: &str, mode: Mode) -> Result<bool> {
-        let cause = || format!("could not match {path} against .gitignore");
-        let ignores = match &mut self.ignores {
-            Some(ignores) => ignores,
-            None => {
-                let source = Source::WorktreeThenIdMappingIfNotSkipped;
-                self.ignores.insert(self.repo.excludes(self.index, None, source).with_context(cause)?)
-            }
-        };
-        Ok(ignores.at_entry(path, Some(mode)).with_context(cause)?.is_excluded())
     }
 
     /// Returns true if a sparse checkout keeps the file off the disk.

@@ -12,6 +12,13 @@ pub struct FileEdit {
     pub content: Option<CommittedContent>,
 }
 
+impl FileEdit {
+    pub fn new(path: &str, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {
+        let content = bytes.map(|bytes| CommittedContent { bytes, executable });
+        FileEdit { path: path.to_owned(), content }
+    }
+}
+
 /// The content of a committed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedContent {

@@ -9,17 +9,13 @@ use crate::agents;
 use crate::os::program;
 use crate::rules::sandbox::{Level, Sandbox, SandboxSubject};
 use crate::rules::worker::Spec;
-use crate::store::layout::WorkerDir;
-use crate::store::sandboxes::{AgentSandbox, Cell, PrivateDirs, SandboxBuilder};
+use crate::store::layout::{PrivateDirs, WorkerDir};
+use crate::store::sandboxes::{AgentSandbox, Cell, SandboxBuilder};
 use crate::worker::Fleet;
 
 /// Returns true for a grant of a path; any other grant is the name of a variable.
 pub(super) fn is_path(grant: &str) -> bool {
     grant.contains('/') || grant.starts_with('~')
-}
-
-fn rooms(dir: &WorkerDir) -> PrivateDirs {
-    PrivateDirs { home: dir.home(), caches: dir.caches(), temp: dir.temp() }
 }
 
 impl Fleet<'_> {
@@ -54,9 +50,9 @@ impl Fleet<'_> {
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
             read.push(sandboxes.grantable(path).map_err(WorkerRefusal::Grant)?);
         }
-        let (rooms, names) = (rooms(dir), [spec.runner.as_deref().unwrap_or_default(), name]);
+        let names = [spec.runner.as_deref().unwrap_or_default(), name];
         let agent_sandbox = AgentSandbox {
-            rooms: &rooms,
+            dirs: &PrivateDirs(dir.path()),
             cwd,
             endpoint: None,
             names,
@@ -90,7 +86,12 @@ impl Fleet<'_> {
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
             let is_full = boxes.iter().any(|sandbox| sandbox.has_files());
             let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
-            sandboxes.create_dirs(is_full, agents::home_of(&names), &rooms(staged), Path::new(&spec.cwd))?;
+            sandboxes.create_dirs(
+                is_full,
+                agents::home_of(&names),
+                &PrivateDirs(staged.path()),
+                Path::new(&spec.cwd),
+            )?;
         }
         Ok(())
     }

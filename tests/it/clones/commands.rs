@@ -149,9 +149,9 @@ fn no_command_runs_what_a_hostile_repository_names() {
     let fixture = Fixture::new();
     let repo = hostile(&fixture, "repo");
     let git = fixture.git();
-    let link = RepoLink::open(&repo.join(".git"), &RepoFormat::default()).unwrap();
+    let link = RepoLink::open(&repo.join(".git"), RepoFormat::default()).unwrap();
     // A repository of looop's with the hostile folder as its files, as for a fix and for what is left in a clone.
-    let own = GitDir::create(&fixture.path("own/.git"), &RepoFormat::default(), "base", "").unwrap();
+    let own = GitDir::create(&fixture.path("own/.git"), RepoFormat::default(), "base", "").unwrap();
     own.borrow_from(&repo.join(".git/objects")).unwrap();
     let over = own.clone().with_files(&repo).unwrap().with_index(&fixture.path("own/index")).unwrap();
     let head = git.line(&link.dir, &GitCommand::Resolve("HEAD^{commit}")).unwrap();
@@ -216,7 +216,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
     // Where git writes files, the folder is one that looop made, and the attributes come with the commit.
     let fresh = fixture.path("fresh");
     fs::create_dir(&fresh).unwrap();
-    let clone = GitDir::create(&fresh.join(".git"), &RepoFormat::default(), "x", "").unwrap();
+    let clone = GitDir::create(&fresh.join(".git"), RepoFormat::default(), "x", "").unwrap();
     clone.borrow_from(&repo.join(".git/objects")).unwrap();
     git.run(&clone, &GitCommand::SetRef { name: "refs/heads/x", to: &head, old: None }).unwrap();
     git.run(&clone.with_files(&fresh).unwrap(), &GitCommand::CheckOut).unwrap();
@@ -234,7 +234,7 @@ fn a_git_directory_of_looops_own_keeps_nothing_that_was_put_into_it() {
     let (repo, other) = (fixture.repo("repo"), fixture.repo("other"));
     let git = fixture.git();
     let make = |name: &str| {
-        let made = GitDir::create(&fixture.path(name).join(".git"), &RepoFormat::default(), "x", "").unwrap();
+        let made = GitDir::create(&fixture.path(name).join(".git"), RepoFormat::default(), "x", "").unwrap();
         made.borrow_from(&repo.join(".git/objects")).unwrap();
         made
     };
@@ -280,7 +280,7 @@ fn settings_win_over_a_config_and_hooks_that_come_while_git_runs() {
     let repo = fixture.repo("repo");
     let git = fixture.git();
     let fresh = fixture.path("fresh");
-    let own = GitDir::create(&fresh.join(".git"), &RepoFormat::default(), "x", "").unwrap();
+    let own = GitDir::create(&fresh.join(".git"), RepoFormat::default(), "x", "").unwrap();
     own.borrow_from(&repo.join(".git/objects")).unwrap();
     let head = git_in(&repo, &["rev-parse", "HEAD"]).trim().to_owned();
     let spy = fixture.path("spy");

@@ -7,13 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use looop::os::signal::Cancel;
-use looop::rules::worker::Repo;
-use looop::vcs::clone::{Git, inspect, make};
+use looop::rules::name::Name;
+use looop::rules::worker::{Objects, Repo};
+use looop::vcs::clone::{self, Git, Source, inspect};
 
 use crate::support::profile::git_in;
 
 /// Where git is.
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Makes the clone of worker `id`, with the source's objects shared.
+pub fn make_shared(git: &Git, source: &Source, into: &Path, id: &Name) -> anyhow::Result<Repo> {
+    let repo = clone::repo_of(source, id)?;
+    clone::make(git, source, into, &repo, Objects::Shared)?;
+    Ok(repo)
+}
 
 /// A temporary directory with repositories; workers are in `w`, `w2` and so on.
 pub struct Fixture {
@@ -71,7 +79,7 @@ impl Fixture {
         let source = inspect(&git, repo).unwrap();
         fs::create_dir_all(self.path(dir)).unwrap();
         let clone = self.path(dir).join("clone");
-        let own = make(&git, &source, &clone, &id.parse().unwrap()).unwrap();
+        let own = make_shared(&git, &source, &clone, &id.parse().unwrap()).unwrap();
         (own, clone)
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use looop::rules::worker::Objects;
-use looop::vcs::clone::{inspect, make_for, repo_of};
+use looop::vcs::clone::{inspect, make, repo_of};
 
 use super::fixture::{Fixture, PATH, shell};
 use crate::support::profile::git_in;
@@ -101,7 +101,7 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
     for (objects, has) in [(Objects::Shared, true), (Objects::Reachable, false)] {
         let clone = fixture.path("w").join(objects.to_string());
         let own = repo_of(&source, &objects.to_string().parse().unwrap()).unwrap();
-        make_for(&git, &source, &clone, &own, objects).unwrap();
+        make(&git, &source, &clone, &own, objects).unwrap();
         assert_eq!(clone.join(".git/objects/info/alternates").exists(), has);
         for oid in [&private, &staged] {
             assert_eq!(shell(&clone, &format!("git cat-file -e {oid}")).status.success(), has, "{objects:?}");

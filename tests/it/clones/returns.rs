@@ -196,7 +196,7 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
 #[test]
 fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     use crate::support::profile::Profile;
-    use looop::rules::worker::{Spec, WorkerLimits};
+    use looop::rules::worker::{Objects, Spec, WorkerLimits};
     use looop::store::layout::Layout;
     use looop::store::workers;
     let fixture = Fixture::new();
@@ -209,7 +209,8 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     let (staged, _preparing) = workers::prepare_dir(&layout, &id).unwrap();
     let git = fixture.git();
     let source = looop::vcs::clone::inspect(&git, &repo).unwrap();
-    let own = looop::vcs::clone::make(&git, &source, &staged.clone_dir(), &id).unwrap();
+    let own = looop::vcs::clone::repo_of(&source, &id).unwrap();
+    looop::vcs::clone::make(&git, &source, &staged.clone_dir(), &own, Objects::Shared).unwrap();
     let spec = Spec {
         id: id.clone(),
         goal: None,

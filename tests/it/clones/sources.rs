@@ -6,10 +6,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use looop::rules::worker::Objects;
-use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
+use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, repo_of};
 
 use super::commands::hostile;
-use super::fixture::{Fixture, shell};
+use super::fixture::{Fixture, make_shared, shell};
 use crate::support::profile::git_in;
 
 #[test]
@@ -29,7 +29,7 @@ fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
     for objects in [Objects::Shared, Objects::Reachable] {
         let clone = fixture.path("w").join(objects.to_string());
         let own = repo_of(&source, &objects.to_string().parse().unwrap()).unwrap();
-        make_for(&git, &source, &clone, &own, objects).unwrap();
+        make(&git, &source, &clone, &own, objects).unwrap();
         shell(&clone, "echo x >new; git add new; git commit -qm new");
         let collected = collect(&git, &own, &clone).unwrap();
         assert_eq!(collected.commits, 1, "{collected:?}");
@@ -52,7 +52,7 @@ fn a_submodule_that_an_agent_made_its_own_is_not_asked() {
     let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let work = fixture.path("w/clone");
-    make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
+    make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
     // HEAD is where it was recorded, so that git asks the submodule whether it is dirty.
@@ -81,7 +81,7 @@ fn a_new_repository_inside_is_named_and_goes_with_a_restore() {
     let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let work = fixture.path("w/clone");
-    make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
+    make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
     fs::rename(fixture.repo("inner"), work.join("dir")).unwrap();
@@ -108,7 +108,7 @@ fn no_link_leads_a_restore_out_of_the_folder() {
     let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let work = fixture.path("w/clone");
-    make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
+    make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
     let outside = fixture.path("outside");
@@ -138,7 +138,8 @@ fn a_checkout_that_leads_elsewhere_is_refused() {
         let printed = match inspect(&fixture.git(), repo) {
             Ok(source) => format!(
                 "{:#}",
-                make(&fixture.git(), &source, &fixture.path("w/x"), &"x".parse().unwrap()).unwrap_err()
+                make_shared(&fixture.git(), &source, &fixture.path("w/x"), &"x".parse().unwrap())
+                    .unwrap_err()
             ),
             Err(error) => format!("{:#}", error.during("clone it")),
         };
@@ -190,7 +191,7 @@ fn what_a_checkout_borrows_is_not_lent_to_a_worker() {
     let source = inspect(&git, &repo).unwrap();
     assert!(source.borrows);
     let clone = fixture.path("w/clone");
-    make(&git, &source, &clone, &"fix".parse().unwrap()).unwrap();
+    make_shared(&git, &source, &clone, &"fix".parse().unwrap()).unwrap();
     assert!(!clone.join(".git/objects/info/alternates").exists());
     assert!(!shell(&clone, &format!("git cat-file -e {hidden}")).status.success());
     assert_eq!(git_in(&clone, &["log", "--format=%s"]).lines().count(), 2, "its own history is there");
@@ -227,7 +228,8 @@ fn a_commit_that_multiplies_is_counted_and_refused() {
         git_in(&repo, &["update-ref", "refs/heads/main", &evil]);
         let git = fixture.git();
         let source = inspect(&git, &repo).unwrap();
-        let error = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
+        let error =
+            make_shared(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
         assert!(format!("{error:#}").contains("it has more than 500000"), "{error:#}");
         assert!(!fixture.path("w/clone").exists());
         let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();

@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make};
+use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers};
 
-use super::fixture::{Fixture, program, shell};
+use super::fixture::{Fixture, make_shared, program, shell};
 use crate::support::profile::{git_in, wait_until};
 
 /// Names that are no text, or hard to quote.
@@ -38,7 +38,7 @@ fn names_that_are_not_text_are_kept_compared_and_restored() {
     let head = trees.tree_of(&git, &source.head).unwrap();
     assert_eq!(trees.snapshot(&git, &repo, "project").unwrap(), head);
     let work = fixture.path("w/clone");
-    let own = make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
+    let own = make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
     NAMES.iter().for_each(|name| assert_eq!(fs::read_to_string(path(&work, name)).unwrap(), "one\n"));
     assert!(leftovers(&git, &own, &work).is_empty());
