@@ -480,7 +480,7 @@ impl Supervisor {
             // An agent that continues as long as it is allowed stops here, before it is ended.
             (Side::Worker, WireRequest::Spend(spent)) => self.charge(spent.usage(), false)?,
             (Side::Worker, WireRequest::HookStatus { state, text }) => {
-                let named = ProgramState::named(state.as_bytes());
+                let named = ProgramState::named(&state);
                 let state = named.ok_or(RequestRefusal::NoStatus(state))?;
                 self.heard(ProgramStatus { state, kind: None, message: text });
             }

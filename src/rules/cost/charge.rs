@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where the figures of a charge come from, the most reliable first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CostSource {
     /// The runner reported tokens and price.
@@ -18,6 +18,7 @@ pub enum CostSource {
     /// The call was interrupted before the runner reported anything; the price is the reservation.
     Assumed,
     /// Nothing is known; the price is recorded as 0.
+    #[default]
     Unknown,
 }
 
@@ -29,7 +30,7 @@ impl CostSource {
 }
 
 /// What one runner call used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
     /// The model's name, if the runner reported it.
@@ -74,17 +75,7 @@ impl Usage {
 
     /// The usage of a call about which nothing is known.
     pub fn unknown() -> Usage {
-        Usage {
-            model: None,
-            tokens_in: 0,
-            tokens_cached: 0,
-            tokens_written: 0,
-            tokens_out: 0,
-            tokens_reasoning: 0,
-            tokens_background: 0,
-            cost_micros: 0,
-            basis: CostSource::Unknown,
-        }
+        Usage::default()
     }
 
     /// The usage of a call about which nothing is known, charged with its reservation.
