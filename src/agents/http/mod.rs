@@ -5,9 +5,8 @@
 //! was made: never after a part of an answer, which may have been charged. The key comes from the environment
 //! or from a command.
 
-mod link;
+pub mod link;
 mod talk;
-pub mod up;
 pub mod wire;
 
 use std::hash::{BuildHasher, Hasher};
@@ -108,7 +107,7 @@ impl Http {
     fn ask(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         let deadline = Deadline::after_ms(call.timeout_ms);
         self.is_up(call)?;
-        let (system, user) = (&read(&call.system_file)?, &read(&call.user_file)?);
+        let (system, user) = (&read(&call.prompt.system)?, &read(&call.prompt.user)?);
         let mut shape = self.shape.unwrap_or(match self.protocol {
             Protocol::Openai => Shape::JsonObject,
             Protocol::Anthropic => Shape::Prompt,
@@ -157,7 +156,7 @@ impl Http {
     fn judge(&self, tried: RequestResult, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match tried {
             RequestResult::Answer(mut summary, raw) => {
-                let usage = self.priced(summary.usage.clone(), call.prompt_bytes, summary.text.len());
+                let usage = self.priced(summary.usage.clone(), call.prompt.bytes, summary.text.len());
                 let (class, why) = match summary.failure.take() {
                     Some(failure) => (failure.class, failure.why),
                     None if summary.text.trim().is_empty() => {
@@ -188,7 +187,7 @@ impl Http {
                 Err(Box::new(Failed { retry_at_ms, usage, raw, ..*Failed::before_asking(class, why) }))
             }
             RequestResult::Broken { class, why, usage, .. } => {
-                let usage = self.priced(usage, call.prompt_bytes, 0);
+                let usage = self.priced(usage, call.prompt.bytes, 0);
                 let why = format!("{}: {why}", self.call_url());
                 Err(Box::new(Failed { usage, ..*Failed::before_asking(class, why) }))
             }

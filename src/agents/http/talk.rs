@@ -1,10 +1,9 @@
 //! Talks to an endpoint: health check, requests, and interruption by the user.
 
-use std::sync::mpsc::Receiver;
+use std::io::Read;
 use std::time::Duration;
 
-use super::link::{self, HttpEvent, HttpRequest};
-use super::up::{self, NoStatus};
+use super::link::{self, Broken, HttpRequest};
 use super::wire::ResponseReader;
 use super::{Http, Protocol, RequestResult};
 use crate::agents::call::MAX_OUTPUT_BYTES;
@@ -63,17 +62,11 @@ impl Http {
             false => health.clone(),
         };
         let down = |why: String| Failed::before_asking(Class::Down, format!("{url} is down: {why}"));
-        match up::status(&url, &mut || self.look(call)) {
+        match link::status(&url, &mut || self.look(call))? {
             Ok(200..=499) => Ok(()),
             Ok(status) => Err(down(format!("it answered with {status}"))),
-            Err(NoStatus::Down(why)) => Err(down(why)),
-            Err(NoStatus::Left(interrupted)) => Err(interrupted),
+            Err(why) => Err(down(why)),
         }
-    }
-
-    /// Waits for the next event, unless the user interrupts.
-    fn next(&self, call: &mut ModelCall, events: &Receiver<HttpEvent>) -> Result<HttpEvent, Box<Failed>> {
-        link::next(events, &mut || self.look(call))
     }
 
     fn look(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
@@ -101,64 +94,68 @@ impl Http {
         body: Vec<u8>,
         deadline: &Deadline,
     ) -> Result<RequestResult, Box<Failed>> {
-        let events = link::send(HttpRequest {
+        let request = HttpRequest {
             url: self.call_url(),
             headers: self.headers(call)?,
             body: Some(body),
             deadline: deadline.left(),
             idle: Duration::from_millis(self.idle_ms.max(1) as u64),
-        });
-        let (status, retry_after, content_type) = match self.next(call, &events)? {
-            HttpEvent::Head { status, retry_after, content_type } => (status, retry_after, content_type),
-            HttpEvent::Broken(class, why) => {
-                // A refused connection carried no request; a later error may have.
-                let begun = !why.contains("refused") && !why.contains("host not found");
-                return Ok(RequestResult::Broken { class, why, begun, usage: Usage::unknown() });
-            }
-            HttpEvent::Piece(_) | HttpEvent::End => {
-                let why = "the endpoint sent a body without a head".to_owned();
-                return Ok(broken(Class::Crashed, why, Usage::unknown()));
-            }
         };
-        let is_stream = content_type.contains("event-stream");
-        let is_good = (200..300).contains(&status);
-        let (mut raw, mut reading) = (Vec::new(), ResponseReader::new(self.protocol));
-        let cap = if is_good { MAX_OUTPUT_BYTES } else { ERROR_BYTES };
-        loop {
-            match self.next(call, &events)? {
-                HttpEvent::Piece(piece) => {
-                    if is_good && is_stream {
-                        reading.feed(&piece);
-                    }
-                    raw.extend_from_slice(&piece);
-                    if raw.len() > cap && is_good {
-                        let why = format!("the endpoint sent more than {} MiB", cap >> 20);
-                        return Ok(broken(Class::Flood, why, reading.usage().clone()));
-                    }
-                    raw.truncate(cap);
-                }
-                HttpEvent::Broken(class, why) if is_good => {
-                    return Ok(broken(class, why, reading.usage().clone()));
-                }
-                HttpEvent::End | HttpEvent::Broken(..) => break,
-                HttpEvent::Head { .. } => {}
-            }
-        }
-        if !is_good {
-            let body = String::from_utf8_lossy(&raw).into_owned();
-            return Ok(RequestResult::Refused { status, body, retry_after });
-        }
-        if !is_stream && !content_type.contains("json") {
-            let kind = if content_type.is_empty() { "nothing" } else { &content_type };
-            let why =
-                format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
-            return Ok(broken(Class::Crashed, why, Usage::unknown()));
-        }
-        if !is_stream {
-            reading.take_whole(&raw);
-        }
-        Ok(RequestResult::Answer(reading.end(), raw))
+        let protocol = self.protocol;
+        let result = link::wait_for(move || exchange(request, protocol), &mut || self.look(call))?;
+        Ok(result.unwrap_or_else(|(class, why)| {
+            // A refused connection carried no request; a later error may have.
+            let begun = !why.contains("refused") && !why.contains("host not found");
+            RequestResult::Broken { class, why, begun, usage: Usage::unknown() }
+        }))
     }
+}
+
+/// Sends a request and reads its whole response.
+fn exchange(request: HttpRequest, protocol: Protocol) -> Result<RequestResult, Broken> {
+    let response = link::send(request)?;
+    let header = |name| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+    let (status, retry_after) = (response.status().as_u16(), header("retry-after"));
+    let content_type = header("content-type").unwrap_or_default().to_lowercase();
+    let is_stream = content_type.contains("event-stream");
+    let is_good = (200..300).contains(&status);
+    let (mut raw, mut reading) = (Vec::new(), ResponseReader::new(protocol));
+    let cap = if is_good { MAX_OUTPUT_BYTES } else { ERROR_BYTES };
+    let (mut body, mut buffer) = (response.into_body().into_reader(), vec![0; 64 * 1024]);
+    loop {
+        let piece = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => &buffer[..length],
+            Err(error) if is_good => {
+                let (class, why) = link::broken(&error.into());
+                return Ok(broken(class, why, reading.usage().clone()));
+            }
+            Err(_) => break,
+        };
+        if is_good && is_stream {
+            reading.feed(piece);
+        }
+        raw.extend_from_slice(piece);
+        if raw.len() > cap && is_good {
+            let why = format!("the endpoint sent more than {} MiB", cap >> 20);
+            return Ok(broken(Class::Flood, why, reading.usage().clone()));
+        }
+        raw.truncate(cap);
+    }
+    if !is_good {
+        let body = String::from_utf8_lossy(&raw).into_owned();
+        return Ok(RequestResult::Refused { status, body, retry_after });
+    }
+    if !is_stream && !content_type.contains("json") {
+        let kind = if content_type.is_empty() { "nothing" } else { &content_type };
+        let why =
+            format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
+        return Ok(broken(Class::Crashed, why, Usage::unknown()));
+    }
+    if !is_stream {
+        reading.take_whole(&raw);
+    }
+    Ok(RequestResult::Answer(reading.end(), raw))
 }
 
 /// Scheme, host and port of an address.
