@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Protocol;
 use crate::agents::lines::{LineReader, MAX_LINE_BYTES};
@@ -51,13 +51,7 @@ struct Chat<'a> {
     reasoning_effort: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<Value>,
-    messages: [Message<'a>; 2],
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
+    messages: Value,
 }
 
 #[derive(Serialize)]
@@ -67,16 +61,8 @@ struct Messages<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<Value>,
-    system: [ContentBlock<'a>; 1],
-    messages: [Message<'a>; 1],
-}
-
-#[derive(Serialize)]
-struct ContentBlock<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    text: &'a str,
-    cache_control: Value,
+    system: Value,
+    messages: Value,
 }
 
 /// Builds the body of a request.
@@ -84,39 +70,31 @@ struct ContentBlock<'a> {
 /// # Errors
 /// The body cannot be written as JSON, which no text causes.
 pub fn body(protocol: Protocol, ask: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
-    let user = Message { role: "user", content: ask.user };
+    let user = json!({ "role": "user", "content": ask.user });
     match protocol {
         Protocol::Openai => serde_json::to_vec(&Chat {
             model: ask.model,
             stream: true,
-            stream_options: serde_json::json!({ "include_usage": true }),
+            stream_options: json!({ "include_usage": true }),
             reasoning_effort: ask.effort,
-            response_format: response_format(ask.shape),
-            messages: [Message { role: "system", content: ask.system }, user],
+            response_format: match ask.shape {
+                Shape::Prompt => None,
+                Shape::JsonObject => Some(json!({ "type": "json_object" })),
+                Shape::JsonSchema => Some(json!({
+                    "type": "json_schema",
+                    "json_schema": { "name": "move", "schema": decision::schema() },
+                })),
+            },
+            messages: json!([{ "role": "system", "content": ask.system }, user]),
         }),
         Protocol::Anthropic => serde_json::to_vec(&Messages {
             model: ask.model,
             max_tokens: MAX_TOKENS,
             stream: true,
-            output_config: ask.effort.map(|effort| serde_json::json!({ "effort": effort })),
-            system: [ContentBlock {
-                kind: "text",
-                text: ask.system,
-                cache_control: serde_json::json!({ "type": "ephemeral" }),
-            }],
-            messages: [user],
+            output_config: ask.effort.map(|effort| json!({ "effort": effort })),
+            system: json!([{ "type": "text", "text": ask.system, "cache_control": { "type": "ephemeral" } }]),
+            messages: json!([user]),
         }),
-    }
-}
-
-fn response_format(shape: Shape) -> Option<Value> {
-    match shape {
-        Shape::Prompt => None,
-        Shape::JsonObject => Some(serde_json::json!({ "type": "json_object" })),
-        Shape::JsonSchema => Some(serde_json::json!({
-            "type": "json_schema",
-            "json_schema": { "name": "move", "schema": decision::schema() },
-        })),
     }
 }
 
