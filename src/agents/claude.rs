@@ -93,7 +93,7 @@ pub(super) const EVENTS: EventReader = EventReader {
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {
-        Some("system") => system(summary, event),
+        Some("system") => summary.requests += u32::from(event["subtype"] == "api_retry"),
         Some("assistant") => assistant(summary, &event["message"]),
         Some("rate_limit_event") => {
             let info = &event["rate_limit_info"];
@@ -102,14 +102,6 @@ fn read(summary: &mut StreamSummary, event: &Value) {
             }
         }
         _ => result(summary, event),
-    }
-}
-
-fn system(summary: &mut StreamSummary, event: &Value) {
-    match event["subtype"].as_str() {
-        Some("init") => summary.version = event["claude_code_version"].as_str().map(str::to_owned),
-        Some("api_retry") => summary.requests += 1,
-        _ => {}
     }
 }
 

@@ -68,8 +68,6 @@ pub struct StreamSummary {
     pub resets_at_s: Option<i64>,
     /// The message whose usage was counted last: some CLIs report one message in several events.
     pub message: String,
-    /// The version of the CLI, where it says it.
-    pub version: Option<String>,
 }
 
 impl StreamSummary {

@@ -16,26 +16,28 @@
 )]
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::ptr;
 
 use libc::{SIG_DFL, SIGHUP, SIGPIPE, c_char, c_int};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::exit::ProcessExit;
 use super::find::find_program;
-use super::wait::{exit_watch, ignore, timespec};
+use super::wait::{exit_watch, ignore, pause_ms, poll_for};
 use crate::os::clock::Deadline;
 use crate::os::signal::Cancel;
 
 /// Where programs are searched if the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/bin:/bin";
+/// How long a start is tried again while another process still writes the script, in milliseconds.
+const BUSY_MS: i64 = 500;
 
 /// Where a standard stream of a command leads.
 #[derive(Debug, Default)]
@@ -131,12 +133,7 @@ impl ProcessCommand {
     /// `ENOENT`, `EACCES`, `ENOEXEC` and others of exec and chdir, as the kernel returns them; `InvalidInput` when an
     /// argument holds a zero byte.
     pub fn start(&self) -> io::Result<Child> {
-        self.start_without(&self.descriptors_to_close())
-    }
-
-    /// Starts the command as [`ProcessCommand::start`] does, without these descriptors.
-    pub(super) fn start_without(&self, descriptors: &[c_int]) -> io::Result<Child> {
-        start(self, descriptors)
+        start(self, &self.descriptors_to_close())
     }
 
     /// Lists the open descriptors that the child must not get.
@@ -177,9 +174,10 @@ impl ProcessCommand {
     fn words(&self) -> io::Result<CStrings> {
         // If a name has two values, the last one counts; C would take the first.
         let mut env = BTreeMap::new();
-        for variable in own_environment().into_iter().filter(|_| self.inherits_env) {
-            let name = variable.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
-            env.insert(name, variable);
+        #[expect(clippy::disallowed_methods, reason = "it is handed on as it is")]
+        for (name, value) in std::env::vars_os().filter(|_| self.inherits_env) {
+            let variable = [name.as_bytes(), value.as_bytes()].join(&b'=');
+            env.insert(name.into_vec(), CString::new(variable)?);
         }
         for (name, value) in &self.env {
             env.insert(name.as_bytes().to_vec(), CString::new(format!("{name}={value}"))?);
@@ -217,19 +215,6 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 /// Returns the null-terminated list that C expects.
 fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
     strings.iter().map(|one| one.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
-}
-
-unsafe extern "C" {
-    static environ: *const *const c_char;
-}
-
-/// Returns the variables of this process, to hand them on as they are.
-fn own_environment() -> Vec<CString> {
-    // SAFETY: the list ends with null, and nothing in looop changes it or its strings.
-    unsafe {
-        let all = (0..).map(|index| *environ.add(index)).take_while(|variable| !variable.is_null());
-        all.map(|variable| CStr::from_ptr(variable).to_owned()).collect()
-    }
 }
 
 /// Lists the open descriptors of this process besides its streams. Those of looop close on exec; others may come from
@@ -283,8 +268,7 @@ impl Child {
             let cancel_fd = cancel.map(Cancel::fd);
             let mut fds = vec![PollFd::new(&exited, PollFlags::IN)];
             fds.extend(cancel_fd.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
-            // If a signal interrupts the wait, the next turn of the loop handles it.
-            ignore(poll(&mut fds, Some(&timespec(deadline.left()))));
+            poll_for(&mut fds, deadline.left())?;
         }
     }
 
@@ -296,6 +280,20 @@ impl Child {
 /// These calls return the error instead of setting `errno`.
 fn check(result: c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+/// Starts a command as [`ProcessCommand::start`] does, without these descriptors. If another process is still writing the
+/// script, it tries again for a short time.
+pub(super) fn start_retrying(command: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Child> {
+    let wait_limit = Deadline::after_ms(BUSY_MS);
+    loop {
+        match start(command, descriptors) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !wait_limit.passed() => {
+                pause_ms(5)
+            }
+            other => return other,
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -7,18 +7,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::raw::c_int;
 use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::command::{Child, ProcessCommand};
+use super::command::{Child, ProcessCommand, start_retrying};
 use super::exit::ProcessExit;
 use super::restricted::{RestrictedThreads, Restrictions, no_thread};
 use super::tree;
-use super::wait::{GRACE_MS, exit_watch, ignore, pause_ms, timespec};
+use super::wait::{GRACE_MS, exit_watch, ignore, poll_for};
 use crate::os::clock::Deadline;
 use crate::os::signal::Cancel;
 
@@ -28,8 +27,6 @@ const FRAME_MS: u64 = 100;
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
 /// How long the loop waits while children only start.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long a start is tried again while another process still writes the script, in milliseconds.
-const BUSY_MS: i64 = 500;
 
 /// Which part of stdout is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +52,9 @@ pub trait Layer {
 
     /// Returns the restrictions that do the same as the wrapped command, if there are any: taken on by the thread that
     /// starts the command, they cost less.
-    fn restrictions(&self) -> Option<Restrictions>;
+    fn restrictions(&self) -> Option<Restrictions> {
+        None
+    }
 
     /// Returns true if that command stays the outer process of the program, and kills the program at once when it is
     /// told to end.
@@ -270,11 +269,11 @@ impl<'a> Run<'a> {
         let out = Some(OwnedFd::from(out).into());
         let job = PipedJob { index, keep, sink, layer, timeout_ms, out, err };
         if let Some(restrictions) = restrictions {
-            let child = self.threads.start(command, restrictions, try_start).map_err(not_started)?;
+            let child = self.threads.start(command, restrictions).map_err(not_started)?;
             self.starting.push(StartingChild { child, job });
             return Ok(());
         }
-        let child = try_start(&command, &command.descriptors_to_close()).map_err(not_started)?;
+        let child = start_retrying(&command, &command.descriptors_to_close()).map_err(not_started)?;
         drop(command);
         // Before the gate opens: from then on the child has begun, even if something here fails.
         let live = Live::of(job, child)?;
@@ -301,10 +300,7 @@ impl<'a> Run<'a> {
             left = left.min(Duration::from_millis(FRAME_MS));
         }
         // Rounded up, so that a deadline has really passed when poll returns for it.
-        match poll(&mut fds, Some(&timespec(left.saturating_add(Duration::from_millis(1))))) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        poll_for(&mut fds, left.saturating_add(Duration::from_millis(1)))?;
         let mut flags = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || flags.next().unwrap_or(false);
         let mut ready =
@@ -341,7 +337,7 @@ impl<'a> Live<'a> {
         let child = self.child.pid();
         // The outer process of a layer would kill the program at once.
         if signal == Signal::TERM && self.job.layer.as_ref().is_some_and(|layer| layer.has_outer()) {
-            return tree::signal_all(&tree::below(self.child.id()), false);
+            return tree::signal_all(&tree::below(self.child.id(), &[]), false);
         }
         ignore(kill_process_group(child, signal));
         ignore(kill_process(child, signal));
@@ -439,19 +435,6 @@ fn keep_tail(kept: &mut Vec<u8>, bytes: &[u8], cap: usize) {
     kept.extend_from_slice(bytes);
     if kept.len() > cap * 2 {
         kept.drain(..kept.len() - cap);
-    }
-}
-
-/// Starts; if another process is still writing the script, tries again for a short time.
-fn try_start(command: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Child> {
-    let wait_limit = Deadline::after_ms(BUSY_MS);
-    loop {
-        match command.start_without(descriptors) {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !wait_limit.passed() => {
-                pause_ms(5)
-            }
-            other => return other,
-        }
     }
 }
 
