@@ -16,11 +16,11 @@
 )]
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
@@ -174,10 +174,9 @@ impl ProcessCommand {
     fn words(&self) -> io::Result<CStrings> {
         // If a name has two values, the last one counts; C would take the first.
         let mut env = BTreeMap::new();
-        #[expect(clippy::disallowed_methods, reason = "it is handed on as it is")]
-        for (name, value) in std::env::vars_os().filter(|_| self.inherits_env) {
-            let variable = [name.as_bytes(), value.as_bytes()].join(&b'=');
-            env.insert(name.into_vec(), CString::new(variable)?);
+        for variable in own_environment().into_iter().filter(|_| self.inherits_env) {
+            let name = variable.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
+            env.insert(name, variable);
         }
         for (name, value) in &self.env {
             env.insert(name.as_bytes().to_vec(), CString::new(format!("{name}={value}"))?);
@@ -215,6 +214,19 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 /// Returns the null-terminated list that C expects.
 fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
     strings.iter().map(|one| one.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+}
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// Returns the variables of this process, to hand them on as they are.
+fn own_environment() -> Vec<CString> {
+    // SAFETY: the list ends with null, and nothing in looop changes it or its strings.
+    unsafe {
+        let all = (0..).map(|index| *environ.add(index)).take_while(|variable| !variable.is_null());
+        all.map(|variable| CStr::from_ptr(variable).to_owned()).collect()
+    }
 }
 
 /// Lists the open descriptors of this process besides its streams. Those of looop close on exec; others may come from

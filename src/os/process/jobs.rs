@@ -4,6 +4,7 @@
 //! child itself has ended, even if another process still holds its pipes. If this process is a subreaper, it adopts
 //! processes that left the group, and [`super::reaper::reap_orphans`] ends them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -114,7 +115,7 @@ pub fn run_all(
     cancel: &Cancel,
     mut frame: Option<&mut dyn FnMut()>,
 ) -> io::Result<Vec<ChildResult>> {
-    let mut results: Vec<Option<ChildResult>> = jobs.iter().map(|_| None).collect();
+    let mut results = BTreeMap::new();
     let mut waiting = jobs.into_iter().enumerate();
     let threads = RestrictedThreads::new()?;
     let mut run = Run { live: Vec::new(), starting: Vec::new(), threads, cancelled: false };
@@ -123,7 +124,7 @@ pub fn run_all(
             let Some((index, job)) = waiting.next() else { break };
             let begun = if run.cancelled { Err(ProcessExit::Cancelled) } else { run.start(index, job) };
             if let Err(exit) = begun {
-                results[index] = Some(ChildResult::without_start(exit));
+                results.insert(index, ChildResult::without_start(exit));
             }
         }
         if run.live.is_empty() && run.starting.is_empty() {
@@ -151,8 +152,7 @@ pub fn run_all(
         }
         let mut exited = ready.exited.into_iter();
         for one in run.live.extract_if(.., |_| exited.next().unwrap_or(false)) {
-            let index = one.job.index;
-            results[index] = Some(one.finish());
+            results.insert(one.job.index, one.finish());
         }
         if ready.started {
             run.threads.take_signals();
@@ -172,13 +172,12 @@ pub fn run_all(
                         }
                         run.live.push(one);
                     }
-                    Err(exit) => results[index] = Some(ChildResult::without_start(exit)),
+                    Err(exit) => drop(results.insert(index, ChildResult::without_start(exit))),
                 }
             }
         }
     }
-    let missing = || ChildResult::without_start(ProcessExit::NotStarted("it was never tried".to_owned()));
-    Ok(results.into_iter().map(|ended| ended.unwrap_or_else(missing)).collect())
+    Ok(results.into_values().collect())
 }
 
 /// Runs one job.
