@@ -134,16 +134,17 @@ fn helper_exit(code: i32, stated: &str) -> ProcessExit {
 /// Names what could not be applied. The process must not become the child then.
 #[cfg(target_os = "linux")]
 fn enter(sandbox: &Sandbox, control: Option<i32>) -> io::Result<Vec<String>> {
-    let walls = &sandbox.access;
-    let has_layers = sandbox.has_files() && !walls.overlays.is_empty();
-    let less = if has_layers { layer::lay_all(walls)? } else { Vec::new() };
+    let access = &sandbox.access;
+    let has_layers = sandbox.has_files() && !access.overlays.is_empty();
+    let less = if has_layers { layer::lay_all(access)? } else { Vec::new() };
     if let Some(control) = control {
-        network::listen(&walls.forward, control)?;
+        network::listen(&access.forward, control)?;
     }
     if has_layers || control.is_some() {
         layer::give_up()?;
     }
-    lock(sandbox)?;
+    landlock::landlock(sandbox)?;
+    lock_calls(sandbox)?;
     Ok(less)
 }
 
@@ -169,16 +170,6 @@ fn unshare(namespace: rustix::thread::UnshareFlags) -> io::Result<()> {
 /// The directories that exist in an overlay's own directory before the sandbox is made.
 pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
 
-/// Applies Landlock and the filter to this thread, and to everything that it starts from now on.
-///
-/// # Errors
-/// Names what could not be applied.
-#[cfg(target_os = "linux")]
-fn lock(sandbox: &Sandbox) -> io::Result<()> {
-    landlock::landlock(sandbox)?;
-    lock_calls(sandbox)
-}
-
 /// Applies the filter to this thread, and to everything that it starts from now on.
 ///
 /// # Errors
@@ -187,10 +178,8 @@ fn lock(sandbox: &Sandbox) -> io::Result<()> {
 fn lock_calls(sandbox: &Sandbox) -> io::Result<()> {
     match seccomp::apply(&sandbox.access.net, sandbox.has_files()) {
         // These networks work without a filter; those that need one were refused before.
-        Err(_) if sandbox.access.net == Net::On || sandbox.has_files() && sandbox.access.net == Net::Off => {
-            Ok(())
-        }
-        Err(_) if sandbox.access.net == Net::Internet => Ok(()),
+        Err(_) if matches!(sandbox.access.net, Net::On | Net::Internet) => Ok(()),
+        Err(_) if sandbox.access.net == Net::Off && sandbox.has_files() => Ok(()),
         put => put,
     }
 }
@@ -254,13 +243,9 @@ pub fn layer(sandbox: Option<Sandbox>) -> Option<Box<dyn Layer>> {
 
 impl Layer for Sandbox {
     fn wrap(&self, command: ProcessCommand) -> io::Result<ProcessCommand> {
-        let words =
-            std::iter::once(command.program.as_os_str()).chain(command.args.iter().map(OsString::as_os_str));
-        let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        let cwd = match &command.cwd {
-            Some(cwd) => cwd.clone(),
-            None => std::env::current_dir()?,
-        };
+        let args = command.args.iter().map(|arg| arg.to_string_lossy().into_owned());
+        let words: Vec<String> = std::iter::once(text(&command.program)).chain(args).collect();
+        let cwd = command.cwd.clone().map_or_else(std::env::current_dir, Ok)?;
         let mut argv = argv(self, &cwd, &words)?;
         Ok(ProcessCommand {
             program: PathBuf::from(argv.remove(0)),
@@ -279,11 +264,6 @@ impl Layer for Sandbox {
             shared: (format!("{:?}", self.access.net), Box::new(move || lock_calls(&shared))),
             own: Box::new(move || landlock::landlock(&own)),
         })
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn restrictions(&self) -> Option<Restrictions> {
-        None
     }
 
     fn has_outer(&self) -> bool {
@@ -347,13 +327,13 @@ fn without_seen_links(all: Vec<(PathBuf, Mount)>) -> Vec<(PathBuf, Mount)> {
 ///
 /// # Errors
 /// Names a path that does not exist.
-fn mounts(walls: &Access, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
+fn mounts(access: &Access, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     let mut all: Vec<(PathBuf, Mount)> = Vec::new();
     let found = |path: &Path| {
         std::fs::canonicalize(path)
             .map_err(|e| io::Error::new(e.kind(), format!("could not find `{}`: {e}", path.display())))
     };
-    if !walls.allow_all {
+    if !access.allow_all {
         for dir in SYSTEM.map(PathBuf::from) {
             match std::fs::read_link(&dir) {
                 Ok(target) => all.push((dir, Mount::Link(target))),
@@ -363,35 +343,35 @@ fn mounts(walls: &Access, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
         }
         // The name server file may be a link to any place.
         let names = std::fs::canonicalize("/etc/resolv.conf").ok().filter(|file| !file.starts_with("/etc"));
-        let names = names.filter(|file| !walls.read_only_binds.iter().any(|(_, at)| at == file));
+        let names = names.filter(|file| !access.read_only_binds.iter().any(|(_, at)| at == file));
         all.extend(names.map(|file| (file.clone(), Mount::Read(file))));
     }
-    for (what, at) in &walls.binds {
+    for (what, at) in &access.binds {
         all.push((at.clone(), Mount::Write(found(what)?)));
     }
     // A path below an already visible place needs no mount, unless a mount covers that place.
-    let covers = walls.binds.iter().map(|(_, at)| at).chain(&walls.masks).chain(&walls.write);
+    let covers = access.binds.iter().map(|(_, at)| at).chain(&access.masks).chain(&access.write);
     let covers: Vec<&PathBuf> = covers.collect();
-    let is_seen = |path: &Path| match walls.allow_all {
+    let is_seen = |path: &Path| match access.allow_all {
         true => !covers.iter().any(|cover| path.starts_with(cover)),
         false => SYSTEM.iter().any(|dir| path.starts_with(dir)),
     };
-    for path in walls.read.iter().map(PathBuf::as_path).chain([own]).filter(|path| !is_seen(path)) {
+    for path in access.read.iter().map(PathBuf::as_path).chain([own]).filter(|path| !is_seen(path)) {
         all.push((path.to_owned(), Mount::Read(found(path)?)));
     }
-    for path in &walls.write {
+    for path in &access.write {
         all.push((path.clone(), Mount::Write(found(path)?)));
         for (at, is_write) in git_dirs::mounts(path) {
             all.push((at.clone(), if is_write { Mount::Write(at) } else { Mount::Read(at) }));
         }
     }
-    for (what, own) in &walls.overlays {
+    for (what, own) in &access.overlays {
         all.push((what.clone(), Mount::Layer(found(what)?, found(own)?)));
     }
-    for (what, at) in &walls.read_only_binds {
+    for (what, at) in &access.read_only_binds {
         all.push((at.clone(), Mount::Read(found(what)?)));
     }
-    for path in walls.masks.iter().cloned().chain(SECRET.map(PathBuf::from)) {
+    for path in access.masks.iter().cloned().chain(SECRET.map(PathBuf::from)) {
         match std::fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => all.push((path, Mount::Nothing)),
             Ok(_) => all.push((path, Mount::Blank)),

@@ -10,6 +10,7 @@ use crate::os::signal::Cancel;
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::Usage;
 use crate::rules::json::clip;
+use crate::rules::secret::Secrets;
 use crate::rules::text::visible;
 use crate::rules::time::{Now, human_ms};
 use crate::sandbox;
@@ -20,16 +21,21 @@ pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// The largest beginning of an event stream that is kept for inspection, in bytes.
 const STREAM_KEPT_BYTES: usize = 4 << 20;
 
-/// One call. The prompt is in files, because an argument has a limited size.
+/// A prompt. It is in files, because an argument has a limited size.
+#[derive(Debug)]
+pub struct PromptFiles {
+    pub whole: PathBuf,
+    /// The stable part, for a runner that sends it as the system prompt.
+    pub system: PathBuf,
+    /// The rest.
+    pub user: PathBuf,
+    /// The length of the whole, to estimate tokens.
+    pub bytes: usize,
+}
+
+/// One call.
 pub struct ModelCall<'a> {
-    /// The file of the whole prompt.
-    pub prompt_file: PathBuf,
-    /// The length of the prompt, to estimate tokens.
-    pub prompt_bytes: usize,
-    /// The file with the stable part of the prompt, for a runner that sends it as the system prompt.
-    pub system_file: PathBuf,
-    /// The file with the rest of the prompt.
-    pub user_file: PathBuf,
+    pub prompt: PromptFiles,
     pub now: Now,
     /// The timeout, in milliseconds.
     pub timeout_ms: i64,
@@ -111,7 +117,7 @@ pub struct Program<'a> {
     /// Names of variables that it gets from the environment.
     pub allow: &'a [String],
     /// Additional variables.
-    pub set: &'a [(&'a str, &'a str)],
+    pub set: Vec<(String, String)>,
     /// The working directory.
     pub cwd: PathBuf,
     /// The file that becomes stdin. It is a file because some programs read nothing else.
@@ -143,7 +149,6 @@ pub fn call_process(
     let input = std::fs::File::open(&program.input)
         .map_err(|e| failed(Class::Crashed, format!("could not read the prompt's file: {e}")))?;
     let allowed = call.full_env.iter().filter(|(key, _)| program.allow.contains(key));
-    let set = program.set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     let cell = call
         .sandboxes
         .decide(&Decider {
@@ -154,7 +159,7 @@ pub fn call_process(
             write: program.write,
         })
         .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
-    let env = call.base_env.iter().chain(allowed).cloned().chain(set).chain(cell.env).collect();
+    let env = call.base_env.iter().chain(allowed).chain(&program.set).cloned().chain(cell.env).collect();
     let keep = match sink.is_some() {
         true => OutputLimit::Head(STREAM_KEPT_BYTES),
         false => OutputLimit::All(MAX_OUTPUT_BYTES),
@@ -177,6 +182,17 @@ pub fn call_process(
         ProcessExit::NotStarted(why) => (Class::Missing, format!("`{name}` could not be started: {why}")),
     };
     Err(Box::new(Failed { raw: ended.stdout, stderr: ended.stderr, ..*failed(class, why) }))
+}
+
+/// Redacts the secrets in everything that came back from a call.
+pub fn redact(result: &mut Result<Completion, Box<Failed>>, secrets: &Secrets) {
+    let (text, raw, stderr) = match result {
+        Ok(reply) => (&mut reply.text, &mut reply.raw, &mut reply.stderr),
+        Err(failed) => (&mut failed.why, &mut failed.raw, &mut failed.stderr),
+    };
+    *text = secrets.redact(text).into_owned();
+    secrets.redact_bytes(raw);
+    secrets.redact_bytes(stderr);
 }
 
 /// The last line of a runner's stderr, for error messages.

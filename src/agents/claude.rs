@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, classify, option, shown, words};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, classify};
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::store::sandboxes::AgentHome;
@@ -17,28 +17,21 @@ pub static AGENT: Agent = Agent {
         CLAUDE_CONFIG_DIR",
     endpoint: Some(("ANTHROPIC_BASE_URL", "https://api.anthropic.com")),
     decide: Ok(DecideMode {
-        args: |setup| {
-            let mut args = words("-p --output-format stream-json --verbose --tools");
-            args.push(String::new());
-            // The barest mode reads no login of the user, so it needs a key in the environment.
-            args.extend(match setup.has_key {
-                true => words("--bare"),
-                false => words("--safe-mode --disable-slash-commands"),
-            });
-            args.extend(words("--strict-mcp-config --no-session-persistence"));
-            args.extend(["--system-prompt-file".to_owned(), shown(setup.system)]);
-            option(&mut args, "--model", setup.model);
-            option(&mut args, "--effort", setup.effort);
-            args
-        },
-        set: |_| {
-            vec![
-                ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
-                // Ten times, its default, takes three minutes; the loop itself asks again later.
-                ("CLAUDE_CODE_MAX_RETRIES", "2".to_owned()),
-            ]
-        },
+        args: "-p --output-format stream-json --verbose --tools {nothing} --safe-mode --disable-slash-commands \
+         --strict-mcp-config --no-session-persistence --system-prompt-file {system}",
+        // The barest mode reads no login of the user.
+        keyed_args: Some(
+            "-p --output-format stream-json --verbose --tools {nothing} --bare \
+             --strict-mcp-config --no-session-persistence --system-prompt-file {system}",
+        ),
+        set: &[
+            ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+            // Ten times, its default, takes three minutes; the loop itself asks again later.
+            ("CLAUDE_CODE_MAX_RETRIES", "2"),
+        ],
         file: None,
+        model: "--model",
+        effort: Some(EFFORT),
         tools: "off: no tools, MCP servers, hooks, skills or memory",
         oldest: (2, 1, 300),
     }),
@@ -100,7 +93,7 @@ pub(super) const EVENTS: EventReader = EventReader {
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {
-        Some("system") => system(summary, event),
+        Some("system") => summary.requests += u32::from(event["subtype"] == "api_retry"),
         Some("assistant") => assistant(summary, &event["message"]),
         Some("rate_limit_event") => {
             let info = &event["rate_limit_info"];
@@ -109,14 +102,6 @@ fn read(summary: &mut StreamSummary, event: &Value) {
             }
         }
         _ => result(summary, event),
-    }
-}
-
-fn system(summary: &mut StreamSummary, event: &Value) {
-    match event["subtype"].as_str() {
-        Some("init") => summary.version = event["claude_code_version"].as_str().map(str::to_owned),
-        Some("api_retry") => summary.requests += 1,
-        _ => {}
     }
 }
 

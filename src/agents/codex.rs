@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode};
 use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
@@ -14,23 +14,24 @@ pub static AGENT: Agent = Agent {
     env: "CODEX_API_KEY OPENAI_API_KEY OPENAI_BASE_URL CODEX_HOME",
     endpoint: Some(("OPENAI_BASE_URL", "https://api.openai.com")),
     decide: Ok(DecideMode {
-        args: |setup| {
-            let mut args = words("exec --json --color never --skip-git-repo-check --ephemeral");
-            // The user's config may name MCP servers, which are tools. A login is still read.
-            args.extend(words("--ignore-user-config --ignore-rules -s read-only"));
-            for feature in FEATURES.split_whitespace() {
-                option(&mut args, "-c", Some(&format!("features.{feature}=false")));
-            }
-            SETTINGS.split_whitespace().for_each(|setting| option(&mut args, "-c", Some(setting)));
-            // A JSON string is a TOML string.
-            let file = Value::String(shown(setup.system));
-            args.extend(["-c".to_owned(), format!("model_instructions_file={file}")]);
-            option(&mut args, "-m", setup.model);
-            args.extend(setup.effort.into_iter().flat_map(EFFORT));
-            args
-        },
-        set: |_| Vec::new(),
+        // The user's config may name MCP servers, which are tools; a login is still read. The settings switch off what
+        // codex can do besides answering, and what it would tell the model about this machine. A JSON string is one of TOML.
+        args: "exec --json --color never --skip-git-repo-check --ephemeral \
+         --ignore-user-config --ignore-rules -s read-only -c features.shell_tool=false \
+         -c features.unified_exec=false -c features.multi_agent=false -c features.goals=false \
+         -c features.view_image=false -c features.image_generation=false -c features.apps=false \
+         -c features.plugins=false -c features.hooks=false -c features.memories=false -c features.skill_search=false \
+         -c features.tool_suggest=false -c features.browser_use=false -c features.computer_use=false \
+         -c features.code_mode_host=false -c features.shell_snapshot=false -c features.daemon_auto_start=false \
+         -c web_search=\"disabled\" -c include_permissions_instructions=false -c include_apps_instructions=false \
+         -c include_environment_context=false -c include_collaboration_mode_instructions=false \
+         -c skills.include_instructions=false -c project_doc_max_bytes=0 -c check_for_update_on_startup=false \
+         -c model_instructions_file=\"{system:json}\"",
+        keyed_args: None,
+        set: &[],
         file: None,
+        model: "-m",
+        effort: Some(EFFORT),
         tools: "off but for one: it can ask the user in plan mode, which is off; in an empty folder, read-only sandbox",
         oldest: (0, 160, 0),
     }),
@@ -68,15 +69,6 @@ pub static AGENT: Agent = Agent {
 
 const EFFORT: Effort =
     |effort| ["-c".to_owned(), format!("model_reasoning_effort={}", Value::String(effort.to_owned()))];
-
-/// What codex can do besides answering, by the name of its switch.
-const FEATURES: &str = "shell_tool unified_exec multi_agent goals view_image image_generation apps plugins hooks memories \
-     skill_search tool_suggest browser_use computer_use code_mode_host shell_snapshot daemon_auto_start";
-
-/// What codex would tell the model about this machine, and what it would look for on it.
-const SETTINGS: &str = "web_search=\"disabled\" include_permissions_instructions=false include_apps_instructions=false \
-     include_environment_context=false include_collaboration_mode_instructions=false \
-     skills.include_instructions=false project_doc_max_bytes=0 check_for_update_on_startup=false";
 
 /// Trusts directories in `config.toml`; a text that is not TOML stays as it is.
 fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {

@@ -34,12 +34,11 @@ impl Runner for Command {
     }
 
     fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
-        let (cwd, input) = (self.cwd.clone(), call.prompt_file.clone());
+        let (cwd, input) = (self.cwd.clone(), call.prompt.whole.clone());
         let (argv, allow, write) = (&self.argv, &self.env, &self.write);
         let program = Program { argv, allow, cwd, input, write, ..Program::default() };
-        let prompt_bytes = call.prompt_bytes;
         let ended = call_process(&program, call, None)?;
-        let usage = Usage::estimate(prompt_bytes, ended.stdout.len());
+        let usage = Usage::estimate(call.prompt.bytes, ended.stdout.len());
         let text = String::from_utf8_lossy(&ended.stdout).into_owned();
         let stderr = ended.stderr;
         let transient =

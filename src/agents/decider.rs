@@ -1,11 +1,12 @@
 //! An agent CLI as a decider: started without tools, its events read as they come.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::stream::{EventReader, EventStream, Stop, StreamSummary};
 use super::{
-    Agent, Completion, DecideMode, DecideSetup, Failed, ModelCall, Program, Runner, call_process, classify,
-    last_words,
+    Agent, Completion, DecideMode, Failed, ModelCall, Program, Runner, call_process, classify, last_words,
 };
 use crate::os::process::{ChildResult, ProcessExit};
 use crate::rules::beat::failing::{Class, reset_at_ms};
@@ -55,29 +56,39 @@ impl Runner for AgentRunner {
             let is_key = key.ends_with("_KEY") || key.ends_with("AUTH_TOKEN");
             is_key && call.full_env.iter().any(|(name, value)| name == key && !value.is_empty())
         });
-        let system = call.system_file.clone();
-        let (model, effort) = (self.model.as_deref(), self.effort.as_deref());
-        let setup = DecideSetup { system: &system, file: &given, model, effort, has_key };
+        let path_of = |path: &Path| path.to_string_lossy().into_owned();
+        let system = path_of(&call.prompt.system);
+        let json = Value::String(system.clone()).to_string();
+        let file = given.as_deref().map_or(String::new(), path_of);
+        let places = [
+            ("{system:json}", &json[1..json.len() - 1]),
+            ("{system}", &system),
+            ("{file}", &file),
+            ("{nothing}", ""),
+        ];
+        let fill =
+            |text: &str| places.iter().fold(text.to_owned(), |text, (place, by)| text.replace(place, by));
+        let args = self.mode.keyed_args.filter(|_| has_key).unwrap_or(self.mode.args);
         let mut argv = vec![self.agent.name.to_owned()];
-        argv.extend((self.mode.args)(&setup));
+        argv.extend(args.split_whitespace().map(fill));
+        argv.extend(self.model.iter().flat_map(|model| [self.mode.model.to_owned(), model.clone()]));
+        argv.extend(
+            self.effort.as_deref().zip(self.mode.effort).into_iter().flat_map(|(effort, of)| of(effort)),
+        );
         argv.extend(self.args.iter().cloned());
-        let mut set = (self.mode.set)(&setup);
         // What the config names wins; what looop sets wins over what the environment has.
-        set.retain(|(key, _)| !self.env.iter().any(|own| own == key));
+        let set = self.mode.set.iter().filter(|(key, _)| !self.env.iter().any(|own| own == key));
+        let set: Vec<(String, String)> = set.map(|(key, value)| ((*key).to_owned(), fill(value))).collect();
         let known = self.agent.env_names().filter(|key| set.iter().all(|(set, _)| set != key));
         let allow: Vec<String> = known.map(str::to_owned).chain(self.env.iter().cloned()).collect();
-        let set: Vec<(&str, &str)> = set.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        let (cwd, input) = (call.empty_dir.clone(), call.user_file.clone());
-        let read: Vec<PathBuf> =
-            [system.clone(), given.clone()].into_iter().filter(|path| *path != PathBuf::new()).collect();
-        let agent = Some(self.agent);
+        let read: Vec<PathBuf> = given.into_iter().chain([call.prompt.system.clone()]).collect();
         let program = Program {
             argv: &argv,
             allow: &allow,
-            set: &set,
-            cwd,
-            input,
-            agent,
+            set,
+            cwd: call.empty_dir.clone(),
+            input: call.prompt.user.clone(),
+            agent: Some(self.agent),
             read: &read,
             write: &self.write,
         };
@@ -122,12 +133,12 @@ impl Runner for AgentRunner {
 
 impl AgentRunner {
     /// Writes the file of the mode beside the prompt.
-    fn given(&self, call: &ModelCall) -> Result<PathBuf, Box<Failed>> {
-        let Some((name, content)) = self.mode.file else { return Ok(PathBuf::new()) };
-        let path = call.system_file.with_file_name(name);
+    fn given(&self, call: &ModelCall) -> Result<Option<PathBuf>, Box<Failed>> {
+        let Some((name, content)) = self.mode.file else { return Ok(None) };
+        let path = call.prompt.system.with_file_name(name);
         file::write(&path, content.as_bytes(), 0o600, file::Durability::Whole)
             .map_err(|error| Failed::before_asking(Class::Crashed, format!("{error:#}")))?;
-        Ok(path)
+        Ok(Some(path))
     }
 
     fn judge(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
-use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, option, shown, words};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode};
 use crate::rules::cost::charge::Usage;
 use crate::rules::worker::query::ProgramState;
 use crate::store::sandboxes::AgentHome;
@@ -17,24 +17,17 @@ pub static AGENT: Agent = Agent {
         GOOGLE_GENAI_USE_VERTEXAI",
     endpoint: Some(("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com")),
     decide: Ok(DecideMode {
-        args: |setup| {
-            let mut args = words("--output-format stream-json --approval-mode default");
-            args.extend(words("-e none --allowed-mcp-server-names none --admin-policy"));
-            args.push(shown(setup.file));
-            option(&mut args, "-m", setup.model);
-            args
-        },
-        set: |setup| {
-            vec![
-                ("GEMINI_SYSTEM_MD", shown(setup.system)),
-                // Its directory is an empty one of looop's.
-                ("GEMINI_CLI_TRUST_WORKSPACE", "true".to_owned()),
-            ]
-        },
+        args: "--output-format stream-json --approval-mode default -e none --allowed-mcp-server-names none \
+         --admin-policy {file}",
+        keyed_args: None,
+        // Its directory is an empty one of looop's.
+        set: &[("GEMINI_SYSTEM_MD", "{system}"), ("GEMINI_CLI_TRUST_WORKSPACE", "true")],
         file: Some((
             "gemini-policy.toml",
             "[[rule]]\ntoolName = \"*\"\ndecision = \"deny\"\npriority = 999\n",
         )),
+        model: "-m",
+        effort: None,
         tools: "off by a policy that denies every tool; no extensions or MCP servers",
         oldest: (0, 60, 0),
     }),

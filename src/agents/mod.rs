@@ -13,6 +13,7 @@ mod cursor_agent;
 pub mod decider;
 mod gemini;
 pub mod http;
+mod lines;
 mod opencode;
 mod pi;
 mod qwen;
@@ -28,7 +29,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-pub use call::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
+pub use call::{Completion, Failed, ModelCall, Program, PromptFiles, Runner, call_process, last_words};
 use stream::EventReader;
 
 use crate::rules::beat::settings::StatusFile;
@@ -80,32 +81,26 @@ pub type Mode<T> = Result<T, &'static str>;
 /// The option that says how hard a CLI thinks.
 pub type Effort = fn(&str) -> [String; 2];
 
-/// How an agent CLI makes a decision: without tools, the rest of the prompt on stdin.
+/// How an agent CLI makes a decision: without tools, the rest of the prompt on stdin. In its arguments and variables
+/// `{system}` is replaced by the path of the file with the stable part of the prompt, `{system:json}` by the same as it is
+/// written in a JSON string, `{file}` by the path of [`DecideMode::file`], and `{nothing}` by an empty text.
 pub struct DecideMode {
     /// Its arguments.
-    pub args: fn(&DecideSetup) -> Vec<String>,
+    pub args: &'static str,
+    /// Its arguments where the environment has an API key, so that it can do without a login of the user.
+    pub keyed_args: Option<&'static str>,
     /// Environment variables that are set for it.
-    pub set: fn(&DecideSetup) -> Vec<(&'static str, String)>,
+    pub set: &'static [(&'static str, &'static str)],
     /// A file that it is given: name and content.
     pub file: Option<(&'static str, &'static str)>,
+    /// The option for the model.
+    pub model: &'static str,
+    /// The option for the effort; none: it has no such option.
+    pub effort: Option<Effort>,
     /// What keeps it from acting.
     pub tools: &'static str,
     /// The oldest version that has all these options.
     pub oldest: (u32, u32, u32),
-}
-
-/// What one decision puts into the arguments and the environment.
-pub struct DecideSetup<'a> {
-    /// The file with the stable part of the prompt.
-    pub system: &'a Path,
-    /// The file of [`DecideMode::file`].
-    pub file: &'a Path,
-    /// The model; none: the CLI's own default.
-    pub model: Option<&'a str>,
-    /// How hard it thinks; none: the CLI's own default.
-    pub effort: Option<&'a str>,
-    /// True where the environment has an API key, so that it can do without a login of the user.
-    pub has_key: bool,
 }
 
 /// How an agent CLI works in a terminal. It asks its own questions, and looop flags them.
@@ -251,18 +246,4 @@ impl Agent {
         let names: Vec<&str> = modes.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
         names.join(" and ")
     }
-}
-
-fn words(words: &str) -> Vec<String> {
-    words.split_whitespace().map(str::to_owned).collect()
-}
-
-fn option(args: &mut Vec<String>, flag: &str, value: Option<&str>) {
-    if let Some(value) = value {
-        args.extend([flag.to_owned(), value.to_owned()]);
-    }
-}
-
-fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

@@ -1,9 +1,9 @@
 //! opencode, and its events (`run --format json`): steps, each with tokens and price.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
-use super::{Agent, DecideMode, FixMode, WorkMode, classify, option, shown, words};
+use super::{Agent, DecideMode, Effort, FixMode, WorkMode, classify};
 use crate::rules::beat::settings::StatusFile;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::store::sandboxes::AgentHome;
@@ -14,29 +14,21 @@ pub static AGENT: Agent = Agent {
     env: "ANTHROPIC_API_KEY OPENAI_API_KEY GEMINI_API_KEY OPENROUTER_API_KEY OPENCODE_CONFIG",
     endpoint: None,
     decide: Ok(DecideMode {
-        args: |setup| {
-            let mut args = words("run --format json --pure --agent looop --title decision");
-            option(&mut args, "-m", setup.model);
-            option(&mut args, "--variant", setup.effort);
-            args
-        },
-        set: |setup| {
-            let agent = json!({
-                "mode": "primary",
-                "prompt": format!("{{file:{}}}", shown(setup.system)),
-                "tools": { "*": false },
-                "permission": { "*": "deny" },
-            });
-            let config = json!({ "agent": { "looop": agent }, "snapshot": false, "share": "disabled" });
-            vec![
-                ("OPENCODE_CONFIG_CONTENT", config.to_string()),
-                ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()),
-                ("OPENCODE_DISABLE_MODELS_FETCH", "1".to_owned()),
-                ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".to_owned()),
-                ("OPENCODE_DISABLE_DEFAULT_PLUGINS", "1".to_owned()),
-            ]
-        },
+        args: "run --format json --pure --agent looop --title decision",
+        keyed_args: None,
+        set: &[
+            (
+                "OPENCODE_CONFIG_CONTENT",
+                r#"{"agent":{"looop":{"mode":"primary","prompt":"{file:{system:json}}","tools":{"*":false},"permission":{"*":"deny"}}},"snapshot":false,"share":"disabled"}"#,
+            ),
+            ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
+            ("OPENCODE_DISABLE_MODELS_FETCH", "1"),
+            ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1"),
+            ("OPENCODE_DISABLE_DEFAULT_PLUGINS", "1"),
+        ],
         file: None,
+        model: "-m",
+        effort: Some(EFFORT),
         tools: "off: an agent of looop's without tools, every permission denied, no plugins",
         oldest: (1, 18, 0),
     }),
@@ -55,7 +47,7 @@ pub static AGENT: Agent = Agent {
     fix: Ok(FixMode {
         args: "run --format json --auto --title fix",
         set: &[("OPENCODE_DISABLE_AUTOUPDATE", "1")],
-        effort: Some(|effort| ["--variant".to_owned(), effort.to_owned()]),
+        effort: Some(EFFORT),
     }),
     home: AgentHome {
         elsewhere: None,
@@ -69,6 +61,8 @@ pub static AGENT: Agent = Agent {
     first_start: &[],
     login_errors: &[],
 };
+
+const EFFORT: Effort = |effort| ["--variant".to_owned(), effort.to_owned()];
 
 pub(super) const EVENTS: EventReader = EventReader {
     option: "json",

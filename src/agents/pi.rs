@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, texts, tokens};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode};
 use crate::rules::beat::settings::StatusFile;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::store::sandboxes::AgentHome;
@@ -16,16 +16,13 @@ pub static AGENT: Agent = Agent {
         DEEPSEEK_API_KEY PI_CODING_AGENT_DIR PI_OFFLINE",
     endpoint: None,
     decide: Ok(DecideMode {
-        args: |setup| {
-            let mut args = words("-p --mode json -ne -nt -ns -np -nc --no-session");
-            args.extend(["--system-prompt".to_owned(), shown(setup.system)]);
-            option(&mut args, "--model", setup.model);
-            option(&mut args, "--thinking", setup.effort);
-            args
-        },
+        args: "-p --mode json -ne -nt -ns -np -nc --no-session --system-prompt {system}",
+        keyed_args: None,
         // No update check and no telemetry: a decision makes one request.
-        set: |_| vec![("PI_OFFLINE", "1".to_owned()), ("PI_TELEMETRY", "0".to_owned())],
+        set: &[("PI_OFFLINE", "1"), ("PI_TELEMETRY", "0")],
         file: None,
+        model: "--model",
+        effort: Some(EFFORT),
         tools: "off: no tools, extensions, skills, context files or session",
         oldest: (0, 73, 0),
     }),

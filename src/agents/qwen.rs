@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, is_output_limit, tokens_of_all_input};
-use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, claude, gemini, option, shown, words};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, claude, gemini};
 use crate::rules::beat::settings::StatusFile;
 use crate::rules::cost::charge::Usage;
 use crate::store::sandboxes::AgentHome;
@@ -14,15 +14,13 @@ pub static AGENT: Agent = Agent {
     env: "OPENAI_API_KEY OPENAI_BASE_URL OPENAI_MODEL DASHSCOPE_API_KEY",
     endpoint: Some(("OPENAI_BASE_URL", "https://dashscope.aliyuncs.com")),
     decide: Ok(DecideMode {
-        args: |setup| {
-            let mut args = words("--output-format stream-json --bare --approval-mode default");
-            args.extend(words("--exclude-tools \
-                 edit,write_file,notebook_edit,read_file,run_shell_command,get_goal,update_goal,agent,web_fetch"));
-            option(&mut args, "-m", setup.model);
-            args
-        },
-        set: |setup| vec![("QWEN_SYSTEM_MD", shown(setup.system))],
+        args: "--output-format stream-json --bare --approval-mode default --exclude-tools \
+         edit,write_file,notebook_edit,read_file,run_shell_command,get_goal,update_goal,agent,web_fetch",
+        keyed_args: None,
+        set: &[("QWEN_SYSTEM_MD", "{system}")],
         file: None,
+        model: "-m",
+        effort: None,
         tools: "off by name: the tools of the version that was tried; a newer one may have more, which its default mode denies",
         oldest: (0, 24, 0),
     }),

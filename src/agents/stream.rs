@@ -7,14 +7,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::classify;
+use super::lines::LineReader;
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::fix::signature::steady;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
 
-/// The longest line that is read, in bytes; a longer one is passed over.
-const MAX_LINE_BYTES: usize = 16 << 20;
 /// The most text of an answer that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 8 << 20;
 /// The most requests to its model that a CLI may tell of in one call. It has no tools: more is a loop.
@@ -53,7 +52,7 @@ pub struct ReportedFailure {
 }
 
 /// What a stream adds up to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamSummary {
     /// The answer.
     pub text: String,
@@ -69,23 +68,6 @@ pub struct StreamSummary {
     pub resets_at_s: Option<i64>,
     /// The message whose usage was counted last: some CLIs report one message in several events.
     pub message: String,
-    /// The version of the CLI, where it says it.
-    pub version: Option<String>,
-}
-
-impl Default for StreamSummary {
-    fn default() -> StreamSummary {
-        StreamSummary {
-            text: String::new(),
-            failure: None,
-            truncated: false,
-            usage: Usage::unknown(),
-            requests: 0,
-            resets_at_s: None,
-            message: String::new(),
-            version: None,
-        }
-    }
 }
 
 impl StreamSummary {
@@ -217,13 +199,12 @@ impl ToolCalls {
 }
 
 /// A stream that is being read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct EventStream {
     /// None until an event tells which CLI prints.
     reader: Option<EventReader>,
     summary: StreamSummary,
-    line: Vec<u8>,
-    overlong: bool,
+    lines: LineReader,
     bytes: u64,
     settled: Usage,
     /// Of an agent that works; none: only its answer matters.
@@ -260,14 +241,12 @@ struct EventType<'a> {
 impl EventStream {
     /// The stream of a CLI that is asked for an answer.
     pub fn new(reader: EventReader) -> EventStream {
-        EventStream { work: None, ..EventStream::of_work(Some(reader)) }
+        EventStream { reader: Some(reader), ..EventStream::default() }
     }
 
     /// The output of an agent that works: events, or plain text.
     pub fn of_work(reader: Option<EventReader>) -> EventStream {
-        let (settled, work) = (Usage::unknown(), Some(Work::default()));
-        let summary = StreamSummary::default();
-        EventStream { reader, summary, line: Vec::new(), overlong: false, bytes: 0, settled, work }
+        EventStream { reader, work: Some(Work::default()), ..EventStream::default() }
     }
 
     /// Reads a piece, split anywhere.
@@ -276,12 +255,9 @@ impl EventStream {
     /// Says why no more should be read.
     pub fn feed(&mut self, mut piece: &[u8]) -> Result<(), Stop> {
         self.bytes += piece.len() as u64;
-        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
-            self.hold(&piece[..end]);
-            self.end_line();
-            piece = &piece[end + 1..];
+        while let Some(line) = self.lines.next(&mut piece) {
+            self.read_line(&line);
         }
-        self.hold(piece);
         match () {
             () if self.summary.requests > MAX_REQUESTS => Err(Stop::Loop),
             () if self.bytes > MAX_STREAM_BYTES => Err(Stop::Flood),
@@ -311,28 +287,14 @@ impl EventStream {
     /// What it keeps of what was not read to the end of its line, in bytes.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        self.line.capacity()
-    }
-
-    fn hold(&mut self, bytes: &[u8]) {
-        self.overlong |= self.line.len() + bytes.len() > MAX_LINE_BYTES;
-        if self.overlong {
-            self.line = Vec::new();
-        } else {
-            self.line.extend_from_slice(bytes);
-        }
+        self.lines.held_bytes()
     }
 
     fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        if std::mem::take(&mut self.overlong) {
-            return;
-        }
+        let line = self.lines.rest();
         self.read_line(&line);
-        self.line = line;
-        self.line.clear();
-        self.line.shrink_to(64 * 1024);
     }
+
     fn read_line(&mut self, line: &[u8]) {
         let name = serde_json::from_slice::<EventType>(line).map(|event| event.name).unwrap_or_default();
         if self.reader.is_none() && !name.is_empty() {

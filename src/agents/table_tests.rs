@@ -5,7 +5,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{AGENTS, FirstStart, events_of, find, first_start, home_of, words};
+use super::{AGENTS, FirstStart, events_of, find, first_start, home_of};
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
 
 #[test]
 fn each_agent_has_one_name_and_can_do_something() {

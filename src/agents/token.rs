@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::call::redact;
 use super::{Completion, Failed, ModelCall, Runner, last_words};
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::os::program;
@@ -40,26 +41,10 @@ impl TokenSource {
         let full_env = call.full_env.to_mut();
         full_env.retain(|(name, _)| *name != self.var);
         full_env.push((self.var.clone(), token));
-        let result = ask(call);
+        let mut result = ask(call);
         call.full_env = before;
-        let clean = |mut bytes: Vec<u8>| {
-            secrets.redact_bytes(&mut bytes);
-            bytes
-        };
-        match result {
-            Ok(reply) => Ok(Completion {
-                text: secrets.redact(&reply.text).into_owned(),
-                raw: clean(reply.raw),
-                stderr: clean(reply.stderr),
-                ..reply
-            }),
-            Err(failed) => Err(Box::new(Failed {
-                why: secrets.redact(&failed.why).into_owned(),
-                raw: clean(failed.raw),
-                stderr: clean(failed.stderr),
-                ..*failed
-            })),
-        }
+        redact(&mut result, &secrets);
+        result
     }
 
     fn fetch(&self, call: &ModelCall) -> Result<String, Box<Failed>> {

@@ -5,11 +5,10 @@ use anyhow::Result;
 use super::edits;
 use super::exec::{AgentReply, ExecEnv, Progress, Tone};
 use super::leanfile::{HealthCheck, Lean};
-use crate::agents::http::up::{self, NoStatus};
 use crate::agents::http::wire::Shape;
-use crate::agents::http::{Http, IDLE_MS, Protocol};
+use crate::agents::http::{Http, IDLE_MS, Protocol, link};
 use crate::agents::stream::OUTPUT_LIMIT;
-use crate::agents::{ModelCall, Runner};
+use crate::agents::{ModelCall, PromptFiles, Runner};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::wait::pause_ms;
 use crate::rules::beat::failing::Class;
@@ -70,9 +69,9 @@ pub(super) fn ask(
     timeout_ms: i64,
 ) -> Result<AgentReply> {
     let began = Deadline::after_ms(0);
-    let (deps, prompt_file) = (env.deps, env.dir.prompt());
-    let system_file = prompt_file.with_extension("system.md");
-    file::write(&system_file, SYSTEM.as_bytes(), 0o600, Durability::Whole)?;
+    let (deps, whole) = (env.deps, env.dir.prompt());
+    let system = whole.with_extension("system.md");
+    file::write(&system, SYSTEM.as_bytes(), 0o600, Durability::Whole)?;
     let mut vars = deps.settings.full_env.clone();
     if let Some(key) = key {
         // The caller's own variable of this name belongs to another address.
@@ -82,10 +81,7 @@ pub(super) fn ask(
     let mut heartbeat = || (deps.report)(&Progress::Heartbeat);
     let sandboxes = SandboxBuilder::new(deps.layout, deps.settings, true);
     let mut call = ModelCall {
-        user_file: prompt_file.clone(),
-        prompt_file,
-        prompt_bytes,
-        system_file,
+        prompt: PromptFiles { user: whole.clone(), whole, system, bytes: prompt_bytes },
         now: clock::now(),
         timeout_ms,
         empty_dir: env.dir.empty(),
@@ -116,11 +112,10 @@ pub(super) fn wait(health: &HealthCheck, env: &ExecEnv) -> Result<()> {
     let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
     let mut is_reported = false;
     loop {
-        let why = match up::status(url, &mut || env.check()) {
+        let why = match link::status(url, &mut || env.check())? {
             Ok(status) if (200..300).contains(&status) => return Ok(()),
             Ok(status) => format!("it answers {status}"),
-            Err(NoStatus::Down(why)) => why,
-            Err(NoStatus::Left(interrupted)) => return Err(interrupted),
+            Err(why) => why,
         };
         env.check()?;
         if deadline.passed() {

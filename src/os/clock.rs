@@ -5,13 +5,14 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local, Offset, TimeZone};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::rules::time::Now;
 
 /// Returns the wall clock with the local zone's offset. Reads it from the kernel, because the calendar's own clock
 /// panics outside of its range of years.
 pub fn now() -> Now {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let time = clock_gettime(ClockId::Realtime);
     let utc = Now::from_clock(time.tv_sec, time.tv_nsec, 0);
     let moment = DateTime::from_timestamp_millis(utc.unix_ms).unwrap_or_default().naive_utc();
     Now { offset_s: Local.offset_from_utc_datetime(&moment).fix().local_minus_utc(), ..utc }
@@ -19,7 +20,7 @@ pub fn now() -> Now {
 
 /// Returns the milliseconds since the Unix epoch. Unlike [`now`], it loads no time zone.
 pub fn unix_ms() -> i64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let time = clock_gettime(ClockId::Realtime);
     Now::from_clock(time.tv_sec, time.tv_nsec, 0).unix_ms
 }
 
@@ -54,16 +55,18 @@ impl Deadline {
 
 /// Returns milliseconds since boot on a clock that is never set and stops while the machine sleeps.
 pub fn mono_ms() -> i64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    read_ms(ClockId::Monotonic)
 }
 
 /// Returns milliseconds on a clock that also runs while the machine sleeps; only differences have a meaning.
 pub fn uptime_ms() -> i64 {
     #[cfg(target_os = "linux")]
-    let id = rustix::time::ClockId::Boottime;
+    return read_ms(ClockId::Boottime);
     #[cfg(not(target_os = "linux"))]
-    let id = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(id);
+    return read_ms(ClockId::Monotonic);
+}
+
+fn read_ms(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
     time.tv_sec * 1000 + time.tv_nsec / 1_000_000
 }

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use super::clock::Deadline;
 use super::process::wait::wait_readable;
@@ -104,13 +103,7 @@ pub fn close_stdout() -> io::Result<()> {
 
 /// Starts a command with its output in one pipe that never blocks, in a session of its own, without input. Returns the
 /// pipe and the process id; the caller reaps it.
-pub fn spawn_piped(
-    argv: &[String],
-    env: &[(String, String)],
-    cwd: &Path,
-    with_stderr: bool,
-) -> io::Result<(File, u32)> {
-    let command = ProcessCommand::of_argv(argv, env.to_vec(), cwd)?;
+pub fn spawn_piped(command: ProcessCommand, with_stderr: bool) -> io::Result<(File, u32)> {
     let (read, write) = io::pipe()?;
     rustix::io::ioctl_fionbio(&read, true)?;
     let stderr = if with_stderr { write.try_clone()?.into() } else { Stream::Null };

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -46,12 +46,7 @@ impl Terminal {
 
 /// Starts a command as the leader of a new session in a new terminal. It gets no descriptor except the terminal's.
 /// Returns the terminal and the process id; the caller reaps it.
-pub fn spawn(
-    argv: &[String],
-    env: &[(String, String)],
-    cwd: &Path,
-    size: Size,
-) -> io::Result<(Terminal, u32)> {
+pub fn spawn(command: ProcessCommand, size: Size) -> io::Result<(Terminal, u32)> {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
     rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)?;
     grantpt(&ours)?;
@@ -65,9 +60,8 @@ pub fn spawn(
     resize(&terminal, size)?;
     // Programs of a terminal look for a shell.
     let shell = ("SHELL".to_owned(), "/bin/sh".to_owned());
-    let env = std::iter::once(shell).chain(env.iter().cloned()).collect();
-    let command = ProcessCommand::of_argv(argv, env, cwd)?;
-    let child = ProcessCommand { session: ChildSession::Terminal(name), ..command }.start()?;
+    let env = std::iter::once(shell).chain(command.env).collect();
+    let child = ProcessCommand { env, session: ChildSession::Terminal(name), ..command }.start()?;
     Ok((terminal, child.id()))
 }
 

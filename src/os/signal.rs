@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{SIG_DFL, SIG_IGN, SIG_SETMASK, SIGPIPE, c_int, sigset_t};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::process::wait::wait_readable;
 
 /// The highest signal number of the systems that looop runs on.
 const LAST_SIGNAL: c_int = 64;
@@ -109,9 +110,7 @@ impl Cancel {
 
     /// Returns true once the process was asked to end.
     pub fn is_set(&self) -> bool {
-        let mut fds = [PollFd::new(&self.read, PollFlags::IN)];
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&zero)).is_ok_and(|ready| ready > 0)
+        wait_readable(&[&self.read], 0)
     }
 }
 

@@ -101,7 +101,8 @@ mod lease {
     pub(super) fn release(_file: &File) {}
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::io::Write;

@@ -15,6 +15,7 @@ pub mod sandbox;
 #[cfg(test)]
 mod search_tests;
 pub mod secret;
+pub mod sequences;
 pub mod service;
 pub mod strip;
 pub mod terminal;

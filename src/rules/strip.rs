@@ -1,80 +1,67 @@
 //! Pure. Converts terminal output to text as it arrives: control sequences are dropped, and text that they would
 //! overwrite is kept.
 
+use super::sequences::{OutputPart, SequenceReader};
+
 /// Converts output that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Strip {
-    state: StripState,
-    /// The first bytes of an incomplete character.
-    part: Vec<u8>,
+    sequences: SequenceReader,
+    characters: Utf8Pieces,
     /// True after a carriage return.
     returned: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum StripState {
-    #[default]
-    Ground,
-    Escape,
-    /// Between the intermediate bytes of an escape sequence.
-    Intermediate,
-    Csi,
-    /// Inside a string that ends with BEL or ST.
-    Text,
-    TextEscape,
-}
-
-const ESC: u8 = 0x1b;
-
 impl Strip {
     /// Returns the text in these bytes. All line ends become `\n`; invalid UTF-8 is replaced.
     pub fn text(&mut self, bytes: &[u8]) -> String {
-        let mut kept = std::mem::take(&mut self.part);
-        for byte in bytes {
-            self.step(*byte, &mut kept);
-        }
-        // An incomplete character waits for the next piece.
-        let begun = |from: &usize| {
-            std::str::from_utf8(&kept[*from..])
-                .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
-        };
-        let whole = (kept.len().saturating_sub(3)..kept.len()).find(begun).unwrap_or(kept.len());
-        self.part = kept.split_off(whole);
-        let text = String::from_utf8_lossy(&kept);
+        let (mut kept, returned) = (Vec::new(), &mut self.returned);
+        self.sequences.read(bytes, &mut |part| {
+            let OutputPart::Text(text) = part else { return };
+            for byte in text {
+                let has_returned = std::mem::replace(returned, *byte == b'\r');
+                if has_returned && !matches!(byte, b'\n' | b'\r') {
+                    // Text that overwrites the line becomes a line of its own here.
+                    kept.push(b'\n');
+                }
+                if *byte != b'\r' {
+                    kept.push(*byte);
+                }
+            }
+        });
+        let text = self.characters.push(&kept);
         text.chars().filter(|c| matches!(c, '\n' | '\t') || !super::text::is_hidden(*c)).collect()
     }
+}
 
-    fn step(&mut self, byte: u8, kept: &mut Vec<u8>) {
-        self.state = match (self.state, byte) {
-            (StripState::Text, ESC) => StripState::TextEscape,
-            (StripState::Text, 0x07 | 0x18 | 0x1a) => StripState::Ground,
-            (StripState::Text, _) => StripState::Text,
-            (StripState::TextEscape, b'\\') => StripState::Ground,
-            (_, ESC) => StripState::Escape,
-            (_, 0x18 | 0x1a) => StripState::Ground,
-            (StripState::Escape | StripState::TextEscape, b'[') => StripState::Csi,
-            (StripState::Escape | StripState::TextEscape, b']' | b'P' | b'X' | b'^' | b'_') => {
-                StripState::Text
+/// Decodes bytes as text, where a character may be split between two pieces. Invalid bytes become U+FFFD.
+#[derive(Debug, Default)]
+pub struct Utf8Pieces {
+    /// The first bytes of an incomplete character.
+    cut: Vec<u8>,
+}
+
+impl Utf8Pieces {
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        let mut all = std::mem::take(&mut self.cut);
+        all.extend_from_slice(bytes);
+        let mut text = String::with_capacity(all.len());
+        for chunk in all.utf8_chunks() {
+            text.push_str(chunk.valid());
+            let bad = chunk.invalid();
+            let at_end = bad.as_ptr_range().end == all.as_ptr_range().end;
+            if at_end && std::str::from_utf8(bad).is_err_and(|error| error.error_len().is_none()) {
+                self.cut = bad.to_vec();
+            } else if !bad.is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
             }
-            (StripState::Escape | StripState::TextEscape | StripState::Intermediate, 0x20..=0x2f) => {
-                StripState::Intermediate
-            }
-            (StripState::Csi, 0x40..=0x7e) => StripState::Ground,
-            (StripState::Csi, _) => StripState::Csi,
-            (StripState::Ground, byte) => return self.ground(byte, kept),
-            _ => StripState::Ground,
-        };
+        }
+        text
     }
 
-    fn ground(&mut self, byte: u8, kept: &mut Vec<u8>) {
-        let returned = std::mem::replace(&mut self.returned, byte == b'\r');
-        if returned && byte != b'\n' && byte != b'\r' {
-            // Text that overwrites the line becomes a line of its own here.
-            kept.push(b'\n');
-        }
-        if byte != b'\r' {
-            kept.push(byte);
-        }
+    /// Returns what stands for a character that was never completed.
+    pub fn end(&mut self) -> &'static str {
+        if std::mem::take(&mut self.cut).is_empty() { "" } else { "\u{fffd}" }
     }
 }
 
@@ -97,6 +84,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn characters_cut_anywhere_are_the_same_text(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in "\\PC{0,20}", cut in 1_usize..7) {
+            let bytes = [text.as_bytes(), &bytes, text.as_bytes()].concat();
+            let mut utf8 = Utf8Pieces::default();
+            let mut pieces: String = bytes.chunks(cut).map(|piece| utf8.push(piece)).collect();
+            pieces.push_str(utf8.end());
+            prop_assert_eq!(pieces, String::from_utf8_lossy(&bytes));
+        }
+
         #[test]
         fn any_split_gives_the_same_text_and_no_control(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 1_usize..9) {
             let whole = strip(&bytes);

@@ -8,15 +8,15 @@ use crate::rules::sandbox::{Net, Sandbox};
 
 /// Returns the command up to the program that it will start.
 pub(super) fn argv(program: &Path, sandbox: &Sandbox, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
-    let walls = &sandbox.access;
+    let access = &sandbox.access;
     let mut argv = vec![text(program)];
     let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
     add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--die-with-parent"]);
-    if !walls.overlays.is_empty() {
+    if !access.overlays.is_empty() {
         // The inner process mounts the overlays and then drops these capabilities.
         add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_DAC_OVERRIDE"]);
     }
-    if walls.net == Net::Off {
+    if access.net == Net::Off {
         add(&["--unshare-net"]);
         if sandbox.has_relay() {
             // The inner process listens at the endpoint's address and then drops these capabilities.
@@ -29,11 +29,11 @@ pub(super) fn argv(program: &Path, sandbox: &Sandbox, own: &Path, cwd: &Path) ->
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         add(&["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
     }
-    if walls.allow_all {
+    if access.allow_all {
         add(&["--ro-bind", "/", "/"]);
     }
     add(&["--dev", "/dev", "--proc", "/proc"]);
-    for (at, mount) in mounts(walls, own)? {
+    for (at, mount) in mounts(access, own)? {
         let at = text(&at);
         match mount {
             Mount::Link(target) => add(&["--symlink", &text(&target), &at]),

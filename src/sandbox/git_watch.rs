@@ -28,21 +28,10 @@ const MAX_NAMES: u32 = 100;
 /// Folders with very many files, which are searched last.
 const LAST: [&str; 3] = ["node_modules", "target", ".venv"];
 /// Keys that cannot run a program, by section.
-const PLAIN_KEYS: [(&str, &[&str]); 3] = [
-    (
-        "core",
-        &[
-            "repositoryformatversion",
-            "filemode",
-            "bare",
-            "logallrefupdates",
-            "ignorecase",
-            "precomposeunicode",
-            "symlinks",
-        ],
-    ),
-    ("remote", &["url", "fetch", "tagopt", "mirror"]),
-    ("branch", &["remote", "merge"]),
+const PLAIN_KEYS: [(&str, &str); 3] = [
+    ("core", "repositoryformatversion filemode bare logallrefupdates ignorecase precomposeunicode symlinks"),
+    ("remote", "url fetch tagopt mirror"),
+    ("branch", "remote merge"),
 ];
 
 /// The git directories that existed before a child began.
@@ -69,9 +58,9 @@ struct GitMark {
 
 impl GitWatch {
     /// Searches the folders that a child may write.
-    pub fn begin(walls: &Access) -> GitWatch {
-        let skip = walls.masks.iter().chain(&walls.read).cloned().collect();
-        let mut watch = GitWatch { dirs: walls.write.clone(), skip, ..GitWatch::default() };
+    pub fn begin(access: &Access) -> GitWatch {
+        let skip = access.masks.iter().chain(&access.read).cloned().collect();
+        let mut watch = GitWatch { dirs: access.write.clone(), skip, ..GitWatch::default() };
         let (marks, is_cut) = watch.marks();
         watch.known = marks.into_iter().map(|mark| mark.key).collect();
         GitWatch { is_cut, ..watch }
@@ -207,7 +196,7 @@ fn has_plain_config(path: &Path) -> bool {
 
 /// Returns true for a configuration of plain keys. An unknown line is not plain.
 fn is_plain_config(text: &str) -> bool {
-    let mut keys: &[&str] = &[];
+    let mut keys = "";
     text.lines().map(str::trim).filter(|line| !line.is_empty()).all(|line| {
         if let Some(header) = line.strip_prefix('[') {
             let Some(header) = header.strip_suffix(']').filter(|header| !header.contains(']')) else {
@@ -215,13 +204,13 @@ fn is_plain_config(text: &str) -> bool {
             };
             let section = header.split([' ', '"']).next().unwrap_or_default();
             let known = PLAIN_KEYS.iter().find(|(name, _)| section.eq_ignore_ascii_case(name));
-            keys = known.map_or(&[], |(_, keys)| keys);
+            keys = known.map_or("", |(_, keys)| keys);
             return known.is_some();
         }
         let Some((key, value)) = line.split_once('=') else { return false };
         // `ext::` and similar prefixes name a program. A backslash at the end joins two lines.
         let is_plain_value = !value.contains("::") && !value.contains(['\\', '"', '#', ';']);
-        is_plain_value && keys.iter().any(|known| key.trim().eq_ignore_ascii_case(known))
+        is_plain_value && keys.split_whitespace().any(|known| key.trim().eq_ignore_ascii_case(known))
     })
 }
 
@@ -256,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_new_git_directory_that_can_run_commands_is_renamed() {
-        let traps: [(&str, Trap); 14] = [
+        let traps: [(&str, Trap); 15] = [
             (".git/HEAD", |d| git_dir(&d.join(".git"), "[core]\n\tfsmonitor = ./x\n")),
             ("sub/.git/HEAD", |d| git_dir(&d.join("sub/.git"), "[include]\n\tpath = /tmp/x\n")),
             ("new/a/b/c/d/e/f/g/.git/HEAD", |d| {
@@ -273,6 +262,7 @@ mod tests {
             ("sub/.git/HEAD", |d| {
                 git_dir(&d.join("sub/.git"), "[core]\n\tbare = \\\n[core]\n fsmonitor = x\n");
             }),
+            ("sub/.git/HEAD", |d| git_dir(&d.join("sub/.git"), "= x\n")),
             ("sub/.git", |d| write(d.join("sub/.git"), "gitdir: /tmp/x\n").unwrap()),
             ("sub/.git", |d| symlink("/tmp/x", d.join("sub/.git")).unwrap()),
             ("sub/.GIT/HEAD", |d| git_dir(&d.join("sub/.GIT"), "[core]\n\tfsmonitor = ./x\n")),

@@ -28,24 +28,24 @@ fn failed(error: impl std::fmt::Display) -> io::Error {
 }
 
 /// Capabilities of an administrator that bypass Landlock: above all, reading the environment of every process.
-const POWERS: CapabilitySet =
+const BYPASSES: CapabilitySet =
     CapabilitySet::SYS_ADMIN.union(CapabilitySet::PERFMON).union(CapabilitySet::SYS_PTRACE);
 
 /// Drops capabilities of this thread that bypass Landlock, if an administrator runs it. No child gets them back,
 /// because Landlock requires `no_new_privs`.
-fn give_up_powers() -> io::Result<()> {
+fn drop_bypasses() -> io::Result<()> {
     let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
-    if !permitted.intersects(POWERS) {
+    if !permitted.intersects(BYPASSES) {
         return Ok(());
     }
-    let [effective, permitted, inheritable] = [effective, permitted, inheritable].map(|set| set & !POWERS);
+    let [effective, permitted, inheritable] = [effective, permitted, inheritable].map(|set| set & !BYPASSES);
     Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
 }
 
 /// Applies Landlock to this thread, in the version that the sandbox says the kernel has.
 pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
-    let walls: &Access = &sandbox.access;
-    give_up_powers()?;
+    let access: &Access = &sandbox.access;
+    drop_bypasses()?;
     let files = match sandbox.landlock {
         0 if sandbox.has_files() => return Ok(()),
         0 | 1 => ABI::V1,
@@ -57,8 +57,8 @@ pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
     let write = handled & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = AccessFs::from_read(files);
     // With a file system of its own, the child may read all that it can see.
-    let reads_all = walls.allow_all || sandbox.has_files();
-    let ports = match &walls.net {
+    let reads_all = access.allow_all || sandbox.has_files();
+    let ports = match &access.net {
         Net::On | Net::Internet => None,
         Net::Off => Some(&[][..]).filter(|_| !sandbox.has_files() && sandbox.landlock >= PORTS),
         Net::Ports(ports) => Some(ports.as_slice()),
@@ -81,16 +81,16 @@ pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
         for path in SYSTEM.iter().chain(&KERNEL) {
             rules = allow(rules, Path::new(path), read, false)?;
         }
-        for path in &walls.read {
+        for path in &access.read {
             rules = allow(rules, path, read, true)?;
         }
         // A worker runs this program to reach its supervisor, wherever it is installed.
         rules = allow(rules, &super::own_file()?, read, true)?;
     }
     // With a file system of its own the child finds bind mounts at their new place, otherwise at their old one.
-    let moved = walls.binds.iter().map(|(what, at)| if sandbox.has_files() { at } else { what });
-    let layered = walls.overlays.iter().map(|(what, _)| what);
-    for path in walls.write.iter().chain(moved).chain(layered) {
+    let moved = access.binds.iter().map(|(what, at)| if sandbox.has_files() { at } else { what });
+    let layered = access.overlays.iter().map(|(what, _)| what);
+    for path in access.write.iter().chain(moved).chain(layered) {
         rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;
     }
     for port in ports.into_iter().flatten() {

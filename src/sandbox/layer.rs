@@ -31,11 +31,11 @@ fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
 
 /// Mounts all overlays over the paths that bubblewrap has mounted. Returns a message for each overlay that failed: its
 /// path stays readable. The caller must still drop the capabilities.
-pub(super) fn lay_all(walls: &Access) -> io::Result<Vec<String>> {
+pub(super) fn lay_all(access: &Access) -> io::Result<Vec<String>> {
     // The namespace that bubblewrap made may belong to an outer one, and mounts would be refused.
     super::unshare(UnshareFlags::NEWNS)?;
     let stated =
-        walls.overlays.iter().filter_map(|(what, own)| Some(not_laid(what, &lay(what, own, what).err()?)));
+        access.overlays.iter().filter_map(|(what, own)| Some(not_laid(what, &lay(what, own, what).err()?)));
     Ok(stated.collect())
 }
 

@@ -38,49 +38,59 @@ pub fn stamp(path: &str) -> String {
 
 /// Tries everything out, overlays in the empty directory `scratch`. Takes some 20 ms, and 200 ms with pasta.
 pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Capabilities {
-    let mut powers = Capabilities { landlock: landlock(), filter: has_filter(), ..Capabilities::default() };
+    #[cfg(target_os = "linux")]
+    let (landlock, filter) = (sandbox::landlock::version(), has_filter());
+    #[cfg(not(target_os = "linux"))]
+    let (landlock, filter) = (0, false);
+    let mut found = Capabilities { landlock, filter, ..Capabilities::default() };
     let [bwrap, pasta] = programs(path);
-    match bwrap {
-        None => powers.missing.push("`bwrap` is not installed".to_owned()),
-        Some(bubblewrap) => try_engine(&mut powers, Engine { bubblewrap, pasta: None }, scratch, cancel),
-    }
-    match (&powers.engine, pasta) {
-        (None, _) => {
-            powers.fixes.push(install(PROGRAMS[0].1));
-            powers.fixes.extend(namespace_fixes());
-        }
-        (Some(_), None) => {
-            powers.missing.push(
-                "`pasta` is not installed, so a sandbox with internet also reaches this machine's own services".to_owned(),
-            );
-            powers.fixes.push(install(PROGRAMS[1].1));
-        }
-        (Some(engine), Some(pasta)) => {
-            let engine = Engine { pasta: Some(pasta), ..engine.clone() };
-            match try_out(&engine, Net::Internet, None, &powers, cancel) {
-                Ok(()) => powers.engine = Some(engine),
+    match bwrap.map(|bubblewrap| Engine { bubblewrap, pasta: None }) {
+        None => found.missing.push("`bwrap` is not installed".to_owned()),
+        Some(engine) => {
+            let tried = |scratch| try_out(landlock, &engine, Net::Off, scratch, cancel);
+            found.overlays = scratch.is_some_and(|dir| tried(Some(dir)).is_ok());
+            match if found.overlays { Ok(()) } else { tried(None) } {
+                Ok(()) => found.engine = Some(engine),
                 Err(why) => {
-                    powers.failed = true;
-                    powers.missing.push(format!("`pasta` does not work: {why}"));
-                    powers.fixes.push(PASTA_FIX.to_owned());
+                    found.failed = true;
+                    found.missing.push(format!("`bwrap` does not work: {why}"));
                 }
             }
         }
     }
-    if powers.engine.is_none() && powers.landlock == 0 {
-        powers.missing.push("the kernel has no Landlock".to_owned());
-        powers.fixes.push("run a kernel with `landlock` among its security modules".to_owned());
+    match (&found.engine, pasta) {
+        (None, _) => {
+            found.fixes.push(install(PROGRAMS[0].1));
+            found.fixes.extend(namespace_fixes());
+        }
+        (Some(_), None) => {
+            found.missing.push(
+                "`pasta` is not installed, so a sandbox with internet also reaches this machine's own services".to_owned(),
+            );
+            found.fixes.push(install(PROGRAMS[1].1));
+        }
+        (Some(engine), Some(pasta)) => {
+            let engine = Engine { pasta: Some(pasta), ..engine.clone() };
+            match try_out(landlock, &engine, Net::Internet, None, cancel) {
+                Ok(()) => found.engine = Some(engine),
+                Err(why) => {
+                    found.failed = true;
+                    found.missing.push(format!("`pasta` does not work: {why}"));
+                    found.fixes.push("let your user open /dev/net/tun (module `tun`, mode 0666), and allow user namespaces".to_owned());
+                }
+            }
+        }
     }
-    if powers.engine.is_none() && !powers.filter {
-        powers.missing.push("a system call filter cannot be applied".to_owned());
-        powers.fixes.push("allow seccomp filters where looop runs".to_owned());
+    if found.engine.is_none() && found.landlock == 0 {
+        found.missing.push("the kernel has no Landlock".to_owned());
+        found.fixes.push("run a kernel with `landlock` among its security modules".to_owned());
     }
-    powers
+    if found.engine.is_none() && !found.filter {
+        found.missing.push("a system call filter cannot be applied".to_owned());
+        found.fixes.push("allow seccomp filters where looop runs".to_owned());
+    }
+    found
 }
-
-/// The fix for an installed pasta that does not work.
-const PASTA_FIX: &str =
-    "let your user open /dev/net/tun (module `tun`, mode 0666), and allow user namespaces";
 
 fn install(package: &str) -> String {
     format!("install {package} (the name of the package in Debian, Ubuntu, Fedora and Arch)")
@@ -98,46 +108,26 @@ fn namespace_fixes() -> Vec<String> {
     fixes
 }
 
-/// Tries an engine, with overlays if it can make them.
-fn try_engine(powers: &mut Capabilities, engine: Engine, scratch: Option<&Path>, cancel: &Cancel) {
-    let layered = scratch.map(|dir| try_out(&engine, Net::Off, Some(dir), powers, cancel));
-    let tried = match layered {
-        Some(Ok(())) => Ok(()),
-        _ => try_out(&engine, Net::Off, None, powers, cancel),
-    };
-    match tried {
-        Ok(()) => {
-            powers.overlays = matches!(layered, Some(Ok(())));
-            powers.engine = Some(engine);
-        }
-        Err(why) => {
-            powers.failed = true;
-            powers.missing.push(format!("`bwrap` does not work: {why}"));
-        }
-    }
-}
-
 /// Tries again whether a sandbox like this one can have the internet.
 ///
 /// # Errors
 /// Says why it cannot.
 pub fn try_internet(sandbox: &Sandbox) -> Result<(), String> {
     let engine = sandbox.engine.as_ref().ok_or("it has no file system of its own")?;
-    let powers = Capabilities { landlock: sandbox.landlock, ..Capabilities::default() };
     let cancel = Cancel::never().map_err(|error| error.to_string())?;
-    try_out(engine, Net::Internet, None, &powers, &cancel)
+    try_out(sandbox.landlock, engine, Net::Internet, None, &cancel)
 }
 
 /// Starts the system's shell in a sandbox; with an overlay it writes a file there.
 fn try_out(
+    landlock: u8,
     engine: &Engine,
     net: Net,
     scratch: Option<&Path>,
-    powers: &Capabilities,
     cancel: &Cancel,
 ) -> Result<(), String> {
-    let mut sandbox = Sandbox::new(Some(engine.clone()), Access { net, ..Access::default() });
-    sandbox.landlock = powers.landlock;
+    let access = Access { net, ..Access::default() };
+    let mut sandbox = Sandbox { landlock, ..Sandbox::new(Some(engine.clone()), access) };
     let mut args = ["-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {
         let (lower, own) = (dir.join("lower"), dir.join("own"));
@@ -162,11 +152,6 @@ fn try_out(
 }
 
 #[cfg(target_os = "linux")]
-fn landlock() -> u8 {
-    sandbox::landlock::version()
-}
-
-#[cfg(target_os = "linux")]
 fn has_filter() -> bool {
     let tried = std::thread::spawn(|| {
         // Both need `no_new_privs`, which Landlock sets too if the kernel has it.
@@ -175,17 +160,8 @@ fn has_filter() -> bool {
     tried.join().unwrap_or(false)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn landlock() -> u8 {
-    0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn has_filter() -> bool {
-    false
-}
-
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::stamp;
 

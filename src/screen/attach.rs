@@ -5,10 +5,13 @@
 
 mod link;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::os::clock::Deadline;
+use crate::os::process::wait::poll_for;
 use crate::os::signal::{Cancel, SignalPipe};
 use crate::os::tty::{self, Raw};
 use crate::rules::fault::Fault;
@@ -75,8 +78,7 @@ pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<AttachEnd>
     let what = || format!("could not attach to {id}");
     let (cols, rows) = tty::size().unwrap_or(DEFAULT_SIZE);
     let link = Link::open(dir, id, Painter::room(cols, rows), options.view)?;
-    let cancel = Cancel::on_signals().with_context(what)?;
-    let resized = tty::resized().with_context(what)?;
+    let (cancel, resized) = (Cancel::on_signals().with_context(what)?, tty::resized().with_context(what)?);
     let raw = Raw::enter(&paint::enter(id), paint::LEAVE).with_context(what)?;
     let session = Session {
         id,
@@ -90,9 +92,11 @@ pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<AttachEnd>
         over: None,
         notice: None,
         raw: Some(raw),
+        cancel,
+        resized,
         options,
     };
-    session.run(&cancel, &resized)
+    session.run()
 }
 
 struct Session<'a, 'b> {
@@ -109,6 +113,8 @@ struct Session<'a, 'b> {
     /// A message to the user, shown until the next key.
     notice: Option<String>,
     raw: Option<Raw>,
+    cancel: Cancel,
+    resized: SignalPipe,
     options: Options<'b>,
 }
 
@@ -122,7 +128,7 @@ struct AttachPoll {
 }
 
 impl Session<'_, '_> {
-    fn run(mut self, cancel: &Cancel, resized: &SignalPipe) -> Result<AttachEnd> {
+    fn run(mut self) -> Result<AttachEnd> {
         self.rewind()?;
         let history = Deadline::after_ms(HISTORY_MS);
         let mut next_frame = Deadline::after_ms(0);
@@ -134,12 +140,12 @@ impl Session<'_, '_> {
             dirty |= self.reader.offset() > offset;
             let can_draw = dirty && (!more || history.passed());
             let wait = if more { 0 } else { self.wait_ms(can_draw, &next_frame) };
-            let ready = self.poll(cancel, resized, can_draw && next_frame.passed(), wait)?;
+            let ready = self.poll(can_draw && next_frame.passed(), wait)?;
             if ready.cancelled {
                 return Ok(AttachEnd::Detached);
             }
             if ready.resized {
-                self.resize(resized);
+                self.resize();
                 dirty = true;
             }
             if ready.screen {
@@ -202,32 +208,22 @@ impl Session<'_, '_> {
         if self.link.is_closing() { wait.min(LAST_LOOK_MS) } else { wait }
     }
 
-    fn poll(
-        &self,
-        cancel: &Cancel,
-        resized: &SignalPipe,
-        can_draw: bool,
-        wait_ms: i64,
-    ) -> Result<AttachPoll> {
+    fn poll(&self, can_draw: bool, wait_ms: i64) -> Result<AttachPoll> {
         // Keys stay in the terminal while the worker does not take them, so a large paste waits at its sender.
         let keys = if self.link.is_full() { PollFlags::empty() } else { PollFlags::IN };
         let screen = if can_draw { PollFlags::OUT } else { PollFlags::empty() };
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        let cancelled = cancel.fd();
-        let changed = resized.fd();
+        let (cancelled, resized) = (self.cancel.fd(), self.resized.fd());
         let mut fds = vec![
             PollFd::new(&stdin, keys),
             PollFd::new(&stdout, screen),
             PollFd::new(&cancelled, PollFlags::IN),
-            PollFd::new(&changed, PollFlags::IN),
+            PollFd::new(&resized, PollFlags::IN),
         ];
         let stream = self.link.stream();
         fds.extend(stream.map(|stream| PollFd::new(stream, self.link.interest())));
-        let timeout = Timespec { tv_sec: 0, tv_nsec: wait_ms * 1_000_000 };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(std::io::Error::from(error)).context("could not wait for the terminal"),
-        }
+        let limit = Duration::from_millis(wait_ms.unsigned_abs());
+        poll_for(&mut fds, limit).context("could not wait for the terminal")?;
         let is = |n: usize, flags: PollFlags| fds.get(n).is_some_and(|fd| fd.revents().intersects(flags));
         let any = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
         Ok(AttachPoll {
@@ -239,8 +235,8 @@ impl Session<'_, '_> {
         })
     }
 
-    fn resize(&mut self, resized: &SignalPipe) {
-        resized.rang();
+    fn resize(&mut self) {
+        self.resized.rang();
         if let Some((cols, rows)) = tty::size() {
             self.painter.resize(cols, rows);
             if !self.options.view {

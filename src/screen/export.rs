@@ -8,6 +8,7 @@ use vt100::capture::{
 };
 
 use crate::rules::secret::{RedactStream, Secrets};
+use crate::rules::strip::Utf8Pieces;
 use crate::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 
@@ -138,12 +139,14 @@ pub fn cast(reader: &mut TranscriptReader, title: &str, secrets: &Secrets, out: 
         "version": 2, "width": width, "height": height, "timestamp": timestamp, "title": title,
     });
     out(&format!("{header}\n"))?;
-    let (mut buffer, mut utf8, mut last) = (vec![0; CHUNK_BYTES], Utf8::default(), 0);
+    let (mut buffer, mut utf8, mut last) = (vec![0; CHUNK_BYTES], Utf8Pieces::default(), 0);
     while let Some(event) = reader.next(&mut buffer)? {
         match event {
             TranscriptEvent::Output { ms, length } => {
                 last = ms.unwrap_or(last);
-                let text = utf8.push(&buffer[..length]);
+                let mut text = utf8.push(&buffer[..length]);
+                // Terminals do not show zero bytes, and they only replace lost output.
+                text.retain(|c| c != '\0');
                 line(last, "o", &clean.feed(&text), out)?;
             }
             TranscriptEvent::Resize { ms, cols, rows } => {
@@ -153,7 +156,7 @@ pub fn cast(reader: &mut TranscriptReader, title: &str, secrets: &Secrets, out: 
             TranscriptEvent::Lost { .. } => {}
         }
     }
-    let rest = clean.feed(&utf8.end()) + &clean.end();
+    let rest = clean.feed(utf8.end()) + &clean.end();
     line(last, "o", &rest, out)
 }
 
@@ -165,37 +168,6 @@ fn line(ms: u64, kind: &str, text: &str, out: Sink) -> Result<()> {
     write!(row, "[{}.{:03},\"{kind}\",{}]", ms / 1000, ms % 1000, serde_json::to_string(text)?)?;
     row.push('\n');
     out(&row)
-}
-
-/// Decodes bytes as text, where a character may be split between two pieces. Invalid bytes become U+FFFD. Zero bytes
-/// are dropped: terminals do not show them, and they only replace lost output.
-#[derive(Debug, Default)]
-struct Utf8 {
-    cut: Vec<u8>,
-}
-
-impl Utf8 {
-    fn push(&mut self, bytes: &[u8]) -> String {
-        let mut all = std::mem::take(&mut self.cut);
-        all.extend_from_slice(bytes);
-        let mut text = String::with_capacity(all.len());
-        for chunk in all.utf8_chunks() {
-            text.push_str(chunk.valid());
-            let bad = chunk.invalid();
-            let at_end = bad.as_ptr_range().end == all.as_ptr_range().end;
-            if at_end && std::str::from_utf8(bad).is_err_and(|error| error.error_len().is_none()) {
-                self.cut = bad.to_vec();
-            } else if !bad.is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        text.retain(|c| c != '\0');
-        text
-    }
-
-    fn end(&mut self) -> String {
-        if std::mem::take(&mut self.cut).is_empty() { String::new() } else { "\u{fffd}".to_owned() }
-    }
 }
 
 #[cfg(test)]

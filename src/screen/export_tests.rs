@@ -1,6 +1,5 @@
 //! Tests of the exported forms of a transcript.
 
-use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
@@ -108,15 +107,4 @@ fn a_cast_is_what_players_read() {
             "[3.007,\"o\",\"\u{fffd}\"]",
         ]
     );
-}
-
-proptest! {
-    #[test]
-    fn text_cut_anywhere_is_the_same_text(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in "\\PC{0,20}", cut in 1_usize..7) {
-        let bytes = [text.as_bytes(), &bytes, text.as_bytes()].concat();
-        let mut utf8 = Utf8::default();
-        let mut pieces: String = bytes.chunks(cut).map(|piece| utf8.push(piece)).collect();
-        pieces.push_str(&utf8.end());
-        prop_assert_eq!(pieces, String::from_utf8_lossy(&bytes).replace('\0', ""));
-    }
 }

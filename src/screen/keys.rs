@@ -30,16 +30,17 @@ pub struct Keys {
     pasting: bool,
 }
 
-/// The next token in the bytes, with its length.
-#[derive(Debug, PartialEq, Eq)]
+/// The kind of the next token in the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token {
-    Prefix(usize),
+    Prefix,
     /// The letter that answers.
-    Letter(usize),
+    Letter,
     /// A released key, which only some terminals report.
-    Release(usize),
-    Paste(usize),
-    Plain(usize),
+    Release,
+    /// The beginning or the end of a paste.
+    Paste,
+    Plain,
     /// The rest may still become any of these.
     Unfinished,
 }
@@ -73,72 +74,61 @@ impl Keys {
         input.extend_from_slice(bytes);
         let (mut rest, mut events, mut pass) = (input.as_slice(), Vec::new(), Vec::new());
         while !rest.is_empty() {
-            let token = if self.pasting { self.paste(rest) } else { self.token(rest) };
-            let length = match token {
+            let (token, length) = if self.pasting { in_paste(rest) } else { self.token(rest) };
+            let (bytes, behind) = rest.split_at(length);
+            match token {
                 Token::Unfinished => {
                     self.held = rest.to_vec();
                     break;
                 }
-                Token::Prefix(length) if self.prefix.is_none() => {
-                    self.prefix = Some(rest[..length].to_vec());
-                    length
-                }
-                Token::Prefix(_) => {
+                Token::Prefix if self.prefix.is_none() => self.prefix = Some(bytes.to_vec()),
+                Token::Prefix => {
                     self.prefix = None;
                     give(&mut events, &mut pass);
                     events.push(KeyEvent::Detach);
                     return events;
                 }
-                Token::Letter(length) if self.prefix.is_some() => {
+                Token::Letter if self.prefix.is_some() => {
                     self.prefix = None;
                     give(&mut events, &mut pass);
                     events.push(KeyEvent::Answer);
-                    length
                 }
-                Token::Release(length) if self.prefix.is_some() => length,
-                Token::Letter(length) | Token::Release(length) | Token::Plain(length) => {
-                    self.pass(&rest[..length], &mut pass);
-                    length
+                Token::Release if self.prefix.is_some() => {}
+                Token::Letter | Token::Release | Token::Plain | Token::Paste => {
+                    self.pasting ^= token == Token::Paste;
+                    pass.extend(self.prefix.take().unwrap_or_default());
+                    pass.extend_from_slice(bytes);
                 }
-                Token::Paste(length) => {
-                    self.pasting = !self.pasting;
-                    self.pass(&rest[..length], &mut pass);
-                    length
-                }
-            };
-            rest = &rest[length..];
+            }
+            rest = behind;
         }
         give(&mut events, &mut pass);
         events
     }
 
-    fn pass(&mut self, bytes: &[u8], pass: &mut Vec<u8>) {
-        pass.extend(self.prefix.take().unwrap_or_default());
-        pass.extend_from_slice(bytes);
-    }
-
-    fn paste(&self, rest: &[u8]) -> Token {
-        match rest.iter().position(|byte| *byte == ESC) {
-            None => Token::Plain(rest.len()),
-            Some(0) if rest.starts_with(PASTE_END) => Token::Paste(PASTE_END.len()),
-            Some(0) if PASTE_END.starts_with(rest) => Token::Unfinished,
-            Some(0) => Token::Plain(1),
-            Some(at) => Token::Plain(at),
-        }
-    }
-
-    fn token(&self, rest: &[u8]) -> Token {
+    /// Returns the next token outside of a paste, with its length.
+    fn token(&self, rest: &[u8]) -> (Token, usize) {
         match rest {
-            [PREFIX, ..] => Token::Prefix(1),
-            [b'a', ..] if self.prefix.is_some() => Token::Letter(1),
-            [ESC] => Token::Unfinished,
+            [PREFIX, ..] => (Token::Prefix, 1),
+            [b'a', ..] if self.prefix.is_some() => (Token::Letter, 1),
+            [ESC] => (Token::Unfinished, 1),
             [ESC, b'[', body @ ..] => sequence(body),
-            [ESC, ..] => Token::Plain(1),
+            [ESC, ..] => (Token::Plain, 1),
             _ => {
-                let end = rest.iter().position(|byte| matches!(*byte, ESC | PREFIX)).unwrap_or(rest.len());
-                Token::Plain(end)
+                let end = rest.iter().position(|byte| matches!(*byte, ESC | PREFIX));
+                (Token::Plain, end.unwrap_or(rest.len()))
             }
         }
+    }
+}
+
+/// Returns the next token inside of a paste, with its length.
+fn in_paste(rest: &[u8]) -> (Token, usize) {
+    match rest.iter().position(|byte| *byte == ESC) {
+        Some(0) if rest.starts_with(PASTE_END) => (Token::Paste, PASTE_END.len()),
+        Some(0) if PASTE_END.starts_with(rest) => (Token::Unfinished, rest.len()),
+        Some(0) => (Token::Plain, 1),
+        at => (Token::Plain, at.unwrap_or(rest.len())),
     }
 }
 
@@ -149,49 +139,43 @@ fn give(events: &mut Vec<KeyEvent>, pass: &mut Vec<u8>) {
 }
 
 /// Parses a control sequence, from after its `ESC [`.
-fn sequence(body: &[u8]) -> Token {
+fn sequence(body: &[u8]) -> (Token, usize) {
     let Some(end) = body.iter().take(SEQUENCE_BYTES).position(|byte| !(0x20..0x40).contains(byte)) else {
-        return if body.len() < SEQUENCE_BYTES { Token::Unfinished } else { Token::Plain(2) };
+        return (if body.len() < SEQUENCE_BYTES { Token::Unfinished } else { Token::Plain }, 2);
     };
-    let length = 2 + end + 1;
-    match (&body[..end], body[end]) {
-        (b"200", b'~') => Token::Paste(length),
-        (params, b'u') => key(params, length),
-        (params, b'~') => match params.strip_prefix(b"27;") {
-            // The modifyOtherKeys form of xterm: modifiers, then the key.
-            Some(rest) => match rest.split(|byte| *byte == b';').collect::<Vec<_>>().as_slice() {
-                [modifiers, code] => named(number(code), number(modifiers), length),
-                _ => Token::Plain(length),
-            },
-            None => Token::Plain(length),
+    let token = match (&body[..end], body[end]) {
+        (b"200", b'~') => Token::Paste,
+        (params, b'u') => key(params),
+        // The modifyOtherKeys form of xterm: modifiers, then the key.
+        (params, b'~') => match params.split(|byte| *byte == b';').collect::<Vec<_>>().as_slice() {
+            [b"27", modifiers, code] => named(number(code), number(modifiers)),
+            _ => Token::Plain,
         },
-        (_, 0x40..0x7f) => Token::Plain(length),
+        (_, 0x40..0x7f) => Token::Plain,
         // Not a sequence; the byte that broke it is parsed separately.
-        _ => Token::Plain(2 + end),
-    }
+        _ => return (Token::Plain, 2 + end),
+    };
+    (token, 2 + end + 1)
 }
 
 /// Parses a key in the form of the kitty protocol: `code:alternates;modifiers:event;text`.
-fn key(params: &[u8], length: usize) -> Token {
+fn key(params: &[u8]) -> Token {
     let mut parts = params.split(|byte| *byte == b';');
     let mut code = parts.next().unwrap_or_default().split(|byte| *byte == b':');
     let mut modifiers = parts.next().unwrap_or_default().split(|byte| *byte == b':');
     let (code, held) =
         (number(code.next().unwrap_or_default()), number(modifiers.next().unwrap_or_default()));
-    if modifiers.next() == Some(b"3") {
-        return Token::Release(length);
-    }
-    named(code, held, length)
+    if modifiers.next() == Some(b"3") { Token::Release } else { named(code, held) }
 }
 
-fn named(code: Option<u32>, modifiers: Option<u32>, length: usize) -> Token {
+fn named(code: Option<u32>, modifiers: Option<u32>) -> Token {
     const CTRL: u32 = 4;
     // Caps lock and num lock are ignored.
     let modifiers = modifiers.unwrap_or(1).saturating_sub(1) & 0x3f;
     match (code.and_then(char::from_u32), modifiers) {
-        (Some('\\'), CTRL) => Token::Prefix(length),
-        (Some('a'), 0) => Token::Letter(length),
-        _ => Token::Plain(length),
+        (Some('\\'), CTRL) => Token::Prefix,
+        (Some('a'), 0) => Token::Letter,
+        _ => Token::Plain,
     }
 }
 

@@ -187,7 +187,7 @@ pub fn recover(ctx: &Ctx, notes: &mut BeatNotes) -> Result<StateFile> {
     }
     if let Some(call) = &state.inflight {
         let (key, value) = ctx.mark(&call.beat);
-        tree::end_marked(&key, &[value]);
+        tree::end_all(|| tree::marked(&key, std::slice::from_ref(&value)));
         let known = ledger::has_beat(ctx.layout, &call.beat, call.at_ms, ctx.now)?;
         let charge = (!known).then(|| Box::new(step::unknown_charge(call, ctx.now)));
         notes.event(ctx, "call_cut_off", &[("beat", call.beat.clone().into())]);

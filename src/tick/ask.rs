@@ -1,12 +1,11 @@
 //! Ask: one call to the runner, at most one repair call, and one valid move or a failure as text.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use super::ctx::{BeatNotes, Ctx};
+use crate::agents::call::redact;
 use crate::agents::stream::OUTPUT_LIMIT;
-use crate::agents::{Completion, Failed, ModelCall};
+use crate::agents::{Completion, Failed, ModelCall, PromptFiles};
 use crate::os::process::reaper;
 use crate::rules::beat::decision::{self, Move};
 use crate::rules::beat::failing::Class;
@@ -35,17 +34,6 @@ impl DecideOutcome {
             DecideOutcome::Failed(_, usage) => usage.as_ref(),
         }
     }
-}
-
-/// The files of a prompt.
-#[derive(Debug)]
-pub struct PromptFiles {
-    whole: PathBuf,
-    /// The stable part of the prompt.
-    system: PathBuf,
-    /// The rest of the prompt.
-    user: PathBuf,
-    bytes: usize,
 }
 
 /// Writes the prompt to the files that the runner reads. This happens before the call is reserved, so that a full disk
@@ -126,10 +114,7 @@ fn ask(ctx: &Ctx, notes: &BeatNotes, beat: &str, prefix: &str, files: PromptFile
     base_env.push(ctx.mark(beat));
     let mut on_wait = ctx.on_wait.as_ref().map(|on_wait| move || on_wait());
     let mut call = ModelCall {
-        prompt_file: files.whole,
-        prompt_bytes: files.bytes,
-        system_file: files.system,
-        user_file: files.user,
+        prompt: files,
         now: (ctx.clock)(),
         timeout_ms: ctx.settings.limits.decide_timeout_ms,
         empty_dir,
@@ -142,13 +127,12 @@ fn ask(ctx: &Ctx, notes: &BeatNotes, beat: &str, prefix: &str, files: PromptFile
     };
     let mut asked = ctx.runner.decide(&mut call);
     reaper::reap_orphans(&notes.supervisors);
-    let (raw, stderr, text) = match &mut asked {
-        Ok(reply) => (&mut reply.raw, &mut reply.stderr, &mut reply.text),
-        Err(failed) => (&mut failed.raw, &mut failed.stderr, &mut failed.why),
+    redact(&mut asked, &ctx.settings.secrets);
+    let (raw, stderr) = match &asked {
+        Ok(reply) => (&reply.raw, &reply.stderr),
+        Err(failed) => (&failed.raw, &failed.stderr),
     };
-    *text = ctx.settings.secrets.redact(text).into_owned();
     for (name, bytes) in [("reply.txt", raw), ("stderr.txt", stderr)] {
-        ctx.settings.secrets.redact_bytes(bytes);
         if !bytes.is_empty() {
             logs::archive(layout, beat, &format!("{prefix}{name}"), bytes)?;
         }

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::os::clock::Deadline;
@@ -206,10 +206,8 @@ impl Supervisor {
             let keys = if self.tty.has_keys() { PollFlags::OUT } else { PollFlags::empty() };
             fds.push(PollFd::new(output, PollFlags::IN | keys));
         }
-        match poll(&mut fds, Some(&wait::timespec(self.wait_limit()))) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
-            Err(error) => Err(error).context("could not wait for the worker"),
-        }
+        wait::poll_for(&mut fds, self.wait_limit()).context("could not wait for the worker")?;
+        Ok(fds.iter().map(PollFd::revents).collect())
     }
 
     /// Returns the time until the next timer.

@@ -1,11 +1,10 @@
-//! One HTTP request on its own thread, so that the caller can react to an interruption while it waits.
+//! HTTP requests on threads of their own, so that the caller can react to an interruption while it waits.
 
-use std::io::Read;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use ureq::Agent;
 use ureq::http::{Request, Response, Uri};
+use ureq::{Agent, Body};
 
 use crate::rules::beat::failing::Class;
 
@@ -13,11 +12,11 @@ use crate::rules::beat::failing::Class;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often an interruption is checked during a wait.
 const LOOK: Duration = Duration::from_millis(50);
-/// The most pieces of a body that wait to be read.
-const QUEUE: usize = 16;
+/// The timeout of [`status`].
+const STATUS_WAIT: Duration = Duration::from_secs(5);
 
 /// A request.
-pub struct HttpRequest {
+pub(super) struct HttpRequest {
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(&'static str, String)>,
@@ -29,77 +28,54 @@ pub struct HttpRequest {
     pub idle: Duration,
 }
 
-/// An event of a response, in this order: a head, pieces of the body, an end. An error may come at any point.
-pub enum HttpEvent {
-    /// The status and the headers `retry-after` (unparsed) and `content-type`.
-    Head {
-        /// The HTTP status.
-        status: u16,
-        retry_after: Option<String>,
-        content_type: String,
-    },
-    /// The next bytes.
-    Piece(Vec<u8>),
-    /// The body is complete.
-    End,
-    /// The request failed.
-    Broken(Class, String),
+/// The class and the cause of a request that failed.
+pub(super) type Broken = (Class, String);
+
+/// The status of a GET of `url`, within five seconds, or why there is none. Meanwhile `look` is called repeatedly; its
+/// error ends the wait.
+///
+/// # Errors
+/// That of `look`.
+pub fn status<E>(url: &str, look: &mut dyn FnMut() -> Result<(), E>) -> Result<Result<u16, String>, E> {
+    let (url, deadline, idle) = (url.to_owned(), STATUS_WAIT, STATUS_WAIT);
+    let request = HttpRequest { url, headers: Vec::new(), body: None, deadline, idle };
+    let asked = wait_for(|| Ok(send(request)?.status().as_u16()), look)?;
+    Ok(asked.map_err(|(_, why)| why))
 }
 
-/// Sends a request. The thread ends with the response, at the timeout, or when the receiver is dropped.
-pub fn send(request: HttpRequest) -> Receiver<HttpEvent> {
-    let (sender, receiver) = sync_channel(QUEUE);
-    std::thread::spawn(move || {
-        if let Err(error) = talk(request, &sender) {
-            let (class, why) = words(&error);
-            // If the receiver is gone, the error concerns no one.
-            drop(sender.send(HttpEvent::Broken(class, why)));
-        }
-    });
-    receiver
-}
-
-/// Waits for the next event. Meanwhile `look` is called repeatedly; its error ends the wait.
-pub fn next<E>(
-    events: &Receiver<HttpEvent>,
+/// Does the work of a request on a thread of its own. Meanwhile `look` is called repeatedly; its error ends the wait.
+pub(super) fn wait_for<T: Send + 'static, E>(
+    work: impl FnOnce() -> Result<T, Broken> + Send + 'static,
     look: &mut dyn FnMut() -> Result<(), E>,
-) -> Result<HttpEvent, E> {
+) -> Result<Result<T, Broken>, E> {
+    let (sender, receiver) = sync_channel(1);
+    // If the receiver is gone, the result concerns no one.
+    std::thread::spawn(move || drop(sender.send(work())));
     loop {
-        match events.recv_timeout(LOOK) {
-            Ok(event) => return Ok(event),
+        match receiver.recv_timeout(LOOK) {
+            Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => {
-                return Ok(HttpEvent::Broken(Class::Transient, "the connection was lost".to_owned()));
+                return Ok(Err((Class::Transient, "the connection was lost".to_owned())));
             }
             Err(RecvTimeoutError::Timeout) => look()?,
         }
     }
 }
 
-fn talk(request: HttpRequest, to: &SyncSender<HttpEvent>) -> Result<(), ureq::Error> {
+/// Sends a request and returns its response, whose body is still to be read.
+pub(super) fn send(request: HttpRequest) -> Result<Response<Body>, Broken> {
     let agent = agent(&request);
     let mut builder = Request::builder().uri(&request.url);
     for (name, value) in request.headers {
         builder = builder.header(name, value);
     }
-    let response = match request.body {
-        None => agent.run(builder.body(())?)?,
-        Some(body) => agent.run(builder.method("POST").body(body)?)?,
-    };
-    if to.send(head(&response)).is_err() {
-        return Ok(());
-    }
-    let mut reader = response.into_body().into_reader();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let event = match reader.read(&mut buffer)? {
-            0 => HttpEvent::End,
-            bytes => HttpEvent::Piece(buffer[..bytes].to_vec()),
-        };
-        let is_end = matches!(event, HttpEvent::End);
-        if to.send(event).is_err() || is_end {
-            return Ok(());
+    let sent = match request.body {
+        None => builder.body(()).map_err(ureq::Error::from).and_then(|get| agent.run(get)),
+        Some(body) => {
+            builder.method("POST").body(body).map_err(ureq::Error::from).and_then(|post| agent.run(post))
         }
-    }
+    };
+    sent.map_err(|error| broken(&error))
 }
 
 fn agent(request: &HttpRequest) -> Agent {
@@ -123,18 +99,8 @@ fn agent(request: &HttpRequest) -> Agent {
     config.build().new_agent()
 }
 
-fn head<B>(response: &Response<B>) -> HttpEvent {
-    let header =
-        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    HttpEvent::Head {
-        status: response.status().as_u16(),
-        retry_after: header("retry-after"),
-        content_type: header("content-type").unwrap_or_default().to_lowercase(),
-    }
-}
-
 /// The class and the text of a connection error.
-fn words(error: &ureq::Error) -> (Class, String) {
+pub(super) fn broken(error: &ureq::Error) -> Broken {
     let text = error.to_string();
     let is_tls = matches!(error, ureq::Error::Tls(_) | ureq::Error::Rustls(_))
         || text.contains("certificate")

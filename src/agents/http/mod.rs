@@ -5,21 +5,24 @@
 //! was made: never after a part of an answer, which may have been charged. The key comes from the environment
 //! or from a command.
 
-mod link;
-mod talk;
-pub mod up;
+pub mod link;
 pub mod wire;
 
 use std::hash::{BuildHasher, Hasher};
+use std::io::Read;
+use std::time::Duration;
 
+use link::{Broken, HttpRequest};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use wire::{ChatRequest, Shape};
+use wire::{ChatRequest, ResponseReader, Shape};
 
+use super::call::MAX_OUTPUT_BYTES;
 use super::stream::StreamSummary;
 use super::token::TokenSource;
 use super::{Completion, Failed, ModelCall, Runner, classify};
 use crate::os::clock::Deadline;
+use crate::os::process::wait::pause_ms;
 use crate::rules::beat::failing::{Class, reset_at_ms};
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::cost::price::Price;
@@ -32,6 +35,11 @@ const TRIES: u32 = 3;
 const RETRY_MS: i64 = 500;
 /// The longest wait between two attempts, in milliseconds. A longer wait is left to the next beat.
 const RETRY_LONGEST_MS: i64 = 15_000;
+
+/// How often an interruption is checked, in milliseconds.
+const LOOK_MS: u64 = 50;
+/// The largest part of an error's body that is read, in bytes.
+const ERROR_BYTES: usize = 64 * 1024;
 
 /// The protocol of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -108,7 +116,7 @@ impl Http {
     fn ask(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         let deadline = Deadline::after_ms(call.timeout_ms);
         self.is_up(call)?;
-        let (system, user) = (&read(&call.system_file)?, &read(&call.user_file)?);
+        let (system, user) = (&read(&call.prompt.system)?, &read(&call.prompt.user)?);
         let mut shape = self.shape.unwrap_or(match self.protocol {
             Protocol::Openai => Shape::JsonObject,
             Protocol::Anthropic => Shape::Prompt,
@@ -146,6 +154,94 @@ impl Http {
         }
     }
 
+    fn call_url(&self) -> String {
+        let path = match self.protocol {
+            Protocol::Openai => "/chat/completions",
+            Protocol::Anthropic if self.base_url.ends_with("/v1") => "/messages",
+            Protocol::Anthropic => "/v1/messages",
+        };
+        format!("{}{path}", self.base_url)
+    }
+
+    fn headers(&self, call: &ModelCall) -> Result<Vec<(&'static str, String)>, Box<Failed>> {
+        let mut headers = vec![("content-type", "application/json".to_owned())];
+        if self.protocol == Protocol::Anthropic {
+            headers.push(("anthropic-version", "2023-06-01".to_owned()));
+        }
+        if let Some(name) = &self.key_env {
+            let set = call.full_env.iter().find(|(key, value)| key == name && !value.trim().is_empty());
+            let Some((_, key)) = set else {
+                let why = format!("the variable {name} is not set; it must hold the key of `{}`", self.name);
+                let usage = Usage::nothing();
+                return Err(Box::new(Failed { usage, ..*Failed::before_asking(Class::Auth, why) }));
+            };
+            headers.push(match self.protocol {
+                Protocol::Openai => ("authorization", format!("Bearer {}", key.trim())),
+                Protocol::Anthropic => ("x-api-key", key.trim().to_owned()),
+            });
+        }
+        Ok(headers)
+    }
+
+    /// Asks the endpoint whether it is up. Any answer but an error of its own is good: a path that it does not know
+    /// shows as well that it is there.
+    fn is_up(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
+        let Some(health) = &self.health else { return Ok(()) };
+        // A path is relative to the host, not to the API's address.
+        let url = match health.starts_with('/') {
+            true => format!("{}{health}", origin(&self.base_url)),
+            false => health.clone(),
+        };
+        let down = |why: String| Failed::before_asking(Class::Down, format!("{url} is down: {why}"));
+        match link::status(&url, &mut || self.look(call))? {
+            Ok(200..=499) => Ok(()),
+            Ok(status) => Err(down(format!("it answered with {status}"))),
+            Err(why) => Err(down(why)),
+        }
+    }
+
+    fn look(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
+        if let Some(frame) = call.frame.as_mut() {
+            frame();
+        }
+        match call.cancel.is_set() {
+            true => Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn wait(&self, call: &mut ModelCall, wait_ms: i64) -> Result<(), Box<Failed>> {
+        let until = Deadline::after_ms(wait_ms);
+        while !until.passed() {
+            self.look(call)?;
+            pause_ms(LOOK_MS.min(until.left().as_millis() as u64 + 1));
+        }
+        Ok(())
+    }
+
+    /// Sends one request, unless the user interrupts.
+    fn try_once(
+        &self,
+        call: &mut ModelCall,
+        body: Vec<u8>,
+        deadline: &Deadline,
+    ) -> Result<RequestResult, Box<Failed>> {
+        let request = HttpRequest {
+            url: self.call_url(),
+            headers: self.headers(call)?,
+            body: Some(body),
+            deadline: deadline.left(),
+            idle: Duration::from_millis(self.idle_ms.max(1) as u64),
+        };
+        let protocol = self.protocol;
+        let result = link::wait_for(move || exchange(request, protocol), &mut || self.look(call))?;
+        Ok(result.unwrap_or_else(|(class, why)| {
+            // A refused connection carried no request; a later error may have.
+            let begun = !why.contains("refused") && !why.contains("host not found");
+            RequestResult::Broken { class, why, begun, usage: Usage::unknown() }
+        }))
+    }
+
     fn class(&self, status: u16, body: &str) -> Class {
         let by_words = classify::by_words(body);
         match by_words {
@@ -157,7 +253,7 @@ impl Http {
     fn judge(&self, tried: RequestResult, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match tried {
             RequestResult::Answer(mut summary, raw) => {
-                let usage = self.priced(summary.usage.clone(), call.prompt_bytes, summary.text.len());
+                let usage = self.priced(summary.usage.clone(), call.prompt.bytes, summary.text.len());
                 let (class, why) = match summary.failure.take() {
                     Some(failure) => (failure.class, failure.why),
                     None if summary.text.trim().is_empty() => {
@@ -188,7 +284,7 @@ impl Http {
                 Err(Box::new(Failed { retry_at_ms, usage, raw, ..*Failed::before_asking(class, why) }))
             }
             RequestResult::Broken { class, why, usage, .. } => {
-                let usage = self.priced(usage, call.prompt_bytes, 0);
+                let usage = self.priced(usage, call.prompt.bytes, 0);
                 let why = format!("{}: {why}", self.call_url());
                 Err(Box::new(Failed { usage, ..*Failed::before_asking(class, why) }))
             }
@@ -210,6 +306,65 @@ impl Http {
         }
         usage
     }
+}
+
+/// Sends a request and reads its whole response.
+fn exchange(request: HttpRequest, protocol: Protocol) -> Result<RequestResult, Broken> {
+    let response = link::send(request)?;
+    let header = |name| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+    let (status, retry_after) = (response.status().as_u16(), header("retry-after"));
+    let content_type = header("content-type").unwrap_or_default().to_lowercase();
+    let is_stream = content_type.contains("event-stream");
+    let is_good = (200..300).contains(&status);
+    let (mut raw, mut reading) = (Vec::new(), ResponseReader::new(protocol));
+    let cap = if is_good { MAX_OUTPUT_BYTES } else { ERROR_BYTES };
+    let (mut body, mut buffer) = (response.into_body().into_reader(), vec![0; 64 * 1024]);
+    loop {
+        let piece = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => &buffer[..length],
+            Err(error) if is_good => {
+                let (class, why) = link::broken(&error.into());
+                return Ok(broken(class, why, reading.usage().clone()));
+            }
+            Err(_) => break,
+        };
+        if is_good && is_stream {
+            reading.feed(piece);
+        }
+        raw.extend_from_slice(piece);
+        if raw.len() > cap && is_good {
+            let why = format!("the endpoint sent more than {} MiB", cap >> 20);
+            return Ok(broken(Class::Flood, why, reading.usage().clone()));
+        }
+        raw.truncate(cap);
+    }
+    if !is_good {
+        let body = String::from_utf8_lossy(&raw).into_owned();
+        return Ok(RequestResult::Refused { status, body, retry_after });
+    }
+    if !is_stream && !content_type.contains("json") {
+        let kind = if content_type.is_empty() { "nothing" } else { &content_type };
+        let why =
+            format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
+        return Ok(broken(Class::Crashed, why, Usage::unknown()));
+    }
+    if !is_stream {
+        reading.take_whole(&raw);
+    }
+    Ok(RequestResult::Answer(reading.end(), raw))
+}
+
+/// Scheme, host and port of an address.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find('/').map_or(url.len(), |at| host + at);
+    &url[..end]
+}
+
+/// The failure of a request that the endpoint may have begun to answer.
+fn broken(class: Class, why: String, usage: Usage) -> RequestResult {
+    RequestResult::Broken { class, why, begun: true, usage }
 }
 
 fn read(path: &std::path::Path) -> Result<String, Box<Failed>> {

@@ -2,16 +2,15 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Protocol;
+use crate::agents::lines::{LineReader, MAX_LINE_BYTES};
 use crate::agents::stream::{StreamSummary, is_output_limit, micros, texts, tokens_of_all_input};
 use crate::rules::beat::decision;
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
 
-/// The longest event that is read, in bytes; a longer one is skipped.
-const MAX_EVENT_BYTES: usize = 16 << 20;
 /// The most output tokens of a decision. A move is short; the rest is room for thoughts.
 const MAX_TOKENS: u32 = 32_000;
 
@@ -52,13 +51,7 @@ struct Chat<'a> {
     reasoning_effort: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<Value>,
-    messages: [Message<'a>; 2],
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
+    messages: Value,
 }
 
 #[derive(Serialize)]
@@ -68,16 +61,8 @@ struct Messages<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<Value>,
-    system: [ContentBlock<'a>; 1],
-    messages: [Message<'a>; 1],
-}
-
-#[derive(Serialize)]
-struct ContentBlock<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    text: &'a str,
-    cache_control: Value,
+    system: Value,
+    messages: Value,
 }
 
 /// Builds the body of a request.
@@ -85,39 +70,31 @@ struct ContentBlock<'a> {
 /// # Errors
 /// The body cannot be written as JSON, which no text causes.
 pub fn body(protocol: Protocol, ask: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
-    let user = Message { role: "user", content: ask.user };
+    let user = json!({ "role": "user", "content": ask.user });
     match protocol {
         Protocol::Openai => serde_json::to_vec(&Chat {
             model: ask.model,
             stream: true,
-            stream_options: serde_json::json!({ "include_usage": true }),
+            stream_options: json!({ "include_usage": true }),
             reasoning_effort: ask.effort,
-            response_format: response_format(ask.shape),
-            messages: [Message { role: "system", content: ask.system }, user],
+            response_format: match ask.shape {
+                Shape::Prompt => None,
+                Shape::JsonObject => Some(json!({ "type": "json_object" })),
+                Shape::JsonSchema => Some(json!({
+                    "type": "json_schema",
+                    "json_schema": { "name": "move", "schema": decision::schema() },
+                })),
+            },
+            messages: json!([{ "role": "system", "content": ask.system }, user]),
         }),
         Protocol::Anthropic => serde_json::to_vec(&Messages {
             model: ask.model,
             max_tokens: MAX_TOKENS,
             stream: true,
-            output_config: ask.effort.map(|effort| serde_json::json!({ "effort": effort })),
-            system: [ContentBlock {
-                kind: "text",
-                text: ask.system,
-                cache_control: serde_json::json!({ "type": "ephemeral" }),
-            }],
-            messages: [user],
+            output_config: ask.effort.map(|effort| json!({ "effort": effort })),
+            system: json!([{ "type": "text", "text": ask.system, "cache_control": { "type": "ephemeral" } }]),
+            messages: json!([user]),
         }),
-    }
-}
-
-fn response_format(shape: Shape) -> Option<Value> {
-    match shape {
-        Shape::Prompt => None,
-        Shape::JsonObject => Some(serde_json::json!({ "type": "json_object" })),
-        Shape::JsonSchema => Some(serde_json::json!({
-            "type": "json_schema",
-            "json_schema": { "name": "move", "schema": decision::schema() },
-        })),
     }
 }
 
@@ -134,7 +111,8 @@ const CHAT_TOKENS: [&str; 5] = [
 pub struct ResponseReader {
     protocol: Protocol,
     summary: StreamSummary,
-    line: Vec<u8>,
+    lines: LineReader,
+    /// The data of an event that has not ended.
     data: Vec<u8>,
     overlong: bool,
     is_closed: bool,
@@ -146,7 +124,7 @@ impl ResponseReader {
         ResponseReader {
             protocol,
             summary: StreamSummary::default(),
-            line: Vec::new(),
+            lines: LineReader::default(),
             data: Vec::new(),
             overlong: false,
             is_closed: false,
@@ -155,12 +133,9 @@ impl ResponseReader {
 
     /// Reads a piece of an event stream; it may be split anywhere.
     pub fn feed(&mut self, mut piece: &[u8]) {
-        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
-            self.hold(&piece[..end]);
-            self.end_line();
-            piece = &piece[end + 1..];
+        while let Some(line) = self.lines.next(&mut piece) {
+            self.line(&line);
         }
-        self.hold(piece);
     }
 
     /// Reads a complete body with one JSON object.
@@ -181,7 +156,8 @@ impl ResponseReader {
 
     /// What was said, and in case of a stream that broke off, that it did.
     pub fn end(mut self) -> StreamSummary {
-        self.end_line();
+        let rest = self.lines.rest();
+        self.line(&rest);
         self.end_event();
         if !self.is_closed && self.summary.failure.is_none() {
             self.summary.fail_as(Class::Transient, "the stream ended before the answer did");
@@ -194,21 +170,13 @@ impl ResponseReader {
         &self.summary.usage
     }
 
-    fn hold(&mut self, bytes: &[u8]) {
-        self.overlong |= self.line.len() + self.data.len() + bytes.len() > MAX_EVENT_BYTES;
-        if self.overlong {
-            self.line = Vec::new();
-        } else {
-            self.line.extend_from_slice(bytes);
-        }
-    }
-
-    fn end_line(&mut self) {
-        let mut line = std::mem::take(&mut self.line);
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
+    fn line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Some(data) = line.strip_prefix(b"data:") {
+            self.overlong |= self.data.len() + data.len() > MAX_LINE_BYTES;
+            if self.overlong {
+                return self.data.clear();
+            }
             if !self.data.is_empty() {
                 self.data.push(b'\n');
             }

@@ -1,7 +1,6 @@
 //! Tests of the endpoints' protocols: request bodies, streams split anywhere, whole bodies, streams that break off.
 
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 

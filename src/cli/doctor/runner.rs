@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::agents::{self, Agent, DecideMode, ModelCall, Runner};
+use crate::agents::{self, Agent, DecideMode, ModelCall, PromptFiles, Runner};
 use crate::cli::{App, json_output, print};
 use crate::config::Config;
 use crate::os::clock::Deadline;
@@ -87,18 +87,19 @@ impl RunnerCheck {
 
 /// Asks for one small decision. The prompt and the cost are recorded.
 pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<RunnerCheck> {
+    let keep = |name: &str, part: &str| logs::archive(&app.layout, "doctor", name, part.as_bytes());
     let whole = format!("{SYSTEM}{QUESTION}");
-    let user_file = logs::archive(&app.layout, "doctor", "user.md", QUESTION.as_bytes())?;
-    let system_file = logs::archive(&app.layout, "doctor", "system.md", SYSTEM.as_bytes())?;
-    let prompt_file = logs::archive(&app.layout, "doctor", "prompt.md", whole.as_bytes())?;
+    let prompt = PromptFiles {
+        user: keep("user.md", QUESTION)?,
+        system: keep("system.md", SYSTEM)?,
+        whole: keep("prompt.md", &whole)?,
+        bytes: whole.len(),
+    };
     file::make_dir(&app.layout.empty_dir())?;
     let cancel = Cancel::on_signals()?;
     let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
     let mut call = ModelCall {
-        prompt_file,
-        prompt_bytes: whole.len(),
-        system_file,
-        user_file,
+        prompt,
         now: app.now,
         timeout_ms: ASK_TIMEOUT_MS,
         empty_dir: app.layout.empty_dir(),

@@ -25,17 +25,19 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use libc::{SIG_DFL, SIGHUP, SIGPIPE, c_char, c_int};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::exit::ProcessExit;
 use super::find::find_program;
-use super::wait::{exit_watch, ignore, timespec};
+use super::wait::{exit_watch, ignore, pause_ms, poll_for};
 use crate::os::clock::Deadline;
 use crate::os::signal::Cancel;
 
 /// Where programs are searched if the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/bin:/bin";
+/// How long a start is tried again while another process still writes the script, in milliseconds.
+const BUSY_MS: i64 = 500;
 
 /// Where a standard stream of a command leads.
 #[derive(Debug, Default)]
@@ -131,12 +133,7 @@ impl ProcessCommand {
     /// `ENOENT`, `EACCES`, `ENOEXEC` and others of exec and chdir, as the kernel returns them; `InvalidInput` when an
     /// argument holds a zero byte.
     pub fn start(&self) -> io::Result<Child> {
-        self.start_without(&self.descriptors_to_close())
-    }
-
-    /// Starts the command as [`ProcessCommand::start`] does, without these descriptors.
-    pub(super) fn start_without(&self, descriptors: &[c_int]) -> io::Result<Child> {
-        start(self, descriptors)
+        start(self, &self.descriptors_to_close())
     }
 
     /// Lists the open descriptors that the child must not get.
@@ -283,8 +280,7 @@ impl Child {
             let cancel_fd = cancel.map(Cancel::fd);
             let mut fds = vec![PollFd::new(&exited, PollFlags::IN)];
             fds.extend(cancel_fd.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
-            // If a signal interrupts the wait, the next turn of the loop handles it.
-            ignore(poll(&mut fds, Some(&timespec(deadline.left()))));
+            poll_for(&mut fds, deadline.left())?;
         }
     }
 
@@ -296,6 +292,20 @@ impl Child {
 /// These calls return the error instead of setting `errno`.
 fn check(result: c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+/// Starts a command as [`ProcessCommand::start`] does, without these descriptors. If another process is still writing the
+/// script, it tries again for a short time.
+pub(super) fn start_retrying(command: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Child> {
+    let wait_limit = Deadline::after_ms(BUSY_MS);
+    loop {
+        match start(command, descriptors) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !wait_limit.passed() => {
+                pause_ms(5)
+            }
+            other => return other,
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -4,21 +4,21 @@
 //! child itself has ended, even if another process still holds its pipes. If this process is a subreaper, it adopts
 //! processes that left the group, and [`super::reaper::reap_orphans`] ends them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::raw::c_int;
 use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::command::{Child, ProcessCommand};
+use super::command::{Child, ProcessCommand, start_retrying};
 use super::exit::ProcessExit;
 use super::restricted::{RestrictedThreads, Restrictions, no_thread};
 use super::tree;
-use super::wait::{GRACE_MS, exit_watch, ignore, pause_ms, timespec};
+use super::wait::{GRACE_MS, exit_watch, ignore, poll_for};
 use crate::os::clock::Deadline;
 use crate::os::signal::Cancel;
 
@@ -28,8 +28,6 @@ const FRAME_MS: u64 = 100;
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
 /// How long the loop waits while children only start.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long a start is tried again while another process still writes the script, in milliseconds.
-const BUSY_MS: i64 = 500;
 
 /// Which part of stdout is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +53,9 @@ pub trait Layer {
 
     /// Returns the restrictions that do the same as the wrapped command, if there are any: taken on by the thread that
     /// starts the command, they cost less.
-    fn restrictions(&self) -> Option<Restrictions>;
+    fn restrictions(&self) -> Option<Restrictions> {
+        None
+    }
 
     /// Returns true if that command stays the outer process of the program, and kills the program at once when it is
     /// told to end.
@@ -115,74 +115,69 @@ pub fn run_all(
     cancel: &Cancel,
     mut frame: Option<&mut dyn FnMut()>,
 ) -> io::Result<Vec<ChildResult>> {
-    let mut results: Vec<Option<ChildResult>> = jobs.iter().map(|_| None).collect();
+    let mut results = BTreeMap::new();
     let mut waiting = jobs.into_iter().enumerate();
-    let (mut live, mut starting) = (Vec::<Live>::new(), Vec::<StartingChild>::new());
-    let mut threads = RestrictedThreads::new()?;
-    let mut cancelled = false;
+    let threads = RestrictedThreads::new()?;
+    let mut run = Run { live: Vec::new(), starting: Vec::new(), threads, cancelled: false };
     loop {
-        while live.len() + starting.len() < width.max(1) {
+        while run.live.len() + run.starting.len() < width.max(1) {
             let Some((index, job)) = waiting.next() else { break };
-            let begun = if cancelled { Err(ProcessExit::Cancelled) } else { start(index, job, &mut threads) };
-            match begun {
-                Ok(StartedJob::Runs(one)) => live.push(*one),
-                Ok(StartedJob::Starts(one)) => starting.push(one),
-                Err(exit) => results[index] = Some(ChildResult::without_start(exit)),
+            let begun = if run.cancelled { Err(ProcessExit::Cancelled) } else { run.start(index, job) };
+            if let Err(exit) = begun {
+                results.insert(index, ChildResult::without_start(exit));
             }
         }
-        if live.is_empty() && starting.is_empty() {
+        if run.live.is_empty() && run.starting.is_empty() {
             break;
         }
-        let ready = match wait(&live, threads.signal(), cancel, cancelled, frame.is_some()) {
+        let ready = match run.wait(cancel, frame.is_some()) {
             Ok(ready) => ready,
             Err(error) => {
-                let late = starting.into_iter().filter_map(|one| one.child.recv().ok()?.ok());
+                let late = run.starting.into_iter().filter_map(|one| one.child.recv().ok()?.ok());
                 late.for_each(|child| child.signal(true));
-                live.iter().for_each(|one| one.kill(Signal::KILL));
+                run.live.iter().for_each(|one| one.kill(Signal::KILL));
                 return Err(error);
             }
         };
         if let Some(frame) = frame.as_mut() {
             frame();
         }
-        if ready.cancelled && !cancelled {
-            cancelled = true;
-            live.iter_mut().for_each(|one| one.end(ProcessExit::Cancelled));
+        if ready.cancelled && !run.cancelled {
+            run.cancelled = true;
+            run.live.iter_mut().for_each(|one| one.end(ProcessExit::Cancelled));
         }
-        for (one, (out, err)) in live.iter_mut().zip(&ready.readable) {
+        for (one, (out, err)) in run.live.iter_mut().zip(&ready.readable) {
             one.read(*out, *err);
             one.check_time();
         }
         let mut exited = ready.exited.into_iter();
-        for one in live.extract_if(.., |_| exited.next().unwrap_or(false)) {
-            let index = one.index;
-            results[index] = Some(one.finish());
+        for one in run.live.extract_if(.., |_| exited.next().unwrap_or(false)) {
+            results.insert(one.job.index, one.finish());
         }
         if ready.started {
-            threads.take_signals();
-            for one in std::mem::take(&mut starting) {
+            run.threads.take_signals();
+            for one in std::mem::take(&mut run.starting) {
                 let child = match one.child.try_recv() {
                     Err(TryRecvError::Empty) => {
-                        starting.push(one);
+                        run.starting.push(one);
                         continue;
                     }
                     received => received.unwrap_or_else(|_| Err(no_thread())),
                 };
-                let index = one.parts.index;
-                match child.map_err(not_started).and_then(|child| Live::of(one.parts, child)) {
+                let index = one.job.index;
+                match child.map_err(not_started).and_then(|child| Live::of(one.job, child)) {
                     Ok(mut one) => {
-                        if cancelled {
+                        if run.cancelled {
                             one.end(ProcessExit::Cancelled);
                         }
-                        live.push(one);
+                        run.live.push(one);
                     }
-                    Err(exit) => results[index] = Some(ChildResult::without_start(exit)),
+                    Err(exit) => drop(results.insert(index, ChildResult::without_start(exit))),
                 }
             }
         }
     }
-    let missing = || ChildResult::without_start(ProcessExit::NotStarted("it was never tried".to_owned()));
-    Ok(results.into_iter().map(|ended| ended.unwrap_or_else(missing)).collect())
+    Ok(results.into_values().collect())
 }
 
 /// Runs one job.
@@ -194,6 +189,15 @@ pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io
     ended.ok_or_else(|| io::Error::other("no result"))
 }
 
+/// The children of one [`run_all`].
+struct Run<'a> {
+    live: Vec<Live<'a>>,
+    starting: Vec<StartingChild<'a>>,
+    threads: RestrictedThreads,
+    cancelled: bool,
+}
+
+/// What has happened since the last wait.
 struct ChildPoll {
     cancelled: bool,
     /// True if a start is over.
@@ -202,51 +206,28 @@ struct ChildPoll {
     exited: Vec<bool>,
 }
 
-fn wait(
-    live: &[Live],
-    starts: &io::PipeReader,
-    cancel: &Cancel,
-    cancelled: bool,
-    frames: bool,
-) -> io::Result<ChildPoll> {
-    let mut fds: Vec<PollFd> = Vec::with_capacity(2 + live.len() * 3);
-    let cancel_fd = cancel.fd();
-    // After it fired it stays readable; polling it again would spin.
-    fds.push(PollFd::new(&cancel_fd, if cancelled { PollFlags::empty() } else { PollFlags::IN }));
-    fds.push(PollFd::new(starts, PollFlags::IN));
-    for one in live {
-        fds.extend(one.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-    }
-    let mut left = live.iter().map(|one| one.deadline.left()).min().unwrap_or(LONGEST_WAIT);
-    if frames {
-        left = left.min(Duration::from_millis(FRAME_MS));
-    }
-    // Rounded up, so that a deadline has really passed when poll returns for it.
-    match poll(&mut fds, Some(&timespec(left.saturating_add(Duration::from_millis(1))))) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut flags = fds.iter().map(|fd| !fd.revents().is_empty());
-    let mut next = || flags.next().unwrap_or(false);
-    let mut ready =
-        ChildPoll { cancelled: next(), started: next(), readable: Vec::new(), exited: Vec::new() };
-    for one in live {
-        ready.exited.push(next());
-        ready.readable.push((one.out.is_some() && next(), one.err.is_some() && next()));
-    }
-    Ok(ready)
-}
-
-/// A running child.
-struct Live<'a> {
+/// A job whose command has its pipes.
+struct PipedJob<'a> {
     index: usize,
     keep: OutputLimit,
     sink: Option<Sink<'a>>,
     layer: Option<Box<dyn Layer>>,
-    child: Child,
-    exited: OwnedFd,
+    timeout_ms: i64,
     out: Option<File>,
     err: Option<File>,
+}
+
+/// A child that a restricted thread starts.
+struct StartingChild<'a> {
+    child: mpsc::Receiver<io::Result<Child>>,
+    job: PipedJob<'a>,
+}
+
+/// A running child.
+struct Live<'a> {
+    job: PipedJob<'a>,
+    child: Child,
+    exited: OwnedFd,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     deadline: Deadline,
@@ -258,101 +239,95 @@ fn not_started(error: io::Error) -> ProcessExit {
     ProcessExit::NotStarted(error.to_string())
 }
 
-/// What a child has besides its process.
-struct JobParts<'a> {
-    index: usize,
-    keep: OutputLimit,
-    sink: Option<Sink<'a>>,
-    layer: Option<Box<dyn Layer>>,
-    timeout_ms: i64,
-    out: File,
-    err: Option<File>,
-}
-
-/// A child that a restricted thread starts.
-struct StartingChild<'a> {
-    child: mpsc::Receiver<io::Result<Child>>,
-    parts: JobParts<'a>,
-}
-
-enum StartedJob<'a> {
-    Runs(Box<Live<'a>>),
-    Starts(StartingChild<'a>),
-}
-
-/// Starts a job. If that fails, a job with a gate did not begin at all, and one without a gate was ended at once.
-fn start<'a>(
-    index: usize,
-    job: Job<'a>,
-    threads: &mut RestrictedThreads,
-) -> Result<StartedJob<'a>, ProcessExit> {
-    let Job { mut command, keep, sink, timeout_ms, gate, layer } = job;
-    let restrictions = layer.as_ref().filter(|_| gate.is_none()).and_then(|layer| layer.restrictions());
-    let layer = layer.filter(|_| restrictions.is_none());
-    if let Some(layer) = layer.as_ref().filter(|_| gate.is_none()) {
-        command = layer.wrap(command).map_err(not_started)?;
-    }
-    let pipe = || io::pipe().map_err(not_started);
-    let mut stdin = None;
-    if gate.is_some() {
-        let (read, write) = pipe()?;
-        (command.stdin, stdin) = (read.into(), Some(write));
-    }
-    let (out, write) = pipe()?;
-    let mut err = None;
-    command.stderr = match keep {
-        OutputLimit::All(_) | OutputLimit::Head(_) => {
-            let (read, write) = pipe()?;
-            err = Some(File::from(OwnedFd::from(read)));
-            write.into()
+impl<'a> Run<'a> {
+    /// Starts a job. If that fails, a job with a gate did not begin at all, and one without a gate was ended at once.
+    fn start(&mut self, index: usize, job: Job<'a>) -> Result<(), ProcessExit> {
+        let Job { mut command, keep, sink, timeout_ms, gate, layer } = job;
+        let restrictions = layer.as_ref().filter(|_| gate.is_none()).and_then(|layer| layer.restrictions());
+        let layer = layer.filter(|_| restrictions.is_none());
+        if let Some(layer) = layer.as_ref().filter(|_| gate.is_none()) {
+            command = layer.wrap(command).map_err(not_started)?;
         }
-        OutputLimit::Tail(_) => write.try_clone().map_err(not_started)?.into(),
-    };
-    command.stdout = write.into();
-    let parts = JobParts { index, keep, sink, layer, timeout_ms, out: OwnedFd::from(out).into(), err };
-    if let Some(restrictions) = restrictions {
-        let child = threads.start(command, restrictions, try_start).map_err(not_started)?;
-        return Ok(StartedJob::Starts(StartingChild { child, parts }));
+        let pipe = || io::pipe().map_err(not_started);
+        let mut stdin = None;
+        if gate.is_some() {
+            let (read, write) = pipe()?;
+            (command.stdin, stdin) = (read.into(), Some(write));
+        }
+        let (out, write) = pipe()?;
+        let mut err = None;
+        command.stderr = match keep {
+            OutputLimit::All(_) | OutputLimit::Head(_) => {
+                let (read, write) = pipe()?;
+                err = Some(File::from(OwnedFd::from(read)));
+                write.into()
+            }
+            OutputLimit::Tail(_) => write.try_clone().map_err(not_started)?.into(),
+        };
+        command.stdout = write.into();
+        let out = Some(OwnedFd::from(out).into());
+        let job = PipedJob { index, keep, sink, layer, timeout_ms, out, err };
+        if let Some(restrictions) = restrictions {
+            let child = self.threads.start(command, restrictions).map_err(not_started)?;
+            self.starting.push(StartingChild { child, job });
+            return Ok(());
+        }
+        let child = start_retrying(&command, &command.descriptors_to_close()).map_err(not_started)?;
+        drop(command);
+        // Before the gate opens: from then on the child has begun, even if something here fails.
+        let live = Live::of(job, child)?;
+        if let Some(gate) = gate {
+            open_gate(&live.child, stdin, gate)?;
+        }
+        self.live.push(live);
+        Ok(())
     }
-    let child = try_start(&command, &command.descriptors_to_close()).map_err(not_started)?;
-    drop(command);
-    // Before the gate opens: from then on the child has begun, even if something here fails.
-    let live = Live::of(parts, child)?;
-    if let Some(gate) = gate {
-        open_gate(&live.child, stdin, gate)?;
+
+    /// Waits until something happens to a child, the time of one is up, or a frame is due.
+    fn wait(&self, cancel: &Cancel, frames: bool) -> io::Result<ChildPoll> {
+        let mut fds: Vec<PollFd> = Vec::with_capacity(2 + self.live.len() * 3);
+        let cancel_fd = cancel.fd();
+        // After it fired it stays readable; polling it again would spin.
+        let asked = if self.cancelled { PollFlags::empty() } else { PollFlags::IN };
+        fds.push(PollFd::new(&cancel_fd, asked));
+        fds.push(PollFd::new(self.threads.signal(), PollFlags::IN));
+        for one in &self.live {
+            fds.extend(one.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        }
+        let mut left = self.live.iter().map(|one| one.deadline.left()).min().unwrap_or(LONGEST_WAIT);
+        if frames {
+            left = left.min(Duration::from_millis(FRAME_MS));
+        }
+        // Rounded up, so that a deadline has really passed when poll returns for it.
+        poll_for(&mut fds, left.saturating_add(Duration::from_millis(1)))?;
+        let mut flags = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = || flags.next().unwrap_or(false);
+        let mut ready =
+            ChildPoll { cancelled: next(), started: next(), readable: Vec::new(), exited: Vec::new() };
+        for one in &self.live {
+            ready.exited.push(next());
+            ready.readable.push((one.job.out.is_some() && next(), one.job.err.is_some() && next()));
+        }
+        Ok(ready)
     }
-    Ok(StartedJob::Runs(Box::new(live)))
 }
 
 impl<'a> Live<'a> {
-    fn of(parts: JobParts<'a>, child: Child) -> Result<Live<'a>, ProcessExit> {
-        let JobParts { index, keep, sink, layer, timeout_ms, out, err } = parts;
+    fn of(job: PipedJob<'a>, child: Child) -> Result<Live<'a>, ProcessExit> {
         let exited = exit_watch(child.pid()).map_err(|error| {
             // Waiting can only fail if the child is gone already.
             child.signal(true);
             drop(child.wait());
             not_started(error)
         })?;
-        Ok(Live {
-            index,
-            keep,
-            sink,
-            layer,
-            child,
-            exited,
-            out: Some(out),
-            err,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            deadline: Deadline::after_ms(timeout_ms),
-            started: Deadline::after_ms(0),
-            ending: None,
-        })
+        let (deadline, started) = (Deadline::after_ms(job.timeout_ms), Deadline::after_ms(0));
+        let (stdout, stderr) = (Vec::new(), Vec::new());
+        Ok(Live { job, child, exited, stdout, stderr, deadline, started, ending: None })
     }
 
     /// What to poll: its end, and its open pipes.
     fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.exited.as_fd()).chain(self.out.iter().chain(&self.err).map(AsFd::as_fd))
+        std::iter::once(self.exited.as_fd()).chain(self.job.out.iter().chain(&self.job.err).map(AsFd::as_fd))
     }
 
     fn kill(&self, signal: Signal) {
@@ -360,8 +335,8 @@ impl<'a> Live<'a> {
         // because it may have left its group; it is not reaped yet, so its number is still its own.
         let child = self.child.pid();
         // The outer process of a layer would kill the program at once.
-        if signal == Signal::TERM && self.layer.as_ref().is_some_and(|layer| layer.has_outer()) {
-            return tree::signal_all(&tree::below(self.child.id()), false);
+        if signal == Signal::TERM && self.job.layer.as_ref().is_some_and(|layer| layer.has_outer()) {
+            return tree::signal_all(&tree::below(self.child.id(), &[]), false);
         }
         ignore(kill_process_group(child, signal));
         ignore(kill_process(child, signal));
@@ -390,38 +365,29 @@ impl<'a> Live<'a> {
     /// Reads once from each pipe that is ready. Returns true while there may be more.
     fn read(&mut self, out: bool, err: bool) -> bool {
         let mut buffer = [0_u8; 64 * 1024];
-        let mut more = false;
-        if let Some(bytes) = self.out.as_ref().filter(|_| out).and_then(|file| read_some(file, &mut buffer)) {
-            more |= bytes > 0;
-            self.take_stdout(&buffer[..bytes]);
-            if bytes == 0 {
-                self.out = None;
-            }
+        let from_out = if out { read_some(&mut self.job.out, &mut buffer) } else { 0 };
+        if from_out > 0 {
+            self.take_stdout(&buffer[..from_out]);
         }
-        if let Some(bytes) = self.err.as_ref().filter(|_| err).and_then(|file| read_some(file, &mut buffer)) {
-            more |= bytes > 0;
-            keep_tail(&mut self.stderr, &buffer[..bytes], STDERR_TAIL_BYTES);
-            if bytes == 0 {
-                self.err = None;
-            }
-        }
-        more
+        let from_err = if err { read_some(&mut self.job.err, &mut buffer) } else { 0 };
+        keep_tail(&mut self.stderr, &buffer[..from_err], STDERR_TAIL_BYTES);
+        from_out + from_err > 0
     }
 
     fn take_stdout(&mut self, bytes: &[u8]) {
-        if self.sink.as_mut().is_some_and(|sink| !sink(bytes)) {
-            self.out = None;
-            self.sink = None;
+        if self.job.sink.as_mut().is_some_and(|sink| !sink(bytes)) {
+            self.job.out = None;
+            self.job.sink = None;
             return self.end(ProcessExit::TooMuch);
         }
-        match self.keep {
+        match self.job.keep {
             OutputLimit::Head(cap) => {
                 let room = cap.saturating_sub(self.stdout.len()).min(bytes.len());
                 self.stdout.extend_from_slice(&bytes[..room]);
             }
             OutputLimit::Tail(cap) => keep_tail(&mut self.stdout, bytes, cap),
             OutputLimit::All(cap) if self.stdout.len() + bytes.len() > cap => {
-                self.out = None;
+                self.job.out = None;
                 self.end(ProcessExit::TooMuch);
             }
             OutputLimit::All(_) => self.stdout.extend_from_slice(bytes),
@@ -430,7 +396,7 @@ impl<'a> Live<'a> {
 
     /// Reads what is still in the pipes, ends the rest of the group and reaps the child.
     fn finish(mut self) -> ChildResult {
-        for file in self.out.iter().chain(&self.err) {
+        for file in self.job.out.iter().chain(&self.job.err) {
             // If this fails, leave the pipe unread instead of blocking for ever.
             if rustix::io::ioctl_fionbio(file, true).is_err() {
                 break;
@@ -444,7 +410,7 @@ impl<'a> Live<'a> {
         }
         self.kill(Signal::KILL);
         let status = self.child.wait().unwrap_or_else(not_started);
-        let exit = self.ending.take().unwrap_or_else(|| match (&self.layer, status) {
+        let exit = self.ending.take().unwrap_or_else(|| match (&self.job.layer, status) {
             (Some(layer), ProcessExit::Code(code)) => {
                 layer.exit(code, if self.stderr.is_empty() { &self.stdout } else { &self.stderr })
             }
@@ -454,32 +420,20 @@ impl<'a> Live<'a> {
     }
 }
 
-/// Reads once; `None` if nothing is there now, zero at the end.
-fn read_some(file: &File, buffer: &mut [u8]) -> Option<usize> {
-    match rustix::io::read(file, &mut *buffer) {
-        Ok(bytes) => Some(bytes),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
-        Err(_) => Some(0),
+/// Reads once from a pipe that is still open, and closes it at its end. Zero if nothing is there.
+fn read_some(pipe: &mut Option<File>, buffer: &mut [u8]) -> usize {
+    match pipe.as_ref().map(|file| rustix::io::read(file, buffer)) {
+        Some(Ok(bytes)) if bytes > 0 => return bytes,
+        Some(Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)) => {}
+        _ => *pipe = None,
     }
+    0
 }
 
 fn keep_tail(kept: &mut Vec<u8>, bytes: &[u8], cap: usize) {
     kept.extend_from_slice(bytes);
     if kept.len() > cap * 2 {
         kept.drain(..kept.len() - cap);
-    }
-}
-
-/// Starts; if another process is still writing the script, tries again for a short time.
-fn try_start(command: &ProcessCommand, descriptors: &[c_int]) -> io::Result<Child> {
-    let wait_limit = Deadline::after_ms(BUSY_MS);
-    loop {
-        match command.start_without(descriptors) {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !wait_limit.passed() => {
-                pause_ms(5)
-            }
-            other => return other,
-        }
     }
 }
 

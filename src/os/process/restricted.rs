@@ -5,11 +5,10 @@
 //! thread takes on what is shared, and makes a thread for each child, which takes on the child's own.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::raw::c_int;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use super::command::{Child, ProcessCommand};
+use super::command::{Child, ProcessCommand, start_retrying};
 
 /// The stack of a thread that starts one child, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
@@ -61,7 +60,6 @@ impl RestrictedThreads {
         &mut self,
         command: ProcessCommand,
         restrictions: Restrictions,
-        start: fn(&ProcessCommand, &[c_int]) -> io::Result<Child>,
     ) -> io::Result<mpsc::Receiver<io::Result<Child>>> {
         let Restrictions { shared: (name, shared), own } = restrictions;
         let at = match self.threads.iter().position(|(other, _)| *other == name) {
@@ -75,7 +73,7 @@ impl RestrictedThreads {
         let descriptors = command.descriptors_to_close();
         let (sender, receiver) = mpsc::channel();
         let start_result = StartResult { sender: Some(sender), signals: Arc::clone(&self.signals) };
-        let task = move || start_result.send(own().and_then(|()| start(&command, &descriptors)));
+        let task = move || start_result.send(own().and_then(|()| start_retrying(&command, &descriptors)));
         self.threads[at].1.send(Box::new(task)).map_err(|_| no_thread())?;
         Ok(receiver)
     }

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::wait::{GRACE_MS, ignore, pause_ms};
-use crate::os::clock::Deadline;
+use super::wait::{GRACE_MS, ignore, wait_until};
 
 /// A process, identified by its number and its start time in clock ticks since boot.
 pub type Process = (u32, u64);
@@ -69,19 +68,9 @@ pub(super) fn children_of(pid: u32) -> Vec<Process> {
     pids.filter_map(|pid| pid.parse().ok()).filter_map(|pid| Some((pid, start_of(pid)?))).collect()
 }
 
-/// Lists all live descendants of this process, parents before children. This process is a subreaper, so it adopts the
-/// orphans of its descendants: a new session or a double fork hides no process. Leaves out the children in `excluded`
-/// with their descendants.
-pub fn descendants(excluded: &[u32]) -> Vec<Process> {
-    tree_of(std::process::id(), excluded)
-}
-
-/// Lists all live descendants of a process.
-pub fn below(pid: u32) -> Vec<Process> {
-    tree_of(pid, &[])
-}
-
-fn tree_of(root: u32, excluded: &[u32]) -> Vec<Process> {
+/// Lists all live descendants of a process, parents before children, without the children in `excluded` and their
+/// descendants. A subreaper adopts the orphans of its descendants: a new session or a double fork hides no process.
+pub fn below(root: u32, excluded: &[u32]) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     let mut next = vec![root];
     while let Some(pid) = next.pop() {
@@ -175,20 +164,18 @@ fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
 /// its descendants are found. Returns false if one of them still lives after a while.
 pub fn kill_tree((pid, start): Process) -> bool {
     send_to(pid, start, Signal::STOP);
-    let deadline = Deadline::after_ms(2 * GRACE_MS);
-    let mut left = below(pid);
-    while !left.is_empty() && !deadline.passed() {
-        signal_all(&left, true);
-        pause_ms(10);
-        left = below(pid);
-    }
+    let has_none_below = kill_all(2 * GRACE_MS, || below(pid, &[]));
     signal(pid, start, true);
-    let is_alive = || start_of(pid) == Some(start);
-    let deadline = Deadline::after_ms(GRACE_MS);
-    while is_alive() && !deadline.passed() {
-        pause_ms(10);
-    }
-    left.is_empty() && !is_alive()
+    wait_until(GRACE_MS, || start_of(pid) != Some(start)) && has_none_below
+}
+
+/// Kills all processes that `left` finds, until it finds none; false if the time is up before.
+fn kill_all(wait_ms: i64, left: impl Fn() -> Vec<Process>) -> bool {
+    wait_until(wait_ms, || {
+        let processes = left();
+        signal_all(&processes, true);
+        processes.is_empty()
+    })
 }
 
 /// Sends SIGTERM or SIGKILL to each of these processes.
@@ -198,24 +185,12 @@ pub fn signal_all(processes: &[Process], kill: bool) {
     }
 }
 
-/// Ends all processes that [`marked`] finds, by SIGTERM and after a while by SIGKILL.
-pub fn end_marked(key: &str, values: &[String]) {
-    end_all(|| marked(key, values));
-}
-
-/// Ends all processes that `left` finds, by SIGTERM and after a while by SIGKILL. Calls it again and again, until it
-/// finds none.
+/// Ends all processes that `left` finds, by SIGTERM and after a while by SIGKILL, until it finds none.
 pub fn end_all(left: impl Fn() -> Vec<Process>) {
-    let grace = Deadline::after_ms(GRACE_MS);
-    let wait_limit = Deadline::after_ms(2 * GRACE_MS);
-    let mut processes = left();
-    signal_all(&processes, false);
-    while !processes.is_empty() && !wait_limit.passed() {
-        pause_ms(10);
-        processes = left();
-        if grace.passed() {
-            signal_all(&processes, true);
-        }
+    let first = left();
+    signal_all(&first, false);
+    if !first.is_empty() && !wait_until(GRACE_MS, || left().is_empty()) {
+        kill_all(GRACE_MS, left);
     }
 }
 
@@ -235,10 +210,7 @@ pub fn end_group(pid: u32, start: u64) -> bool {
         if alive() {
             ignore(kill_process(leader, signal));
         }
-        let wait_limit = Deadline::after_ms(GRACE_MS);
-        while (alive() || !session_of(pid, start).is_empty()) && !wait_limit.passed() {
-            pause_ms(10);
-        }
+        wait_until(GRACE_MS, || !alive() && session_of(pid, start).is_empty());
     }
     true
 }

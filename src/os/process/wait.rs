@@ -2,18 +2,44 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
+
+use crate::os::clock::Deadline;
 
 /// How long a process has between SIGTERM and SIGKILL, in milliseconds.
 pub const GRACE_MS: i64 = 2_000;
 
 /// Waits for a moment, with `poll` on nothing.
 pub fn pause_ms(ms: u64) {
-    let time = timespec(std::time::Duration::from_millis(ms));
     // A signal may shorten the pause; callers loop on a condition of their own.
-    ignore(poll(&mut [], Some(&time)));
+    drop(poll_for(&mut [], Duration::from_millis(ms)));
+}
+
+/// Waits until a condition holds, which is checked again and again; false if the time is up before.
+pub fn wait_until(wait_ms: i64, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Deadline::after_ms(wait_ms);
+    loop {
+        match (holds(), deadline.passed()) {
+            (true, _) => return true,
+            (false, true) => return false,
+            (false, false) => pause_ms(10),
+        }
+    }
+}
+
+/// Polls these descriptors for as long as this. A signal ends the wait early, and is no error.
+pub fn poll_for(fds: &mut [PollFd], limit: Duration) -> io::Result<()> {
+    let time = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    match poll(fds, Some(&time)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns a descriptor that becomes readable when the child has ended.
@@ -38,16 +64,8 @@ pub fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
 pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
     let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
     let mut polled: Vec<PollFd> = borrowed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-    let time = timespec(std::time::Duration::from_millis(wait_ms.max(0) as u64));
-    poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
-}
-
-/// Converts a duration for `poll`.
-pub fn timespec(duration: std::time::Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
-    }
+    let polled_for = poll_for(&mut polled, Duration::from_millis(wait_ms.max(0) as u64));
+    polled_for.is_ok() && polled.iter().any(|fd| !fd.revents().is_empty())
 }
 
 /// Ignores a failure that means that the goal is already reached; each caller says why.

@@ -8,9 +8,7 @@ mod answer;
 
 pub use answer::cursor;
 
-/// The longest control sequence and control string that are kept, in bytes. No supported query is longer.
-const CSI_BYTES: usize = 32;
-const STRING_BYTES: usize = 8 * 1024;
+use crate::rules::sequences::{OutputPart, SequenceReader};
 
 /// A part of the output that is for the terminal and not for the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,115 +46,14 @@ pub enum ProgramState {
     Clear,
 }
 
-/// Finds queries in output that arrives in pieces. Keeps at most one unfinished sequence.
+/// Finds queries in output that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    state: ScanState,
-    kept: Vec<u8>,
+    sequences: SequenceReader,
     /// How the titles of programs begin that report their state in their title alone.
     titles: Vec<(&'static str, ProgramState)>,
     /// What the program's title last said.
     titled: Option<ProgramState>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum ScanState {
-    #[default]
-    Ground,
-    Escape,
-    Csi,
-    /// A control string of a supported kind.
-    Text(QueryKind),
-    /// An escape inside a control string, which ends it if a backslash follows.
-    TextEscape(QueryKind),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum QueryKind {
-    Osc,
-    Dcs,
-    /// SOS, PM, APC, and sequences that are too long.
-    Other,
-}
-
-const ESC: u8 = 0x1b;
-const BEL: u8 = 0x07;
-/// CAN and SUB abort any sequence.
-const ABORT: [u8; 2] = [0x18, 0x1a];
-
-impl Scanner {
-    /// Reads output and calls `found` for each event in it.
-    pub fn scan(&mut self, mut bytes: &[u8], found: &mut impl FnMut(TerminalQuery)) {
-        while let Some((byte, rest)) = bytes.split_first() {
-            if self.state == ScanState::Ground {
-                let Some(at) = bytes.iter().position(|byte| *byte == ESC) else { return };
-                self.state = ScanState::Escape;
-                bytes = &bytes[at + 1..];
-                continue;
-            }
-            self.step(*byte, found);
-            bytes = rest;
-        }
-    }
-
-    fn step(&mut self, byte: u8, found: &mut impl FnMut(TerminalQuery)) {
-        match (self.state, byte) {
-            (_, byte) if ABORT.contains(&byte) => self.rest(),
-            (ScanState::Ground, _) => {}
-            (ScanState::Text(kind), ESC) => self.state = ScanState::TextEscape(kind),
-            (_, ESC) => self.begin(ScanState::Escape),
-            (ScanState::Escape, b'[') => self.begin(ScanState::Csi),
-            (ScanState::Escape, b']') => self.begin(ScanState::Text(QueryKind::Osc)),
-            (ScanState::Escape, b'P') => self.begin(ScanState::Text(QueryKind::Dcs)),
-            (ScanState::Escape, b'X' | b'^' | b'_') => self.begin(ScanState::Text(QueryKind::Other)),
-            // Control characters inside a sequence take effect and do not end it.
-            (ScanState::Escape | ScanState::Csi, 0..0x20) => {}
-            (ScanState::Csi, 0x20..0x40) if self.kept.len() < CSI_BYTES => self.kept.push(byte),
-            (ScanState::Csi, 0x40..0x7f) => {
-                if let Some(query) = csi(&self.kept, byte) {
-                    found(query);
-                }
-                self.rest();
-            }
-            (ScanState::Text(kind), BEL) if kind != QueryKind::Dcs => self.text(kind, true, found),
-            (ScanState::TextEscape(kind), b'\\') => self.text(kind, false, found),
-            (ScanState::TextEscape(_), byte) => {
-                self.begin(ScanState::Escape);
-                self.step(byte, found);
-            }
-            (ScanState::Text(QueryKind::Other), _) => {}
-            (ScanState::Text(_), byte) if self.kept.len() < STRING_BYTES => self.kept.push(byte),
-            (ScanState::Text(_), _) => self.begin(ScanState::Text(QueryKind::Other)),
-            _ => self.rest(),
-        }
-    }
-
-    fn begin(&mut self, state: ScanState) {
-        self.state = state;
-        self.kept.clear();
-    }
-
-    fn rest(&mut self) {
-        self.state = ScanState::Ground;
-        // A supervisor runs for hours, and most programs send no query: free the memory.
-        self.kept = Vec::new();
-    }
-
-    fn text(&mut self, kind: QueryKind, bell: bool, found: &mut impl FnMut(TerminalQuery)) {
-        let text = std::mem::take(&mut self.kept);
-        match kind {
-            QueryKind::Osc => {
-                if let Some(status) = self.title(&text) {
-                    found(TerminalQuery::Status(status));
-                }
-                osc(&text, bell, found);
-            }
-            QueryKind::Dcs if text.starts_with(b"+q") => found(fixed(answer::CAPABILITY)),
-            QueryKind::Dcs if text.starts_with(b"$q") => found(fixed(answer::SETTING)),
-            _ => {}
-        }
-        self.rest();
-    }
 }
 
 impl Scanner {
@@ -165,15 +62,36 @@ impl Scanner {
         Scanner { titles, ..Scanner::default() }
     }
 
-    /// The state that a title reports where it is another one. Before a program has begun it is ready too.
-    fn title(&mut self, osc: &[u8]) -> Option<ProgramStatus> {
-        let words = osc.strip_prefix(b"0;").or(osc.strip_prefix(b"2;"))?;
-        let words = std::str::from_utf8(words).ok()?;
-        let state = self.titles.iter().find(|(begin, _)| words.starts_with(begin))?.1;
-        let before = self.titled.replace(state);
-        let is_news = before != Some(state) && (before.is_some() || state != ProgramState::Done);
-        is_news.then_some(ProgramStatus { state, kind: None, message: None })
+    /// Reads output and calls `found` for each event in it.
+    pub fn scan(&mut self, bytes: &[u8], found: &mut impl FnMut(TerminalQuery)) {
+        let Scanner { sequences, titles, titled } = self;
+        sequences.read(bytes, &mut |part| match part {
+            OutputPart::Csi(body, last) => csi(body, last).into_iter().for_each(&mut *found),
+            OutputPart::Osc { text, bell } => {
+                if let Some(status) = title(titles, titled, text) {
+                    found(TerminalQuery::Status(status));
+                }
+                osc(text, bell, found);
+            }
+            OutputPart::Dcs(text) if text.starts_with(b"+q") => found(fixed(answer::CAPABILITY)),
+            OutputPart::Dcs(text) if text.starts_with(b"$q") => found(fixed(answer::SETTING)),
+            OutputPart::Dcs(_) | OutputPart::Text(_) => {}
+        });
     }
+}
+
+/// The state that a title reports where it is another one than before. Before a program has begun it is ready too.
+fn title(
+    titles: &[(&str, ProgramState)],
+    titled: &mut Option<ProgramState>,
+    osc: &[u8],
+) -> Option<ProgramStatus> {
+    let words = osc.strip_prefix(b"0;").or(osc.strip_prefix(b"2;"))?;
+    let words = std::str::from_utf8(words).ok()?;
+    let state = titles.iter().find(|(begin, _)| words.starts_with(begin))?.1;
+    let before = titled.replace(state);
+    let is_news = before != Some(state) && (before.is_some() || state != ProgramState::Done);
+    is_news.then_some(ProgramStatus { state, kind: None, message: None })
 }
 
 fn fixed(text: &str) -> TerminalQuery {
@@ -254,20 +172,14 @@ fn status(body: &[u8]) -> Option<ProgramStatus> {
 
 /// Decodes base64 as in RFC 4648, with or without padding; returns `None` for invalid text.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let text = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
     for group in text.chunks(4) {
         let mut bits = 0_u32;
         for character in group {
-            let value = match character {
-                b'A'..=b'Z' => character - b'A',
-                b'a'..=b'z' => character - b'a' + 26,
-                b'0'..=b'9' => character - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
+            let value = ALPHABET.iter().position(|known| known == character)?;
+            bits = bits << 6 | value as u32;
         }
         let missing = 4 - group.len();
         let whole = (bits << (6 * missing)).to_be_bytes();

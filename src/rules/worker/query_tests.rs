@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::sequences::STRING_BYTES;
 
 /// Titles as gemini has them.
 const TITLES: [(&str, ProgramState); 3] = [
@@ -15,7 +16,7 @@ fn scan(pieces: &[&[u8]]) -> Vec<TerminalQuery> {
     let (mut scanner, mut found) = (Scanner::new(TITLES.to_vec()), Vec::new());
     for piece in pieces {
         scanner.scan(piece, &mut |event| found.push(event));
-        assert!(scanner.kept.capacity() <= 2 * STRING_BYTES, "bounded memory");
+        assert!(scanner.sequences.held_bytes() <= 2 * STRING_BYTES, "bounded memory");
     }
     found
 }
@@ -132,11 +133,11 @@ fn an_unterminated_string_takes_bounded_memory() {
     for _ in 0..1000 {
         scanner.scan(&[b'A'; 5000], &mut |_| panic!());
     }
-    assert!(scanner.kept.capacity() <= 2 * STRING_BYTES);
+    assert!(scanner.sequences.held_bytes() <= 2 * STRING_BYTES);
     let mut found = Vec::new();
     scanner.scan(b"\x07\x1b[6n", &mut |event| found.push(event));
     assert_eq!(found, [TerminalQuery::Cursor { dec: false }], "the end is found");
-    assert_eq!(scanner.kept.capacity(), 0, "no memory is kept");
+    assert_eq!(scanner.sequences.held_bytes(), 0, "no memory is kept");
 }
 
 #[test]

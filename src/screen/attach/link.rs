@@ -5,10 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use super::LAST_STATE_MS;
 use crate::os::clock::Deadline;
+use crate::os::process::wait::pause_ms;
 use crate::os::socket;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
@@ -47,8 +48,7 @@ impl Link {
                         break None;
                     }
                     // A supervisor that is just starting will listen in a moment.
-                    let moment = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-                    poll(&mut [], Some(&moment)).map_err(io::Error::from).with_context(what)?;
+                    pause_ms(5);
                 }
                 Err(error) => return Err(error).with_context(what),
             }

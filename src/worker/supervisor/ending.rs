@@ -36,7 +36,7 @@ impl Ending {
     /// Checks what is left besides these processes; returns true if nothing is. The outer process of a sandbox would
     /// kill the sandboxed program at once, so it is not signalled; it ends with that program.
     pub(super) fn is_over(&mut self, excluded: &[u32], outer: Option<u32>) -> bool {
-        let left = tree::descendants(excluded);
+        let left = tree::below(std::process::id(), excluded);
         if left.is_empty() || self.give_up.passed() {
             return true;
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::output::TAIL_BYTES;
 use super::record::Record;
 use crate::os::detach;
-use crate::os::process::{ProcessExit, tree};
+use crate::os::process::{ProcessCommand, ProcessExit, tree};
 use crate::os::program;
 use crate::os::pty::{self, Size, Terminal};
 use crate::rules::process::Started;
@@ -25,7 +25,8 @@ pub(super) fn start_command(record: &mut Record, size: Size) -> Result<Terminal>
     let (spec, env) = (&record.spec, environment(record));
     let program = spec.argv.first().map_or("", String::as_str);
     let argv = sandbox_argv(spec.sandbox.as_ref(), Path::new(&spec.cwd), &spec.argv)?;
-    let (terminal, pid) = pty::spawn(&argv, &env, Path::new(&spec.cwd), size)
+    let (terminal, pid) = ProcessCommand::of_argv(&argv, env, Path::new(&spec.cwd))
+        .and_then(|command| pty::spawn(command, size))
         .with_context(|| format!("could not start `{program}`"))?;
     let start = tree::start_of(pid).unwrap_or_default();
     record.state.child = Some(Started { pid, start, boot: tree::boot_id() });
@@ -40,16 +41,16 @@ pub(super) fn start_check(record: &Record, check: &Check) -> io::Result<(File, u
     let found = check.argv.first().and_then(|program| program::find_program(program, path, cwd));
     found.ok_or(io::ErrorKind::NotFound)?;
     let argv = sandbox_argv(record.spec.checks_sandbox.as_ref(), cwd, &check.argv)?;
-    detach::spawn_piped(&argv, &env, cwd, true)
+    detach::spawn_piped(ProcessCommand::of_argv(&argv, env, cwd)?, true)
 }
 
 /// Starts the fetch of the worker's branch, or only the search of its clone.
 pub(super) fn start_fetch(record: &Record, only_search: bool) -> io::Result<(File, u32)> {
     let root = record.layout.root().to_string_lossy().into_owned();
-    let own = program::self_path().to_string_lossy().into_owned();
-    let mut argv = vec![own, "__fetch-branch".to_owned(), root, record.spec.id.to_string()];
-    argv.extend(only_search.then(|| "--look".to_owned()));
-    detach::spawn_piped(&argv, &record.spec.env, Path::new("/"), false)
+    let own = program::self_path();
+    let mut args = vec!["__fetch-branch".to_owned(), root, record.spec.id.to_string()];
+    args.extend(only_search.then(|| "--look".to_owned()));
+    detach::spawn_piped(ProcessCommand::new(own, args, record.spec.env.clone(), "/"), false)
 }
 
 /// Returns the command inside its sandbox.
