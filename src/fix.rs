@@ -115,8 +115,7 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
     file::make_dir(dir.path())?;
     let busy = || Fault {
         kind: ErrorKind::Busy,
-        what: format!("could not start the fix: {id} runs already"),
-        hints: vec![],
+        ..Fault::failed(format!("could not start the fix: {id} runs already"))
     };
     let _held = lock::within(&dir.lock(), 500).map_err(|error| error.context(busy()))?;
     // An agent or a test of a killed run may still be alive, and would write into the resumed run.
@@ -134,7 +133,6 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
         trees,
         agents: agent::chain(request, deps)?,
         at: RefCell::default(),
-        deltas: RefCell::default(),
     };
     if let Some(words) = idle_keys(&request.leanfile.lean) {
         ctx.say(Tone::Warn, format!("{words} of [lean] has no effect: {} is called", ctx.agents[0].name));

@@ -1,7 +1,6 @@
 //! The context of every step of a fix: the private clone in which agents and tests work, and the task at work.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,6 @@ use crate::os::beneath;
 use crate::os::clock;
 use crate::rules::cost::charge::{Charge, Usage};
 use crate::rules::fault::Fault;
-use crate::rules::fix::attempt::delta::FileDelta;
 use crate::rules::fix::attempt::{EpisodeState, LedgerLine, Thresholds};
 use crate::rules::fix::{FixSession, TaskState, TaskStatus};
 use crate::rules::name::Name;
@@ -66,8 +64,6 @@ pub(super) struct FixContext<'a> {
     pub agents: Vec<Fixer>,
     /// The tree that the clone's files equal; none after a process ran in it.
     pub at: RefCell<Option<String>>,
-    /// Cached differences between trees; they never change.
-    pub deltas: RefCell<BTreeMap<(String, String), Vec<FileDelta>>>,
 }
 
 impl FixContext<'_> {
@@ -139,9 +135,7 @@ impl FixContext<'_> {
     /// An empty directory for a call that must not edit anything.
     pub fn empty(&self) -> Result<PathBuf> {
         let dir = self.env.dir.empty();
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| format!("could not empty `{}`", dir.display()))?;
-        }
+        file::remove_tree(&dir)?;
         file::make_dir(&dir)?;
         Ok(dir)
     }

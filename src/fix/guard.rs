@@ -28,22 +28,11 @@ const COLLECTORS: [&str; 8] = [
     "vitest.config.js",
     "vitest.config.ts",
 ];
-/// Endings of the names of test files.
-const ENDS: [&str; 14] = [
-    "_test.go",
-    "_test.py",
-    "_tests.py",
-    ".test.js",
-    ".test.ts",
-    ".test.jsx",
-    ".test.tsx",
-    ".test.mjs",
-    ".spec.js",
-    ".spec.ts",
-    ".spec.jsx",
-    ".spec.tsx",
-    ".test.cjs",
-    "_test.rs",
+/// The endings of the stems of test files, by their extensions.
+const ENDS: [(&[&str], &[&str]); 3] = [
+    (&["go", "rs"], &["_test"]),
+    (&["py"], &["_test", "_tests"]),
+    (&["js", "ts", "jsx", "tsx", "mjs", "cjs"], &[".test", ".spec"]),
 ];
 
 impl Judged {
@@ -63,7 +52,7 @@ impl Judged {
             || self.tests.iter().any(|test| test == path)
             || self.words.iter().any(|word| word.trim_start_matches("./") == path)
             || COLLECTORS.contains(&name)
-            || ENDS.iter().any(|end| name.ends_with(end))
+            || has_test_ending(name)
             || path.split('/').any(|part| part == "__tests__")
     }
 
@@ -75,6 +64,12 @@ impl Judged {
             changed.iter().filter(|path| self.is_test(path) && (before.contains(*path) || decides(path)));
         bad.map(String::as_str).collect()
     }
+}
+
+fn has_test_ending(name: &str) -> bool {
+    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
+    let of_language = ENDS.iter().filter(|(extensions, _)| extensions.contains(&extension));
+    of_language.flat_map(|(_, ends)| *ends).any(|end| stem.ends_with(end))
 }
 
 /// The files that a command runs and that may belong to the project: the command itself, the first argument of
@@ -162,6 +157,8 @@ mod tests {
             "conftest.py",
             "src/__tests__/a.js",
             "a.spec.ts",
+            "b.spec.mjs",
+            "c_tests.py",
         ] {
             assert!(judged.is_test(test), "{test}");
         }
