@@ -172,19 +172,12 @@ fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf,
         let fault = Fault::usage(format!("could not open the project `{}`: {error}", root.display()));
         fault.hint("set its directory in `project_root` of [defaults], or with --repo")
     })?;
+    let refused = |why: &str| Fault::usage(format!("could not use the project `{}`: {why}", root.display()));
     if !real.is_dir() {
-        return Err(Fault::usage(format!(
-            "could not use the project `{}`: it is not a directory",
-            root.display()
-        ))
-        .into());
+        return Err(refused("it is not a directory").into());
     }
     if let Some(project) = inside.filter(|project| !real.starts_with(project)) {
-        let (shown, project) = (root.display(), project.display());
-        return Err(Fault::usage(format!(
-            "could not use the project `{shown}`: it leads out of `{project}`"
-        ))
-        .into());
+        return Err(refused(&format!("it leads out of `{}`", project.display())).into());
     }
     let Some(top) = clone::top_of(&real) else { return Ok((real, PathBuf::new(), None)) };
     let sub = real.strip_prefix(&top).map(Path::to_owned).unwrap_or_default();

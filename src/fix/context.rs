@@ -65,15 +65,11 @@ pub struct Built {
 /// Builds the prompt of an attempt.
 pub fn attempt(parts: &Parts) -> Built {
     let mut built = Built::default();
-    let mut out = String::from(match parts.by_words {
-        false => {
-            "You fix a program. Edit the files in the current directory yourself, then say in one sentence what you changed.\n"
-        }
-        true => "You fix a program. Answer with your edits, then say in one sentence what you changed.\n",
-    });
-    if parts.by_words {
-        out.push_str(edits::FORM);
-    }
+    let (how, form) = match parts.by_words {
+        false => ("Edit the files in the current directory yourself", ""),
+        true => ("Answer with your edits", edits::FORM),
+    };
+    let mut out = format!("You fix a program. {how}, then say in one sentence what you changed.\n{form}");
     out.push_str("Change only what the task needs. Do not edit, delete or skip the tests: they decide.\n");
     section(&mut out, "Task", &parts.task.prompt);
     section(&mut out, "For every task", &parts.defaults.global_message);
@@ -93,13 +89,8 @@ pub fn attempt(parts: &Parts) -> Built {
     }
     section(&mut out, "The user says", parts.now.answer.unwrap_or_default());
     if let Some(command) = parts.looped {
-        section(
-            &mut out,
-            "Mind",
-            &format!(
-                "In the last call you ran `{command}` repeatedly with the same output. Try something different."
-            ),
-        );
+        let again = format!("In the last call you ran `{command}` repeatedly with the same output.");
+        section(&mut out, "Mind", &format!("{again} Try something different."));
     }
     if !built.cut.is_empty() {
         section(&mut out, "Not shown", &built.cut.join("\n"));
@@ -141,24 +132,18 @@ fn files(parts: &Parts, out: &mut String, cut: &mut Vec<String>) {
     let mut left = parts.budget;
     let mut body = String::new();
     for file in &parts.sources.files {
-        let text = match &file.text {
-            Ok(text) => text,
+        let shown = match &file.text {
+            Ok(text) if text.len() <= left => text.clone(),
+            Ok(text) => {
+                let part = windows(&file.path, text, parts.failure.0, parts.defaults.source_window, left);
+                let missing = text.len().saturating_sub(part.len());
+                cut.push(format!("{}: {missing} of {} characters", file.path, text.len()));
+                part
+            }
             Err(why) => {
                 cut.push(format!("{}: {why}", file.path));
                 continue;
             }
-        };
-        let shown = if text.len() <= left {
-            text.clone()
-        } else {
-            let part = windows(&file.path, text, parts.failure.0, parts.defaults.source_window, left);
-            cut.push(format!(
-                "{}: {} of {} characters",
-                file.path,
-                text.len().saturating_sub(part.len()),
-                text.len()
-            ));
-            part
         };
         left = left.saturating_sub(shown.len());
         if !shown.trim().is_empty() {

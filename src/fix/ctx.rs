@@ -161,8 +161,7 @@ impl FixContext<'_> {
             return Ok(());
         }
         self.at.take();
-        let git = self.git()?;
-        if self.trees.restore(&git, &self.work(), "work", tree).is_err() {
+        if self.trees.restore(&self.git()?, &self.work(), "work", tree).is_err() {
             return self.fresh(tree);
         }
         self.at.replace(Some(tree.to_owned()));
@@ -190,18 +189,15 @@ impl FixContext<'_> {
 
     fn remove_clone(&self, kept: &Source) -> Result<()> {
         self.at.take();
-        let repo = clone::repo_of(kept, &self.id)?;
-        let git = self.git()?;
-        clone::discard(&git, &repo, &self.work(), true)?;
+        clone::discard(&self.git()?, &clone::repo_of(kept, &self.id)?, &self.work(), true)?;
         self.trees.forget("work");
         Ok(())
     }
 
     /// The repository of attempts as a source for a clone.
     fn kept(&self) -> Result<Source> {
-        let git = self.git()?;
-        let mut kept =
-            clone::inspect(&git, self.trees.dir()).map_err(|error| error.during("use the kept attempts"))?;
+        let kept = clone::inspect(&self.git()?, self.trees.dir());
+        let mut kept = kept.map_err(|error| error.during("use the kept attempts"))?;
         // looop itself arranged what it borrows from the project.
         kept.borrows = false;
         Ok(kept)
@@ -236,8 +232,7 @@ impl FixContext<'_> {
 
     /// The clone's files as a tree.
     pub fn snapshot(&self) -> Result<String> {
-        let git = self.git()?;
-        self.trees.snapshot(&git, &self.work(), "work")
+        self.trees.snapshot(&self.git()?, &self.work(), "work")
     }
 }
 
