@@ -197,16 +197,11 @@ fn id_of(project: &Path, key: &str) -> Name {
 
 /// Turns a text into a name; `other` is used if no character is left.
 fn slug(text: &str, other: &str) -> Name {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c.to_lowercase().next() {
-            Some(c) if c.is_ascii_alphanumeric() => out.push(c),
-            _ if out.ends_with('-') || out.is_empty() => {}
-            _ => out.push('-'),
-        }
-    }
-    let short: String = out.chars().take(48).collect();
-    Name::parse_new(short.trim_matches('-')).unwrap_or_else(|_| Name::joined("task", other))
+    let text = text.to_lowercase();
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let short: String = words.join("-").chars().take(48).collect();
+    Name::parse_new(short.trim_end_matches('-')).unwrap_or_else(|_| Name::joined("task", other))
 }
 
 /// The interrupted run, if it had the same request, else a new one.

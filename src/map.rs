@@ -144,13 +144,13 @@ pub const IS_BUILT_IN: bool = cfg!(feature = "map");
 pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(MapIndex, IndexUpdate)> {
     match IS_BUILT_IN {
         true => index::open(root, cache, limits),
-        false => Err(left_out().into()),
+        false => {
+            let fault = Fault::failed("could not make a code map: this build of looop has none");
+            let hint =
+                "build looop with its feature `map`, which is on unless --no-default-features turns it off";
+            Err(fault.hint(hint).into())
+        }
     }
-}
-
-fn left_out() -> Fault {
-    Fault::failed("could not make a code map: this build of looop has none")
-        .hint("build looop with its feature `map`, which is on unless --no-default-features turns it off")
 }
 
 /// Ranks the files for a question, most important first. Without seeds the most used files come first.

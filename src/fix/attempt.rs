@@ -1,6 +1,5 @@
 //! One attempt: diagnosis, prompt, call, changes, tests, and its line in the ledger.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -273,10 +272,7 @@ impl TaskRun<'_> {
         let paths: Vec<String> =
             changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
         let judged = judged(ctx, task);
-        let before: BTreeSet<String> = match paths.iter().any(|path| judged.is_test(path)) {
-            true => ctx.trees.paths(&git, &self.session.base_tree)?.into_iter().collect(),
-            false => BTreeSet::new(),
-        };
+        let before = ctx.trees.paths(&git, &self.session.base_tree)?;
         let mut touched = judged.touched(&paths, &before);
         if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
             touched.extend(package_scripts(ctx, &changes)?);

@@ -55,16 +55,9 @@ pub const REMINDER: &str =
 pub struct Edit {
     /// The path, as the model wrote it.
     pub path: String,
-    pub change: EditAction,
-}
-
-/// The change of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EditAction {
-    /// The file gets this content.
-    Whole(String),
-    /// The first lines are replaced by the others. Without lines to search for, the file is new.
-    Replace(Vec<String>, Vec<String>),
+    /// The lines to replace; `None`: all of the file. Without any line the file is new.
+    pub search: Option<Vec<String>>,
+    pub new: Vec<String>,
 }
 
 /// Parses the edits of an answer; none if it has no edits.
@@ -84,16 +77,16 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
                 let path = path.clone().ok_or_else(|| {
                     format!("an edit names no file: write `FILE: path` above `<<<<<<< {begin}`")
                 })?;
-                let change = match begin {
-                    "WHOLE" => whole(&mut lines).map(EditAction::Whole),
-                    _ => part(&mut lines, "=")
-                        .zip(part(&mut lines, "REPLACE"))
-                        .map(|(old, new)| EditAction::Replace(old, new)),
+                let read = match begin {
+                    "WHOLE" => until(&mut lines, &["END", "REPLACE"], true).map(|new| (None, new)),
+                    _ => {
+                        until(&mut lines, &["="], false).map(Some).zip(until(&mut lines, &["REPLACE"], false))
+                    }
                 };
-                let change = change.ok_or_else(|| {
+                let (search, new) = read.ok_or_else(|| {
                     format!("the edit of {path} has no clear end: give all of the file between WHOLE marks")
                 })?;
-                edits.push(Edit { path, change });
+                edits.push(Edit { path, search, new });
             }
             Some(_) => {}
             None => match named(line) {
@@ -111,25 +104,15 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
     }
 }
 
-/// Reads the text of a whole file, which may contain marks of other edits.
-fn whole(lines: &mut Lines) -> Option<String> {
-    let mut text = Vec::new();
+/// Reads the lines up to one of the marks `ends`; `None` if the answer ends before, or if another mark comes first and
+/// `may_have_marks` is false.
+fn until(lines: &mut Lines, ends: &[&str], may_have_marks: bool) -> Option<Vec<String>> {
+    let mut read = Vec::new();
     for line in lines {
         match mark(line) {
-            Some("END" | "REPLACE") => return Some(joined(&text)),
-            _ => text.push(line.to_owned()),
-        }
-    }
-    None
-}
-
-/// Reads the lines of an edit up to the mark `end`; `None` if another mark or the end of the answer comes first.
-fn part(lines: &mut Lines, end: &str) -> Option<Vec<String>> {
-    let mut part = Vec::new();
-    for line in lines {
-        match mark(line) {
-            None => part.push(line.to_owned()),
-            Some(mark) => return (mark == end).then_some(part),
+            Some(mark) if ends.contains(&mark) => return Some(read),
+            Some(_) if !may_have_marks => return None,
+            _ => read.push(line.to_owned()),
         }
     }
     None
@@ -191,17 +174,17 @@ pub fn apply(
             Some(text) => Some(text.clone()),
             None => read(path).map_err(|why| format!("{path}: {why}"))?,
         };
-        let new = match (&edit.change, old) {
-            (EditAction::Whole(text), _) => text.clone(),
-            (EditAction::Replace(search, put), old) if search.iter().all(|line| line.trim().is_empty()) => {
+        let new = match (&edit.search, old) {
+            (None, _) => joined(&edit.new),
+            (Some(search), old) if search.iter().all(|line| line.trim().is_empty()) => {
                 match old.as_deref().map(str::trim) {
-                    None | Some("") => joined(put),
+                    None | Some("") => joined(&edit.new),
                     Some(_) => return Err(format!("{path}: there is nothing between SEARCH and =======")),
                 }
             }
-            (EditAction::Replace(..), None) => return Err(format!("{path}: there is no such file")),
-            (EditAction::Replace(search, put), Some(old)) => {
-                replace(&old, search, put).map_err(|why| format!("{path}: {why}"))?
+            (Some(_), None) => return Err(format!("{path}: there is no such file")),
+            (Some(search), Some(old)) => {
+                replace(&old, search, &edit.new).map_err(|why| format!("{path}: {why}"))?
             }
         };
         if new.len() > MAX_FILE_BYTES {
@@ -221,11 +204,11 @@ fn replace(text: &str, search: &[String], put: &[String]) -> Result<String, Stri
     let same: [fn(&str, &str) -> bool; 2] =
         [|line, wanted| ended(line) == wanted, |line, wanted| line.trim_end() == wanted.trim_end()];
     for fits in same {
-        let at = |from: &usize| {
-            lines[*from..].len() >= search.len()
-                && lines[*from..].iter().zip(search).all(|(line, wanted)| fits(line, wanted))
+        let fits_at = |from: &usize| {
+            let part = lines[*from..].iter().take(search.len());
+            part.len() == search.len() && part.zip(search).all(|(line, wanted)| fits(line, wanted))
         };
-        let found: Vec<usize> = (0..lines.len()).filter(at).collect();
+        let found: Vec<usize> = (0..lines.len()).filter(fits_at).collect();
         match found.as_slice() {
             [] => {}
             [from] => {

@@ -1,7 +1,7 @@
 //! The end of a fix: applies the state that passed to the project's files, or to a branch.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -252,7 +252,7 @@ fn write(ctx: &FixContext, git: &Git, change: &TreeDifference) -> Result<bool> {
     drop(fs::remove_file(&temp));
     let make = |temp: &Path| match *mode == LINK {
         true => symlink(std::ffi::OsStr::from_bytes(&bytes), temp),
-        false => make_file(temp, path, *mode, &bytes),
+        false => file::write_new(temp, &bytes, rights(path, *mode)),
     };
     let Some(seen) = seen else {
         make(&temp).inspect_err(|_| drop(fs::remove_file(&temp))).with_context(failed)?;
@@ -263,14 +263,11 @@ fn write(ctx: &FixContext, git: &Git, change: &TreeDifference) -> Result<bool> {
     Ok(done.with_context(failed)? == Exchanged::Made)
 }
 
-fn make_file(temp: &Path, path: &Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
+/// The rights of a file that a new content replaces, with git's executable bit.
+fn rights(path: &Path, mode: u32) -> u32 {
     let had = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
     let plain = had.map_or(0o644, |meta| meta.permissions().mode() & 0o777);
-    let mode = if mode & 0o100 != 0 { plain | (plain & 0o444) >> 2 } else { plain & !0o111 };
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(temp)?;
-    file.write_all(bytes)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()
+    if mode & 0o100 != 0 { plain | (plain & 0o444) >> 2 } else { plain & !0o111 }
 }
 
 /// The digest of a blob's content, to compare with a file.

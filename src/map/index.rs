@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::lang::Lang;
 use super::reader::Reader;
 use super::tags::Tags;
-use super::walk::{self, FoundFile, WalkEnd};
+use super::walk::{self, FoundFile};
 use super::{IndexUpdate, MapLimits};
 use crate::os::clock::{self, Deadline};
 use crate::store::file;
@@ -77,8 +77,10 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(Ma
     let deadline = Deadline::after_ms(limits.timeout_ms);
     let old = cache.and_then(load).filter(|index| index.version == VERSION);
     let (mut touched, mut old) = (old.is_none(), old.unwrap_or_default());
-    let (found, end) = walk::files(root, limits, &deadline)?;
-    let mut update = IndexUpdate { files: found.len(), all: end == WalkEnd::All, ..IndexUpdate::default() };
+    let (found, is_all) = walk::files(root, limits, &deadline)?;
+    // An interrupted walk would drop the files that it did not reach.
+    let is_interrupted = !is_all && found.len() < limits.files;
+    let mut update = IndexUpdate { files: found.len(), all: is_all, ..IndexUpdate::default() };
     touched |= old.files.len() > found.len();
     let mut index = MapIndex { version: VERSION, at_ms: clock::now().unix_ms, files: BTreeMap::new() };
     let (settled, unsure): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| old.is_settled(one));
@@ -95,9 +97,8 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(Ma
     index.files.extend(settled.iter().filter_map(|one| old.files.remove_entry(&one.path)));
     update.partial = index.files.values().filter(|entry| entry.tags.partial).count();
     update.skipped = index.files.values().filter(|entry| entry.skipped.is_some()).count();
-    // An interrupted update would drop the files that it did not reach.
     if touched
-        && end != WalkEnd::Late
+        && !is_interrupted
         && let Some(cache) = cache
     {
         save(cache, &index)?;
