@@ -116,8 +116,7 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
     file::make_dir(dir.path())?;
     let busy = || Fault {
         kind: ErrorKind::Busy,
-        what: format!("could not start the fix: {id} runs already"),
-        hints: vec![],
+        ..Fault::failed(format!("could not start the fix: {id} runs already"))
     };
     let _held = lock::within(&dir.lock(), 500).map_err(|error| error.context(busy()))?;
     // An agent or a test of a killed run may still be alive, and would write into the resumed run.
@@ -135,7 +134,6 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
         trees,
         agents: agent::chain(request, deps)?,
         at: RefCell::default(),
-        deltas: RefCell::default(),
     };
     if let Some(words) = idle_keys(&request.leanfile.lean) {
         ctx.say(Tone::Warn, format!("{words} of [lean] has no effect: {} is called", ctx.agents[0].name));
@@ -175,19 +173,12 @@ fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf,
         let fault = Fault::usage(format!("could not open the project `{}`: {error}", root.display()));
         fault.hint("set its directory in `project_root` of [defaults], or with --repo")
     })?;
+    let refused = |why: &str| Fault::usage(format!("could not use the project `{}`: {why}", root.display()));
     if !real.is_dir() {
-        return Err(Fault::usage(format!(
-            "could not use the project `{}`: it is not a directory",
-            root.display()
-        ))
-        .into());
+        return Err(refused("it is not a directory").into());
     }
     if let Some(project) = inside.filter(|project| !real.starts_with(project)) {
-        let (shown, project) = (root.display(), project.display());
-        return Err(Fault::usage(format!(
-            "could not use the project `{shown}`: it leads out of `{project}`"
-        ))
-        .into());
+        return Err(refused(&format!("it leads out of `{}`", project.display())).into());
     }
     let Some(top) = clone::top_of(&real) else { return Ok((real, PathBuf::new(), None)) };
     let sub = real.strip_prefix(&top).map(Path::to_owned).unwrap_or_default();
@@ -207,16 +198,11 @@ fn id_of(project: &Path, key: &str) -> Name {
 
 /// Turns a text into a name; `other` is used if no character is left.
 fn slug(text: &str, other: &str) -> Name {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c.to_lowercase().next() {
-            Some(c) if c.is_ascii_alphanumeric() => out.push(c),
-            _ if out.ends_with('-') || out.is_empty() => {}
-            _ => out.push('-'),
-        }
-    }
-    let short: String = out.chars().take(48).collect();
-    Name::parse_new(short.trim_matches('-')).unwrap_or_else(|_| Name::joined("task", other))
+    let text = text.to_lowercase();
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let short: String = words.join("-").chars().take(48).collect();
+    Name::parse_new(short.trim_end_matches('-')).unwrap_or_else(|_| Name::joined("task", other))
 }
 
 /// The interrupted run, if it had the same request, else a new one.

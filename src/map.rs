@@ -39,6 +39,7 @@ pub use tags::Def;
 use crate::rules::fault::Fault;
 use crate::rules::text::visible;
 use graph::{Edge, Graph};
+use index::IndexEntry;
 
 /// A file below this share of the best file's rank is left out of the answer.
 const FAINT: f64 = 0.002;
@@ -143,30 +144,32 @@ pub const IS_BUILT_IN: bool = cfg!(feature = "map");
 pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(MapIndex, IndexUpdate)> {
     match IS_BUILT_IN {
         true => index::open(root, cache, limits),
-        false => Err(left_out().into()),
+        false => {
+            let fault = Fault::failed("could not make a code map: this build of looop has none");
+            let hint =
+                "build looop with its feature `map`, which is on unless --no-default-features turns it off";
+            Err(fault.hint(hint).into())
+        }
     }
-}
-
-fn left_out() -> Fault {
-    Fault::failed("could not make a code map: this build of looop has none")
-        .hint("build looop with its feature `map`, which is on unless --no-default-features turns it off")
 }
 
 /// Ranks the files for a question, most important first. Without seeds the most used files come first.
 pub fn ask(index: &MapIndex, question: &Question) -> MapAnswer {
-    let seeds = seeds::seeds(index, question);
-    let graph = Graph::new(index, &seeds.names);
+    let paths: Vec<&str> = index.files.keys().map(String::as_str).collect();
+    let entries: Vec<&IndexEntry> = index.files.values().collect();
+    let definers = index.definers();
+    let seeds = seeds::seeds(&paths, &definers, question);
+    let graph = Graph::new(index, &paths, &definers, &seeds.names);
     let rank = graph.score(&seeds.weights);
     let best = rank.iter().copied().fold(0.0, f64::max);
     let mut order: Vec<usize> = (0..rank.len()).filter(|at| rank[*at] > best * FAINT).collect();
     order.sort_by(|a, b| rank[*b].total_cmp(&rank[*a]).then(a.cmp(b)));
     let ways_in = graph.ways_in(&rank);
     let one = |at: usize| {
-        let path = graph.paths[at];
         let mut why = seeds.why.get(&at).cloned().unwrap_or_default();
-        why.extend(ways_in[at].map(|(from, edge)| reason(index, graph.paths[from], edge)));
-        let defs = index.defs(path);
-        Ranked { path: path.to_owned(), rank: rank[at], why, is_test: seeds::is_test(path), defs }
+        why.extend(ways_in[at].map(|(from, edge)| reason(paths[from], edge)));
+        let (path, defs) = (paths[at].to_owned(), entries[at].tags.defs.clone());
+        Ranked { rank: rank[at], why, is_test: seeds::is_test(&path), path, defs }
     };
     let files = order.into_iter().take(MAX_ANSWER).map(one).collect();
     MapAnswer { aimed: seeds.weights.iter().any(|weight| *weight > 0.0), files }
@@ -199,12 +202,11 @@ pub fn context_hints(cache: &Path, root: &Path, words: &str) -> String {
 /// The most files in an answer.
 const MAX_ANSWER: usize = 200;
 
-fn reason(index: &MapIndex, other: &str, edge: &Edge) -> String {
-    let name = edge.name.map(|id| format!("`{}`", index.name(id)));
-    match (edge.back, name, edge.imports) {
-        (false, Some(name), _) => format!("{other} uses its {name}"),
-        (false, None, _) => format!("{other} imports it"),
-        (true, Some(name), _) => format!("it uses {name} of {other}"),
-        (true, None, _) => format!("it imports {other}"),
+fn reason(other: &str, edge: &Edge) -> String {
+    match (edge.back, edge.name) {
+        (false, Some(name)) => format!("{other} uses its `{name}`"),
+        (false, None) => format!("{other} imports it"),
+        (true, Some(name)) => format!("it uses `{name}` of {other}"),
+        (true, None) => format!("it imports {other}"),
     }
 }

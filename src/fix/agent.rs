@@ -9,7 +9,6 @@ use super::exec::{AgentReply, ExecEnv, FixDeps, SandboxStart, caller_env, caller
 use super::leanfile::Lean;
 use super::{FixRequest, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
-
 use crate::os::process::{Job, OutputLimit, ProcessCommand, ProcessExit, Stream};
 use crate::os::program;
 use crate::rules::beat::settings::{Fixes, Settings};
@@ -40,17 +39,25 @@ pub struct Fixer {
 /// The way to call an agent.
 #[derive(Clone, Debug)]
 enum Way {
-    /// A process that gets the prompt as the argument of `-p`, on stdin, or as a file. `write` is what it may
-    /// write in its sandbox.
-    Process {
-        program: PathBuf,
-        args: Vec<String>,
-        env: Vec<(String, String)>,
-        write: Vec<PathBuf>,
-        wrapper: bool,
-    },
+    Process(AgentProgram),
     /// A model without tools, with the key from the leanfile.
-    Endpoint { http: Box<Http>, key: Option<String> },
+    Endpoint {
+        http: Box<Http>,
+        key: Option<String>,
+    },
+}
+
+/// An agent that is a program.
+#[derive(Clone, Debug)]
+struct AgentProgram {
+    path: PathBuf,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    /// What it may write in its sandbox.
+    write: Vec<PathBuf>,
+    /// True for the program of a leanfile, which gets the prompt as its last argument. Others get it on stdin or as a
+    /// file.
+    is_wrapper: bool,
 }
 
 /// Finds the agents in the order of their use: the wrapper or endpoint of the leanfile, else the config's
@@ -97,7 +104,7 @@ pub(super) fn chain(request: &FixRequest, deps: &FixDeps) -> Result<Vec<Fixer>> 
 fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<(String, Way)> {
     let path = caller_path(settings);
     let beside = program::find_program(&near.join(binary).to_string_lossy(), path, near);
-    let program = beside.or_else(|| program::find_program(binary, path, near)).ok_or_else(|| {
+    let path = beside.or_else(|| program::find_program(binary, path, near)).ok_or_else(|| {
         let fault =
             Fault::usage(format!("could not find the agent `{binary}`: it is not an executable file"));
         fault.hint(format!("searched in `{}` and on the PATH", near.display()))
@@ -111,8 +118,9 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
     env.extend(
         values.filter_map(|(key, value)| Some((format!("LEAN_{}", key.to_uppercase()), value.clone()?))),
     );
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok((name, Way::Process { program, args: vec!["-p".to_owned()], env, write: Vec::new(), wrapper: true }))
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let args = vec!["-p".to_owned()];
+    Ok((name, Way::Process(AgentProgram { path, args, env, write: Vec::new(), is_wrapper: true })))
 }
 
 fn runner(name: &str, settings: &Settings) -> Result<Way> {
@@ -126,14 +134,15 @@ fn runner(name: &str, settings: &Settings) -> Result<Way> {
     table.check_key(name).map_err(failed)?;
     let (first, args) =
         table.argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-    let program = program::find_program(first, &settings.path, Path::new("/")).ok_or_else(|| {
+    let path = program::find_program(first, &settings.path, Path::new("/")).ok_or_else(|| {
         let fault = failed(format!("`{first}` is not on the configured PATH"));
         fault.hint("install it, or choose another with `looop fix --set-leaner NAME`")
     })?;
     let mut env = settings.base_env.clone();
     env.extend(settings.full_env.iter().filter(|(key, _)| table.env.contains(key)).cloned());
     env.extend(table.set.iter().cloned());
-    Ok(Way::Process { program, args: args.to_vec(), env, write: table.write.clone(), wrapper: false })
+    let (args, write) = (args.to_vec(), table.write.clone());
+    Ok(Way::Process(AgentProgram { path, args, env, write, is_wrapper: false }))
 }
 
 impl Fixer {
@@ -144,8 +153,8 @@ impl Fixer {
 
     /// The longest possible prompt, in bytes.
     pub fn max_prompt_bytes(&self) -> usize {
-        match self.way {
-            Way::Process { wrapper: true, .. } => MAX_ARGUMENT_BYTES,
+        match &self.way {
+            Way::Process(program) if program.is_wrapper => MAX_ARGUMENT_BYTES,
             _ => usize::MAX,
         }
     }
@@ -174,16 +183,15 @@ impl Fixer {
     }
 
     fn call_once(&self, env: &ExecEnv, prompt: &str, cwd: &Path) -> Result<AgentReply> {
-        let (program, args, vars, write, wrapper) = match &self.way {
-            Way::Process { program, args, env, write, wrapper } => (program, args, env, write, *wrapper),
+        let AgentProgram { path: program, mut args, env: vars, write, is_wrapper } = match &self.way {
+            Way::Process(program) => program.clone(),
             Way::Endpoint { http, key } => {
                 return endpoint::ask(http, key.as_deref(), env, prompt.len(), self.timeout_ms);
             }
         };
-        let (mut args, vars) = (args.clone(), vars.clone());
         let prompt_file = env.dir.prompt();
         let mut stdin = Stream::Null;
-        if wrapper {
+        if is_wrapper {
             args.push(prompt.to_owned());
         } else {
             let path = prompt_file.to_string_lossy();
@@ -193,21 +201,16 @@ impl Fixer {
             }
             args.iter_mut().for_each(|arg| *arg = arg.replace("{brief}", &path));
         }
-        let read: &[PathBuf] = if wrapper { &[] } else { &[prompt_file] };
+        let read: &[PathBuf] = if is_wrapper { &[] } else { &[prompt_file] };
         let base_url = vars.iter().find(|(key, _)| key == "LEAN_BASE_URL");
         let endpoint = base_url.and_then(|(_, url)| Endpoint::of_url(url));
-        let start = SandboxStart { name: &self.name, program, cwd, endpoint, read, write };
+        let start = SandboxStart { name: &self.name, program: &program, cwd, endpoint, read, write: &write };
         let cell = env.cell(SandboxSubject::Worker, &start)?;
         agents::fill_sandbox(&mut args, cell.sandbox.is_some());
         let argv = [&[program.to_string_lossy().into_owned()], args.as_slice()].concat();
         let stream = EventStream::of_work(agents::events_of(&argv));
-        let mut watched = Watched {
-            stream,
-            steps: Vec::new(),
-            worst: LoopSignal::Fine,
-            cwd,
-            fixes: &env.deps.settings.fixes,
-        };
+        let (steps, worst) = (Vec::new(), LoopSignal::default());
+        let mut watched = Watched { stream, steps, worst, cwd, fixes: &env.deps.settings.fixes };
         let command = ProcessCommand { stdin, ..ProcessCommand::new(program, args, vars, cwd) };
         let job = Job {
             sink: Some(Box::new(|bytes| watched.take(bytes))),
@@ -255,11 +258,8 @@ impl Watched<'_> {
             output: call.output,
             tree: stamp(self.cwd),
         }));
-        match transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop) {
-            LoopSignal::Stop => self.worst = LoopSignal::Stop,
-            LoopSignal::Warn if self.worst == LoopSignal::Fine => self.worst = LoopSignal::Warn,
-            _ => {}
-        }
+        let signal = transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop);
+        self.worst = self.worst.max(signal);
         self.worst != LoopSignal::Stop
     }
 

@@ -1,6 +1,5 @@
 //! One attempt: diagnosis, prompt, call, changes, tests, and its line in the ledger.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -17,14 +16,11 @@ use crate::os::clock::{self, Deadline};
 use crate::rules::fix::attempt::alike::{Sample, alike};
 use crate::rules::fix::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, standing};
 use crate::rules::fix::{Called, Counts, UnderWay};
-use crate::rules::text::quote_argv;
 use crate::rules::time::human_ms;
 use crate::vcs::clone::{TreeDifference, is_empty};
 
 /// The largest diff that is analysed, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
-/// The number of remembered diffs: an attempt is compared with the two before it.
-const MAX_DELTAS: usize = 12;
 
 impl TaskRun<'_> {
     /// Makes the next attempt, or finishes an interrupted one.
@@ -106,9 +102,9 @@ impl TaskRun<'_> {
         let mut reply = self.call(agent, &built.text, &ctx.cwd())?;
         if agent.is_endpoint()
             && let Ok(answer) = &reply.text
-            && let Err(error) = edits::make(&ctx.work(), &ctx.cwd(), answer)
+            && let Err(why) = edits::make(&ctx.work(), &ctx.cwd(), answer)?
         {
-            reply.text = Err(error.refusal()?);
+            reply.text = Err(why);
         }
         if let Some(command) = &reply.looped {
             ctx.say(Tone::Warn, format!("it repeated the same command: {command}"));
@@ -130,7 +126,7 @@ impl TaskRun<'_> {
     fn diagnose(&mut self, agent: &Fixer, failure: &str) -> Result<String> {
         let ctx = self.ctx;
         let summary = ctx.request.leanfile.prompts.summary.as_deref();
-        let prompt = context::diagnosis(summary, &self.task.prompt, &command(self.task), failure);
+        let prompt = context::diagnosis(summary, self.task, failure);
         // The agent gets an empty directory, because for a diagnosis it must not edit anything.
         let reply = self.call(agent, &prompt, &ctx.empty()?)?;
         let found = reply.text.ok().and_then(|text| diagnosis(&text, failure)).unwrap_or_default();
@@ -154,26 +150,17 @@ impl TaskRun<'_> {
         // Paths from the task's directory, without those outside of it.
         let here = all.iter().filter_map(|path| Path::new(path).strip_prefix(&ctx.sub).ok()?.to_str());
         let paths: Vec<String> = here.map(str::to_owned).collect();
-        // Without a list of files, the tests that decide are shown.
-        let listed = if task.files.is_empty() { &task.test_files } else { &task.files };
-        let mut listed = sources::read(&ctx.work(), &ctx.sub, listed, &paths);
-        sources::retrieve(ctx, &mut listed, task, &self.kept_output(), &paths);
         let budget = task.context_chars();
         let mut parts = Parts {
             by_words: agent.is_endpoint(),
-            task: &task.prompt,
-            global: &ctx.defaults().global_message,
-            files: &listed.files,
-            unmatched: &listed.unmatched,
+            task,
+            defaults: ctx.defaults(),
+            sources: &sources::of_task(ctx, task, &self.kept_output(), &paths),
             budget,
-            window: ctx.defaults().source_window,
             diff: &diff,
-            command: &command(task),
-            failure: (!failure.is_empty()).then_some((failure.as_str(), *left_out)),
+            failure: (failure, *left_out),
             hypothesis: &under.hypothesis,
-            attempts: &now.attempts,
-            plan: now.plans.iter().rev().find(|plan| plan.refused.is_none()).copied(),
-            answer: now.answer,
+            now,
             looped: self.session.looped.as_deref(),
         };
         let mut built = context::attempt(&parts);
@@ -195,24 +182,15 @@ impl TaskRun<'_> {
         let began = Deadline::after_ms(0);
         let mut attempt = Attempt {
             n: under.n,
-            at_ms: 0,
             runner: called.runner,
             base: self.base(now),
             start: under.start.clone(),
             end: under.start.clone(),
             left: under.start.clone(),
-            files: Vec::new(),
-            added: 0,
-            removed: 0,
-            outcome: AttemptOutcome::AgentFailed,
-            signature: None,
-            failure: String::new(),
-            failures: None,
             hypothesis: under.hypothesis.clone(),
-            like: None,
             tokens: called.tokens,
             estimated: called.estimated,
-            took_ms: 0,
+            ..Attempt::default()
         };
         self.verdict(&mut attempt, called.failed, called.tree)?;
         let (sample, earlier) = samples(ctx, now, &attempt)?;
@@ -294,10 +272,7 @@ impl TaskRun<'_> {
         let paths: Vec<String> =
             changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
         let judged = judged(ctx, task);
-        let before: BTreeSet<String> = match paths.iter().any(|path| judged.is_test(path)) {
-            true => ctx.trees.paths(&git, &self.session.base_tree)?.into_iter().collect(),
-            false => BTreeSet::new(),
-        };
+        let before = ctx.trees.paths(&git, &self.session.base_tree)?;
         let mut touched = judged.touched(&paths, &before);
         if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
             touched.extend(package_scripts(ctx, &changes)?);
@@ -393,18 +368,8 @@ fn samples(ctx: &FixContext, now: &EpisodeState, attempt: &Attempt) -> Result<(S
     let git = ctx.git()?;
     let base = &attempt.base;
     let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
-        let key = (from.to_owned(), to.to_owned());
-        if let Some(known) = ctx.deltas.borrow().get(&key) {
-            return Ok(known.clone());
-        }
         let diff = ctx.trees.diff(&git, from, to, 1)?;
-        let delta = delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]);
-        let mut deltas = ctx.deltas.borrow_mut();
-        if deltas.len() >= MAX_DELTAS {
-            deltas.clear();
-        }
-        deltas.insert(key, delta.clone());
-        Ok(delta)
+        Ok(delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]))
     };
     let of = |Attempt { n, start, end, .. }: &Attempt| -> Result<Sample> {
         let delta = parsed(start, end)?;
@@ -447,11 +412,4 @@ fn judged(ctx: &FixContext, task: &Task) -> Judged {
         tests,
         words: from_top(&guard::scripts(&testing::argv(&task.runner, &[]))),
     }
-}
-
-fn command(task: &Task) -> String {
-    if task.skip_tests {
-        return String::new();
-    }
-    quote_argv(&testing::argv(&task.runner, &task.test_files))
 }

@@ -1,6 +1,8 @@
 //! Pure. Shortens a failure: drops the output of dependencies, counts repeats, and keeps the end.
 
 use crate::rules::fix::signature::{self, TestExit, TestFramework};
+use crate::rules::json::clip;
+use crate::rules::text::visible;
 
 const MAX_LINE: usize = 300;
 
@@ -48,41 +50,29 @@ pub fn summarize(output: &str, lines: usize) -> (String, usize) {
 }
 
 fn compress(output: &str, kind: TestFramework, lines: usize) -> (String, usize) {
-    let all: Vec<&str> = output.lines().map(str::trim_end).collect();
-    let mut kept: Vec<String> = Vec::new();
-    let mut repeats = 0_usize;
+    let mut own: Vec<String> = Vec::new();
     let mut foreign = false;
-    for line in &all {
+    for line in output.lines().map(str::trim_end) {
         let text = line.trim_start();
         let is_frame = FOREIGN.iter().any(|mark| line.contains(mark));
         // The source line below a dependency's frame belongs to the dependency.
         let belongs = foreign && line.starts_with("    ") && !is_place(text);
         foreign = is_frame || (belongs && kind != TestFramework::Generic);
-        if is_frame || belongs || NOISE.iter().any(|noise| text.starts_with(noise)) || is_passing(text, kind)
-        {
-            continue;
-        }
-        let line = crate::rules::json::clip(line, MAX_LINE);
-        match kept.last() {
-            Some(last) if *last == line && !line.is_empty() => repeats += 1,
-            Some(last) if last.is_empty() && line.is_empty() => {}
-            _ => {
-                if repeats > 0 {
-                    kept.push(format!("(the same line {repeats} more times)"));
-                    repeats = 0;
-                }
-                kept.push(line);
-            }
+        let is_noise = NOISE.iter().any(|noise| text.starts_with(noise)) || is_passing(text, kind);
+        if !is_frame && !belongs && !is_noise {
+            own.push(clip(line, MAX_LINE));
         }
     }
-    if repeats > 0 {
-        kept.push(format!("(the same line {repeats} more times)"));
+    let mut kept: Vec<String> = Vec::new();
+    for same in own.chunk_by(|one, next| one == next) {
+        kept.push(same[0].clone());
+        if same.len() > 1 && !same[0].is_empty() {
+            kept.push(format!("(the same line {} more times)", same.len() - 1));
+        }
     }
-    while kept.last().is_some_and(String::is_empty) {
-        kept.pop();
-    }
+    kept.pop_if(|last| last.is_empty());
     let from = kept.len().saturating_sub(lines.max(1));
-    let left_out = all.len().saturating_sub(kept.len() - from);
+    let left_out = output.lines().count().saturating_sub(kept.len() - from);
     (kept[from..].join("\n"), left_out)
 }
 
@@ -98,10 +88,7 @@ fn is_passing(text: &str, kind: TestFramework) -> bool {
             text.starts_with("test ") && (text.ends_with("... ok") || text.ends_with("... ignored"))
         }
         TestFramework::Go => {
-            text.starts_with("--- PASS")
-                || text.starts_with("=== RUN")
-                || text.starts_with("=== PAUSE")
-                || text.starts_with("=== CONT")
+            ["--- PASS", "=== RUN", "=== PAUSE", "=== CONT"].iter().any(|mark| text.starts_with(mark))
         }
         TestFramework::Pytest => text.contains(" PASSED ") || text.ends_with(" PASSED"),
         TestFramework::Unittest => text.ends_with("... ok"),
@@ -138,7 +125,7 @@ pub fn diagnosis(answer: &str, failure: &str) -> Option<String> {
     let found = lines
         .filter(|line| !line.is_empty() && !line.starts_with("```"))
         .find(|line| has_substance(line, failure))?;
-    Some(crate::rules::json::clip(&crate::rules::text::visible(found, false), 400))
+    Some(clip(&visible(found, false), 400))
 }
 
 #[cfg(test)]

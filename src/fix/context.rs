@@ -3,7 +3,9 @@
 //! Each prompt is complete and self-contained: there is no chat history. The prompt lists what did not fit.
 
 use super::edits;
-use crate::rules::fix::attempt::{Alike, Attempt, RepairPlan};
+use super::leanfile::{Defaults, Task};
+use super::testing::command;
+use crate::rules::fix::attempt::{Alike, Attempt, EpisodeState};
 use crate::rules::json::clip;
 
 /// The largest part of the budget for the change so far, as a divisor.
@@ -22,36 +24,32 @@ pub struct Shown {
     pub retrieved: Option<String>,
 }
 
-/// The parts of a prompt.
+/// The files of a prompt.
 #[derive(Clone, Debug, Default)]
+pub struct Sources {
+    pub files: Vec<Shown>,
+    /// Patterns and names that match nothing.
+    pub unmatched: Vec<String>,
+}
+
+/// The parts of a prompt.
+#[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     /// True for a model without tools: its edits are read from its answer.
     pub by_words: bool,
-    /// The description of the task.
-    pub task: &'a str,
-    /// The user's text for every prompt.
-    pub global: &'a str,
-    pub files: &'a [Shown],
-    /// Patterns that match no file.
-    pub unmatched: &'a [String],
+    pub task: &'a Task,
+    pub defaults: &'a Defaults,
+    pub sources: &'a Sources,
     /// The most characters of files.
     pub budget: usize,
-    /// The number of lines shown around each place that the failure names in a long file.
-    pub window: usize,
     /// The change so far, as a diff.
     pub diff: &'a str,
-    /// The command that decides; empty if nothing is tested.
-    pub command: &'a str,
     /// The shortened failure, and how many lines were left out.
-    pub failure: Option<(&'a str, usize)>,
+    pub failure: (&'a str, usize),
     /// The hypothesis about the cause.
     pub hypothesis: &'a str,
-    /// The attempts so far, oldest first.
-    pub attempts: &'a [&'a Attempt],
-    /// The plan to follow.
-    pub plan: Option<&'a RepairPlan>,
-    /// The answer of the user.
-    pub answer: Option<&'a str>,
+    /// The attempts so far, the plans, and the answer of the user.
+    pub now: &'a EpisodeState<'a>,
     /// The command that the last call repeated.
     pub looped: Option<&'a str>,
 }
@@ -67,43 +65,32 @@ pub struct Built {
 /// Builds the prompt of an attempt.
 pub fn attempt(parts: &Parts) -> Built {
     let mut built = Built::default();
-    let mut out = String::from(match parts.by_words {
-        false => {
-            "You fix a program. Edit the files in the current directory yourself, then say in one sentence what you changed.\n"
-        }
-        true => "You fix a program. Answer with your edits, then say in one sentence what you changed.\n",
-    });
-    if parts.by_words {
-        out.push_str(edits::FORM);
-    }
+    let (how, form) = match parts.by_words {
+        false => ("Edit the files in the current directory yourself", ""),
+        true => ("Answer with your edits", edits::FORM),
+    };
+    let mut out = format!("You fix a program. {how}, then say in one sentence what you changed.\n{form}");
     out.push_str("Change only what the task needs. Do not edit, delete or skip the tests: they decide.\n");
-    section(&mut out, "Task", parts.task);
-    section(&mut out, "For every task", parts.global);
+    section(&mut out, "Task", &parts.task.prompt);
+    section(&mut out, "For every task", &parts.defaults.global_message);
     files(parts, &mut out, &mut built.cut);
     let cap = parts.budget / DIFF_SHARE;
     let diff = head(parts.diff, cap, "the change so far", &mut built.cut);
     section(&mut out, "The change so far", &fenced(&diff));
-    history(parts, &mut out);
-    if let Some((failure, left_out)) = parts.failure {
-        let title = format!("The failure of `{}`", parts.command);
-        section(&mut out, &title, &fenced(failure));
-        if left_out > 0 {
-            built.cut.push(format!("{left_out} lines of the tests' output"));
-        }
+    history(parts.now, &mut out);
+    let (failure, left_out) = parts.failure;
+    section(&mut out, &format!("The failure of `{}`", command(parts.task)), &fenced(failure));
+    if left_out > 0 && !failure.is_empty() {
+        built.cut.push(format!("{left_out} lines of the tests' output"));
     }
     section(&mut out, "The probable cause (this may be wrong)", parts.hypothesis);
-    if let Some(plan) = parts.plan {
+    if let Some(plan) = parts.now.plans.iter().rev().find(|plan| plan.refused.is_none()) {
         section(&mut out, "The plan, which differs from the earlier attempts", &plan.text());
     }
-    section(&mut out, "The user says", parts.answer.unwrap_or_default());
+    section(&mut out, "The user says", parts.now.answer.unwrap_or_default());
     if let Some(command) = parts.looped {
-        section(
-            &mut out,
-            "Mind",
-            &format!(
-                "In the last call you ran `{command}` repeatedly with the same output. Try something different."
-            ),
-        );
+        let again = format!("In the last call you ran `{command}` repeatedly with the same output.");
+        section(&mut out, "Mind", &format!("{again} Try something different."));
     }
     if !built.cut.is_empty() {
         section(&mut out, "Not shown", &built.cut.join("\n"));
@@ -143,27 +130,20 @@ fn head(text: &str, cap: usize, what: &str, cut: &mut Vec<String>) -> String {
 
 fn files(parts: &Parts, out: &mut String, cut: &mut Vec<String>) {
     let mut left = parts.budget;
-    let failure = parts.failure.map_or("", |(failure, _)| failure);
     let mut body = String::new();
-    for file in parts.files {
-        let text = match &file.text {
-            Ok(text) => text,
+    for file in &parts.sources.files {
+        let shown = match &file.text {
+            Ok(text) if text.len() <= left => text.clone(),
+            Ok(text) => {
+                let part = windows(&file.path, text, parts.failure.0, parts.defaults.source_window, left);
+                let missing = text.len().saturating_sub(part.len());
+                cut.push(format!("{}: {missing} of {} characters", file.path, text.len()));
+                part
+            }
             Err(why) => {
                 cut.push(format!("{}: {why}", file.path));
                 continue;
             }
-        };
-        let shown = if text.len() <= left {
-            text.clone()
-        } else {
-            let part = windows(&file.path, text, failure, parts.window, left);
-            cut.push(format!(
-                "{}: {} of {} characters",
-                file.path,
-                text.len().saturating_sub(part.len()),
-                text.len()
-            ));
-            part
         };
         left = left.saturating_sub(shown.len());
         if !shown.trim().is_empty() {
@@ -171,7 +151,7 @@ fn files(parts: &Parts, out: &mut String, cut: &mut Vec<String>) {
             body.push_str(&format!("\n### {}{why}\n{}\n", file.path, fenced(&shown)));
         }
     }
-    cut.extend(parts.unmatched.iter().map(|pattern| format!("{pattern}: matches no file")));
+    cut.extend(parts.sources.unmatched.iter().map(|pattern| format!("{pattern}: matches no file")));
     section(out, "Files", &body);
 }
 
@@ -217,9 +197,9 @@ fn places(path: &str, failure: &str) -> Vec<usize> {
     places
 }
 
-fn history(parts: &Parts, out: &mut String) {
-    let from = parts.attempts.len().saturating_sub(MAX_HISTORY);
-    let lines: Vec<String> = parts.attempts[from..].iter().map(|attempt| attempt_line(attempt)).collect();
+fn history(now: &EpisodeState, out: &mut String) {
+    let from = now.attempts.len().saturating_sub(MAX_HISTORY);
+    let lines: Vec<String> = now.attempts[from..].iter().map(|attempt| attempt_line(attempt)).collect();
     section(out, "Attempts so far; none was good enough", &lines.join("\n"));
 }
 
@@ -248,44 +228,38 @@ pub fn attempt_line(attempt: &Attempt) -> String {
 }
 
 /// The prompt that asks for a diagnosis.
-pub fn diagnosis(summary: Option<&str>, task: &str, command: &str, failure: &str) -> String {
+pub fn diagnosis(summary: Option<&str>, task: &Task, failure: &str) -> String {
     let failure = fenced(failure);
     match summary {
         Some(own) if own.contains("{error}") => own.replace("{error}", &failure),
         Some(own) => format!("{}\n\n{failure}\n", own.trim_end()),
         None => format!(
             "Tests fail. Say in one sentence what is wrong in the program, and name the function or value that is wrong. \
-             Answer with that sentence alone; change nothing.\n\n## Task\n{task}\n\n## The failure of `{command}`\n{failure}\n"
+             Answer with that sentence alone; change nothing.\n\n## Task\n{}\n\n## The failure of `{}`\n{failure}\n",
+            task.prompt,
+            command(task)
         ),
     }
 }
 
 /// The prompt that asks for a new plan.
-pub fn replan(parts: &Parts, plans: &[&RepairPlan]) -> String {
+pub fn replan(task: &Task, now: &EpisodeState, failure: &str, diff: &str) -> String {
     let mut out = String::from(
         "The attempts below repeat themselves. A new plan is needed before the next attempt. Answer with exactly two \
          lines and change nothing:\nHYPOTHESIS: what is really wrong, in one sentence\nDIFFERENT: what will be done that no \
          attempt has done\n",
     );
-    section(&mut out, "Task", parts.task);
-    history(parts, &mut out);
-    let lines: Vec<String> = plans
-        .iter()
-        .map(|plan| {
-            let fate = plan.refused.as_deref().unwrap_or("it did not help");
-            format!("- {} / {} ({fate})", plan.hypothesis, plan.different)
-        })
-        .collect();
-    section(&mut out, "Plans so far; a similar plan is refused", &lines.join("\n"));
-    if let Some((failure, _)) = parts.failure {
-        section(&mut out, "The failure", &fenced(failure));
-    }
-    section(
-        &mut out,
-        "The change so far",
-        &fenced(&head(parts.diff, parts.budget / DIFF_SHARE, "", &mut Vec::new())),
-    );
-    section(&mut out, "The user says", parts.answer.unwrap_or_default());
+    section(&mut out, "Task", &task.prompt);
+    history(now, &mut out);
+    let plans = now.plans.iter().map(|plan| {
+        let fate = plan.refused.as_deref().unwrap_or("it did not help");
+        format!("- {} / {} ({fate})\n", plan.hypothesis, plan.different)
+    });
+    section(&mut out, "Plans so far; a similar plan is refused", &plans.collect::<String>());
+    section(&mut out, "The failure", &fenced(failure));
+    let diff = head(diff, task.context_chars() / DIFF_SHARE, "", &mut Vec::new());
+    section(&mut out, "The change so far", &fenced(&diff));
+    section(&mut out, "The user says", now.answer.unwrap_or_default());
     out
 }
 

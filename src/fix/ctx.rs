@@ -1,7 +1,6 @@
 //! The context of every step of a fix: the private clone in which agents and tests work, and the task at work.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,6 @@ use crate::os::beneath;
 use crate::os::clock;
 use crate::rules::cost::charge::{Charge, Usage};
 use crate::rules::fault::Fault;
-use crate::rules::fix::attempt::delta::FileDelta;
 use crate::rules::fix::attempt::{EpisodeState, LedgerLine, Thresholds};
 use crate::rules::fix::{FixSession, TaskState, TaskStatus};
 use crate::rules::name::Name;
@@ -67,8 +65,6 @@ pub(super) struct FixContext<'a> {
     pub agents: Vec<Fixer>,
     /// The tree that the clone's files equal; none after a process ran in it.
     pub at: RefCell<Option<String>>,
-    /// Cached differences between trees; they never change.
-    pub deltas: RefCell<BTreeMap<(String, String), Vec<FileDelta>>>,
 }
 
 impl FixContext<'_> {
@@ -140,9 +136,7 @@ impl FixContext<'_> {
     /// An empty directory for a call that must not edit anything.
     pub fn empty(&self) -> Result<PathBuf> {
         let dir = self.env.dir.empty();
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| format!("could not empty `{}`", dir.display()))?;
-        }
+        file::remove_tree(&dir)?;
         file::make_dir(&dir)?;
         Ok(dir)
     }
@@ -168,8 +162,7 @@ impl FixContext<'_> {
             return Ok(());
         }
         self.at.take();
-        let git = self.git()?;
-        if self.trees.restore(&git, &self.work(), "work", tree).is_err() {
+        if self.trees.restore(&self.git()?, &self.work(), "work", tree).is_err() {
             return self.fresh(tree);
         }
         self.at.replace(Some(tree.to_owned()));
@@ -197,18 +190,15 @@ impl FixContext<'_> {
 
     fn remove_clone(&self, kept: &Source) -> Result<()> {
         self.at.take();
-        let repo = clone::repo_of(kept, &self.id)?;
-        let git = self.git()?;
-        clone::discard(&git, &repo, &self.work(), true)?;
+        clone::discard(&self.git()?, &clone::repo_of(kept, &self.id)?, &self.work(), true)?;
         self.trees.forget("work");
         Ok(())
     }
 
     /// The repository of attempts as a source for a clone.
     fn kept(&self) -> Result<Source> {
-        let git = self.git()?;
-        let mut kept =
-            clone::inspect(&git, self.trees.dir()).map_err(|error| error.during("use the kept attempts"))?;
+        let kept = clone::inspect(&self.git()?, self.trees.dir());
+        let mut kept = kept.map_err(|error| error.during("use the kept attempts"))?;
         // looop itself arranged what it borrows from the project.
         kept.borrows = false;
         Ok(kept)
@@ -243,8 +233,7 @@ impl FixContext<'_> {
 
     /// The clone's files as a tree.
     pub fn snapshot(&self) -> Result<String> {
-        let git = self.git()?;
-        self.trees.snapshot(&git, &self.work(), "work")
+        self.trees.snapshot(&self.git()?, &self.work(), "work")
     }
 }
 

@@ -12,10 +12,10 @@
 //! An answer is applied as a whole: if one edit cannot be read or does not fit, none is made.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::str::Lines;
 
 use crate::os::beneath::{self, Parents};
 use crate::rules::beat::reply::without_thoughts;
@@ -55,33 +55,9 @@ pub const REMINDER: &str =
 pub struct Edit {
     /// The path, as the model wrote it.
     pub path: String,
-    pub change: EditAction,
-}
-
-/// The change of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EditAction {
-    /// The file gets this content.
-    Whole(String),
-    /// These lines are replaced by those. Without lines to search for, the file is new.
-    Replace(Vec<String>, Vec<String>),
-}
-
-/// An edit whose end was not read yet.
-struct EditBlock {
-    path: String,
-    part: BlockPart,
-    /// The lines to search for.
-    old: Vec<String>,
-    new: Vec<String>,
-}
-
-/// The part of an edit to which the next line belongs.
-#[derive(Clone, Copy)]
-enum BlockPart {
-    Whole,
-    Search,
-    Replace,
+    /// The lines to replace; `None`: all of the file. Without any line the file is new.
+    pub search: Option<Vec<String>>,
+    pub new: Vec<String>,
 }
 
 /// Parses the edits of an answer; none if it has no edits.
@@ -92,57 +68,59 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
     let mut edits = Vec::new();
     let mut path: Option<String> = None;
     let (mut above, mut is_named) = ("", false);
-    let mut block: Option<EditBlock> = None;
-    for line in answer.lines() {
-        let mark = mark(line);
-        let Some(mut open) = block.take() else {
-            if let Some(begin @ ("SEARCH" | "WHOLE")) = mark {
+    let mut lines = answer.lines();
+    while let Some(line) = lines.next() {
+        match mark(line) {
+            Some(begin @ ("SEARCH" | "WHOLE")) => {
                 // Some models write only the path on the line above.
                 path = if is_named { path } else { bare(above).or(path) };
                 let path = path.clone().ok_or_else(|| {
                     format!("an edit names no file: write `FILE: path` above `<<<<<<< {begin}`")
                 })?;
-                let part = if begin == "WHOLE" { BlockPart::Whole } else { BlockPart::Search };
-                block = Some(EditBlock { path, part, old: Vec::new(), new: Vec::new() });
-            } else if let Some(named) = named(line) {
-                (path, is_named) = (Some(named), true);
-            } else if mark.is_none() && !line.trim().is_empty() && !line.trim_start().starts_with("```") {
-                above = line;
+                let read = match begin {
+                    "WHOLE" => until(&mut lines, &["END", "REPLACE"], true).map(|new| (None, new)),
+                    _ => {
+                        until(&mut lines, &["="], false).map(Some).zip(until(&mut lines, &["REPLACE"], false))
+                    }
+                };
+                let (search, new) = read.ok_or_else(|| {
+                    format!("the edit of {path} has no clear end: give all of the file between WHOLE marks")
+                })?;
+                edits.push(Edit { path, search, new });
             }
-            continue;
-        };
-        match (open.part, mark) {
-            (BlockPart::Search, Some("=")) => open.part = BlockPart::Replace,
-            (BlockPart::Search, None) => open.old.push(line.to_owned()),
-            (BlockPart::Whole, Some("END" | "REPLACE")) => {
-                edits.push(Edit { path: open.path, change: EditAction::Whole(joined(&open.new)) });
-                continue;
-            }
-            (BlockPart::Replace, Some("REPLACE")) => {
-                edits.push(Edit { path: open.path, change: EditAction::Replace(open.old, open.new) });
-                continue;
-            }
-            (BlockPart::Whole, _) | (BlockPart::Replace, None) => open.new.push(line.to_owned()),
-            (_, Some(_)) => return Err(unclear(&open.path)),
+            Some(_) => {}
+            None => match named(line) {
+                Some(named) => (path, is_named) = (Some(named), true),
+                None if line.trim().is_empty() || line.trim_start().starts_with("```") => {}
+                None => above = line,
+            },
         }
-        block = Some(open);
     }
-    match (block, path) {
-        (Some(open), _) => Err(unclear(&open.path)),
-        (None, Some(path)) if edits.is_empty() => {
+    match path {
+        Some(path) if edits.is_empty() => {
             Err(format!("{path} is named without an edit between SEARCH or WHOLE marks"))
         }
-        (None, _) => Ok(edits),
+        _ => Ok(edits),
     }
+}
+
+/// Reads the lines up to one of the marks `ends`; `None` if the answer ends before, or if another mark comes first and
+/// `may_have_marks` is false.
+fn until(lines: &mut Lines, ends: &[&str], may_have_marks: bool) -> Option<Vec<String>> {
+    let mut read = Vec::new();
+    for line in lines {
+        match mark(line) {
+            Some(mark) if ends.contains(&mark) => return Some(read),
+            Some(_) if !may_have_marks => return None,
+            _ => read.push(line.to_owned()),
+        }
+    }
+    None
 }
 
 /// The answer without a leading block of thoughts: some endpoints pass thoughts through, with drafts of edits in them.
 pub fn spoken(answer: &str) -> &str {
     without_thoughts(answer).trim_start()
-}
-
-fn unclear(path: &str) -> String {
-    format!("the edit of {path} has no clear end: give all of the file between WHOLE marks")
 }
 
 /// The mark on a line.
@@ -196,17 +174,17 @@ pub fn apply(
             Some(text) => Some(text.clone()),
             None => read(path).map_err(|why| format!("{path}: {why}"))?,
         };
-        let new = match (&edit.change, old) {
-            (EditAction::Whole(text), _) => text.clone(),
-            (EditAction::Replace(search, put), old) if search.iter().all(|line| line.trim().is_empty()) => {
+        let new = match (&edit.search, old) {
+            (None, _) => joined(&edit.new),
+            (Some(search), old) if search.iter().all(|line| line.trim().is_empty()) => {
                 match old.as_deref().map(str::trim) {
-                    None | Some("") => joined(put),
+                    None | Some("") => joined(&edit.new),
                     Some(_) => return Err(format!("{path}: there is nothing between SEARCH and =======")),
                 }
             }
-            (EditAction::Replace(..), None) => return Err(format!("{path}: there is no such file")),
-            (EditAction::Replace(search, put), Some(old)) => {
-                replace(&old, search, put).map_err(|why| format!("{path}: {why}"))?
+            (Some(_), None) => return Err(format!("{path}: there is no such file")),
+            (Some(search), Some(old)) => {
+                replace(&old, search, &edit.new).map_err(|why| format!("{path}: {why}"))?
             }
         };
         if new.len() > MAX_FILE_BYTES {
@@ -226,11 +204,11 @@ fn replace(text: &str, search: &[String], put: &[String]) -> Result<String, Stri
     let same: [fn(&str, &str) -> bool; 2] =
         [|line, wanted| ended(line) == wanted, |line, wanted| line.trim_end() == wanted.trim_end()];
     for fits in same {
-        let at = |from: &usize| {
-            lines[*from..].len() >= search.len()
-                && lines[*from..].iter().zip(search).all(|(line, wanted)| fits(line, wanted))
+        let fits_at = |from: &usize| {
+            let part = lines[*from..].iter().take(search.len());
+            part.len() == search.len() && part.zip(search).all(|(line, wanted)| fits(line, wanted))
         };
-        let found: Vec<usize> = (0..lines.len()).filter(at).collect();
+        let found: Vec<usize> = (0..lines.len()).filter(fits_at).collect();
         match found.as_slice() {
             [] => {}
             [from] => {
@@ -259,34 +237,12 @@ fn ended(line: &str) -> &str {
     line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line))
 }
 
-/// Why the edits of an answer were not made.
-#[derive(Debug)]
-pub(super) enum EditError {
-    /// The reason, in words for the model.
-    Refused(String),
-    /// The edits before the one that failed cannot be undone.
-    Failed(anyhow::Error),
-}
-
-impl EditError {
-    fn refused(why: impl Display) -> EditError {
-        EditError::Refused(format!("none of its edits was made: {why}"))
-    }
-
-    /// The reason for the model.
-    ///
-    /// # Errors
-    /// looop itself failed.
-    pub fn refusal(self) -> anyhow::Result<String> {
-        match self {
-            EditError::Refused(why) => Ok(why),
-            EditError::Failed(error) => Err(error),
-        }
-    }
-}
-
-/// Applies the edits of an answer below `top`: all of them or none. The model sees paths relative to `dir`.
-pub(super) fn make(top: &Path, dir: &Path, answer: &str) -> Result<(), EditError> {
+/// Applies the edits of an answer below `top`: all of them or none. The model sees paths relative to `dir`. The inner
+/// error says, in words for the model, why none was made.
+///
+/// # Errors
+/// The edits before the one that failed cannot be undone.
+pub(super) fn make(top: &Path, dir: &Path, answer: &str) -> anyhow::Result<Result<(), String>> {
     let from_top = |path: &str| dir.join(path).strip_prefix(top).map(Path::to_owned).ok();
     let read = |path: &str| -> Result<Option<String>, String> {
         let outside = || "it is not a path inside the project".to_owned();
@@ -300,73 +256,60 @@ pub(super) fn make(top: &Path, dir: &Path, answer: &str) -> Result<(), EditError
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(_) => return Err(outside()),
         };
-        match file::read(place.path(), MAX_FILE_BYTES) {
-            Ok(None) => Ok(None),
-            Ok(Some(bytes)) => String::from_utf8(bytes)
-                .map(Some)
-                .map_err(|_| "it is not UTF-8 text and cannot be edited".to_owned()),
-            Err(ReadError::TooLarge(_)) => Err(format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)),
-            Err(error) => Err(error.to_string()),
-        }
+        file::read_text(place.path(), MAX_FILE_BYTES).map_err(|error| match error {
+            ReadError::NotUtf8 => "it is not UTF-8 text and cannot be edited".to_owned(),
+            ReadError::TooLarge(_) => format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20),
+            error => error.to_string(),
+        })
     };
-    let files = parse(answer).and_then(|edits| apply(&edits, &read)).map_err(EditError::refused)?;
-    let mut done: Vec<(PathBuf, Option<Kept>)> = Vec::new();
+    let refused = |why: String| Ok(Err(format!("none of its edits was made: {why}")));
+    let files = match parse(answer).and_then(|edits| apply(&edits, &read)) {
+        Ok(files) => files,
+        Err(why) => return refused(why),
+    };
+    let mut done = Vec::new();
     for (path, text) in files {
         let below = from_top(&path).unwrap_or_default();
         if let Err(error) = write(top, &below, text.as_bytes(), &mut done) {
-            take_back(top, &done).map_err(EditError::Failed)?;
-            return Err(EditError::refused(format!("{path}: {error:#}")));
+            take_back(top, &done)?;
+            return refused(format!("{path}: {error:#}"));
         }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// True for a path that stays in the project: no `..`, no `.git`, no link on the way.
 pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
-    let parts: Vec<Component> = path.components().collect();
-    let plain = parts.iter().all(|part| match part {
-        Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
-        _ => false,
-    });
-    let mut at = project.to_owned();
-    let above = parts.len().saturating_sub(1);
-    plain
-        && parts[..above].iter().all(|part| {
-            at.push(part);
-            fs::symlink_metadata(&at).map_or(true, |meta| meta.is_dir())
-        })
+    let is_plain = |part| matches!(part, Component::Normal(name) if !name.eq_ignore_ascii_case(".git"));
+    let is_dir = |dir| fs::symlink_metadata(project.join(dir)).map_or(true, |meta| meta.is_dir());
+    path.components().all(is_plain) && path.ancestors().skip(1).all(is_dir)
 }
 
 /// A file's state before the edits.
-struct Kept {
-    bytes: Vec<u8>,
+struct OldFile {
+    /// The path from the top.
+    path: PathBuf,
+    /// The content; `None` if there was no such file.
+    bytes: Option<Vec<u8>>,
     mode: u32,
 }
 
 /// Writes one file, and remembers its old state. A directory may have become a link a moment ago: neither it nor the
 /// file is followed.
-fn write(
-    top: &Path,
-    below: &Path,
-    text: &[u8],
-    done: &mut Vec<(PathBuf, Option<Kept>)>,
-) -> anyhow::Result<()> {
-    let place = beneath::find(top, below, Parents::Created)?;
-    let old = file::read(place.path(), MAX_FILE_BYTES).ok().flatten();
-    let mode = old.as_ref().map_or(0o644, |_| mode(place.path()));
-    done.push((below.to_owned(), old.map(|bytes| Kept { bytes, mode })));
+fn write(top: &Path, path: &Path, text: &[u8], done: &mut Vec<OldFile>) -> anyhow::Result<()> {
+    let place = beneath::find(top, path, Parents::Created)?;
+    let bytes = file::read(place.path(), MAX_FILE_BYTES).ok().flatten();
+    let meta = bytes.as_ref().and_then(|_| fs::metadata(place.path()).ok());
+    let mode = meta.map_or(0o644, |meta| meta.permissions().mode() & 0o777);
+    done.push(OldFile { path: path.to_owned(), bytes, mode });
     file::write(place.path(), text, mode, Durability::Whole)
 }
 
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o777)
-}
-
-fn take_back(top: &Path, done: &[(PathBuf, Option<Kept>)]) -> anyhow::Result<()> {
-    for (below, old) in done {
-        let Ok(place) = beneath::find(top, below, Parents::Existing) else { continue };
-        match old {
-            Some(Kept { bytes, mode }) => file::write(place.path(), bytes, *mode, Durability::Whole)?,
+fn take_back(top: &Path, done: &[OldFile]) -> anyhow::Result<()> {
+    for OldFile { path, bytes, mode } in done {
+        let Ok(place) = beneath::find(top, path, Parents::Existing) else { continue };
+        match bytes {
+            Some(bytes) => file::write(place.path(), bytes, *mode, Durability::Whole)?,
             None => drop(fs::remove_file(place.path())),
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::compress::summarize;
-use super::context::{self, Parts};
+use super::context;
 use super::ctx::TaskRun;
 use super::exec::Tone;
 use super::{endpoint, plan, stuck};
@@ -139,18 +139,9 @@ impl TaskRun<'_> {
             }
         }
         let agent = ctx.agent(now.accepted_plans() + 1);
-        let (failure, left_out) = summarize(&self.kept_output(), ctx.defaults().error_tail_lines);
+        let (failure, _) = summarize(&self.kept_output(), ctx.defaults().error_tail_lines);
         let diff = ctx.trees.diff(&git, &base, left, 3)?;
-        let parts = Parts {
-            task: &self.task.prompt,
-            attempts: &now.attempts,
-            failure: Some((failure.as_str(), left_out)),
-            diff: &diff,
-            budget: self.task.context_chars(),
-            answer: now.answer,
-            ..Parts::default()
-        };
-        let prompt = context::replan(&parts, &now.plans);
+        let prompt = context::replan(self.task, now, &failure, &diff);
         ctx.step(format!("{} makes a new plan", agent.name));
         let reply = self.call(agent, &prompt, &ctx.empty()?)?;
         let ((hypothesis, different), refused) = match &reply.text {

@@ -1,7 +1,5 @@
 //! Pure. Protects the files that decide about an agent's work, so that the agent cannot pass by changing them.
 
-use std::collections::BTreeSet;
-
 use crate::rules::fix::Counts;
 
 /// The files that decide about a task.
@@ -28,22 +26,11 @@ const COLLECTORS: [&str; 8] = [
     "vitest.config.js",
     "vitest.config.ts",
 ];
-/// Endings of the names of test files.
-const ENDS: [&str; 14] = [
-    "_test.go",
-    "_test.py",
-    "_tests.py",
-    ".test.js",
-    ".test.ts",
-    ".test.jsx",
-    ".test.tsx",
-    ".test.mjs",
-    ".spec.js",
-    ".spec.ts",
-    ".spec.jsx",
-    ".spec.tsx",
-    ".test.cjs",
-    "_test.rs",
+/// The endings of the stems of test files, by their extensions.
+const ENDS: [(&[&str], &[&str]); 3] = [
+    (&["go", "rs"], &["_test"]),
+    (&["py"], &["_test", "_tests"]),
+    (&["js", "ts", "jsx", "tsx", "mjs", "cjs"], &[".test", ".spec"]),
 ];
 
 impl Judged {
@@ -63,18 +50,23 @@ impl Judged {
             || self.tests.iter().any(|test| test == path)
             || self.words.iter().any(|word| word.trim_start_matches("./") == path)
             || COLLECTORS.contains(&name)
-            || ENDS.iter().any(|end| name.ends_with(end))
+            || has_test_ending(name)
             || path.split('/').any(|part| part == "__tests__")
     }
 
     /// The changed files that the agent may not change: test files of the base, and new files that decide which
     /// tests are collected. A new test is allowed: `before` are the files of the base.
-    pub fn touched<'a>(&self, changed: &'a [String], before: &BTreeSet<String>) -> Vec<&'a str> {
+    pub fn touched<'a>(&self, changed: &'a [String], before: &[String]) -> Vec<&'a str> {
         let decides = |path: &str| COLLECTORS.contains(&path.rsplit('/').next().unwrap_or(path));
-        let bad =
-            changed.iter().filter(|path| self.is_test(path) && (before.contains(*path) || decides(path)));
-        bad.map(String::as_str).collect()
+        let tests = changed.iter().filter(|path| self.is_test(path));
+        tests.filter(|path| before.contains(path) || decides(path)).map(String::as_str).collect()
     }
+}
+
+fn has_test_ending(name: &str) -> bool {
+    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
+    let of_language = ENDS.iter().filter(|(extensions, _)| extensions.contains(&extension));
+    of_language.flat_map(|(_, ends)| *ends).any(|end| stem.ends_with(end))
 }
 
 /// The files that a command runs and that may belong to the project: the command itself, the first argument of
@@ -162,6 +154,8 @@ mod tests {
             "conftest.py",
             "src/__tests__/a.js",
             "a.spec.ts",
+            "b.spec.mjs",
+            "c_tests.py",
         ] {
             assert!(judged.is_test(test), "{test}");
         }
@@ -172,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_new_test_is_allowed_and_a_new_collector_is_not() {
-        let before: BTreeSet<String> = ["tests/a.py".to_owned()].into();
+        let before = ["tests/a.py".to_owned()];
         let changed = ["tests/a.py", "tests/b.py", "conftest.py", "src/x.py"].map(str::to_owned);
         assert_eq!(judged().touched(&changed, &before), ["tests/a.py", "conftest.py"]);
     }

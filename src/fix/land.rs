@@ -1,7 +1,7 @@
 //! The end of a fix: applies the state that passed to the project's files, or to a branch.
 
 use std::fs;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -55,12 +55,10 @@ impl Landed {
         let conflicts = match self.conflicts.as_slice() {
             [] => String::new(),
             [one] => format!("{one} changed in the meantime, so nothing was written into your files; "),
-            [first, rest @ ..] => {
-                format!(
-                    "{first} and {} more changed in the meantime, so nothing was written into your files; ",
-                    rest.len()
-                )
-            }
+            [first, rest @ ..] => format!(
+                "{first} and {} more changed in the meantime, so nothing was written into your files; ",
+                rest.len()
+            ),
         };
         let place = match (&self.branch, &self.kept, self.files.as_slice()) {
             (Some(branch), ..) => format!("the result is on branch {branch}"),
@@ -132,22 +130,17 @@ fn shown(path: &Path) -> String {
 /// The changes that execute on the user's side.
 fn user_side_of(ctx: &FixContext, git: &Git, changes: &[TreeDifference]) -> Result<Vec<UserSidePath>> {
     let mut found = Vec::new();
+    let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
     for change in changes {
         let target = match &change.new {
             Some((LINK, blob)) => Some(ctx.trees.blob(git, blob)?),
             _ => None,
         };
-        let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
-        let seen = TreeChange {
-            path: &shown(&change.path),
-            old_mode: mode(&change.old),
-            new_mode: mode(&change.new),
-            target: target.as_deref(),
-        };
-        found.extend(
-            user_side::reason_of(&seen)
-                .map(|reason| UserSidePath { path: shown(&change.path), reason: reason.to_owned() }),
-        );
+        let path = shown(&change.path);
+        let (old_mode, new_mode) = (mode(&change.old), mode(&change.new));
+        let seen = TreeChange { path: &path, old_mode, new_mode, target: target.as_deref() };
+        let reason = user_side::reason_of(&seen).map(str::to_owned);
+        found.extend(reason.map(|reason| UserSidePath { path, reason }));
     }
     Ok(found)
 }
@@ -158,9 +151,8 @@ fn place_of(ctx: &FixContext, change: &TreeDifference, parents: Parents) -> std:
 }
 
 fn message(run: &FixSession) -> String {
-    let done: Vec<&str> =
-        run.tasks.iter().filter(|task| task.status.is_good()).map(|task| task.title.as_str()).collect();
-    format!("Fix: {}", done.join(", "))
+    let done = run.tasks.iter().filter(|task| task.status.is_good());
+    format!("Fix: {}", done.map(|task| task.title.as_str()).collect::<Vec<_>>().join(", "))
 }
 
 /// The files that have neither their content from the start nor their new content.
@@ -177,17 +169,13 @@ fn conflicts(ctx: &FixContext, git: &Git, changes: &[TreeDifference]) -> Result<
 
 /// True if the project's file has this state.
 fn is(ctx: &FixContext, git: &Git, change: &TreeDifference, what: Option<&(u32, String)>) -> Result<bool> {
-    let found = place_of(ctx, change, Parents::Existing)
-        .and_then(|place| Ok((fs::symlink_metadata(place.path())?, place)));
-    let (meta, place) = match found {
+    let place = place_of(ctx, change, Parents::Existing);
+    let found = place.and_then(|place| Ok((fs::symlink_metadata(place.path())?, place)));
+    let (meta, place) = match found.map_err(|error| (error.kind(), error)) {
         Ok(found) => found,
-        Err(error)
-            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-        {
-            return Ok(what.is_none());
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return Ok(false),
-        Err(error) => {
+        Err((ErrorKind::NotFound | ErrorKind::NotADirectory, _)) => return Ok(what.is_none()),
+        Err((ErrorKind::InvalidInput, _)) => return Ok(false),
+        Err((_, error)) => {
             return Err(error).with_context(|| format!("could not inspect `{}`", shown(&change.path)));
         }
     };
@@ -264,29 +252,22 @@ fn write(ctx: &FixContext, git: &Git, change: &TreeDifference) -> Result<bool> {
     drop(fs::remove_file(&temp));
     let make = |temp: &Path| match *mode == LINK {
         true => symlink(std::ffi::OsStr::from_bytes(&bytes), temp),
-        false => make_file(temp, path, *mode, &bytes),
+        false => file::write_new(temp, &bytes, rights(path, *mode)),
     };
     let Some(seen) = seen else {
         make(&temp).inspect_err(|_| drop(fs::remove_file(&temp))).with_context(failed)?;
         return file::publish(&temp, path);
     };
     let new = digest(ctx, git, &(*mode, blob.clone()))?;
-    let done = exchange::replace(path, &FileChange { new: Some(new), seen }, Fallback::Steps, make)
-        .with_context(failed)?;
-    Ok(done == Exchanged::Made)
+    let done = exchange::replace(path, &FileChange { new: Some(new), seen }, Fallback::Steps, make);
+    Ok(done.with_context(failed)? == Exchanged::Made)
 }
 
-fn make_file(temp: &Path, path: &Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
-    let had = fs::symlink_metadata(path)
-        .ok()
-        .filter(fs::Metadata::is_file)
-        .map(|meta| meta.permissions().mode() & 0o777);
-    let plain = had.unwrap_or(0o644);
-    let mode = if mode & 0o100 != 0 { plain | (plain & 0o444) >> 2 } else { plain & !0o111 };
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(temp)?;
-    file.write_all(bytes)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()
+/// The rights of a file that a new content replaces, with git's executable bit.
+fn rights(path: &Path, mode: u32) -> u32 {
+    let had = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+    let plain = had.map_or(0o644, |meta| meta.permissions().mode() & 0o777);
+    if mode & 0o100 != 0 { plain | (plain & 0o444) >> 2 } else { plain & !0o111 }
 }
 
 /// The digest of a blob's content, to compare with a file.

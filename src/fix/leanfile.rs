@@ -104,9 +104,6 @@ pub struct Defaults {
     pub log_token_savings: bool,
     /// A text for every prompt.
     pub global_message: String,
-    /// Directories of sources; empty: everywhere.
-    #[serde(deserialize_with = "one_or_more")]
-    pub source_prefix: Vec<String>,
     /// Prefixes of test names.
     #[serde(deserialize_with = "one_or_more")]
     pub test_prefix: Vec<String>,
@@ -150,8 +147,7 @@ pub struct Task {
     pub after: Vec<String>,
     /// If true, the task is done without tests.
     pub skip_tests: bool,
-    /// Settings of the runner that differ for this task.
-    #[serde(skip)]
+    /// Settings of the runner that differ for this task; once merged, all of them.
     pub runner: Tests,
     /// The test files that decide; they are passed to the runner.
     pub test_files: Vec<String>,
@@ -198,7 +194,6 @@ impl Default for Defaults {
             summarize_errors: true,
             log_token_savings: true,
             global_message: String::new(),
-            source_prefix: Vec::new(),
             test_prefix: ["tests/", "test_", "scripts/"].map(str::to_owned).into(),
         }
     }
@@ -252,7 +247,12 @@ pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
         if source.is_muted {
             gate::mute(&mut table);
         }
-        keys.push(LeanKeys::of(format!("`{shown}`"), &table, source.project.is_some()));
+        let own: Leanfile = table.clone().try_into().with_context(|| format!("could not read `{shown}`"))?;
+        keys.push(LeanKeys {
+            file: format!("`{shown}`"),
+            lean: own.lean,
+            in_project: source.project.is_some(),
+        });
         if table.get("defaults").and_then(|defaults| defaults.get("project_root")).is_some() {
             names_root = Some(source);
         }
@@ -318,25 +318,19 @@ fn merge(under: &mut toml::Table, over: toml::Table) {
     }
 }
 
-fn typed(all: toml::Table) -> Result<Leanfile> {
-    let runner_of = |table: &toml::Table| {
-        table.get("runner").and_then(toml::Value::as_table).cloned().unwrap_or_default()
-    };
-    let tasks = all.get("tasks").and_then(toml::Value::as_array).into_iter().flatten();
-    let runners = tasks.filter_map(toml::Value::as_table).map(|task| {
-        let mut merged = runner_of(&all);
-        merge(&mut merged, runner_of(task));
-        merged
-    });
-    let runners: Vec<toml::Table> = runners.collect();
-    let mut leanfile: Leanfile = all.try_into().context("could not read the leanfiles together")?;
-    for (at, (task, runner)) in leanfile.tasks.iter_mut().zip(runners).enumerate() {
-        task.runner = runner
-            .try_into()
-            .with_context(|| format!("could not read the runner of task {:?}", task.name))?;
-        if task.name.trim().is_empty() {
-            task.name = format!("task-{}", at + 1);
+fn typed(mut all: toml::Table) -> Result<Leanfile> {
+    let shared = all.get("runner").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let tasks = all.get_mut("tasks").and_then(toml::Value::as_array_mut).into_iter().flatten();
+    for task in tasks.filter_map(toml::Value::as_table_mut) {
+        let mut runner = shared.clone();
+        if let Some(toml::Value::Table(own)) = task.remove("runner") {
+            merge(&mut runner, own);
         }
+        task.insert("runner".to_owned(), toml::Value::Table(runner));
+    }
+    let mut leanfile: Leanfile = all.try_into().context("could not read the leanfiles together")?;
+    for (at, task) in leanfile.tasks.iter_mut().enumerate().filter(|(_, task)| task.name.trim().is_empty()) {
+        task.name = format!("task-{}", at + 1);
     }
     check(&leanfile)?;
     Ok(leanfile)
@@ -358,8 +352,8 @@ fn check(leanfile: &Leanfile) -> Result<()> {
         }
         let paths = task.files.iter().map(|path| ("files", path));
         for (key, path) in paths.chain(task.test_files.iter().map(|path| ("test_files", path))) {
-            let parts = || Path::new(path).components();
-            if !parts().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            let mut parts = Path::new(path).components();
+            if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
                 let what =
                     format!("could not use {key} of task {:?}: {path:?} leads out of the project", task.name);
                 return Err(Fault::usage(what)

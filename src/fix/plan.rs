@@ -3,36 +3,32 @@
 use crate::rules::fix::attempt::{RepairPlan, Thresholds};
 use crate::rules::fix::tokens;
 use crate::rules::json::clip;
+use crate::rules::text::visible;
 
 const MAX_CHARS: usize = 600;
 
-/// Parses a plan: the texts after `HYPOTHESIS:` and `DIFFERENT:`, in any case, with or without decoration.
+/// The headings of a plan.
+const HEADINGS: [&str; 2] = ["HYPOTHESIS", "DIFFERENT"];
+
+/// Parses a plan: the texts after `HYPOTHESIS:` and `DIFFERENT:`, in any case, with or without decoration. The first of
+/// each counts: later ones may be an echo of the prompt.
 pub fn parse(answer: &str) -> (String, String) {
-    let mut parts = [String::new(), String::new()];
-    let mut now: Option<usize> = None;
-    for line in answer.lines() {
-        let text = line.trim().trim_matches(['*', '#', '-', ' ']);
-        let upper = text.to_uppercase();
-        let found = ["HYPOTHESIS", "DIFFERENT"].iter().position(|word| upper.starts_with(word));
-        if let Some(which) = found {
-            now = Some(which);
-            // The first of each counts: later ones may be an echo of the prompt.
-            if parts[which].is_empty() {
-                let rest = text.split_once(':').map_or("", |(_, rest)| rest);
-                parts[which] = rest.trim().trim_matches('*').trim().to_owned();
-            } else {
-                now = None;
-            }
-        } else if let Some(which) = now.filter(|_| !text.is_empty()) {
-            let part = &mut parts[which];
-            if !part.is_empty() {
-                part.push(' ');
-            }
-            part.push_str(text);
-        }
-    }
-    let clean = |part: &String| clip(&crate::rules::text::visible(part, false), MAX_CHARS);
-    (clean(&parts[0]), clean(&parts[1]))
+    let lines = answer.lines().map(|line| line.trim().trim_matches(['*', '#', '-', ' ']));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let has = |line: &str, heading: &str| line.to_uppercase().starts_with(heading);
+    let part_at = |at: usize| {
+        let rest = lines[at].split_once(':').map_or("", |(_, rest)| rest);
+        let below =
+            lines[at + 1..].iter().take_while(|line| !HEADINGS.iter().any(|heading| has(line, heading)));
+        let all: Vec<&str> =
+            std::iter::once(rest.trim().trim_matches('*').trim()).chain(below.copied()).collect();
+        clip(&visible(all.join(" ").trim(), false), MAX_CHARS)
+    };
+    let [hypothesis, different] = HEADINGS.map(|heading| {
+        let mut parts = (0..lines.len()).filter(|at| has(lines[*at], heading)).map(part_at);
+        parts.find(|part| !part.is_empty()).unwrap_or_default()
+    });
+    (hypothesis, different)
 }
 
 /// Why a plan is refused; none if it is accepted.

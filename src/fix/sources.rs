@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::context::Shown;
+use super::context::{Shown, Sources};
 use super::ctx::FixContext;
 use super::exec::Tone;
 use super::leanfile::Task;
@@ -22,17 +22,19 @@ const MAX_RETRIEVED: usize = 6;
 /// The timeout of the map, in milliseconds.
 const MAP_MS: i64 = 10_000;
 
-/// The files of a list.
-#[derive(Clone, Debug, Default)]
-pub struct Sources {
-    pub files: Vec<Shown>,
-    /// Patterns and names that match nothing.
-    pub unmatched: Vec<String>,
+/// The files in a task's prompt. `paths` are all files that the agent may see, relative to the task's directory, and
+/// `output` is that of the tests.
+pub(super) fn of_task(ctx: &FixContext, task: &Task, output: &str, paths: &[String]) -> Sources {
+    // Without a list of files, the tests that decide are shown.
+    let listed = if task.files.is_empty() { &task.test_files } else { &task.files };
+    let mut sources = read(&ctx.work(), &ctx.sub, listed, paths);
+    retrieve(ctx, &mut sources, task, output, paths);
+    sources
 }
 
 /// Reads the listed files of the directory `sub` below `root`. `paths` are all files there, relative to `sub`.
 /// A listed directory means all files in it.
-pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources {
+fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources {
     let mut found = Sources::default();
     let mut names: Vec<&String> = Vec::new();
     for pattern in listed {
@@ -56,9 +58,9 @@ pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sou
     found
 }
 
-/// Adds files after the listed ones, so that the listed ones use the budget first. `paths` are all files that
-/// the agent may see. If the map fails, no file is added.
-pub(super) fn retrieve(ctx: &FixContext, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
+/// Adds files after the listed ones, so that the listed ones use the budget first. If the map fails, no file is
+/// added.
+fn retrieve(ctx: &FixContext, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
     if !ctx.env.deps.settings.fixes.map || !map::IS_BUILT_IN {
         return;
     }

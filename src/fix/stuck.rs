@@ -1,17 +1,14 @@
 //! Asks the user about a stuck goal: nothing is started for the goal until there is an answer, or the goal changes.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::ctx::{FixContext, TaskRun};
 use super::exec::Tone;
 use crate::os::clock;
-use crate::rules::beat::ask::{AskKind, AskReply, QuestionFile};
+use crate::rules::beat::ask::{AskReply, QuestionFile};
 use crate::rules::fix::TaskStatus;
 use crate::rules::fix::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
 use crate::rules::name::Name;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::layout::ask_path;
 use crate::store::lock;
 use crate::store::state_files;
 use crate::worker::client;
@@ -84,27 +81,12 @@ fn question(run: &TaskRun, why: &str, now: &EpisodeState) -> String {
 fn put(ctx: &FixContext, text: &str) -> Result<Name> {
     let (layout, at_ms) = (ctx.env.deps.layout, clock::now().unix_ms);
     let _store = lock::store(&layout.store_lock())?;
-    for nth in 0..100 {
+    let ids = (0..100).map(|nth| {
         let digest = blake3::hash(format!("{text}{at_ms}{nth}").as_bytes()).to_hex();
-        let id = Name::joined("fix", &digest[..8]);
-        let ask = QuestionFile {
-            id: id.clone(),
-            kind: AskKind::Question,
-            worker: None,
-            goal: None,
-            text: text.to_owned(),
-            options: Vec::new(),
-            reference: None,
-            beat: ctx.id.to_string(),
-            created_ms: at_ms,
-            expires_ms: None,
-            approval: None,
-            clean: false,
-        };
-        let bytes = json_file::json_text(&ask).context("could not write the question")?;
-        if file::create(&layout.file(&ask_path(&id)), bytes.as_bytes(), 0o600)? {
-            return Ok(id);
-        }
-    }
-    anyhow::bail!("could not find a free id for the question")
+        Name::joined("fix", &digest[..8])
+    });
+    state_files::create_question(layout, ids, |id| QuestionFile {
+        clean: false,
+        ..QuestionFile::new(id, ctx.id.as_str(), at_ms, text.to_owned())
+    })
 }

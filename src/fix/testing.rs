@@ -49,6 +49,14 @@ pub fn argv(tests: &Tests, test_files: &[String]) -> Vec<String> {
     argv
 }
 
+/// The command line of a task's tests as text; empty if the task has none.
+pub fn command(task: &Task) -> String {
+    if task.skip_tests {
+        return String::new();
+    }
+    quote_argv(&argv(&task.runner, &task.test_files))
+}
+
 /// Test files in the runner's form: cargo takes targets, go takes directories.
 fn named(tests: &Tests, test_files: &[String]) -> Vec<String> {
     let program = tests.command.rsplit('/').next().unwrap_or_default().split(' ').next().unwrap_or_default();
@@ -100,10 +108,9 @@ fn find(settings: &Settings, argv: &[String], cwd: &Path) -> Result<PathBuf> {
 /// looop cannot wait for them, or the user interrupts. Tests that fail, hang or print too much are not an error.
 pub(super) fn test(env: &ExecEnv, task: &Task, cwd: &Path) -> Result<Tested> {
     let argv = argv(&task.runner, &task.test_files);
-    let timeout_s = task.runner.timeout;
     let (exit, output, took_ms) = match find(env.deps.settings, &argv, cwd) {
         Ok(program) => {
-            let ended = run(env, program, &argv, &task.runner, cwd, timeout_s)?;
+            let ended = run(env, program, &argv, &task.runner, cwd)?;
             (ended.exit, Strip::default().text(&ended.stdout), ended.took_ms)
         }
         // The agent may have removed it from the clone.
@@ -111,7 +118,9 @@ pub(super) fn test(env: &ExecEnv, task: &Task, cwd: &Path) -> Result<Tested> {
     };
     let exit = match exit {
         ProcessExit::Code(code) => TestExit::Code(code),
-        ProcessExit::Timeout => TestExit::Other(format!("it was still running after {timeout_s}s")),
+        ProcessExit::Timeout => {
+            TestExit::Other(format!("it was still running after {}s", task.runner.timeout))
+        }
         other => TestExit::Other(other.words()),
     };
     let report = signature::read(&output, &exit, &cwd.to_string_lossy());
@@ -119,14 +128,7 @@ pub(super) fn test(env: &ExecEnv, task: &Task, cwd: &Path) -> Result<Tested> {
     Ok(Tested { report, output, took_ms })
 }
 
-fn run(
-    env: &ExecEnv,
-    program: PathBuf,
-    argv: &[String],
-    tests: &Tests,
-    cwd: &Path,
-    timeout_s: u32,
-) -> Result<ChildResult> {
+fn run(env: &ExecEnv, program: PathBuf, argv: &[String], tests: &Tests, cwd: &Path) -> Result<ChildResult> {
     let mut vars = caller_env(env.deps.settings);
     // Two edits within one second may leave a file with the same size and time: Python would use its old byte code.
     vars.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
@@ -135,7 +137,7 @@ fn run(
     let start = SandboxStart { name, program: &program, cwd, endpoint: None, read: &[], write: &[] };
     let cell = env.cell(SandboxSubject::Verify, &start)?;
     let command = ProcessCommand::new(program, &argv[1..], vars, cwd);
-    let timeout_ms = i64::from(timeout_s.max(1)) * 1000;
+    let timeout_ms = i64::from(tests.timeout.max(1)) * 1000;
     let ended = env.run(name, cell, Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms))?;
     if ended.exit == ProcessExit::Cancelled { Err(interrupted()) } else { Ok(ended) }
 }
@@ -144,10 +146,10 @@ fn run(
 ///
 /// # Errors
 /// Like [`test()`].
-pub(super) fn after(env: &ExecEnv, line: &str, cwd: &Path, timeout_s: u32) -> Result<Option<String>> {
-    let tests = Tests { command: line.to_owned(), shell: true, ..Tests::default() };
+pub(super) fn after(env: &ExecEnv, line: &str, cwd: &Path, timeout: u32) -> Result<Option<String>> {
+    let tests = Tests { command: line.to_owned(), shell: true, timeout, ..Tests::default() };
     let argv = argv(&tests, &[]);
-    let ended = run(env, find(env.deps.settings, &argv, cwd)?, &argv, &tests, cwd, timeout_s)?;
+    let ended = run(env, find(env.deps.settings, &argv, cwd)?, &argv, &tests, cwd)?;
     if ended.exit == ProcessExit::Code(0) {
         return Ok(None);
     }

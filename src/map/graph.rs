@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::imports::{Files, dir, resolve};
-use super::index::{IndexEntry, MapIndex};
+use super::index::MapIndex;
 use super::lang::Lang;
+use super::tags::Tags;
 
 /// The probability that the walker follows an edge.
 const DAMPING: f64 = 0.85;
@@ -29,80 +30,55 @@ const ASKED: f64 = 4.0;
 
 /// Why one file leads to another.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Edge {
+pub(super) struct Edge<'a> {
     pub(super) to: usize,
     pub(super) weight: f64,
-    /// True if the first file imports the second, or if the edge is the way back of such an import.
-    pub(super) imports: bool,
-    /// The name with the largest weight in the edge.
-    pub(super) name: Option<u32>,
+    /// The name with the largest weight in the edge; `None` if only an import makes it.
+    pub(super) name: Option<&'a str>,
     pub(super) back: bool,
 }
 
 /// The graph of an index. Files are numbered in the order of their paths.
 pub(super) struct Graph<'a> {
-    pub(super) paths: Vec<&'a str>,
-    pub(super) edges: Vec<Vec<Edge>>,
+    edges: Vec<Vec<Edge<'a>>>,
 }
 
 /// The data about the whole project that building the edges needs.
 struct GraphInput<'a> {
-    index: &'a MapIndex,
-    asked: &'a HashSet<u32>,
-    paths: Vec<&'a str>,
+    asked: &'a HashSet<&'a str>,
+    paths: &'a [&'a str],
     langs: Vec<Option<Lang>>,
     known: Files<'a>,
     /// For each name, the files that define it.
-    definers: Vec<Vec<usize>>,
+    definers: &'a HashMap<&'a str, Vec<usize>>,
     /// For each name, the number of files that refer to it.
-    users: Vec<u32>,
+    users: HashMap<&'a str, u32>,
 }
 
-impl<'a> GraphInput<'a> {
-    fn new(index: &'a MapIndex, asked: &'a HashSet<u32>) -> GraphInput<'a> {
-        let paths: Vec<&str> = index.files.keys().map(String::as_str).collect();
-        let entries: Vec<&IndexEntry> = index.files.values().collect();
-        let mut definers: Vec<Vec<usize>> = vec![Vec::new(); index.names.len()];
-        let mut users = vec![0_u32; index.names.len()];
-        for (at, entry) in entries.iter().enumerate() {
-            for (name, ..) in &entry.defs {
-                if let Some(list) = definers.get_mut(*name as usize).filter(|list| list.last() != Some(&at)) {
-                    list.push(at);
-                }
-            }
-            for (name, _) in &entry.refs {
-                users.get_mut(*name as usize).into_iter().for_each(|users| *users += 1);
-            }
-        }
-        let langs = paths.iter().map(|path| Lang::of(path)).collect();
-        let known = known(&paths, &entries);
-        GraphInput { index, asked, paths, langs, known, definers, users }
-    }
-
+impl GraphInput<'_> {
     /// The edges of a file: to the files that it imports, and to those whose names it uses.
-    fn edges(&self, at: usize, entry: &IndexEntry) -> Vec<Edge> {
+    fn edges<'t>(&self, at: usize, tags: &'t Tags) -> Vec<Edge<'t>> {
         let Some(lang) = self.langs[at] else { return Vec::new() };
         let mut near: HashSet<usize> = HashSet::new();
-        for import in &entry.imports {
+        for import in &tags.imports {
             near.extend(resolve(lang.family(), self.paths[at], import, &self.known));
         }
         near.remove(&at);
-        let mut out: BTreeMap<usize, Edge> =
-            near.iter().map(|to| (*to, Edge::to(*to, IMPORT, true))).collect();
+        let mut out: BTreeMap<usize, Edge> = near.iter().map(|to| (*to, Edge::to(*to, IMPORT))).collect();
         if lang == Lang::Go {
             let beside = self.known.go_dirs.get(dir(self.paths[at]));
             near.extend(beside.into_iter().flatten().filter(|other| **other != at));
         }
         let mut best: HashMap<usize, f64> = HashMap::new();
-        for (name, count) in &entry.refs {
-            let (meant, weight) = self.meant(at, lang, *name, &near);
+        for (name, count) in &tags.refs {
+            let (meant, weight) = self.meant(at, lang, name, &near);
             for to in &meant {
                 let weight = weight * ln(count.saturating_add(1)) / meant.len() as f64;
-                let edge = out.entry(*to).or_insert_with(|| Edge::to(*to, 0.0, false));
+                let edge = out.entry(*to).or_insert_with(|| Edge::to(*to, 0.0));
                 edge.weight += weight;
                 if best.get(to).is_none_or(|best| weight > *best) {
                     best.insert(*to, weight);
-                    edge.name = Some(*name);
+                    edge.name = Some(name);
                 }
             }
         }
@@ -110,10 +86,10 @@ impl<'a> GraphInput<'a> {
     }
 
     /// The files to which a name refers in a file, and the weight of one use of it.
-    fn meant(&self, at: usize, lang: Lang, name: u32, near: &HashSet<usize>) -> (Vec<usize>, f64) {
-        let all = self.definers.get(name as usize).map_or(&[][..], Vec::as_slice);
-        let users = self.users.get(name as usize).copied().unwrap_or(1);
-        let asked = if self.asked.contains(&name) { ASKED } else { 1.0 };
+    fn meant(&self, at: usize, lang: Lang, name: &str, near: &HashSet<usize>) -> (Vec<usize>, f64) {
+        let all = self.definers.get(name).map_or(&[][..], Vec::as_slice);
+        let users = self.users.get(name).copied().unwrap_or(1);
+        let asked = if self.asked.contains(name) { ASKED } else { 1.0 };
         // A name that many files use or define tells little.
         let weight = asked / (1.0 + ln(users)) / (all.len().max(1) as f64).sqrt();
         let meant: Vec<usize> = all.iter().filter(|to| near.contains(to)).copied().collect();
@@ -129,25 +105,35 @@ impl<'a> GraphInput<'a> {
     }
 }
 
-impl Edge {
-    fn to(to: usize, weight: f64, imports: bool) -> Edge {
-        Edge { to, weight, imports, name: None, back: false }
+impl Edge<'_> {
+    fn to(to: usize, weight: f64) -> Edge<'static> {
+        Edge { to, weight, name: None, back: false }
     }
 }
 
 impl<'a> Graph<'a> {
-    /// Builds the graph. Names in `asked` weigh more.
-    pub(super) fn new(index: &'a MapIndex, asked: &HashSet<u32>) -> Graph<'a> {
-        let project = GraphInput::new(index, asked);
-        let entries = project.index.files.values().enumerate();
-        let edges = entries.map(|(at, entry)| project.edges(at, entry)).collect();
-        let mut graph = Graph { paths: index.files.keys().map(String::as_str).collect(), edges };
+    /// Builds the graph of the files at these paths. `definers` are the files that define each name, and names in
+    /// `asked` weigh more.
+    pub(super) fn new(
+        index: &'a MapIndex,
+        paths: &[&str],
+        definers: &HashMap<&str, Vec<usize>>,
+        asked: &HashSet<&str>,
+    ) -> Graph<'a> {
+        let langs = paths.iter().map(|path| Lang::of(path)).collect();
+        let mut users: HashMap<&str, u32> = HashMap::new();
+        for name in index.files.values().flat_map(|entry| entry.tags.refs.keys()) {
+            *users.entry(name).or_default() += 1;
+        }
+        let project = GraphInput { asked, paths, langs, known: known(index, paths), definers, users };
+        let files = index.files.values().enumerate();
+        let mut graph = Graph { edges: files.map(|(at, entry)| project.edges(at, &entry.tags)).collect() };
         graph.add_ways_back();
         graph
     }
 
     fn add_ways_back(&mut self) {
-        let mut back: Vec<(usize, Edge)> = Vec::new();
+        let mut back: Vec<(usize, Edge<'a>)> = Vec::new();
         for (from, edges) in self.edges.iter().enumerate() {
             for edge in edges {
                 let weight = edge.weight * BACK;
@@ -171,18 +157,17 @@ impl<'a> Graph<'a> {
         let sum: f64 = seeds.iter().sum();
         match sum > 0.0 {
             true => seeds.iter().map(|seed| seed / sum).collect(),
-            false => vec![1.0 / self.paths.len() as f64; self.paths.len()],
+            false => vec![1.0 / self.edges.len() as f64; self.edges.len()],
         }
     }
 
     /// How often the walker visits each file if it starts with these shares. The ranks sum to one.
     fn rank(&self, start: &[f64]) -> Vec<f64> {
-        let count = self.paths.len();
         let totals: Vec<f64> =
             self.edges.iter().map(|edges| edges.iter().map(|edge| edge.weight).sum()).collect();
         let mut rank = start.to_vec();
         for _ in 0..MAX_STEPS {
-            let mut next = vec![0.0; count];
+            let mut next = vec![0.0; self.edges.len()];
             let mut stuck = 0.0;
             for (from, edges) in self.edges.iter().enumerate() {
                 if totals[from] <= 0.0 {
@@ -205,9 +190,9 @@ impl<'a> Graph<'a> {
     }
 
     /// For each file, the edge that contributes most to its rank, and the file from which it comes.
-    pub(super) fn ways_in(&self, rank: &[f64]) -> Vec<Option<(usize, &Edge)>> {
-        let mut best: Vec<Option<(usize, &Edge)>> = vec![None; self.paths.len()];
-        let mut most = vec![0.0; self.paths.len()];
+    pub(super) fn ways_in(&self, rank: &[f64]) -> Vec<Option<(usize, &Edge<'a>)>> {
+        let mut best: Vec<Option<(usize, &Edge<'a>)>> = vec![None; self.edges.len()];
+        let mut most = vec![0.0; self.edges.len()];
         for (from, edges) in self.edges.iter().enumerate() {
             let total: f64 = edges.iter().map(|edge| edge.weight).sum();
             for edge in edges.iter().filter(|edge| edge.to != from) {
@@ -222,16 +207,14 @@ impl<'a> Graph<'a> {
     }
 }
 
-fn known<'a>(paths: &[&'a str], entries: &[&'a IndexEntry]) -> Files<'a> {
+fn known<'a>(index: &'a MapIndex, paths: &[&'a str]) -> Files<'a> {
     let by_path = paths.iter().enumerate().map(|(at, path)| (*path, at)).collect();
     let mut known = Files { by_path, ..Files::default() };
-    for (at, path) in paths.iter().enumerate() {
+    for (at, (path, entry)) in index.files.iter().enumerate() {
         match Lang::of(path) {
             Some(Lang::Go) => known.go_dirs.entry(dir(path)).or_default().push(at),
             // A manifest is not program text, but it names files.
-            None => {
-                known.packages.extend(entries[at].imports.iter().map(|name| (name.as_str(), dir(path))));
-            }
+            None => known.packages.extend(entry.tags.imports.iter().map(|name| (name.as_str(), dir(path)))),
             _ => {}
         }
     }
@@ -251,9 +234,9 @@ mod tests {
     use super::*;
 
     fn graph(edges: &[(usize, usize, f64)], count: usize) -> Graph<'static> {
-        let mut graph = Graph { paths: vec![""; count], edges: vec![Vec::new(); count] };
+        let mut graph = Graph { edges: vec![Vec::new(); count] };
         for (from, to, weight) in edges {
-            graph.edges[*from].push(Edge::to(*to, *weight, false));
+            graph.edges[*from].push(Edge::to(*to, *weight));
         }
         graph
     }

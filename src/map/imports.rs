@@ -68,30 +68,24 @@ fn python(from: &str, import: &str, files: &Files) -> Option<usize> {
 const RUST_ENDS: [&str; 2] = [".rs", "/mod.rs"];
 
 fn rust(from: &str, import: &str, files: &Files) -> Option<usize> {
-    let mut parts: Vec<&str> = import.split("::").map(|part| part.trim().trim_start_matches("r#")).collect();
-    let first = *parts.first()?;
-    let mut base = match first {
-        "crate" => crate_root(from, files)?.to_owned(),
-        "self" | "super" => module_dir(from),
-        name => {
-            let dir = files.packages.get(name).map(|dir| join(dir, "src"));
-            // A path may begin with a module that the same file declares.
-            dir.unwrap_or_else(|| module_dir(from))
-        }
+    let parts: Vec<&str> = import.split("::").map(|part| part.trim().trim_start_matches("r#")).collect();
+    let (first, rest) = parts.split_first()?;
+    let (base, mut parts, is_known) = match (*first, files.packages.get(first)) {
+        ("crate", _) => (crate_root(from, files)?.to_owned(), rest, true),
+        ("self", _) => (module_dir(from), rest, true),
+        ("super", _) => (module_dir(from), parts.as_slice(), true),
+        (_, Some(package)) => (join(package, "src"), rest, true),
+        // A path may begin with a module that the same file declares.
+        (_, None) => (module_dir(from), parts.as_slice(), false),
     };
-    if matches!(first, "crate" | "self") || files.packages.contains_key(first) {
-        parts.remove(0);
+    let mut base = base.as_str();
+    while let ["super", below @ ..] = parts {
+        (base, parts) = (dir(base), below);
     }
-    while parts.first() == Some(&"super") {
-        base = dir(&base).to_owned();
-        parts.remove(0);
-    }
-    if let Some(found) = longest(&base, &parts, &RUST_ENDS, files) {
-        return Some(found);
-    }
-    let known = matches!(first, "crate" | "self" | "super") || files.packages.contains_key(first);
-    let roots = [join(&base, "lib.rs"), join(&base, "main.rs"), join(&base, "mod.rs"), format!("{base}.rs")];
-    roots.iter().filter(|_| known).find_map(|path| files.by_path.get(path.as_str()).copied())
+    longest(base, parts, &RUST_ENDS, files).or_else(|| {
+        let roots = [join(base, "lib.rs"), join(base, "main.rs"), join(base, "mod.rs"), format!("{base}.rs")];
+        roots.iter().filter(|_| is_known).find_map(|path| files.by_path.get(path.as_str()).copied())
+    })
 }
 
 /// The directory of the child modules of a file's module.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -12,17 +12,19 @@ use serde::{Deserialize, Serialize};
 
 use super::lang::Lang;
 use super::reader::Reader;
-use super::tags::{Def, Tags};
-use super::walk::{self, FoundFile, WalkEnd};
+use super::tags::Tags;
+use super::walk::{self, FoundFile};
 use super::{IndexUpdate, MapLimits};
 use crate::os::clock::{self, Deadline};
 use crate::store::file;
 
 /// The version of the index file. A file of another version is discarded.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAX_INDEX_BYTES: usize = 512 << 20;
 /// A file that changed this shortly before it was read may change again with the same time stamp, in nanoseconds.
 const UNSETTLED_NS: i128 = 2_000_000_000;
+/// Text with a line longer than this looks generated: a bundle, a data table.
+const LONG_LINE: usize = 20_000;
 
 /// The indexed data of one file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,12 +34,7 @@ pub(super) struct IndexEntry {
     changed_ns: i64,
     /// The beginning of its BLAKE3 digest; empty for a file that is not parsed.
     hash: String,
-    pub(super) defs: Vec<(u32, String, u32, u32)>,
-    /// Names, and the number of references to each.
-    pub(super) refs: Vec<(u32, u32)>,
-    pub(super) imports: Vec<String>,
-    /// True if the grammar could not parse all of it.
-    pub(super) partial: bool,
+    pub(super) tags: Tags,
     /// Why the file was not parsed.
     pub(super) skipped: Option<String>,
 }
@@ -46,9 +43,30 @@ pub(super) struct IndexEntry {
 pub struct MapIndex {
     version: u32,
     at_ms: i64,
-    /// Every name once; other fields hold indices into it.
-    pub(super) names: Vec<String>,
     pub(super) files: BTreeMap<String, IndexEntry>,
+}
+
+impl MapIndex {
+    /// The files that define each name, numbered in the order of their paths.
+    pub(super) fn definers(&self) -> HashMap<&str, Vec<usize>> {
+        let mut definers: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, entry) in self.files.values().enumerate() {
+            for def in &entry.tags.defs {
+                let files = definers.entry(&def.name).or_default();
+                if files.last() != Some(&at) {
+                    files.push(at);
+                }
+            }
+        }
+        definers
+    }
+
+    /// True if the entry of a file is certainly up to date.
+    fn is_settled(&self, found: &FoundFile) -> bool {
+        let known = self.files.get(&found.path);
+        known.is_some_and(|entry| entry.size == found.size && entry.changed_ns == found.changed_ns)
+            && i128::from(self.at_ms) * 1_000_000 - i128::from(found.changed_ns) > UNSETTLED_NS
+    }
 }
 
 /// Opens and updates the index of the files below `root`. It is stored in `cache`, if one is given.
@@ -58,96 +76,55 @@ pub struct MapIndex {
 pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(MapIndex, IndexUpdate)> {
     let deadline = Deadline::after_ms(limits.timeout_ms);
     let old = cache.and_then(load).filter(|index| index.version == VERSION);
-    let had = old.is_some();
-    let old = old.unwrap_or_default();
-    let (mut found, end) = walk::files(root, limits, &deadline)?;
-    let mut update = IndexUpdate { files: found.len(), all: end == WalkEnd::All, ..IndexUpdate::default() };
-    let now = clock::now().unix_ms;
-    let (kept, unsure): (Vec<_>, Vec<_>) = {
-        let settled = |one: &FoundFile| {
-            let known = old.files.get(&one.path);
-            known.is_some_and(|entry| entry.size == one.size && entry.changed_ns == one.changed_ns)
-                && i128::from(old.at_ms) * 1_000_000 - i128::from(one.changed_ns) > UNSETTLED_NS
+    let (mut touched, mut old) = (old.is_none(), old.unwrap_or_default());
+    let (found, is_all) = walk::files(root, limits, &deadline)?;
+    // An interrupted walk would drop the files that it did not reach.
+    let is_interrupted = !is_all && found.len() < limits.files;
+    let mut update = IndexUpdate { files: found.len(), all: is_all, ..IndexUpdate::default() };
+    touched |= old.files.len() > found.len();
+    let mut index = MapIndex { version: VERSION, at_ms: clock::now().unix_ms, files: BTreeMap::new() };
+    let (settled, unsure): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| old.is_settled(one));
+    for (one, entry) in unsure.iter().zip(read_all(root, &unsure, &old, limits, &deadline)) {
+        let Some(entry) = entry else {
+            update.late += 1;
+            continue;
         };
-        found.drain(..).partition(settled)
-    };
-    let read = read_all(root, &unsure, &old, limits, &deadline);
-    let mut index = MapIndex { version: VERSION, at_ms: now, ..MapIndex::default() };
-    let gone = old.files.len() > kept.len() + unsure.len();
-    let mut files = old.files;
-    index.names = old.names;
-    for one in kept {
-        if let Some((path, entry)) = files.remove_entry(&one.path) {
-            index.files.insert(path, entry);
-        }
-    }
-    let mut ids: Option<HashMap<String, u32>> = None;
-    let mut touched = gone || !had;
-    for (one, outcome) in unsure.into_iter().zip(read) {
-        let entry = match outcome {
-            ReadResult::Same => files.remove(&one.path).unwrap_or_default(),
-            ReadResult::NotRead => IndexEntry::default(),
-            ReadResult::Skipped(why) => IndexEntry { skipped: Some(why), ..IndexEntry::default() },
-            ReadResult::Read(tags, hash) => {
-                update.parsed += 1;
-                let ids = ids.get_or_insert_with(|| {
-                    (0_u32..).zip(&index.names).map(|(id, name)| (name.clone(), id)).collect()
-                });
-                interned(tags, hash, ids, &mut index.names)
-            }
-            ReadResult::Late => {
-                update.late += 1;
-                continue;
-            }
-        };
+        let is_known = old.files.get(&one.path).is_some_and(|known| known.hash == entry.hash);
+        update.parsed += usize::from(!entry.hash.is_empty() && !is_known);
         touched = true;
-        index.files.insert(one.path, IndexEntry { size: one.size, changed_ns: one.changed_ns, ..entry });
+        index.files.insert(one.path.clone(), entry);
     }
-    update.partial = index.files.values().filter(|entry| entry.partial).count();
+    index.files.extend(settled.iter().filter_map(|one| old.files.remove_entry(&one.path)));
+    update.partial = index.files.values().filter(|entry| entry.tags.partial).count();
     update.skipped = index.files.values().filter(|entry| entry.skipped.is_some()).count();
-    // An interrupted update would drop the files that it did not reach.
     if touched
-        && end != WalkEnd::Late
+        && !is_interrupted
         && let Some(cache) = cache
     {
-        index.compact();
         save(cache, &index)?;
     }
     Ok((index, update))
 }
 
-enum ReadResult {
-    /// The content is unchanged.
-    Same,
-    Read(Tags, String),
-    Skipped(String),
-    /// Its language is unknown; it counts by its path.
-    NotRead,
-    /// No time was left.
-    Late,
-}
-
-/// Parses files in parallel; the outcomes are in the order of the files.
+/// Reads files in parallel; the entries are in the order of the files, and `None` where no time was left.
 fn read_all(
     root: &Path,
     wanted: &[FoundFile],
     old: &MapIndex,
     limits: &MapLimits,
     deadline: &Deadline,
-) -> Vec<ReadResult> {
+) -> Vec<Option<IndexEntry>> {
     let next = AtomicUsize::new(0);
-    let outcomes: Vec<Mutex<ReadResult>> = wanted.iter().map(|_| Mutex::new(ReadResult::Late)).collect();
+    let entries: Vec<OnceLock<IndexEntry>> = wanted.iter().map(|_| OnceLock::new()).collect();
     let work = || {
         let mut reader = Reader::default();
         while !deadline.passed()
             && let at = next.fetch_add(1, Ordering::Relaxed)
-            && let (Some(one), Some(place)) = (wanted.get(at), outcomes.get(at))
+            && let (Some(one), Some(place)) = (wanted.get(at), entries.get(at))
         {
-            let outcome = read_one(root, one, old, limits, &mut reader);
-            match place.lock() {
-                Ok(mut place) => *place = outcome,
-                Err(poisoned) => *poisoned.into_inner() = outcome,
-            }
+            let read = read_one(&root.join(&one.path), one, old.files.get(&one.path), limits, &mut reader);
+            let read = read.unwrap_or_else(|why| IndexEntry { skipped: Some(why), ..IndexEntry::default() });
+            place.get_or_init(|| IndexEntry { size: one.size, changed_ns: one.changed_ns, ..read });
         }
     };
     let threads =
@@ -157,50 +134,41 @@ fn read_all(
     } else {
         thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     }
-    outcomes.into_iter().map(|place| place.into_inner().unwrap_or(ReadResult::Late)).collect()
+    entries.into_iter().map(OnceLock::into_inner).collect()
 }
 
+/// The data of one file; `old` is what is known of it. A file of an unknown language counts by its path.
+///
+/// # Errors
+/// Why the file is skipped.
 fn read_one(
-    root: &Path,
-    one: &FoundFile,
-    old: &MapIndex,
+    path: &Path,
+    found: &FoundFile,
+    old: Option<&IndexEntry>,
     limits: &MapLimits,
     reader: &mut Reader,
-) -> ReadResult {
-    let lang = Lang::of(&one.path);
-    let manifest = is_manifest(&one.path);
-    if lang.is_none() && !manifest {
-        return ReadResult::NotRead;
+) -> Result<IndexEntry, String> {
+    let lang = Lang::of(&found.path);
+    if lang.is_none() && !is_manifest(&found.path) {
+        return Ok(IndexEntry::default());
     }
-    if one.size > limits.file_bytes as u64 {
-        return ReadResult::Skipped(format!("it is larger than {} KiB", limits.file_bytes >> 10));
+    if found.size > limits.file_bytes as u64 {
+        return Err(format!("it is larger than {} KiB", limits.file_bytes >> 10));
     }
-    let bytes = match file::read(&root.join(&one.path), limits.file_bytes) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return ReadResult::Skipped("it is gone".to_owned()),
-        Err(error) => return ReadResult::Skipped(error.to_string()),
-    };
-    let hash = blake3::hash(&bytes).to_hex()[..24].to_owned();
-    if old.files.get(&one.path).is_some_and(|entry| entry.hash == hash) {
-        return ReadResult::Same;
-    }
-    let Ok(text) = String::from_utf8(bytes) else {
-        return ReadResult::Skipped("it is not UTF-8 text".to_owned());
-    };
-    if lang.is_some() && is_generated(&text) {
-        return ReadResult::Skipped("it looks generated: its lines are too long".to_owned());
+    let text = file::read_text(path, limits.file_bytes).map_err(|error| error.to_string())?;
+    let text = text.ok_or("it is gone")?;
+    let hash = blake3::hash(text.as_bytes()).to_hex()[..24].to_owned();
+    if let Some(old) = old.filter(|old| old.hash == hash) {
+        return Ok(old.clone());
     }
     let tags = match lang {
+        Some(_) if text.lines().any(|line| line.len() > LONG_LINE) => {
+            return Err("it looks generated: its lines are too long".to_owned());
+        }
         Some(lang) => reader.read(lang, &text),
-        None => Tags { imports: manifest_name(&one.path, &text).into_iter().collect(), ..Tags::default() },
+        None => Tags { imports: manifest_name(&found.path, &text).into_iter().collect(), ..Tags::default() },
     };
-    ReadResult::Read(tags, hash)
-}
-
-/// True for text that looks generated: a bundle, a data table.
-fn is_generated(text: &str) -> bool {
-    const LONG_LINE: usize = 20_000;
-    text.lines().any(|line| line.len() > LONG_LINE)
+    Ok(IndexEntry { hash, tags, ..IndexEntry::default() })
 }
 
 /// True for a file that defines the name by which others import its directory.
@@ -215,64 +183,6 @@ fn manifest_name(path: &str, text: &str) -> Option<String> {
     }
     let table: toml::Table = text.parse().ok()?;
     Some(table.get("package")?.get("name")?.as_str()?.replace('-', "_"))
-}
-
-fn interned(tags: Tags, hash: String, ids: &mut HashMap<String, u32>, names: &mut Vec<String>) -> IndexEntry {
-    let mut id = |name: String| match ids.get(&name) {
-        Some(id) => *id,
-        None => {
-            let id = u32::try_from(names.len()).unwrap_or(u32::MAX);
-            names.push(name.clone());
-            ids.insert(name, id);
-            id
-        }
-    };
-    IndexEntry {
-        hash,
-        defs: tags.defs.into_iter().map(|def| (id(def.name), def.kind, def.line, def.end)).collect(),
-        refs: tags.refs.into_iter().map(|(name, count)| (id(name), count)).collect(),
-        imports: tags.imports,
-        partial: tags.partial,
-        ..IndexEntry::default()
-    }
-}
-
-impl MapIndex {
-    /// The name with this index.
-    pub(super) fn name(&self, id: u32) -> &str {
-        self.names.get(id as usize).map_or("", String::as_str)
-    }
-
-    /// The definitions in a file.
-    pub(super) fn defs(&self, path: &str) -> Vec<Def> {
-        let of = |(name, kind, line, end): &(u32, String, u32, u32)| Def {
-            name: self.name(*name).to_owned(),
-            kind: kind.clone(),
-            line: *line,
-            end: *end,
-        };
-        self.files.get(path).map(|entry| entry.defs.iter().map(of).collect()).unwrap_or_default()
-    }
-
-    /// Removes names that no file uses.
-    fn compact(&mut self) {
-        let mut place: Vec<Option<u32>> = vec![None; self.names.len()];
-        let mut names = Vec::new();
-        let old = std::mem::take(&mut self.names);
-        let mut moved = |id: &mut u32| {
-            let at = *id as usize;
-            let Some(slot) = place.get_mut(at) else { return };
-            *id = *slot.get_or_insert_with(|| {
-                names.push(old[at].clone());
-                u32::try_from(names.len() - 1).unwrap_or(u32::MAX)
-            });
-        };
-        for entry in self.files.values_mut() {
-            entry.defs.iter_mut().for_each(|def| moved(&mut def.0));
-            entry.refs.iter_mut().for_each(|one| moved(&mut one.0));
-        }
-        self.names = names;
-    }
 }
 
 fn load(path: &Path) -> Option<MapIndex> {

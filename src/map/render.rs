@@ -14,8 +14,6 @@ const MAX_DEFS: usize = 40;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
     pub text: String,
-    /// The number of files in it.
-    pub files: usize,
     /// The estimated number of tokens.
     pub tokens: usize,
 }
@@ -34,7 +32,6 @@ pub fn render(ranked: &[Ranked], budget: usize, read: &mut dyn FnMut(&str) -> Op
             break;
         }
         shown.text.push_str(&part);
-        shown.files += 1;
         if is_cut {
             break;
         }
@@ -88,7 +85,7 @@ mod tests {
         let mut read = |_: &str| Some("def f():\ndef g():\n".to_owned());
         let all = render(&files, 100, &mut read);
         assert_eq!(all.text, "a.py\n      1: def f():\n      2: def g():\nb.py\n      1: def f():\n");
-        assert_eq!((all.files, all.tokens), (2, all.text.len().div_ceil(4)));
+        assert_eq!(all.tokens, all.text.len().div_ceil(4));
         for budget in 0..20 {
             let some = render(&files, budget, &mut read);
             assert!(some.text.len() <= budget * 4, "{budget}");

@@ -1,9 +1,7 @@
 //! Pure. The seeds of the walk: the files that a failure names, and those that fit its words and the words of
 //! the task.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use super::index::MapIndex;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The weight of a file whose path is in the failure.
 const NAMED: f64 = 10.0;
@@ -35,35 +33,38 @@ pub struct Question<'a> {
 
 /// The seeds of the walk, and the reasons for them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seeds {
+pub(super) struct Seeds<'a> {
     /// The weight of each file, in the order of paths.
     pub(super) weights: Vec<f64>,
     pub(super) why: BTreeMap<usize, Vec<String>>,
     /// The names in the question.
-    pub(super) names: HashSet<u32>,
+    pub(super) names: HashSet<&'a str>,
 }
 
-/// Finds the seeds of a question.
-pub(super) fn seeds(index: &MapIndex, question: &Question) -> Seeds {
-    let paths: Vec<&str> = index.files.keys().map(String::as_str).collect();
+/// Finds the seeds of a question in the files at these paths. `definers` are the files that define each name.
+pub(super) fn seeds<'a>(
+    paths: &[&str],
+    definers: &HashMap<&str, Vec<usize>>,
+    question: &Question<'a>,
+) -> Seeds<'a> {
     let mut seeds = Seeds { weights: vec![0.0; paths.len()], ..Seeds::default() };
-    let lexicon = Lexicon::new(index, &paths);
+    let lexicon = Lexicon::new(paths, definers);
     let from = question.failure.len().saturating_sub(MAX_TEXT_BYTES);
     let failure = &question.failure[question.failure.ceil_char_boundary(from)..];
-    for at in lexicon.named(failure, &paths) {
+    for at in lexicon.named(failure) {
         // A failure shows in a test, but its cause is seldom there.
         let weight = if is_test(paths[at]) { NAMED / 4.0 } else { NAMED };
         seeds.add(at, weight, "the failure names it".to_owned());
     }
-    for at in lexicon.named(question.frame, &paths) {
+    for at in lexicon.named(question.frame) {
         seeds.add(at, NEAREST, "the place nearest to the error".to_owned());
     }
-    for at in lexicon.named(question.words, &paths) {
+    for at in lexicon.named(question.words) {
         seeds.add(at, NAMED, "the question names it".to_owned());
     }
-    seeds.by_names(index, &lexicon, &paths, failure, DEFINED, "the failure");
-    seeds.by_names(index, &lexicon, &paths, question.words, ASKED, "the question");
-    seeds.by_parts(index, &lexicon, &paths, question.words);
+    seeds.by_names(&lexicon, failure, DEFINED, "the failure");
+    seeds.by_names(&lexicon, question.words, ASKED, "the question");
+    seeds.by_parts(&lexicon, question.words);
     seeds
 }
 
@@ -79,7 +80,7 @@ pub(super) fn is_test(path: &str) -> bool {
         || name.contains(".spec.")
 }
 
-impl Seeds {
+impl<'a> Seeds<'a> {
     fn add(&mut self, at: usize, weight: f64, why: String) {
         self.weights[at] += weight;
         let all = self.why.entry(at).or_default();
@@ -89,46 +90,37 @@ impl Seeds {
     }
 
     /// Adds the files that define a word of the text, if few files do.
-    fn by_names(
-        &mut self,
-        index: &MapIndex,
-        lexicon: &Lexicon,
-        paths: &[&str],
-        text: &str,
-        weight: f64,
-        whose: &str,
-    ) {
+    fn by_names(&mut self, lexicon: &Lexicon, text: &'a str, weight: f64, whose: &str) {
         for word in words(text) {
-            let Some((id, definers)) = lexicon.names.get(word) else { continue };
-            self.names.insert(*id);
+            let Some(definers) = lexicon.definers.get(word) else { continue };
+            self.names.insert(word);
             if definers.len() > MAX_DEFINERS {
                 continue;
             }
             for at in definers {
-                let less = if is_test(paths[*at]) { 0.25 } else { 1.0 };
-                let why = format!("defines `{}`, which {whose} names", index.name(*id));
+                let less = if is_test(lexicon.paths[*at]) { 0.25 } else { 1.0 };
+                let why = format!("defines `{word}`, which {whose} names");
                 self.add(*at, less * weight / definers.len() as f64, why);
             }
         }
     }
 
     /// Adds the files with a word of the text in a path or a name. A word that fits many files counts little.
-    fn by_parts(&mut self, index: &MapIndex, lexicon: &Lexicon, paths: &[&str], text: &str) {
-        let few = (paths.len() / 10).max(5);
+    fn by_parts(&mut self, lexicon: &Lexicon, text: &str) {
+        let few = (lexicon.paths.len() / 10).max(5);
         for word in words(text).into_iter().map(str::to_lowercase).collect::<HashSet<_>>() {
-            let dirs = lexicon.path_parts.get(word.as_str()).filter(|files| files.len() <= few);
-            for at in dirs.into_iter().flatten() {
-                let share = dirs.map_or(1.0, |files| files.len() as f64).sqrt();
+            let files = lexicon.path_parts.get(&word).filter(|files| files.len() <= few);
+            for at in files.into_iter().flatten() {
+                let share = files.map_or(1.0, |files| files.len() as f64).sqrt();
                 self.add(*at, IN_PATH / share, format!("its path has the word `{word}`"));
             }
-            let names = lexicon.name_parts.get(word.as_str()).filter(|names| names.len() <= few * 4);
-            let Some(names) = names else { continue };
-            for id in names {
-                let definers = lexicon.names.get(index.name(*id)).map_or(&[][..], |(_, all)| all.as_slice());
+            let names = lexicon.name_parts.get(&word).filter(|names| names.len() <= few * 4);
+            for name in names.into_iter().flatten() {
+                let definers = &lexicon.definers[name];
                 for at in definers.iter().filter(|_| definers.len() <= MAX_DEFINERS) {
-                    let share = (names.len() * definers.len()) as f64;
-                    let why = format!("defines `{}`, which has the word `{word}`", index.name(*id));
-                    self.add(*at, IN_NAME / share.sqrt(), why);
+                    let share = names.map_or(1, BTreeSet::len) * definers.len();
+                    let why = format!("defines `{name}`, which has the word `{word}`");
+                    self.add(*at, IN_NAME / (share as f64).sqrt(), why);
                 }
             }
         }
@@ -136,62 +128,49 @@ impl Seeds {
 }
 
 /// The possible meanings of words in a project.
-#[derive(Default)]
 struct Lexicon<'a> {
-    names: HashMap<&'a str, (u32, Vec<usize>)>,
-    name_parts: HashMap<String, Vec<u32>>,
-    path_parts: HashMap<String, Vec<usize>>,
+    paths: &'a [&'a str],
+    definers: &'a HashMap<&'a str, Vec<usize>>,
+    name_parts: HashMap<String, BTreeSet<&'a str>>,
+    path_parts: HashMap<String, BTreeSet<usize>>,
     by_file_name: HashMap<&'a str, Vec<usize>>,
 }
 
 impl<'a> Lexicon<'a> {
-    fn new(index: &'a MapIndex, paths: &[&'a str]) -> Lexicon<'a> {
-        let mut lexicon = Lexicon::default();
-        for (at, entry) in index.files.values().enumerate() {
-            for (id, ..) in &entry.defs {
-                let (_, definers) = lexicon.names.entry(index.name(*id)).or_insert((*id, Vec::new()));
-                if definers.last() != Some(&at) {
-                    definers.push(at);
-                }
-            }
-        }
-        for (name, (id, _)) in &lexicon.names {
+    fn new(paths: &'a [&'a str], definers: &'a HashMap<&'a str, Vec<usize>>) -> Lexicon<'a> {
+        let mut name_parts: HashMap<String, BTreeSet<&str>> = HashMap::new();
+        for name in definers.keys() {
             for part in parts(name) {
-                lexicon.name_parts.entry(part).or_default().push(*id);
+                name_parts.entry(part).or_default().insert(name);
             }
         }
-        lexicon.name_parts.values_mut().for_each(|ids| ids.sort_unstable());
+        let mut path_parts: HashMap<String, BTreeSet<usize>> = HashMap::new();
+        let mut by_file_name: HashMap<&str, Vec<usize>> = HashMap::new();
         for (at, path) in paths.iter().enumerate() {
-            lexicon.by_file_name.entry(path.rsplit('/').next().unwrap_or(path)).or_default().push(at);
+            by_file_name.entry(path.rsplit('/').next().unwrap_or(path)).or_default().push(at);
             let stem = path.rsplit_once('.').map_or(*path, |(stem, _)| stem);
-            let mut seen = HashSet::new();
             for part in stem.split('/').flat_map(parts) {
-                if seen.insert(part.clone()) {
-                    lexicon.path_parts.entry(part).or_default().push(at);
-                }
+                path_parts.entry(part).or_default().insert(at);
             }
         }
-        lexicon
+        Lexicon { paths, definers, name_parts, path_parts, by_file_name }
     }
 
     /// The files whose paths are in a text, whole or as an end that fits only one file.
-    fn named(&self, text: &str, paths: &[&str]) -> Vec<usize> {
-        let mut found = Vec::new();
+    fn named(&self, text: &str) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
         let sign = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | '@' | '+'));
         for token in text.split(sign).map(|token| token.trim_matches('.').trim_start_matches("./")) {
             let name = token.rsplit('/').next().unwrap_or(token);
             let Some(all) = self.by_file_name.get(name) else { continue };
-            let fits = |at: &&usize| ends_with(paths[**at], token) || ends_with(token, paths[**at]);
+            let fits = |at: &&usize| ends_with(self.paths[**at], token) || ends_with(token, self.paths[**at]);
             let fitting: Vec<usize> = all.iter().filter(fits).copied().collect();
             // If one path is the end of another, the longest one counts.
-            if let [one] = fitting.as_slice() {
-                found.push(*one);
-            } else if let Some(one) = fitting.iter().find(|at| paths[**at] == token) {
-                found.push(*one);
+            match fitting.as_slice() {
+                [one] => drop(found.insert(*one)),
+                many => found.extend(many.iter().find(|at| self.paths[**at] == token)),
             }
         }
-        found.sort_unstable();
-        found.dedup();
         found
     }
 }

@@ -26,7 +26,7 @@ pub struct Def {
 }
 
 /// The extracted data of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tags {
     pub(super) defs: Vec<Def>,
     /// Names, and the number of references to each.

@@ -32,33 +32,15 @@ pub(super) struct FoundFile {
     pub(super) changed_ns: i64,
 }
 
-/// How a walk ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WalkEnd {
-    /// It saw all files.
-    All,
-    /// It reached the limit of files.
-    Full,
-    /// It reached the deadline.
-    Late,
-}
-
 /// The files below `root`, sorted, and whether the list is complete. Hidden files are left out, and links are
 /// not followed.
-pub(super) fn files(
-    root: &Path,
-    limits: &MapLimits,
-    deadline: &Deadline,
-) -> Result<(Vec<FoundFile>, WalkEnd)> {
+pub(super) fn files(root: &Path, limits: &MapLimits, deadline: &Deadline) -> Result<(Vec<FoundFile>, bool)> {
     let mut walk = Walk { root, ignored: Ignored::below(root), found: Vec::new() };
     let cause = || format!("could not list `{}`", root.display());
     let mut left = walk.list(String::new()).with_context(cause)?;
-    let mut end = WalkEnd::All;
-    while let Some((path, is_dir)) = left.pop() {
-        if deadline.passed() || walk.found.len() >= limits.files {
-            end = if deadline.passed() { WalkEnd::Late } else { WalkEnd::Full };
-            break;
-        }
+    while !(deadline.passed() || walk.found.len() >= limits.files)
+        && let Some((path, is_dir)) = left.pop()
+    {
         match is_dir {
             // A directory that cannot be read has no files for the map.
             true => left.extend(walk.list(path).unwrap_or_default()),
@@ -66,7 +48,7 @@ pub(super) fn files(
         }
     }
     walk.found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok((walk.found, end))
+    Ok((walk.found, left.is_empty()))
 }
 
 struct Walk<'a> {

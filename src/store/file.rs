@@ -156,7 +156,7 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
 ///
 /// # Errors
 /// When a file exists, or when it cannot be written.
-pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::file::{self, Durability};
-use super::json_file::{Parsed, parse, read_json, write_json};
+use super::json_file::{Parsed, json_text, parse, read_json, write_json};
 use super::layout::{self, Layout};
 use super::logs;
 use super::{user_files, workers};
@@ -176,6 +176,24 @@ pub fn is_pulse_confirmed(layout: &Layout) -> bool {
 /// Records that the user has confirmed the first pulse.
 pub fn confirm_pulse(layout: &Layout, now: Now) -> Result<()> {
     write_json(&layout.pulse(), &json!({ "at_ms": now.unix_ms }), Durability::Durable)
+}
+
+/// Writes a question under the first of these ids that is free, and returns that id.
+///
+/// # Errors
+/// When it cannot be written, or none of the ids is free.
+pub fn create_question(
+    layout: &Layout,
+    ids: impl Iterator<Item = Name>,
+    question: impl Fn(Name) -> QuestionFile,
+) -> Result<Name> {
+    for id in ids {
+        let text = json_text(&question(id.clone()))?;
+        if file::create(&layout.file(&layout::ask_path(&id)), text.as_bytes(), 0o600)? {
+            return Ok(id);
+        }
+    }
+    bail!("could not find a free id for the question")
 }
 
 /// Lists all asks that are not archived, and a line for each unreadable file.

@@ -1,18 +1,26 @@
 //! Pure. The keys of a project's leanfile that need the user's trust, and the address to which an API key belongs.
 
+use super::Lean;
 use crate::rules::text::visible;
 
-/// Keys of `[defaults]` that name neither a file nor a command, and so need no trust.
-const FREE_DEFAULTS: [&str; 9] = [
-    "source_window",
-    "error_tail_lines",
-    "max_iters_per_task",
-    "after_command_timeout",
-    "summarize_errors",
-    "log_token_savings",
-    "global_message",
-    "source_prefix",
-    "test_prefix",
+/// The tables of a leanfile, and their keys that name neither a file nor a command, and so need no trust.
+const FREE_KEYS: [(&str, &[&str]); 4] = [
+    ("lean", &[]),
+    ("health", &[]),
+    (
+        "defaults",
+        &[
+            "source_window",
+            "error_tail_lines",
+            "max_iters_per_task",
+            "after_command_timeout",
+            "summarize_errors",
+            "log_token_savings",
+            "global_message",
+            "test_prefix",
+        ],
+    ),
+    ("runner", &FREE_RUNNER),
 ];
 /// Keys of a task that need no trust.
 const FREE_TASK: [&str; 4] = ["name", "prompt", "context_budget", "skip_tests"];
@@ -58,46 +66,29 @@ pub fn mute(table: &mut toml::Table) {
 }
 
 fn cut(text: &str) -> String {
-    let count = text.chars().count();
-    match count > MAX_SHOWN {
-        true => {
-            format!(
-                "{}… ({} more characters)",
-                text.chars().take(MAX_SHOWN).collect::<String>(),
-                count - MAX_SHOWN
-            )
-        }
-        false => text.to_owned(),
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((at, _)) => format!("{}… ({} more characters)", &text[..at], text[at..].chars().count()),
+        None => text.to_owned(),
     }
 }
 
 /// Calls `keep` for each request, and removes those for which it returns false.
 fn walk(table: &mut toml::Table, keep: &mut dyn FnMut(&str, &toml::Value) -> bool) {
-    inner(table, "lean", &[], keep);
-    inner(table, "health", &[], keep);
-    inner(table, "defaults", &FREE_DEFAULTS, keep);
-    inner(table, "runner", &FREE_RUNNER, keep);
+    for (name, free) in FREE_KEYS {
+        if let Some(found) = table.get_mut(name).and_then(toml::Value::as_table_mut) {
+            retain(found, &format!("{name}."), free, keep);
+        }
+    }
     let tasks = table.get_mut("tasks").and_then(toml::Value::as_array_mut).into_iter().flatten();
     for (at, task) in tasks.filter_map(toml::Value::as_table_mut).enumerate() {
         let place = format!("tasks[{}].", at + 1);
-        let name = |key: &str| format!("{place}{key}");
         if let Some(runner) = task.get_mut("runner").and_then(toml::Value::as_table_mut) {
-            retain(runner, &name("runner."), &FREE_RUNNER, keep);
+            retain(runner, &format!("{place}runner."), &FREE_RUNNER, keep);
         }
         task.retain(|key, value| {
-            FREE_TASK.contains(&key) || (key == "runner" && value.is_table()) || keep(&name(key), value)
+            let is_free = FREE_TASK.contains(&key) || (key == "runner" && value.is_table());
+            is_free || keep(&format!("{place}{key}"), value)
         });
-    }
-}
-
-fn inner(
-    table: &mut toml::Table,
-    name: &str,
-    free: &[&str],
-    keep: &mut dyn FnMut(&str, &toml::Value) -> bool,
-) {
-    if let Some(found) = table.get_mut(name).and_then(toml::Value::as_table_mut) {
-        retain(found, &format!("{name}."), free, keep);
     }
 }
 
@@ -110,31 +101,19 @@ fn retain(
     table.retain(|key, value| free.contains(&key) || keep(&format!("{place}{key}"), value));
 }
 
-/// The keys of one leanfile about the agent.
+/// One leanfile as the origin of the agent, its address and its key.
 #[derive(Clone, Debug, Default)]
 pub struct LeanKeys {
     /// The file, as messages name it.
     pub file: String,
-    /// Its `base_url`.
-    pub base_url: Option<String>,
-    /// Its `api_key`.
-    pub api_key: Option<String>,
-    /// Its `binary`.
-    pub binary: Option<String>,
+    pub lean: Lean,
     /// If true, the file is part of a project.
     pub in_project: bool,
 }
 
 impl LeanKeys {
-    pub fn of(file: String, table: &toml::Table, in_project: bool) -> LeanKeys {
-        let lean = table.get("lean").and_then(toml::Value::as_table);
-        let text = |key: &str| lean.and_then(|lean| lean.get(key)?.as_str()).map(str::to_owned);
-        let (base_url, api_key, binary) = (text("base_url"), text("api_key"), text("binary"));
-        LeanKeys { file, base_url, api_key, binary, in_project }
-    }
-
     fn address(&self) -> Option<&str> {
-        self.base_url.as_deref().map(|url| url.trim().trim_end_matches('/'))
+        self.lean.base_url.as_deref().map(|url| url.trim().trim_end_matches('/'))
     }
 }
 
@@ -143,17 +122,17 @@ impl LeanKeys {
 /// project names.
 pub fn bound_key(files: &[LeanKeys]) -> (Option<String>, Option<String>) {
     let address = files.iter().rev().find_map(LeanKeys::address);
-    let program = files.iter().rev().find(|file| file.binary.is_some());
+    let program = files.iter().rev().find(|file| file.lean.binary.is_some());
     let fits = |file: &&LeanKeys| {
         let is_foreign = program.is_some_and(|program| program.in_project && program.file != file.file);
-        file.api_key.is_some() && file.address() == address && !is_foreign
+        file.lean.api_key.is_some() && file.address() == address && !is_foreign
     };
     let chosen = files.iter().rev().find(fits);
     if let Some(file) = chosen {
-        return (file.api_key.clone(), None);
+        return (file.lean.api_key.clone(), None);
     }
     let Some(left_out) =
-        files.iter().rev().find(|file| file.api_key.as_ref().is_some_and(|key| !key.is_empty()))
+        files.iter().rev().find(|file| file.lean.api_key.as_ref().is_some_and(|key| !key.is_empty()))
     else {
         return (None, None);
     };
@@ -240,7 +219,7 @@ runner = { args = [\"-q\"], timeout = 4 }
     }
 
     fn keys(file: &str, text: &str, in_project: bool) -> LeanKeys {
-        LeanKeys::of(file.to_owned(), &table(&format!("[lean]\n{text}")), in_project)
+        LeanKeys { file: file.to_owned(), lean: toml::from_str(text).unwrap(), in_project }
     }
 
     #[test]

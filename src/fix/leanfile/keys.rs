@@ -3,13 +3,15 @@
 use serde_json::Value;
 
 use super::{Leanfile, Task};
-use crate::rules::text::visible;
+use crate::rules::text::{nearest, visible};
+
+/// How similar a known key must be to be named, of 1.
+const ALIKE: f64 = 0.7;
 
 /// One warning for each unknown key, with the nearest known one.
 pub(super) fn unknown(table: &toml::Table) -> Vec<String> {
     let all = Leanfile { tasks: vec![Task::default()], ..Leanfile::default() };
-    let mut known = serde_json::to_value(all).unwrap_or_default();
-    known["tasks"][0]["runner"] = known["runner"].clone();
+    let known = serde_json::to_value(all).unwrap_or_default();
     let mut odd = Vec::new();
     look(table, "", &known, &mut odd);
     odd
@@ -22,9 +24,8 @@ fn look(table: &toml::Table, place: &str, known: &Value, odd: &mut Vec<String>) 
         match (known.get(key), value) {
             (None, _) => {
                 let keys = known.as_object().into_iter().flat_map(|known| known.keys());
-                let near = keys.map(|known| (strsim::jaro_winkler(key, known), known));
-                let nearest = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(alike, _)| *alike > 0.7);
-                let meant = nearest.map_or(String::new(), |(_, near)| format!("; did you mean `{near}`?"));
+                let near = nearest(key, keys, ALIKE);
+                let meant = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 odd.push(format!("unknown key `{shown}` has no effect{meant}"));
             }
             // The variables of `env` have any name.

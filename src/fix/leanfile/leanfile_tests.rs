@@ -56,8 +56,7 @@ after_command_timeout = 7
 summarize_errors = false
 log_token_savings = false
 global_message = "be brief"
-source_prefix = "src/"
-test_prefix = ["spec/"]
+test_prefix = "spec/"
 [prompts]
 summary = "why {error}"
 [runner]
@@ -80,7 +79,7 @@ runner = { args = ["-x"], env = { B = "3", C = "4" } }
     assert!(warnings.is_empty(), "{warnings:?}");
     assert!(root.ends_with("app"));
     assert_eq!(leanfile.lean.approval_mode.as_deref(), Some("yolo"));
-    assert_eq!(leanfile.defaults.source_prefix, ["src/"], "one or more");
+    assert_eq!(leanfile.defaults.test_prefix, ["spec/"], "one or more");
     let task = &leanfile.tasks[0];
     assert_eq!((task.context_budget, task.skip_tests, task.after.len()), (Some(100), true, 1));
     // The task's runner is merged into the common one: tables by key, lists as a whole.
@@ -107,11 +106,18 @@ fn leanfiles_go_over_the_static_config_and_over_each_other() {
 
 #[test]
 fn unknown_keys_are_named_with_the_nearest_known_one() {
-    let text = "[lean]\nbinry = \"x\"\n[helth]\nx = 1\n[[tasks]]\nname = \"a\"\nprompt = \"p\"\nfile = []\nrunner = { zzzz = 1 }\n";
+    let text = "[lean]\nbinry = \"x\"\n[helth]\nx = 1\n[defaults]\nsource_prefix = \"src/\"\n[[tasks]]\nname = \"a\"\nprompt = \"p\"\nfile = []\nrunner = { zzzz = 1 }\n";
     let warnings = merged("", &[text]).unwrap().warnings.join("\n");
-    for part in
-        ["`lean.binry`", "`binary`?", "`helth`", "`health`?", "`tasks[1].file`", "`files`?", "runner.zzzz"]
-    {
+    for part in [
+        "`lean.binry`",
+        "`binary`?",
+        "`helth`",
+        "`health`?",
+        "`defaults.source_prefix` has no effect",
+        "`tasks[1].file`",
+        "`files`?",
+        "runner.zzzz",
+    ] {
         assert!(warnings.contains(part), "{part}: {warnings}");
     }
     assert!(!warnings.contains("zzzz` has no effect; did you mean"), "nothing is near: {warnings}");
@@ -129,7 +135,7 @@ fn an_error_names_file_and_line_and_how_to_fix_it() {
             vec!["two tasks", "\"a\""],
         ),
         ("[[tasks]]\nname = \"a\"\nprompt = \" \"\n", vec!["no prompt"]),
-        ("[[tasks]]\nprompt = \"p\"\nrunner = { timeout = \"x\" }\n", vec!["runner of task"]),
+        ("[[tasks]]\nprompt = \"p\"\nrunner = { timeout = \"x\" }\n", vec!["0.toml:3: "]),
     ] {
         let error = merged("", &[text]).unwrap_err();
         let fault = error.downcast_ref::<Fault>().map(|fault| format!("{} {:?}", fault.what, fault.hints));

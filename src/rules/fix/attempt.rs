@@ -53,7 +53,7 @@ pub struct Begin {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
     /// The tests passed.
@@ -67,6 +67,7 @@ pub enum AttemptOutcome {
     /// The agent deleted the repository.
     Deleted,
     /// The agent itself failed.
+    #[default]
     AgentFailed,
     /// The tests passed, but a later command failed.
     AfterFailed,
@@ -96,7 +97,7 @@ impl AttemptOutcome {
 }
 
 /// One attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attempt {
     /// The number of the attempt, from 1 in each ledger.

@@ -11,9 +11,10 @@ pub struct CommandRun {
     pub tree: String,
 }
 
-/// What to do about the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What to do about the agent, the mildest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LoopSignal {
+    #[default]
     Fine,
     /// Warn the agent.
     Warn,

@@ -6,9 +6,6 @@ use crate::os::clock;
 use crate::rules::beat::ask::{AskKind, AskReply, QuestionFile};
 use crate::rules::name::Name;
 use crate::rules::worker::protocol::{MAX_TEXT, WireReply};
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::layout;
 use crate::store::state_files;
 
 /// How much of a worker's name is in the ids of its questions, in characters; the time and a number follow.
@@ -56,14 +53,8 @@ impl WorkerQuestion {
             // Whole after a part of the worker's name: a repeated id would find its old answer.
             let name = record.spec.id.as_str().chars().filter(char::is_ascii_alphanumeric);
             let name: String = name.take(NAME_CHARS).collect();
-            for nth in 0..100 {
-                let id = Name::joined("ask", &format!("{name}{at:x}{nth}"));
-                let text = json_file::json_text(&ask(id.clone()))?;
-                if file::create(&record.layout.file(&layout::ask_path(&id)), text.as_bytes(), 0o600)? {
-                    return Ok(id);
-                }
-            }
-            anyhow::bail!("could not find a free id for the question")
+            let ids = (0..100).map(|nth| Name::joined("ask", &format!("{name}{at:x}{nth}")));
+            state_files::create_question(&record.layout, ids, ask)
         })
     }
 }

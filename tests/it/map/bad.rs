@@ -67,7 +67,7 @@ fn a_torn_index_or_one_of_another_version_is_rebuilt() {
     let open = || map::open(dir.path(), Some(&cache), &MapLimits::default()).unwrap().1.parsed;
     assert_eq!((open(), open()), (5, 0));
     let text = fs::read_to_string(&cache).unwrap();
-    fs::write(&cache, text.replacen("\"version\":1", "\"version\":0", 1)).unwrap();
+    fs::write(&cache, text.replacen("\"version\":2", "\"version\":1", 1)).unwrap();
     assert_eq!((open(), open()), (5, 0));
     fs::write(&cache, &text[..text.len() / 2]).unwrap();
     assert_eq!((open(), open()), (5, 0));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::delta::{Changed, FileDelta};
+use super::delta::{DiffLine, FileDelta};
 use super::{Alike, SimilarityBasis, Thresholds};
 use crate::rules::fix::tokens;
 
@@ -60,14 +60,12 @@ fn is_same_change(new: &Sample, old: &Sample, limits: &Thresholds) -> bool {
 }
 
 /// The tokens of an added or removed line, each with its sign; empty for a kept line or one without tokens.
-fn signed_tokens(line: &Changed) -> Vec<String> {
-    let (sign, text) = match line {
-        Changed::Added(text) => ("+", text),
-        Changed::Removed(text) => ("-", text),
-        Changed::Kept(_) => return Vec::new(),
-    };
-    let found = tokens::of_line(text);
-    if found.is_empty() { found } else { std::iter::once(sign.to_owned()).chain(found).collect() }
+fn signed_tokens(line: &DiffLine) -> Vec<String> {
+    let mut found = if line.sign == ' ' { Vec::new() } else { tokens::of_line(&line.text) };
+    if !found.is_empty() {
+        found.insert(0, line.sign.to_string());
+    }
+    found
 }
 
 /// True for attempts that build on each other, if most changed lines touch what earlier attempts wrote, and little is
@@ -98,19 +96,19 @@ fn is_rework(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> bool {
 }
 
 /// The changed places of a hunk: runs of added or removed lines without a kept line between them.
-fn places(hunk: &[Changed]) -> impl Iterator<Item = Range<usize>> {
-    let stays = |at: usize| hunk.get(at).is_none_or(|line| matches!(line, Changed::Kept(_)));
+fn places(hunk: &[DiffLine]) -> impl Iterator<Item = Range<usize>> {
+    let stays = |at: usize| hunk.get(at).is_none_or(|line| line.sign == ' ');
     let begins = (0..hunk.len()).filter(move |at| !stays(*at) && (*at == 0 || stays(*at - 1)));
     begins.map(move |from| from..(from..hunk.len()).find(|at| stays(*at)).unwrap_or(hunk.len()))
 }
 
 /// True if the added lines of a place are nearly the same as its removed lines.
-fn says_the_same(place: &[Changed], limits: &Thresholds) -> bool {
-    let of = |is_new: bool| -> Vec<String> {
-        let lines = place.iter().filter(|line| matches!(line, Changed::Added(_)) == is_new);
-        lines.flat_map(|line| tokens::of_line(line.text())).collect()
+fn says_the_same(place: &[DiffLine], limits: &Thresholds) -> bool {
+    let of = |sign: char| -> Vec<String> {
+        let lines = place.iter().filter(|line| line.sign == sign);
+        lines.flat_map(|line| tokens::of_line(&line.text)).collect()
     };
-    tokens::ratio(&of(true), &of(false)) >= limits.same_ratio
+    tokens::ratio(&of('+'), &of('-')) >= limits.same_ratio
 }
 
 /// What existed before an attempt: written or removed by earlier attempts.
@@ -132,10 +130,9 @@ impl<'a> Known<'a> {
             let mut own: BTreeMap<String, usize> = BTreeMap::new();
             for file in source {
                 known.paths.insert(&file.path);
-                for line in file.hunks.iter().flatten() {
-                    let (Changed::Added(text) | Changed::Removed(text)) = line else { continue };
-                    let found = tokens::of_line(text);
-                    if !found.is_empty() && matches!(line, Changed::Added(_)) {
+                for line in file.hunks.iter().flatten().filter(|line| line.sign != ' ') {
+                    let found = tokens::of_line(&line.text);
+                    if !found.is_empty() && line.sign == '+' {
                         known.written.insert((&file.path, found.join(" ")));
                     }
                     found.into_iter().for_each(|token| *own.entry(token).or_default() += 1);
@@ -152,32 +149,25 @@ impl<'a> Known<'a> {
 
     /// True if an earlier attempt wrote this line. The same line in another file is legitimate: the same edit is needed
     /// there.
-    fn wrote(&self, path: &'a str, line: &Changed) -> bool {
-        match line {
-            Changed::Removed(text) | Changed::Kept(text) => {
-                self.written.contains(&(path, tokens::of_line(text).join(" ")))
-            }
-            Changed::Added(_) => false,
-        }
+    fn wrote(&self, path: &'a str, line: &DiffLine) -> bool {
+        line.sign != '+' && self.written.contains(&(path, tokens::of_line(&line.text).join(" ")))
     }
 
     /// True if the added lines bring little that did not exist before.
-    fn is_little(&self, lines: &[&Changed], limits: &Thresholds) -> bool {
+    fn is_little(&self, lines: &[&DiffLine], limits: &Thresholds) -> bool {
         let mut left = self.supply.clone();
         let (mut added, mut novel) = (0_usize, 0_usize);
         let mut words: BTreeSet<String> = BTreeSet::new();
-        for line in lines {
-            let Changed::Added(text) = line else { continue };
-            for token in tokens::of_line(text) {
-                added += 1;
-                match left.get_mut(&token).filter(|left| **left > 0) {
-                    Some(left) => *left -= 1,
-                    None => novel += 1,
-                }
-                // A single letter is a variable name or an option; it does not show a new idea.
-                if token.len() > 1 && token.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-                    words.insert(token);
-                }
+        let new_lines = lines.iter().filter(|line| line.sign == '+');
+        for token in new_lines.flat_map(|line| tokens::of_line(&line.text)) {
+            added += 1;
+            match left.get_mut(&token).filter(|left| **left > 0) {
+                Some(left) => *left -= 1,
+                None => novel += 1,
+            }
+            // A single letter is a variable name or an option; it does not show a new idea.
+            if token.len() > 1 && token.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+                words.insert(token);
             }
         }
         let new_words = words.iter().filter(|word| !self.supply.contains_key(*word)).count();
@@ -189,11 +179,8 @@ impl<'a> Known<'a> {
 }
 
 /// The nearest lines of code on both sides that were not added together with this one, as far as the hunk shows them.
-fn beside(hunk: &[Changed], at: usize) -> impl Iterator<Item = &Changed> {
-    let stood = |line: &&Changed| match line {
-        Changed::Added(_) => false,
-        Changed::Kept(text) | Changed::Removed(text) => !tokens::of_line(text).is_empty(),
-    };
+fn beside(hunk: &[DiffLine], at: usize) -> impl Iterator<Item = &DiffLine> {
+    let stood = |line: &&DiffLine| line.sign != '+' && !tokens::of_line(&line.text).is_empty();
     let above = hunk[..at].iter().rev().find(stood);
     let below = hunk[at + 1..].iter().find(stood);
     above.into_iter().chain(below)

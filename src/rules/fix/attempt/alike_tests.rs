@@ -12,16 +12,15 @@ fn delta(path: &str, from: &str, to: &str) -> Vec<FileDelta> {
     }
     let (old, new): (Vec<&str>, Vec<&str>) = (from.lines().collect(), to.lines().collect());
     let ops = similar::capture_diff_slices(similar::Algorithm::Myers, &old, &new);
-    let own = |lines: &[&str], of: fn(String) -> Changed| -> Vec<Changed> {
-        lines.iter().map(|line| of((*line).to_owned())).collect()
+    let own = |lines: &[&str], sign: char| -> Vec<DiffLine> {
+        lines.iter().map(|line| DiffLine { sign, text: (*line).to_owned() }).collect()
     };
-    let hunk = |group: &Vec<similar::DiffOp>| -> Vec<Changed> {
+    let hunk = |group: &Vec<similar::DiffOp>| -> Vec<DiffLine> {
         group
             .iter()
             .flat_map(|op| match op.tag() {
-                similar::DiffTag::Equal => own(&old[op.old_range()], Changed::Kept),
-                _ => [own(&old[op.old_range()], Changed::Removed), own(&new[op.new_range()], Changed::Added)]
-                    .concat(),
+                similar::DiffTag::Equal => own(&old[op.old_range()], ' '),
+                _ => [own(&old[op.old_range()], '-'), own(&new[op.new_range()], '+')].concat(),
             })
             .collect()
     };

@@ -5,22 +5,15 @@
 pub struct FileDelta {
     /// The current path of the file, or the old path if it was deleted.
     pub path: String,
-    pub hunks: Vec<Vec<Changed>>,
+    pub hunks: Vec<Vec<DiffLine>>,
 }
 
+/// A line of a hunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed {
-    Kept(String),
-    Added(String),
-    Removed(String),
-}
-
-impl Changed {
-    pub fn text(&self) -> &str {
-        match self {
-            Changed::Kept(text) | Changed::Added(text) | Changed::Removed(text) => text,
-        }
-    }
+pub struct DiffLine {
+    /// `+` for an added line, `-` for a removed one, a space for a kept one.
+    pub sign: char,
+    pub text: String,
 }
 
 /// Parses the output of `git diff`. Skips lines that belong to no file.
@@ -40,12 +33,9 @@ pub fn parse(diff: &str) -> Vec<FileDelta> {
             in_hunk = true;
             file.hunks.push(Vec::new());
         } else if in_hunk && let Some(hunk) = file.hunks.last_mut() {
-            let text = line.get(1..).unwrap_or_default().to_owned();
-            match line.chars().next() {
-                Some('+') => hunk.push(Changed::Added(text)),
-                Some('-') => hunk.push(Changed::Removed(text)),
-                Some(' ') | None => hunk.push(Changed::Kept(text)),
-                _ => {}
+            let sign = line.chars().next().unwrap_or(' ');
+            if matches!(sign, '+' | '-' | ' ') {
+                hunk.push(DiffLine { sign, text: line.get(1..).unwrap_or_default().to_owned() });
             }
         }
     }
@@ -54,10 +44,11 @@ pub fn parse(diff: &str) -> Vec<FileDelta> {
 
 /// Counts the added and the removed lines.
 pub fn counts(files: &[FileDelta]) -> (u32, u32) {
-    let lines = || files.iter().flat_map(|file| file.hunks.iter().flatten());
-    let added = lines().filter(|line| matches!(line, Changed::Added(_))).count();
-    let removed = lines().filter(|line| matches!(line, Changed::Removed(_))).count();
-    (u32::try_from(added).unwrap_or(u32::MAX), u32::try_from(removed).unwrap_or(u32::MAX))
+    let count = |sign: char| {
+        let lines = files.iter().flat_map(|file| file.hunks.iter().flatten());
+        u32::try_from(lines.filter(|line| line.sign == sign).count()).unwrap_or(u32::MAX)
+    };
+    (count('+'), count('-'))
 }
 
 #[cfg(test)]
@@ -69,14 +60,10 @@ mod tests {
         let text = "diff --git a/x.py b/x.py\nindex 1..2 100644\n--- a/x.py\n+++ b/x.py\n@@ -1,3 +1,3 @@ def f\n a\n--- b\n+++ c\n\n@@ -9 +9 @@\n-d\n\\ No newline at end of file\ndiff --git a/b.bin b/b.bin\nBinary files differ\n";
         let files = parse(text);
         assert_eq!(files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["x.py", "b.bin"]);
-        let (kept, added, removed) = (
-            |t: &str| Changed::Kept(t.into()),
-            |t: &str| Changed::Added(t.into()),
-            |t: &str| Changed::Removed(t.into()),
-        );
+        let line = |sign: char, text: &str| DiffLine { sign, text: text.into() };
         assert_eq!(
             files[0].hunks,
-            [vec![kept("a"), removed("-- b"), added("++ c"), kept("")], vec![removed("d")]]
+            [vec![line(' ', "a"), line('-', "-- b"), line('+', "++ c"), line(' ', "")], vec![line('-', "d")]]
         );
         assert_eq!(counts(&files), (1, 2));
     }

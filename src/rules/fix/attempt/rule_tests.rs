@@ -17,24 +17,13 @@ fn again(task: &str, base: &str) -> LedgerLine {
 fn attempt(n: u32, signature: &str, failures: u32, like: bool) -> LedgerLine {
     LedgerLine::Attempt(Box::new(Attempt {
         n,
-        at_ms: 0,
         runner: "local".into(),
         base: "base".into(),
-        start: String::new(),
-        end: String::new(),
-        left: String::new(),
-        files: vec![],
-        added: 0,
-        removed: 0,
         outcome: AttemptOutcome::Failed,
         signature: Some(signature.into()),
-        failure: String::new(),
         failures: Some(failures),
-        hypothesis: String::new(),
         like: like.then_some(Alike { to: 0, by: SimilarityBasis::Rework }),
-        tokens: 0,
-        estimated: false,
-        took_ms: 0,
+        ..Attempt::default()
     }))
 }
 

@@ -1,5 +1,8 @@
 //! Pure. Removes the parts of a message that differ from run to run.
 
+use crate::rules::fix::tokens::end_of;
+use crate::rules::json::clip;
+
 /// The longest message that is kept, in characters.
 const MAX_CHARS: usize = 300;
 
@@ -58,15 +61,11 @@ fn write(text: &str, counts: bool) -> String {
             break;
         }
     }
-    crate::rules::json::clip(out.trim(), MAX_CHARS)
+    clip(out.trim(), MAX_CHARS)
 }
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
-}
-
-fn end_of(chars: &[char], from: usize, belongs: impl Fn(char) -> bool) -> usize {
-    (from..chars.len()).find(|i| !belongs(chars[*i])).unwrap_or(chars.len())
 }
 
 /// Writes a path up to a `:LINE`. Returns the position after it.
