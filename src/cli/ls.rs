@@ -102,7 +102,7 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
 /// A worker that a verb for all workers accepts.
 pub enum KnownWorker {
     Present(Box<Worker>),
-    Archived(Past),
+    Archived(Box<Past>),
 }
 
 /// Finds a worker: one that is not archived, as [`choose`] does, else the newest archived one of that name.
@@ -115,7 +115,7 @@ pub fn find(app: &App, wanted: Option<&str>) -> Result<KnownWorker> {
     let newest: BTreeMap<Name, Past> =
         workers::past(&app.layout)?.into_iter().map(|past| (past.id.clone(), past)).collect();
     match pick("worker", wanted, newest, |(id, _)| id.as_str()) {
-        Ok((_, past)) => Ok(KnownWorker::Archived(past)),
+        Ok((_, past)) => Ok(KnownWorker::Archived(Box::new(past))),
         Err(error) => Err(known.err().unwrap_or(error)),
     }
 }

@@ -59,7 +59,7 @@ impl Utf8Pieces {
         text
     }
 
-    /// Returns what stands for a character that was never completed.
+    /// Returns the replacement for a character that was never completed.
     pub fn end(&mut self) -> &'static str {
         if std::mem::take(&mut self.cut).is_empty() { "" } else { "\u{fffd}" }
     }

@@ -30,7 +30,7 @@ pub fn wait_until(wait_ms: i64, mut holds: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Polls these descriptors for as long as this. A signal ends the wait early, and is no error.
+/// Polls these descriptors until one is ready or the time is over. A signal ends the wait early without an error.
 pub fn poll_for(fds: &mut [PollFd], limit: Duration) -> io::Result<()> {
     let time = Timespec {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
