@@ -441,12 +441,12 @@ impl App {
         }
         let (what, hint) = match self.env.get("LOOOP_DATA_DIR") {
             Some(_) => (
-                "could not use LOOOP_DATA_DIR: there is no profile",
+                "could not use LOOOP_DATA_DIR: there is no profile at",
                 "correct LOOOP_DATA_DIR, or make a profile there with `looop init`",
             ),
-            None => ("could not find a profile: there is none", "make one with `looop init`"),
+            None => ("could not find a profile: there is none at", "make one with `looop init`"),
         };
-        Fault::failed(format!("{what} at `{}`", root.display())).hint(hint).into()
+        Fault::failed(format!("{what} `{}`", root.display())).hint(hint).into()
     }
 
     /// Like [`App::ready`], for a command that keeps its own state and so can run without a profile.

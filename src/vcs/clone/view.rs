@@ -6,10 +6,10 @@
 //! the clone's own are those of the user's repository, and links are not followed.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::{io, iter};
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, openat, statat};
@@ -18,11 +18,13 @@ use tempfile::TempDir;
 use super::files;
 use super::source::Source;
 use crate::store::file::Doing;
-use crate::vcs::git::dir::temp_dir;
+use crate::vcs::git::dir::private_dir;
 use crate::vcs::git::{Git, GitDir, fault};
 
 /// How deep directories of refs are followed.
 const MAX_DEPTH: usize = 24;
+/// The most views of one clone at a time.
+const MAX_VIEWS: usize = 1_000;
 /// The beginning of the names of views, next to the clone.
 pub(super) const NAME: &str = ".view";
 /// Further contents of a clone that a fetch would not bring back.
@@ -42,7 +44,7 @@ pub(super) struct View {
 impl View {
     /// Opens a view of a clone.
     pub fn open(git: &Git, source: &Source, clone: &Path) -> Result<View> {
-        let dir = temp_dir(NAME, clone.parent().unwrap_or(Path::new("/")))?;
+        let dir = next_to(clone)?;
         let git_dir = GitDir::create(&dir.path().join(".git"), source.objects_format(), "none", "")?;
         let mut view = View { dir, git_dir, others: Vec::new() };
         view.git_dir.borrow_from(&source.common.join("objects"))?;
@@ -113,6 +115,18 @@ fn names(dir: &OwnedFd) -> Result<Vec<String>> {
     let names = files::names(dir).context("could not list the clone")?;
     // Git makes no name that is not UTF-8 here.
     Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
+}
+
+/// Makes the directory of a view. Its name stands in errors that the state of a worker keeps, so it is the same each
+/// time: another name at each beat would be a change of the world, and each beat would ask for a decision.
+fn next_to(clone: &Path) -> Result<TempDir> {
+    let around = clone.parent().unwrap_or(Path::new("/"));
+    let names = iter::once(NAME.to_owned()).chain((2..=MAX_VIEWS).map(|n| format!("{NAME}-{n}")));
+    let mut made = names.map(|name| private_dir(&name, 0, around));
+    let is_free = |made: &io::Result<TempDir>| {
+        !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+    };
+    made.find(is_free).context("all its names are taken")?.context("could not make a view of the clone")
 }
 
 /// Copies files into the view: by a hard link if possible, otherwise by content.

@@ -191,11 +191,11 @@ pub fn read_plain(path: &Path, most: usize) -> io::Result<Option<Vec<u8>>> {
     Err(io::Error::other(why))
 }
 
-/// Makes a temporary directory that only its owner can enter, removed with the returned value.
-pub fn temp_dir(prefix: &str, around: &Path) -> Result<TempDir> {
+/// Makes a temporary directory that only its owner can enter, removed with the returned value. Its name is `prefix` and
+/// so many random characters.
+pub fn private_dir(prefix: &str, random: usize, around: &Path) -> io::Result<TempDir> {
     let private = Permissions::from_mode(0o700);
-    let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(around);
-    made.context("could not make a temporary directory")
+    tempfile::Builder::new().prefix(prefix).rand_bytes(random).permissions(private).tempdir_in(around)
 }
 
 /// A git directory of looop whose refs, logs and objects are links to those of another repository. Nothing else of that
@@ -223,7 +223,8 @@ impl RepoLink {
     /// When one of its parts is a link itself: writes of looop must stay in that repository.
     pub fn open(common: &Path, format: RepoFormat) -> Result<RepoLink> {
         let around = std::env::temp_dir();
-        let temp = temp_dir("looop-git-", &fs::canonicalize(&around).unwrap_or(around))?;
+        let around = fs::canonicalize(&around).unwrap_or(around);
+        let temp = private_dir("looop-git-", 6, &around).context("could not make a temporary directory")?;
         let inside = temp.path().join("git");
         fs::create_dir(&inside).context("could not make a git directory")?;
         let shown = common.display();
