@@ -118,10 +118,8 @@ impl Hold {
                 format!("backing off for {} after {}", human_ms(*left_ms), in_a_row(*fails))
             }
             Hold::RateLimited { per_hour, left_ms } => {
-                format!(
-                    "all {per_hour} decisions of the hour are used; the next is free in {}",
-                    human_ms(*left_ms)
-                )
+                let next = human_ms(*left_ms);
+                format!("all {per_hour} decisions of the hour are used; the next is free in {next}")
             }
             Hold::OutOfBudget { why, .. } => format!("{why}; `looop resume --budget` raises it"),
         }

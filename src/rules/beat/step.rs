@@ -388,17 +388,15 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
         clean,
     };
     let mut effects: Vec<Effect> = charge.map(Effect::Charge).into_iter().collect();
-    if intent.operation == Operation::Nothing {
-        if is_approved {
-            // There is no record of a call for this id: without one, it would be given to another beat after a crash.
-            next.intent = Some(intent.clone());
-            effects.push(Effect::Save(Box::new(next.clone())));
-        }
-        let outcome = intent.then.clone();
-        effects.extend(settle(&next, &intent, seen.at, outcome));
-    } else {
+    let has_effect = intent.operation != Operation::Nothing;
+    if has_effect || is_approved {
+        // An approved move has no record of a call for its id: it would be given to another beat after a crash.
         next.intent = Some(intent.clone());
-        effects.extend([Effect::Save(Box::new(next)), Effect::Act(Box::new(intent))]);
+        effects.extend(save(next.clone()));
+    }
+    match has_effect {
+        true => effects.push(Effect::Act(Box::new(intent))),
+        false => effects.extend(settle(&next, &intent, seen.at, intent.then.clone())),
     }
     effects
 }
