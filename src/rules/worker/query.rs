@@ -6,6 +6,8 @@
 
 mod answer;
 
+pub use answer::cursor;
+
 /// The longest control sequence and control string that are kept, in bytes. No supported query is longer.
 const CSI_BYTES: usize = 32;
 const STRING_BYTES: usize = 8 * 1024;
@@ -176,11 +178,6 @@ impl Scanner {
 
 fn fixed(text: &str) -> TerminalQuery {
     TerminalQuery::Fixed(text.to_owned())
-}
-
-/// CPR, the answer with the row and the column of the cursor, from 1.
-pub fn cursor(dec: bool, (row, col): (u16, u16)) -> String {
-    format!("\x1b[{}{row};{col}R", if dec { "?" } else { "" })
 }
 
 /// Returns the query of a control sequence. The kitty keyboard protocol is not supported, so its query gets no answer.

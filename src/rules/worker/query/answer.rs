@@ -22,6 +22,11 @@ pub(super) const CAPABILITY: &str = "\x1bP0+r\x1b\\";
 /// DECRQSS: it does not know that setting.
 pub(super) const SETTING: &str = "\x1bP0$r\x1b\\";
 
+/// CPR: the row and the column of the cursor, from 1; `dec` for DECXCPR.
+pub fn cursor(dec: bool, (row, col): (u16, u16)) -> String {
+    format!("\x1b[{}{row};{col}R", if dec { "?" } else { "" })
+}
+
 /// DECRQM: whether a mode is set; `dec` for private modes.
 pub(super) fn mode(dec: bool, number: u16) -> String {
     let state = match number {
