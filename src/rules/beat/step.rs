@@ -559,10 +559,6 @@ fn unknown_ask(intent: &Intent, at: Now, outcome: &MoveOutcome) -> QuestionFile 
 }
 
 fn unfinished(beat: &LoopState, intent: &Intent, at: Now, probe: Probe) -> Vec<Effect> {
-    let after_crash = |outcome: &MoveOutcome| match outcome {
-        MoveOutcome::Done { .. } => MoveOutcome::Done { note: "found done after an interruption".to_owned() },
-        other => other.clone(),
-    };
     match probe {
         Probe::Journaled(line) => {
             let outcome = entry::outcome(&line, &intent.decided);
@@ -570,9 +566,14 @@ fn unfinished(beat: &LoopState, intent: &Intent, at: Now, probe: Probe) -> Vec<E
             vec![Effect::Sync(Evidence::Line), Effect::Save(Box::new(next))]
         }
         Probe::Made => {
-            let mut effects = vec![Effect::Sync(Evidence::Change(intent.operation.clone()))];
-            effects.extend(settle(beat, intent, at, after_crash(&intent.then)));
-            effects
+            let outcome = match intent.then.clone() {
+                MoveOutcome::Done { .. } => {
+                    MoveOutcome::Done { note: "found done after an interruption".to_owned() }
+                }
+                other => other,
+            };
+            let evidence = Effect::Sync(Evidence::Change(intent.operation.clone()));
+            [vec![evidence], settle(beat, intent, at, outcome)].concat()
         }
         Probe::NotMade => vec![Effect::Act(Box::new(intent.clone()))],
         Probe::Dropped(why) => settle(beat, intent, at, MoveOutcome::NotDone { why }),

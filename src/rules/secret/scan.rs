@@ -42,10 +42,12 @@ enum Match {
     Open(Option<usize>),
 }
 
-/// All patterns, by their first byte.
+/// All patterns, sorted by their first byte.
 pub(super) struct SecretScan<'a> {
     known: &'a [(String, String)],
-    patterns: [Vec<(&'a [u8], Pattern)>; 256],
+    patterns: Vec<(&'a [u8], Pattern)>,
+    /// For each first byte, the index of its first pattern.
+    heads: [u16; 257],
 }
 
 impl<'a> SecretScan<'a> {
@@ -56,13 +58,16 @@ impl<'a> SecretScan<'a> {
         let shapes = SHAPES.iter().flat_map(|(least, prefixes)| {
             prefixes.iter().map(|prefix| (prefix.as_bytes(), Pattern::Token(*least)))
         });
-        let mut patterns = [const { Vec::new() }; 256];
-        for (head, what) in values.chain(shapes).chain([(PEM.0.as_bytes(), Pattern::Key)]) {
-            if let Some(first) = head.first() {
-                patterns[usize::from(*first)].push((head, what));
-            }
+        let mut patterns: Vec<(&[u8], Pattern)> =
+            values.chain(shapes).chain([(PEM.0.as_bytes(), Pattern::Key)]).collect();
+        patterns.sort_by_key(|(head, _)| head.first().copied());
+        let mut heads = [0_u16; 257];
+        for (byte, head) in heads.iter_mut().enumerate() {
+            let begins =
+                patterns.partition_point(|(bytes, _)| bytes.first().is_some_and(|b| usize::from(*b) < byte));
+            *head = u16::try_from(begins).unwrap_or(u16::MAX);
         }
-        SecretScan { known, patterns }
+        SecretScan { known, patterns, heads }
     }
 
     /// The secrets of the beginning of a text, and where the first one stands that what follows decides about.
@@ -72,7 +77,8 @@ impl<'a> SecretScan<'a> {
         #[cfg(test)]
         visits::add(bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
-            for (head, what) in &self.patterns[usize::from(*byte)] {
+            let [from, to] = [self.heads[usize::from(*byte)], self.heads[usize::from(*byte) + 1]];
+            for (head, what) in &self.patterns[usize::from(from)..usize::from(to)] {
                 let to = match match_at(text, at, head, *what) {
                     Match::None => continue,
                     Match::Until(to) => Some(to),
