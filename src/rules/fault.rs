@@ -5,21 +5,17 @@ use std::fmt;
 /// The kind of error, which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// An operation failed: exit code 1.
-    Failed,
-    /// The arguments or the request are invalid: exit code 2.
-    Usage,
-    /// Another tick holds the lock: exit code 75, as `EX_TEMPFAIL` in sysexits.h.
-    Busy,
+    /// An operation failed.
+    Failed = 1,
+    /// The arguments or the request are invalid.
+    Usage = 2,
+    /// Another tick holds the lock; the code is that of `EX_TEMPFAIL` in sysexits.h.
+    Busy = 75,
 }
 
 impl ErrorKind {
     pub fn exit_code(self) -> u8 {
-        match self {
-            ErrorKind::Failed => 1,
-            ErrorKind::Usage => 2,
-            ErrorKind::Busy => 75,
-        }
+        self as u8
     }
 }
 

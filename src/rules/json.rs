@@ -62,18 +62,18 @@ fn number(n: &Number) -> String {
 
 /// Returns the places at which `old` and `new` differ, at most `limit` of them, and the total number.
 pub fn diff(old: &Value, new: &Value, limit: usize) -> (Vec<PathChange>, usize) {
-    let mut found = FoundObject { changes: Vec::new(), total: 0, limit };
+    let mut found = ChangeList { changes: Vec::new(), total: 0, limit };
     found.walk("", old, new);
     (found.changes, found.total)
 }
 
-struct FoundObject {
+struct ChangeList {
     changes: Vec<PathChange>,
     total: usize,
     limit: usize,
 }
 
-impl FoundObject {
+impl ChangeList {
     fn walk(&mut self, path: &str, old: &Value, new: &Value) {
         match (old, new) {
             (Value::Object(a), Value::Object(b)) => {

@@ -66,7 +66,7 @@ impl Secrets {
     /// Returns the text with `‹redacted:NAME›` in place of each secret.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let scan = SecretScan::new(&self.known);
-        let spans = begun(&scan, text, MAX_DECODED).0;
+        let spans = find_secrets(&scan, text, MAX_DECODED).0;
         match spans.is_empty() {
             true => Cow::Borrowed(text),
             false => Cow::Owned(scan.replaced(text, spans)),
@@ -116,20 +116,20 @@ impl Secrets {
 
 /// The secrets of the beginning of a text, in it and in what it decodes to; and where the first one stands that what
 /// follows decides about.
-fn begun(scan: &SecretScan, text: &str, depth: usize) -> (Vec<SecretSpan>, usize) {
-    let (mut spans, mut open) = scan.begun(text);
+fn find_secrets(scan: &SecretScan, text: &str, depth: usize) -> (Vec<SecretSpan>, usize) {
+    let (mut spans, mut open) = scan.find(text);
     for spelling in Spelling::ALL.into_iter().filter(|_| depth > 0) {
         let decoded = spelling.decode(text);
         let cut = spelling.cut_escape(text, decoded.as_ref());
         if let Some(head) = text.get(..cut).filter(|head| head.len() < text.len()) {
             // The rest of the cut escape may continue a secret that begins before it.
             open = open.min(match spelling.decode(head) {
-                Some(decoded) => decoded.place(begun(scan, &decoded.text, depth - 1).1),
-                None => begun(scan, head, depth - 1).1,
+                Some(decoded) => decoded.place(find_secrets(scan, &decoded.text, depth - 1).1),
+                None => find_secrets(scan, head, depth - 1).1,
             });
         }
         let Some(decoded) = decoded else { continue };
-        let (inner, inner_open) = begun(scan, &decoded.text, depth - 1);
+        let (inner, inner_open) = find_secrets(scan, &decoded.text, depth - 1);
         spans.extend(inner.into_iter().map(|span| decoded.origin(span)));
         open = open.min(decoded.place(inner_open));
     }

@@ -1,5 +1,7 @@
 //! Pure. Escapes text for a terminal: control characters, and characters that reorder other text, are spelled out.
 
+use crate::rules::text;
+
 /// Escapes text of any origin for a terminal: `\u{9b}` for a control character, `\x9b` for a byte that is not UTF-8.
 /// Line breaks and tabs stay.
 ///
@@ -24,7 +26,7 @@ fn rewritten(bytes: &[u8], paint: &str, escape: bool) -> String {
     for chunk in bytes.utf8_chunks() {
         let mut rest = chunk.valid();
         while let Some(c) = rest.chars().next() {
-            if let Some((code, behind)) = rest.strip_prefix(paint).and_then(colour) {
+            if let Some((code, behind)) = rest.strip_prefix(paint).and_then(color_number) {
                 out.push_str(&format!("\x1b[{code}m"));
                 rest = behind;
                 continue;
@@ -43,21 +45,14 @@ fn rewritten(bytes: &[u8], paint: &str, escape: bool) -> String {
 }
 
 /// Parses the number of a color; returns it with the rest of the text.
-fn colour(text: &str) -> Option<(u8, &str)> {
+fn color_number(text: &str) -> Option<(u8, &str)> {
     let (code, behind) = text.split_once('m')?;
     Some((code.parse().ok()?, behind))
 }
 
-/// Escapes JSON for a terminal: the value stays the same, with `\u009b` for a control character that JSON allows.
+/// Escapes JSON for a terminal: the value stays the same.
 pub fn escaped_json(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            c if is_obeyed(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
+    text::escaped_json(json, is_obeyed)
 }
 
 /// True for a control character, a line or paragraph separator, and a mark that changes the order of text. All of them

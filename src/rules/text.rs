@@ -38,6 +38,18 @@ pub fn quote_argv(argv: &[String]) -> String {
     argv.iter().map(|arg| quote(arg)).collect::<Vec<_>>().join(" ")
 }
 
+/// Writes these characters of a JSON text as `\u009b`: the value stays the same.
+pub fn escaped_json(json: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_escaped(c) {
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 /// Quotes one word for a shell.
 pub fn in_shell(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 use super::ctx::{BeatNotes, Ctx};
 use crate::os::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, reaper};
-use crate::rules::beat::observed::Observed;
-use crate::rules::beat::own;
+use crate::rules::beat::observed::{self, Observed};
 use crate::rules::beat::state::LoopState;
 use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
@@ -68,7 +67,7 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
     // Reservations come and go, and are not a reason to decide.
     let budget = BudgetState::of(money.day_spent_micros, money.day_limit_micros);
     let read = LoopStatus { workers, reports, budget, problems, ..LoopStatus::default() };
-    let (own, approved) = own::completed(read, beat, now, &asks, &schedules);
+    let (own, approved) = observed::own_state(read, beat, now, &asks, &schedules);
     let world = World { playbook, goals, readings, own };
     Ok(Observed {
         items: world.items(),

@@ -13,7 +13,7 @@ use looop::rules::beat::state::{Failure, Inflight, Intent, LoopState, Operation}
 use looop::rules::beat::step::{
     self, CHANGED, Decided, Effect, Evidence, LoopEvent, ObservedInputs, Probe, UsedApproval,
 };
-use looop::rules::beat::{diff, own, prompt};
+use looop::rules::beat::{diff, observed, prompt};
 use looop::rules::cost::budget::{
     self, Budget, BudgetExceeded, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS,
 };
@@ -157,9 +157,11 @@ impl World {
         let when = if self.is(Mutant::NeverExpires) { now.at(0) } else { now };
         let fired = if self.is(Mutant::FiresAgain) { BTreeMap::new() } else { beat.fired.clone() };
         let bent = LoopState { fired, closed_asks: beat.closed_asks.clone(), ..LoopState::default() };
-        let (mut own, approved) = own::completed(read, &bent, when, &self.asks, &BTreeMap::new());
+        let (mut own, approved) = observed::own_state(read, &bent, when, &self.asks, &BTreeMap::new());
         own.due =
-            own::completed(LoopStatus::default(), &bent, now, &Default::default(), &self.schedules).0.due;
+            observed::own_state(LoopStatus::default(), &bent, now, &Default::default(), &self.schedules)
+                .0
+                .due;
         if self.is(Mutant::LosesAnswers) {
             own.answers.clear();
         }

@@ -48,11 +48,11 @@ impl CardRow {
 /// Wraps a text: the first line starts with one prefix, each later line with another.
 fn broken(first: &str, rest: &str, text: &str, columns: Option<usize>) -> Vec<String> {
     let mut lines = vec![first.to_owned()];
-    let room = columns.map(|columns| columns.saturating_sub(1).max(LEAST_CELLS));
+    let limit = columns.map(|columns| columns.saturating_sub(1).max(LEAST_CELLS));
     let mut cells = first.width();
     for c in text.chars() {
         let width = c.width().unwrap_or(0);
-        if room.is_some_and(|room| cells + width > room) {
+        if limit.is_some_and(|limit| cells + width > limit) {
             lines.push(rest.to_owned());
             cells = rest.width();
         }

@@ -118,10 +118,8 @@ impl Hold {
                 format!("backing off for {} after {}", human_ms(*left_ms), in_a_row(*fails))
             }
             Hold::RateLimited { per_hour, left_ms } => {
-                format!(
-                    "all {per_hour} decisions of the hour are used; the next is free in {}",
-                    human_ms(*left_ms)
-                )
+                let next = human_ms(*left_ms);
+                format!("all {per_hour} decisions of the hour are used; the next is free in {next}")
             }
             Hold::OutOfBudget { why, .. } => format!("{why}; `looop resume --budget` raises it"),
         }
@@ -201,7 +199,7 @@ fn reasons(
         return (reasons, flapping);
     }
     for (item, _) in &observed.changed {
-        match item.strip_prefix("sensor/").filter(|sensor| rests(beat, sensor, now)) {
+        match item.strip_prefix("sensor/").filter(|sensor| is_resting(beat, sensor, now)) {
             Some(sensor) => flapping.push(sensor.to_owned()),
             None => reasons.push(Reason::Changed(item.clone())),
         }
@@ -222,7 +220,7 @@ fn reasons(
 }
 
 /// True if a flapping sensor has already woken the loop within this quarter of an hour.
-fn rests(beat: &LoopState, sensor: &str, now: Now) -> bool {
+fn is_resting(beat: &LoopState, sensor: &str, now: Now) -> bool {
     let woke_ms = beat.flaps.get(sensor).map_or(0, |flap| flap.at_ms);
     beat.is_flapping(sensor, now) && !now.waited(woke_ms, FLAP_DECAY_MS)
 }

@@ -9,7 +9,6 @@ pub mod entry;
 pub mod failing;
 pub mod gate;
 pub mod observed;
-pub mod own;
 pub mod policy;
 pub mod prompt;
 pub mod reply;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::rules::beat::entry;
 use crate::rules::name::Name;
+use crate::rules::text::escaped_json;
 use crate::rules::world::{Frame, Goal, PROMPT_VERSION, SensorReading, Trust};
 
 /// The limit of the playbook, in bytes.
@@ -200,14 +201,7 @@ impl Prompt {
 /// Formats JSON as one line. serde_json escapes `\n`; this also escapes the other characters that some readers treat as
 /// line breaks.
 fn encoded(value: &Value) -> String {
-    let mut line = String::new();
-    for c in value.to_string().chars() {
-        match c {
-            '\u{2028}' | '\u{2029}' | '\u{85}' => line.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => line.push(c),
-        }
-    }
-    line
+    escaped_json(&value.to_string(), |c| matches!(c, '\u{2028}' | '\u{2029}' | '\u{85}'))
 }
 
 const BREAKS: [char; 7] = ['\n', '\r', '\u{2028}', '\u{2029}', '\u{85}', '\u{b}', '\u{c}'];

@@ -225,7 +225,7 @@ pub enum Operation {
         /// The files that the approval covered, as path and blake3. They are checked once more when the command starts.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         files: Vec<(String, String)>,
-        /// What a yes covered of folders: path and digest of each. They are looked at once more before it begins.
+        /// The folders that the approval covered, as path and digest. They are checked once more before it begins.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         folders: Vec<(String, String)>,
     },

@@ -388,17 +388,15 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
         clean,
     };
     let mut effects: Vec<Effect> = charge.map(Effect::Charge).into_iter().collect();
-    if intent.operation == Operation::Nothing {
-        if is_approved {
-            // There is no record of a call for this id: without one, it would be given to another beat after a crash.
-            next.intent = Some(intent.clone());
-            effects.push(Effect::Save(Box::new(next.clone())));
-        }
-        let outcome = intent.then.clone();
-        effects.extend(settle(&next, &intent, seen.at, outcome));
-    } else {
+    let has_effect = intent.operation != Operation::Nothing;
+    if has_effect || is_approved {
+        // An approved move has no record of a call for its id: it would be given to another beat after a crash.
         next.intent = Some(intent.clone());
-        effects.extend([Effect::Save(Box::new(next)), Effect::Act(Box::new(intent))]);
+        effects.extend(save(next.clone()));
+    }
+    match has_effect {
+        true => effects.push(Effect::Act(Box::new(intent))),
+        false => effects.extend(settle(&next, &intent, seen.at, intent.then.clone())),
     }
     effects
 }
@@ -561,10 +559,6 @@ fn unknown_ask(intent: &Intent, at: Now, outcome: &MoveOutcome) -> QuestionFile 
 }
 
 fn unfinished(beat: &LoopState, intent: &Intent, at: Now, probe: Probe) -> Vec<Effect> {
-    let after_crash = |outcome: &MoveOutcome| match outcome {
-        MoveOutcome::Done { .. } => MoveOutcome::Done { note: "found done after an interruption".to_owned() },
-        other => other.clone(),
-    };
     match probe {
         Probe::Journaled(line) => {
             let outcome = entry::outcome(&line, &intent.decided);
@@ -572,9 +566,14 @@ fn unfinished(beat: &LoopState, intent: &Intent, at: Now, probe: Probe) -> Vec<E
             vec![Effect::Sync(Evidence::Line), Effect::Save(Box::new(next))]
         }
         Probe::Made => {
-            let mut effects = vec![Effect::Sync(Evidence::Change(intent.operation.clone()))];
-            effects.extend(settle(beat, intent, at, after_crash(&intent.then)));
-            effects
+            let outcome = match intent.then.clone() {
+                MoveOutcome::Done { .. } => {
+                    MoveOutcome::Done { note: "found done after an interruption".to_owned() }
+                }
+                other => other,
+            };
+            let evidence = Effect::Sync(Evidence::Change(intent.operation.clone()));
+            [vec![evidence], settle(beat, intent, at, outcome)].concat()
         }
         Probe::NotMade => vec![Effect::Act(Box::new(intent.clone()))],
         Probe::Dropped(why) => settle(beat, intent, at, MoveOutcome::NotDone { why }),

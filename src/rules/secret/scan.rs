@@ -1,25 +1,14 @@
 //! Pure. Finds all secrets of a text in one pass: known values, tokens by their shape, private keys.
 
-/// Prefixes of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and the minimum
-/// number of further characters.
-const SHAPES: [(&str, usize); 17] = [
-    ("github_pat_", 22),
-    ("ghp_", 36),
-    ("gho_", 36),
-    ("ghu_", 36),
-    ("ghs_", 36),
-    ("ghr_", 36),
-    ("glpat-", 20),
-    ("sk-ant-", 20),
-    ("sk-proj-", 20),
-    ("sk-", 32),
-    ("xoxb-", 20),
-    ("xoxp-", 20),
-    ("xoxa-", 20),
-    ("AKIA", 16),
-    ("ASIA", 16),
-    ("AIza", 35),
-    ("npm_", 36),
+/// Prefixes of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, by the least number
+/// of further characters.
+const SHAPES: [(usize, &[&str]); 6] = [
+    (16, &["AKIA", "ASIA"]),
+    (20, &["glpat-", "sk-ant-", "sk-proj-", "xoxa-", "xoxb-", "xoxp-"]),
+    (22, &["github_pat_"]),
+    (32, &["sk-"]),
+    (35, &["AIza"]),
+    (36, &["gho_", "ghp_", "ghr_", "ghs_", "ghu_", "npm_"]),
 ];
 /// The start and the end of a private key in PEM format (RFC 7468).
 pub(super) const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
@@ -39,7 +28,7 @@ pub(super) struct SecretSpan {
 pub(super) enum Pattern {
     /// A known value, by its index.
     Value(usize),
-    /// A token of this shape, by its index.
+    /// A token with at least so many characters after its prefix.
     Token(usize),
     Key,
 }
@@ -66,11 +55,12 @@ impl<'a> SecretScan<'a> {
     pub fn new(known: &'a [(String, String)]) -> SecretScan<'a> {
         let values =
             known.iter().enumerate().map(|(nth, (_, value))| (value.as_bytes(), Pattern::Value(nth)));
-        let shapes =
-            SHAPES.iter().enumerate().map(|(nth, (prefix, _))| (prefix.as_bytes(), Pattern::Token(nth)));
-        let mut patterns: Vec<(&[u8], Pattern)> = values.chain(shapes).collect();
-        patterns.push((PEM.0.as_bytes(), Pattern::Key));
-        patterns.sort_by_key(|(bytes, _)| bytes.first().copied());
+        let shapes = SHAPES.iter().flat_map(|(least, prefixes)| {
+            prefixes.iter().map(|prefix| (prefix.as_bytes(), Pattern::Token(*least)))
+        });
+        let mut patterns: Vec<(&[u8], Pattern)> =
+            values.chain(shapes).chain([(PEM.0.as_bytes(), Pattern::Key)]).collect();
+        patterns.sort_by_key(|(head, _)| head.first().copied());
         let mut heads = [0_u16; 257];
         for (byte, head) in heads.iter_mut().enumerate() {
             let begins =
@@ -81,7 +71,7 @@ impl<'a> SecretScan<'a> {
     }
 
     /// The secrets of the beginning of a text, and where the first one stands that what follows decides about.
-    pub fn begun(&self, text: &str) -> (Vec<SecretSpan>, usize) {
+    pub fn find(&self, text: &str) -> (Vec<SecretSpan>, usize) {
         let bytes = text.as_bytes();
         let (mut spans, mut open): (Vec<SecretSpan>, usize) = (Vec::new(), bytes.len());
         #[cfg(test)]
@@ -89,7 +79,7 @@ impl<'a> SecretScan<'a> {
         for (at, byte) in bytes.iter().enumerate() {
             let [from, to] = [self.heads[usize::from(*byte)], self.heads[usize::from(*byte) + 1]];
             for (head, what) in &self.patterns[usize::from(from)..usize::from(to)] {
-                let to = match self.look(text, at, head, *what) {
+                let to = match match_at(text, at, head, *what) {
                     Match::None => continue,
                     Match::Until(to) => Some(to),
                     Match::Open(to) => {
@@ -101,35 +91,6 @@ impl<'a> SecretScan<'a> {
             }
         }
         (spans, open)
-    }
-
-    fn look(&self, text: &str, at: usize, head: &[u8], what: Pattern) -> Match {
-        let rest = &text.as_bytes()[at..];
-        // Within a longer word no token begins.
-        let is_within = || at.checked_sub(1).is_some_and(|last| is_token_byte(text.as_bytes()[last]));
-        if matches!(what, Pattern::Token(_)) && is_within() {
-            return Match::None;
-        }
-        if rest.len() < head.len() {
-            return if head.starts_with(rest) { Match::Open(None) } else { Match::None };
-        }
-        if !rest.starts_with(head) {
-            return Match::None;
-        }
-        match what {
-            Pattern::Value(_) => Match::Until(at + head.len()),
-            Pattern::Key => key(text, at),
-            Pattern::Token(nth) => {
-                let length = rest.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(rest.len());
-                let is_token = length >= head.len() + SHAPES.get(nth).map_or(0, |(_, least)| *least);
-                match (is_token, length == rest.len()) {
-                    (true, true) => Match::Open(Some(at + length)),
-                    (false, true) => Match::Open(None),
-                    (true, false) => Match::Until(at + length),
-                    (false, false) => Match::None,
-                }
-            }
-        }
     }
 
     /// Replaces the secrets by placeholders; overlapping spans count as one secret.
@@ -153,6 +114,36 @@ impl<'a> SecretScan<'a> {
     }
 }
 
+/// Whether a pattern that begins with `head` matches at this place.
+fn match_at(text: &str, at: usize, head: &[u8], what: Pattern) -> Match {
+    let rest = &text.as_bytes()[at..];
+    // Within a longer word no token begins.
+    let is_within = || at.checked_sub(1).is_some_and(|last| is_token_byte(text.as_bytes()[last]));
+    if matches!(what, Pattern::Token(_)) && is_within() {
+        return Match::None;
+    }
+    if rest.len() < head.len() {
+        return if head.starts_with(rest) { Match::Open(None) } else { Match::None };
+    }
+    if !rest.starts_with(head) {
+        return Match::None;
+    }
+    match what {
+        Pattern::Value(_) => Match::Until(at + head.len()),
+        Pattern::Key => match_private_key(text, at),
+        Pattern::Token(least) => {
+            let length = rest.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(rest.len());
+            let is_token = length >= head.len() + least;
+            match (is_token, length == rest.len()) {
+                (true, true) => Match::Open(Some(at + length)),
+                (false, true) => Match::Open(None),
+                (true, false) => Match::Until(at + length),
+                (false, false) => Match::None,
+            }
+        }
+    }
+}
+
 /// Sorted spans without any that overlap.
 fn merged(spans: Vec<SecretSpan>) -> Vec<SecretSpan> {
     let mut all: Vec<SecretSpan> = Vec::with_capacity(spans.len());
@@ -170,7 +161,7 @@ fn is_token_byte(byte: u8) -> bool {
 }
 
 /// A private key reaches from its first line to its last one, or to the end of the text if that is missing.
-fn key(text: &str, at: usize) -> Match {
+fn match_private_key(text: &str, at: usize) -> Match {
     let begin = at + PEM.0.len();
     let Some(label) = text[begin..].find("-----").map(|end| &text[begin..begin + end]) else {
         return if text.len() - begin > MAX_LABEL_BYTES { Match::None } else { Match::Open(None) };

@@ -133,12 +133,7 @@ fn is_beginning_of_percent(text: &str) -> bool {
         bytes.push(byte);
         rest = &rest[3..];
     }
-    let is_cut_byte = || {
-        rest == "%"
-            || rest
-                .strip_prefix('%')
-                .is_some_and(|digit| digit.len() == 1 && digit.as_bytes()[0].is_ascii_hexdigit())
-    };
+    let is_cut_byte = || matches!(rest.as_bytes(), [b'%'] | [b'%', b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F']);
     let is_cut_char = std::str::from_utf8(&bytes)
         .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none());
     text.starts_with('%') && (rest.is_empty() || is_cut_byte()) && (bytes.is_empty() || is_cut_char)

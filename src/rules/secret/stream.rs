@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::scan::{SecretScan, SecretSpan};
 use super::spelling::Spelling;
-use super::{MAX_DECODED, MIN_VALUE_BYTES, Secrets, begun};
+use super::{MAX_DECODED, MIN_VALUE_BYTES, Secrets, find_secrets};
 
 /// The maximum that is held back while it could be the start of a secret, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;
@@ -36,12 +36,12 @@ impl<'a> RedactStream<'a> {
     /// Adds a piece. Returns redacted text: everything except what could be the start of a secret.
     pub fn feed(&mut self, text: &str) -> String {
         self.text.push_str(text);
-        self.give(false)
+        self.release(false)
     }
 
     /// Returns the rest at the end of the text.
     pub fn end(&mut self) -> String {
-        self.give(true)
+        self.release(true)
     }
 
     /// Returns the text that is held back, if it is too short to reveal a secret. For a pause in the output.
@@ -53,10 +53,10 @@ impl<'a> RedactStream<'a> {
         self.text.len() - self.given
     }
 
-    fn give(&mut self, is_end: bool) -> String {
+    fn release(&mut self, is_end: bool) -> String {
         let longest = self.secrets.known.first().map_or(0, |(_, value)| value.len());
         let scan = SecretScan::new(&self.secrets.known);
-        let (mut spans, open) = begun(&scan, &self.text, MAX_DECODED);
+        let (mut spans, open) = find_secrets(&scan, &self.text, MAX_DECODED);
         let until = match is_end || self.held_bytes() > MAX_HELD_BYTES.max(longest) {
             true => self.text.len(),
             false => uncut(&self.text, &spans, open).max(self.given),

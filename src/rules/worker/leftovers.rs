@@ -81,30 +81,24 @@ impl Leftovers {
 
     /// Formats all of it as one line that is safe to show.
     pub fn words(&self) -> String {
-        let mut parts: Vec<String> = Vec::new();
-        let mut count = |count: u64, one: &str, many: &str, names: &Paths| match count {
-            0 => {}
-            count => {
-                let word = if count == 1 { one } else { many };
-                parts.push(format!("{count} {word}{}", names.words()));
-            }
-        };
-        match self.commits {
-            0 => count(self.refs.count, "ref", "refs", &self.refs),
-            commits => {
-                count(commits, "commit that is nowhere else", "commits that are nowhere else", &self.refs)
-            }
-        }
         let none = Paths::default();
-        count(self.stashes, "stash", "stashes", &none);
-        count(self.changed.count, "changed file", "changed files", &self.changed);
-        count(self.untracked.count, "untracked file", "untracked files", &self.untracked);
+        let commits = match self.commits {
+            0 => (self.refs.count, "ref", "refs", &self.refs),
+            count => (count, "commit that is nowhere else", "commits that are nowhere else", &self.refs),
+        };
+        let counts = [
+            commits,
+            (self.stashes, "stash", "stashes", &none),
+            (self.changed.count, "changed file", "changed files", &self.changed),
+            (self.untracked.count, "untracked file", "untracked files", &self.untracked),
+        ];
+        let mut parts: Vec<String> = Vec::new();
+        for (count, one, many, names) in counts.into_iter().filter(|(count, ..)| *count > 0) {
+            parts.push(format!("{count} {}{}", if count == 1 { one } else { many }, names.words()));
+        }
         parts.extend(self.others.iter().map(|other| visible(other, false)));
-        parts.extend(
-            self.unclear
-                .as_ref()
-                .map(|why| format!("not everything could be checked: {}", visible(why, false))),
-        );
+        let unclear = self.unclear.iter().map(|why| visible(why, false));
+        parts.extend(unclear.map(|why| format!("not everything could be checked: {why}")));
         parts.join("; ")
     }
 }

@@ -258,10 +258,8 @@ pub fn next(mut life: WorkerLife, event: WorkerEvent) -> (WorkerLife, Vec<Worker
                 None => life.finish(outcome),
                 // The result of its work does not count, because another holder has a lease by now.
                 Some(lost) => {
-                    let mut effects = vec![WorkerEffect::DropResult];
                     let why = format!("its end does not count: {lost}");
-                    effects.extend(life.finish(WorkerOutcome::failed(why)));
-                    effects
+                    [vec![WorkerEffect::DropResult], life.finish(WorkerOutcome::failed(why))].concat()
                 }
             }
         }
