@@ -267,10 +267,7 @@ fn begin(ctx: &FixContext, digest: String) -> Result<FixSession> {
         tree: base_tree.clone(),
         base_tree,
         tasks: tasks.collect(),
-        under_way: None,
-        looped: None,
-        landing: false,
-        end: None,
+        ..FixSession::default()
     };
     ctx.remove()?;
     ctx.save(&run)?;
