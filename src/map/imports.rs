@@ -147,22 +147,8 @@ fn go(import: &str, files: &Files) -> Vec<usize> {
 
 /// A path relative to the importing file, with the file endings that a bundler tries.
 fn script(from: &str, import: &str, files: &Files) -> Option<usize> {
-    const ENDS: [&str; 14] = [
-        "",
-        ".ts",
-        ".tsx",
-        ".js",
-        ".jsx",
-        ".mjs",
-        ".cjs",
-        ".mts",
-        ".cts",
-        ".d.ts",
-        "/index.ts",
-        "/index.tsx",
-        "/index.js",
-        "/index.jsx",
-    ];
+    const ENDS: &str =
+        ".ts .tsx .js .jsx .mjs .cjs .mts .cts .d.ts /index.ts /index.tsx /index.js /index.jsx";
     if !import.starts_with('.') {
         return None;
     }
@@ -178,7 +164,8 @@ fn script(from: &str, import: &str, files: &Files) -> Option<usize> {
     // TypeScript sources are imported by the name of their compiled file.
     let stem = [".js", ".jsx", ".mjs", ".cjs"].iter().find_map(|end| path.strip_suffix(end));
     [Some(path.as_str()), stem].into_iter().flatten().find_map(|path| {
-        ENDS.iter().find_map(|end| files.by_path.get(format!("{path}{end}").as_str()).copied())
+        let mut ends = std::iter::once("").chain(ENDS.split(' '));
+        ends.find_map(|end| files.by_path.get(format!("{path}{end}").as_str()).copied())
     })
 }
 

@@ -225,19 +225,9 @@ fn class_and_message(line: &str) -> Option<(String, String)> {
 
 /// True for a path outside the project.
 fn is_foreign(path: &str) -> bool {
-    const MARKS: [&str; 10] = [
-        "site-packages/",
-        "dist-packages/",
-        "node_modules/",
-        ".cargo/",
-        "rustc/",
-        "lib/python",
-        "node:",
-        "/usr/lib",
-        "/go/pkg/mod/",
-        "/usr/local/go",
-    ];
-    path.starts_with('<') || MARKS.iter().any(|mark| path.contains(mark))
+    const MARKS: &str = "site-packages/ dist-packages/ node_modules/ .cargo/ rustc/ lib/python node: /usr/lib \
+                         /go/pkg/mod/ /usr/local/go";
+    path.starts_with('<') || MARKS.split(' ').any(|mark| path.contains(mark))
 }
 
 #[cfg(test)]
