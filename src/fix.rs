@@ -227,12 +227,8 @@ fn begin(ctx: &FixContext, digest: String) -> Result<FixSession> {
     let git = ctx.git()?;
     let base_tree = ctx.project_tree()?;
     let head = ctx.source.as_ref().map(|source| source.head.clone());
-    let is_clean = match &head {
-        Some(head) => ctx.trees.tree_of(&git, head)? == base_tree,
-        None => false,
-    };
     let base = match &head {
-        Some(head) if is_clean => head.clone(),
+        Some(head) if ctx.trees.tree_of(&git, head)? == base_tree => head.clone(),
         head => ctx.trees.commit(&git, &base_tree, head.as_deref(), "The files as they were")?,
     };
     ctx.trees.begin_at(&git, &base)?;
@@ -268,10 +264,7 @@ fn begin(ctx: &FixContext, digest: String) -> Result<FixSession> {
         tree: base_tree.clone(),
         base_tree,
         tasks: tasks.collect(),
-        under_way: None,
-        looped: None,
-        landing: false,
-        end: None,
+        ..FixSession::default()
     };
     ctx.remove()?;
     ctx.save(&run)?;

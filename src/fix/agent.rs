@@ -15,6 +15,7 @@ use crate::rules::beat::settings::{Fixes, Settings};
 use crate::rules::cost::charge::Usage;
 use crate::rules::fault::Fault;
 use crate::rules::fix::transcript::{self, CommandRun, LoopSignal};
+use crate::rules::json::clip;
 use crate::rules::sandbox::{Endpoint, SandboxSubject};
 use crate::store::file;
 
@@ -217,7 +218,8 @@ impl Fixer {
             ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), self.timeout_ms)
         };
         let ended = env.run(&self.name, cell, job)?;
-        let looped = watched.looped();
+        let last = watched.steps.last().filter(|_| watched.worst != LoopSignal::Fine);
+        let looped = last.map(|step| clip(&step.command, 120));
         let (text, usage) = watched.stream.finish();
         let text = match (&ended.exit, text) {
             // It was ended because it repeated itself: its work until then counts.
@@ -261,11 +263,6 @@ impl Watched<'_> {
         let signal = transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop);
         self.worst = self.worst.max(signal);
         self.worst != LoopSignal::Stop
-    }
-
-    fn looped(&self) -> Option<String> {
-        let command = self.steps.last().map(|step| crate::rules::json::clip(&step.command, 120));
-        command.filter(|_| self.worst != LoopSignal::Fine)
     }
 }
 

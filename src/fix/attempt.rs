@@ -200,11 +200,9 @@ impl TaskRun<'_> {
         attempt.at_ms = clock::now().unix_ms;
         attempt.took_ms = called.took_ms.saturating_add(began.spent_ms());
         let git = ctx.git()?;
-        let parent = match now.last() {
-            Some(last) => ctx.trees.find(&git, &self.ref_of("attempts", last.n))?,
-            None => None,
-        };
-        let parent = parent.as_ref().unwrap_or(&self.session.base);
+        let before = now.last().map(|last| ctx.trees.find(&git, &self.ref_of("attempts", last.n)));
+        let before = before.transpose()?.flatten();
+        let parent = before.as_ref().unwrap_or(&self.session.base);
         let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
         let commit = ctx.trees.commit(&git, &attempt.end, Some(parent), &message)?;
         ctx.trees.point(&git, &self.ref_of("attempts", attempt.n), &commit)?;
@@ -238,16 +236,10 @@ impl TaskRun<'_> {
                 return undo(AttemptOutcome::Deleted, "its clone was deleted".to_owned());
             }
             None => {
-                let kept = match ctx.unfit()? {
-                    Some(why) => Err(why),
-                    None => ctx.snapshot().map_err(|error| format!("{error:#}")),
-                };
-                match kept {
+                let stored = || ctx.snapshot().map_err(|error| format!("{error:#}"));
+                match ctx.unfit()?.map_or_else(stored, Err) {
                     Ok(end) => end,
-                    Err(why) => {
-                        let failure = format!("its result could not be stored: {why}");
-                        return undo(AttemptOutcome::AgentFailed, failure);
-                    }
+                    Err(why) => return undo(AttemptOutcome::AgentFailed, unstored(&why)),
                 }
             }
         };
@@ -304,8 +296,7 @@ impl TaskRun<'_> {
             attempt.left = attempt.start.clone();
             return ctx.ready(&attempt.start);
         }
-        attempt.signature = report.signature();
-        attempt.failures = report.failures();
+        (attempt.signature, attempt.failures) = (report.signature(), report.failures());
         if report.passed {
             attempt.outcome = AttemptOutcome::Passed;
             return self.after(attempt);
@@ -329,14 +320,17 @@ impl TaskRun<'_> {
             }
         }
         if let Some(why) = ctx.unfit()? {
-            attempt.outcome = AttemptOutcome::AfterFailed;
-            attempt.failure = format!("its result could not be stored: {why}");
+            (attempt.outcome, attempt.failure) = (AttemptOutcome::AfterFailed, unstored(&why));
             return ctx.fresh(&attempt.end);
         }
         attempt.end = ctx.snapshot()?;
         attempt.left = attempt.end.clone();
         Ok(())
     }
+}
+
+fn unstored(why: &str) -> String {
+    format!("its result could not be stored: {why}")
 }
 
 /// The tree from which the next attempt starts.

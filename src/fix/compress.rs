@@ -32,17 +32,8 @@ const NOISE: [&str; 22] = [
     "asyncio:",
 ];
 /// Parts of the paths of dependencies.
-const FOREIGN: [&str; 9] = [
-    "site-packages/",
-    "dist-packages/",
-    "node_modules/",
-    "/.cargo/registry/",
-    "/rustc/",
-    "node:internal",
-    "/pkg/mod/",
-    "/usr/lib/python",
-    "/usr/local/go/src",
-];
+const FOREIGN: &str = "site-packages/ dist-packages/ node_modules/ /.cargo/registry/ /rustc/ node:internal /pkg/mod/ \
+                       /usr/lib/python /usr/local/go/src";
 
 /// The last `lines` meaningful lines of the tests' output, and how many were left out.
 pub fn summarize(output: &str, lines: usize) -> (String, usize) {
@@ -54,7 +45,7 @@ fn compress(output: &str, kind: TestFramework, lines: usize) -> (String, usize) 
     let mut foreign = false;
     for line in output.lines().map(str::trim_end) {
         let text = line.trim_start();
-        let is_frame = FOREIGN.iter().any(|mark| line.contains(mark));
+        let is_frame = FOREIGN.split(' ').any(|mark| line.contains(mark));
         // The source line below a dependency's frame belongs to the dependency.
         let belongs = foreign && line.starts_with("    ") && !is_place(text);
         foreign = is_frame || (belongs && kind != TestFramework::Generic);

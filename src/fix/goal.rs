@@ -112,11 +112,10 @@ impl TaskRun<'_> {
     fn done(&mut self, last: &Attempt) {
         let status = if self.task.skip_tests { TaskStatus::Untested } else { TaskStatus::Done };
         let files = last.files.len();
+        let word = if files == 1 { "file" } else { "files" };
         let note = match self.session.tree == last.end {
             true => "nothing was changed".to_owned(),
-            false => {
-                format!("attempt {} changed {files} {}", last.n, if files == 1 { "file" } else { "files" })
-            }
+            false => format!("attempt {} changed {files} {word}", last.n),
         };
         self.ctx.say(Tone::Good, format!("{}: {note}", status.words()));
         self.session.tree = last.end.clone();
@@ -144,20 +143,18 @@ impl TaskRun<'_> {
         let prompt = context::replan(self.task, now, &failure, &diff);
         ctx.step(format!("{} makes a new plan", agent.name));
         let reply = self.call(agent, &prompt, &ctx.empty()?)?;
-        let ((hypothesis, different), refused) = match &reply.text {
-            Ok(text) => {
-                let plan = plan::parse(text);
-                let refused = plan::refusal(&plan.0, &plan.1, &now.plans, ctx.limits());
-                (plan, refused)
-            }
-            Err(why) => ((String::new(), String::new()), Some(format!("the call failed: {why}"))),
+        let plan = reply.text.as_deref().map(plan::parse).unwrap_or_default();
+        let refused = match &reply.text {
+            Ok(_) => plan::refusal(&plan, &now.plans, ctx.limits()),
+            Err(why) => Some(format!("the call failed: {why}")),
         };
-        match &refused {
-            Some(why) => ctx.say(Tone::Warn, format!("the plan of {} is refused: {why}", agent.name)),
-            None => ctx.say(Tone::Plain, format!("the plan of {}: {hypothesis}; {different}", agent.name)),
+        let (at_ms, after, runner) = (clock::now().unix_ms, now.last_n(), agent.name.clone());
+        let plan = RepairPlan { at_ms, after, runner, refused, ..plan };
+        let RepairPlan { runner, hypothesis, different, .. } = &plan;
+        match &plan.refused {
+            Some(why) => ctx.say(Tone::Warn, format!("the plan of {runner} is refused: {why}")),
+            None => ctx.say(Tone::Plain, format!("the plan of {runner}: {hypothesis}; {different}")),
         }
-        let (at_ms, after) = (clock::now().unix_ms, now.last_n());
-        let plan = RepairPlan { at_ms, after, runner: agent.name.clone(), hypothesis, different, refused };
         self.append(&LedgerLine::Plan(plan))?;
         self.save()
     }

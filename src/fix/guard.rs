@@ -15,17 +15,6 @@ pub struct Judged {
     pub words: Vec<String>,
 }
 
-/// Files that decide which tests are collected, in any directory.
-const COLLECTORS: [&str; 8] = [
-    "conftest.py",
-    "pytest.ini",
-    "tox.ini",
-    ".pytest.ini",
-    "jest.config.js",
-    "jest.config.ts",
-    "vitest.config.js",
-    "vitest.config.ts",
-];
 /// The endings of the stems of test files, by their extensions.
 const ENDS: [(&[&str], &[&str]); 3] = [
     (&["go", "rs"], &["_test"]),
@@ -49,7 +38,7 @@ impl Judged {
         by_prefix
             || self.tests.iter().any(|test| test == path)
             || self.words.iter().any(|word| word.trim_start_matches("./") == path)
-            || COLLECTORS.contains(&name)
+            || is_collector(name)
             || has_test_ending(name)
             || path.split('/').any(|part| part == "__tests__")
     }
@@ -57,10 +46,16 @@ impl Judged {
     /// The changed files that the agent may not change: test files of the base, and new files that decide which
     /// tests are collected. A new test is allowed: `before` are the files of the base.
     pub fn touched<'a>(&self, changed: &'a [String], before: &[String]) -> Vec<&'a str> {
-        let decides = |path: &str| COLLECTORS.contains(&path.rsplit('/').next().unwrap_or(path));
+        let decides = |path: &str| is_collector(path.rsplit('/').next().unwrap_or(path));
         let tests = changed.iter().filter(|path| self.is_test(path));
         tests.filter(|path| before.contains(path) || decides(path)).map(String::as_str).collect()
     }
+}
+
+/// True for a file that decides which tests are collected, in any directory.
+fn is_collector(name: &str) -> bool {
+    matches!(name, "conftest.py" | "pytest.ini" | "tox.ini" | ".pytest.ini")
+        || ["jest.config.", "vitest.config."].iter().any(|start| name.starts_with(start))
 }
 
 fn has_test_ending(name: &str) -> bool {
@@ -152,6 +147,7 @@ mod tests {
             "spec/a.rb",
             "check.sh",
             "conftest.py",
+            "web/vitest.config.mts",
             "src/__tests__/a.js",
             "a.spec.ts",
             "b.spec.mjs",

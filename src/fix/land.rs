@@ -44,21 +44,21 @@ pub struct Landed {
 impl Landed {
     /// The place of the result, in one sentence.
     pub fn words(&self) -> String {
-        let user_side = match (self.user_side.as_slice(), &self.branch) {
-            ([], _) => String::new(),
-            (paths, Some(branch)) => format!(
-                "changed files that run on your side: {}. Read them with `git diff HEAD...{branch}` before you merge; ",
-                user_side::words(paths)
-            ),
-            (paths, None) => format!("changed files that run on your side: {}; ", user_side::words(paths)),
+        let user_side = match self.user_side.as_slice() {
+            [] => String::new(),
+            paths => {
+                let hint = self.branch.as_ref().map_or(String::new(), |branch| {
+                    format!(". Read them with `git diff HEAD...{branch}` before you merge")
+                });
+                format!("changed files that run on your side: {}{hint}; ", user_side::words(paths))
+            }
         };
         let conflicts = match self.conflicts.as_slice() {
             [] => String::new(),
-            [one] => format!("{one} changed in the meantime, so nothing was written into your files; "),
-            [first, rest @ ..] => format!(
-                "{first} and {} more changed in the meantime, so nothing was written into your files; ",
-                rest.len()
-            ),
+            [first, rest @ ..] => {
+                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+                format!("{first}{more} changed in the meantime, so nothing was written into your files; ")
+            }
         };
         let place = match (&self.branch, &self.kept, self.files.as_slice()) {
             (Some(branch), ..) => format!("the result is on branch {branch}"),

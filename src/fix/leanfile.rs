@@ -297,15 +297,14 @@ fn parse(path: &Path, text: &str) -> Result<toml::Table> {
 
 fn hint(message: &str, line: &str) -> String {
     let shown = crate::rules::json::clip(&crate::rules::text::visible(line, false), 80);
-    if message.contains("string") || message.contains("quote") || message.contains("unquoted") {
-        format!(
-            "the line is `{shown}`; put a text between double quotes, a text of several lines between \"\"\""
-        )
+    let advice = if ["string", "quote", "unquoted"].iter().any(|word| message.contains(word)) {
+        "put a text between double quotes, a text of several lines between \"\"\""
     } else if message.contains("duplicate") {
-        format!("the line is `{shown}`; use each key once, and begin each task with [[tasks]]")
+        "use each key once, and begin each task with [[tasks]]"
     } else {
-        format!("the line is `{shown}`; `looop fix --init` writes a correct leanfile")
-    }
+        "`looop fix --init` writes a correct leanfile"
+    };
+    format!("the line is `{shown}`; {advice}")
 }
 
 /// Merges a table over another one.
@@ -339,16 +338,12 @@ fn typed(mut all: toml::Table) -> Result<Leanfile> {
 fn check(leanfile: &Leanfile) -> Result<()> {
     for (at, task) in leanfile.tasks.iter().enumerate() {
         if task.prompt.trim().is_empty() {
-            let fault =
-                Fault::usage(format!("could not use task {} ({:?}): it has no prompt", at + 1, task.name));
-            return Err(fault.hint("describe the work in `prompt`").into());
+            let what = format!("could not use task {} ({:?}): it has no prompt", at + 1, task.name);
+            return Err(Fault::usage(what).hint("describe the work in `prompt`").into());
         }
         if leanfile.tasks[..at].iter().any(|other| other.name == task.name) {
-            return Err(Fault::usage(format!(
-                "could not use the leanfile: two tasks are called {:?}",
-                task.name
-            ))
-            .into());
+            let what = format!("could not use the leanfile: two tasks are called {:?}", task.name);
+            return Err(Fault::usage(what).into());
         }
         let paths = task.files.iter().map(|path| ("files", path));
         for (key, path) in paths.chain(task.test_files.iter().map(|path| ("test_files", path))) {

@@ -127,38 +127,25 @@ impl<'a> Graph<'a> {
         }
         let project = GraphInput { asked, paths, langs, known: known(index, paths), definers, users };
         let files = index.files.values().enumerate();
-        let mut graph = Graph { edges: files.map(|(at, entry)| project.edges(at, &entry.tags)).collect() };
-        graph.add_ways_back();
-        graph
-    }
-
-    fn add_ways_back(&mut self) {
-        let mut back: Vec<(usize, Edge<'a>)> = Vec::new();
-        for (from, edges) in self.edges.iter().enumerate() {
-            for edge in edges {
-                let weight = edge.weight * BACK;
-                back.push((edge.to, Edge { to: from, weight, back: true, ..edge.clone() }));
+        let mut edges: Vec<Vec<Edge>> = files.map(|(at, entry)| project.edges(at, &entry.tags)).collect();
+        for (from, ways) in edges.clone().into_iter().enumerate() {
+            for way in ways {
+                edges[way.to].push(Edge { to: from, weight: way.weight * BACK, back: true, ..way });
             }
         }
-        for (from, edge) in back {
-            self.edges[from].push(edge);
-        }
+        Graph { edges }
     }
 
     /// The importance of each file: half by the walk, half by the seeds, so that a named file comes before the
     /// hubs in which every walk ends. The scores sum to one.
     pub(super) fn score(&self, seeds: &[f64]) -> Vec<f64> {
-        let start = self.start(seeds);
-        self.rank(&start).into_iter().zip(start).map(|(rank, start)| f64::midpoint(rank, start)).collect()
-    }
-
-    /// The seeds as shares that sum to one; without seeds every file has the same share.
-    fn start(&self, seeds: &[f64]) -> Vec<f64> {
         let sum: f64 = seeds.iter().sum();
-        match sum > 0.0 {
+        let start: Vec<f64> = match sum > 0.0 {
             true => seeds.iter().map(|seed| seed / sum).collect(),
+            // Without seeds every file has the same share.
             false => vec![1.0 / self.edges.len() as f64; self.edges.len()],
-        }
+        };
+        self.rank(&start).into_iter().zip(start).map(|(rank, start)| f64::midpoint(rank, start)).collect()
     }
 
     /// How often the walker visits each file if it starts with these shares. The ranks sum to one.

@@ -139,34 +139,16 @@ fn branches(before: &str, tree: &str, depth: usize, found: &mut dyn FnMut(&str))
 
 /// All files of the directory of a package path, in the module with which the path begins.
 fn go(import: &str, files: &Files) -> Vec<usize> {
-    let below = |dir: &str| files.go_dirs.get(dir).cloned().unwrap_or_default();
-    let ends = import.match_indices('/').map(|(at, _)| at).chain([import.len()]);
-    for end in ends.collect::<Vec<_>>().into_iter().rev() {
-        if let Some(module) = files.packages.get(&import[..end]) {
-            return below(&join(module, import[end..].trim_start_matches('/')));
-        }
-    }
-    Vec::new()
+    let module = upwards(import).find_map(|module| Some((module, files.packages.get(module)?)));
+    let Some((module, top)) = module else { return Vec::new() };
+    let package = join(top, import[module.len()..].trim_start_matches('/'));
+    files.go_dirs.get(package.as_str()).cloned().unwrap_or_default()
 }
 
 /// A path relative to the importing file, with the file endings that a bundler tries.
 fn script(from: &str, import: &str, files: &Files) -> Option<usize> {
-    const ENDS: [&str; 14] = [
-        "",
-        ".ts",
-        ".tsx",
-        ".js",
-        ".jsx",
-        ".mjs",
-        ".cjs",
-        ".mts",
-        ".cts",
-        ".d.ts",
-        "/index.ts",
-        "/index.tsx",
-        "/index.js",
-        "/index.jsx",
-    ];
+    const ENDS: &str =
+        ".ts .tsx .js .jsx .mjs .cjs .mts .cts .d.ts /index.ts /index.tsx /index.js /index.jsx";
     if !import.starts_with('.') {
         return None;
     }
@@ -182,7 +164,8 @@ fn script(from: &str, import: &str, files: &Files) -> Option<usize> {
     // TypeScript sources are imported by the name of their compiled file.
     let stem = [".js", ".jsx", ".mjs", ".cjs"].iter().find_map(|end| path.strip_suffix(end));
     [Some(path.as_str()), stem].into_iter().flatten().find_map(|path| {
-        ENDS.iter().find_map(|end| files.by_path.get(format!("{path}{end}").as_str()).copied())
+        let mut ends = std::iter::once("").chain(ENDS.split(' '));
+        ends.find_map(|end| files.by_path.get(format!("{path}{end}").as_str()).copied())
     })
 }
 

@@ -11,17 +11,8 @@ use crate::os::clock::Deadline;
 use crate::vcs::history::ignored::Ignored;
 
 /// Directories with vendored code and build output.
-const FOREIGN: [&str; 9] = [
-    "node_modules",
-    "vendor",
-    "third_party",
-    "bower_components",
-    "site-packages",
-    "venv",
-    "__pycache__",
-    "target",
-    "dist",
-];
+const FOREIGN: &str =
+    "node_modules vendor third_party bower_components site-packages venv __pycache__ target dist";
 
 /// A file of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +56,8 @@ impl Walk<'_> {
             let entry = entry?;
             let (Ok(name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) else { continue };
             let is_dir = kind.is_dir();
-            let is_foreign = is_dir && FOREIGN.contains(&name.as_str()) || name.ends_with(".min.js");
+            let is_foreign =
+                is_dir && FOREIGN.split(' ').any(|foreign| foreign == name) || name.ends_with(".min.js");
             if name.starts_with('.') || is_foreign || !(is_dir || kind.is_file()) {
                 continue;
             }

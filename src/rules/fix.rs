@@ -11,7 +11,7 @@ use super::fix::signature::TestReport;
 use super::name::Name;
 
 /// The content of `run.json`. It is replaced as a whole at each step, so that a killed fix can resume.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FixSession {
     /// The root directory of the project, absolute.

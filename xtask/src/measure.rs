@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::product::{Changed, FileDelta, Sample, Thresholds, alike, parse_diff, tokens};
+use crate::product::{DiffLine, FileDelta, Sample, Thresholds, alike, parse_diff, tokens};
 
 /// Parts of this repository that become histories of their own; the rest is the last one.
 const PARTS: [&str; 3] = ["src/store", "src/worker", "tests"];
@@ -153,14 +153,9 @@ fn compare(one: &Change, other: &Change, count: &mut Count) {
     count.ratio += usize::from(like.is_some());
     count.exact += usize::from(one.file.hunks == other.file.hunks);
     let of = |change: &Change| -> Vec<String> {
-        let lines = change.file.hunks.iter().flatten();
-        let signed = lines.filter_map(|line| match line {
-            Changed::Added(text) => Some(("+", text)),
-            Changed::Removed(text) => Some(("-", text)),
-            Changed::Kept(_) => None,
-        });
-        signed
-            .flat_map(|(sign, text)| std::iter::once(sign.to_owned()).chain(tokens::of_line(text)))
+        let lines = change.file.hunks.iter().flatten().filter(|line| line.sign != ' ');
+        lines
+            .flat_map(|line| std::iter::once(line.sign.to_string()).chain(tokens::of_line(&line.text)))
             .collect()
     };
     count.ratios.push(tokens::ratio(&of(one), &of(other)));
@@ -206,7 +201,7 @@ fn changes(repo: &Path) -> (usize, Vec<Change>) {
         let diff = git(repo, &["show", "--format=", "--no-renames", "--no-color", "-U1", commit]).unwrap();
         for file in parse_diff(&diff) {
             let lines = file.hunks.iter().flatten();
-            let changed = lines.filter(|line| !matches!(line, Changed::Kept(_))).count();
+            let changed = lines.filter(|line| line.sign != ' ').count();
             let is_code = [".rs", ".sh", ".py", ".go", ".js", ".ts", ".c", ".h"]
                 .iter()
                 .any(|end| file.path.ends_with(end));
@@ -220,10 +215,8 @@ fn changes(repo: &Path) -> (usize, Vec<Change>) {
 
 /// Rewrites each added line.
 fn each_added(change: &mut Change, edit: impl Fn(&str) -> String) {
-    for line in change.file.hunks.iter_mut().flatten() {
-        if let Changed::Added(text) = line {
-            *text = edit(text);
-        }
+    for line in change.file.hunks.iter_mut().flatten().filter(|line| line.sign == '+') {
+        line.text = edit(&line.text);
     }
 }
 
@@ -231,8 +224,8 @@ fn each_added(change: &mut Change, edit: impl Fn(&str) -> String) {
 fn rename(change: &mut Change) {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     for line in change.file.hunks.iter().flatten() {
-        if let Changed::Added(text) = line {
-            let found = tokens::of_line(text).into_iter();
+        if line.sign == '+' {
+            let found = tokens::of_line(&line.text).into_iter();
             let is_local =
                 |name: &String| name.len() > 2 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
             found
@@ -297,10 +290,8 @@ fn comments(change: &mut Change) {
         if change.file.path.ends_with(".py") || change.file.path.ends_with(".sh") { "#" } else { "//" };
     let seed = change.seed as usize;
     for (at, line) in change.file.hunks.iter_mut().flatten().enumerate() {
-        if let Changed::Added(text) = line
-            && (at + seed).is_multiple_of(3)
-        {
-            text.push_str(&format!(" {mark} tried again"));
+        if line.sign == '+' && (at + seed).is_multiple_of(3) {
+            line.text.push_str(&format!(" {mark} tried again"));
         }
     }
 }
@@ -308,7 +299,7 @@ fn comments(change: &mut Change) {
 /// The longest added line goes three lines up.
 fn reorder(change: &mut Change) {
     for hunk in &mut change.file.hunks {
-        let added = |line: &Changed| matches!(line, Changed::Added(_));
+        let added = |line: &DiffLine| line.sign == '+';
         let at = (1..hunk.len())
             .rev()
             .find(|at| added(&hunk[*at]) && added(&hunk[at - 1]) && hunk[*at] != hunk[at - 1]);

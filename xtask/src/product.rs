@@ -8,7 +8,7 @@ pub use looop::os::signal::Cancel;
 pub use looop::rules::beat::settings::{Fixes, Settings};
 pub use looop::rules::fix::TaskStatus;
 pub use looop::rules::fix::attempt::alike::{Sample, alike};
-pub use looop::rules::fix::attempt::delta::{Changed, FileDelta, parse as parse_diff};
+pub use looop::rules::fix::attempt::delta::{DiffLine, FileDelta, parse as parse_diff};
 pub use looop::rules::fix::attempt::{Alike, LedgerLine, Thresholds};
 pub use looop::rules::fix::tokens;
 pub use looop::rules::sandbox::{SandboxConfig, SandboxMode};

@@ -4,28 +4,20 @@ use super::Lean;
 use crate::rules::text::visible;
 
 /// The tables of a leanfile, and their keys that name neither a file nor a command, and so need no trust.
-const FREE_KEYS: [(&str, &[&str]); 4] = [
-    ("lean", &[]),
-    ("health", &[]),
+const FREE_KEYS: [(&str, &str); 4] = [
+    ("lean", ""),
+    ("health", ""),
     (
         "defaults",
-        &[
-            "source_window",
-            "error_tail_lines",
-            "max_iters_per_task",
-            "after_command_timeout",
-            "summarize_errors",
-            "log_token_savings",
-            "global_message",
-            "test_prefix",
-        ],
+        "source_window error_tail_lines max_iters_per_task after_command_timeout summarize_errors log_token_savings \
+         global_message test_prefix",
     ),
-    ("runner", &FREE_RUNNER),
+    ("runner", FREE_RUNNER),
 ];
 /// Keys of a task that need no trust.
-const FREE_TASK: [&str; 4] = ["name", "prompt", "context_budget", "skip_tests"];
+const FREE_TASK: &str = "name prompt context_budget skip_tests";
 /// Keys of a runner that need no trust.
-const FREE_RUNNER: [&str; 1] = ["timeout"];
+const FREE_RUNNER: &str = "timeout";
 /// The longest value that is shown in full, in characters.
 const MAX_SHOWN: usize = 2000;
 
@@ -83,10 +75,10 @@ fn walk(table: &mut toml::Table, keep: &mut dyn FnMut(&str, &toml::Value) -> boo
     for (at, task) in tasks.filter_map(toml::Value::as_table_mut).enumerate() {
         let place = format!("tasks[{}].", at + 1);
         if let Some(runner) = task.get_mut("runner").and_then(toml::Value::as_table_mut) {
-            retain(runner, &format!("{place}runner."), &FREE_RUNNER, keep);
+            retain(runner, &format!("{place}runner."), FREE_RUNNER, keep);
         }
         task.retain(|key, value| {
-            let is_free = FREE_TASK.contains(&key) || (key == "runner" && value.is_table());
+            let is_free = is_in(FREE_TASK, key) || (key == "runner" && value.is_table());
             is_free || keep(&format!("{place}{key}"), value)
         });
     }
@@ -95,10 +87,14 @@ fn walk(table: &mut toml::Table, keep: &mut dyn FnMut(&str, &toml::Value) -> boo
 fn retain(
     table: &mut toml::Table,
     place: &str,
-    free: &[&str],
+    free: &str,
     keep: &mut dyn FnMut(&str, &toml::Value) -> bool,
 ) {
-    table.retain(|key, value| free.contains(&key) || keep(&format!("{place}{key}"), value));
+    table.retain(|key, value| is_in(free, key) || keep(&format!("{place}{key}"), value));
+}
+
+fn is_in(keys: &str, key: &str) -> bool {
+    keys.split_whitespace().any(|known| known == key)
 }
 
 /// One leanfile as the origin of the agent, its address and its key.

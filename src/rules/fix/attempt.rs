@@ -177,7 +177,7 @@ impl SimilarityBasis {
 }
 
 /// A new plan after a halt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepairPlan {
     /// When the plan was made, in milliseconds since the Unix epoch.

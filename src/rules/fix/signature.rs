@@ -138,14 +138,10 @@ impl TestReport {
         Some(hasher.finalize().to_hex()[..16].to_owned())
     }
 
-    /// How many tests failed; 1 if the number is unknown and the run failed.
+    /// How many tests failed; `None` if the run failed and the number is unknown.
     pub fn failures(&self) -> Option<u32> {
-        match self.bad {
-            Some(bad) if bad > 0 || self.passed => Some(bad),
-            _ if self.passed => Some(0),
-            // A run that could not even start is worse than any number of failing tests.
-            _ => None,
-        }
+        // A run that could not even start is worse than any number of failing tests.
+        self.bad.filter(|bad| *bad > 0).or(self.passed.then_some(0))
     }
 
     /// The failure in one line: `2 of 5 fail: test_a, test_b: AssertionError: assert 0 == 0`.
@@ -229,19 +225,9 @@ fn class_and_message(line: &str) -> Option<(String, String)> {
 
 /// True for a path outside the project.
 fn is_foreign(path: &str) -> bool {
-    const MARKS: [&str; 10] = [
-        "site-packages/",
-        "dist-packages/",
-        "node_modules/",
-        ".cargo/",
-        "rustc/",
-        "lib/python",
-        "node:",
-        "/usr/lib",
-        "/go/pkg/mod/",
-        "/usr/local/go",
-    ];
-    path.starts_with('<') || MARKS.iter().any(|mark| path.contains(mark))
+    const MARKS: &str = "site-packages/ dist-packages/ node_modules/ .cargo/ rustc/ lib/python node: /usr/lib \
+                         /go/pkg/mod/ /usr/local/go";
+    path.starts_with('<') || MARKS.split(' ').any(|mark| path.contains(mark))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::product::{Changed, FileDelta, Sample, Thresholds, alike};
+use crate::product::{DiffLine, FileDelta, Sample, Thresholds, alike};
 
 /// How many seeds are tried: one in a hundred is a percent.
 const SEEDS: u64 = 100;
@@ -23,16 +23,14 @@ fn delta(from: &Files, to: &Files) -> Vec<FileDelta> {
         .collect()
 }
 
-fn hunks(old: &str, new: &str) -> Vec<Vec<Changed>> {
+fn hunks(old: &str, new: &str) -> Vec<Vec<DiffLine>> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let own = |lines: &[&str], of: fn(String) -> Changed| -> Vec<Changed> {
-        lines.iter().map(|line| of((*line).to_owned())).collect()
+    let own = |lines: &[&str], sign: char| -> Vec<DiffLine> {
+        lines.iter().map(|line| DiffLine { sign, text: (*line).to_owned() }).collect()
     };
     let lines = |op: &similar::DiffOp| match op.tag() {
-        similar::DiffTag::Equal => own(&old[op.old_range()], Changed::Kept),
-        _ => {
-            [own(&old[op.old_range()], Changed::Removed), own(&new[op.new_range()], Changed::Added)].concat()
-        }
+        similar::DiffTag::Equal => own(&old[op.old_range()], ' '),
+        _ => [own(&old[op.old_range()], '-'), own(&new[op.new_range()], '+')].concat(),
     };
     let ops = similar::capture_diff_slices(similar::Algorithm::Myers, &old, &new);
     similar::group_diff_ops(ops, 1).iter().map(|group| group.iter().flat_map(lines).collect()).collect()

@@ -87,21 +87,15 @@ pub fn standing(lines: &[LedgerLine]) -> EpisodeState<'_> {
 
 impl<'a> EpisodeState<'a> {
     fn add(&mut self, attempt: &'a Attempt) {
-        let fewer = match (attempt.failures, self.fewest) {
-            (Some(now), Some(before)) => now < before,
-            _ => false,
-        };
+        let is_fewer = self.fewest.zip(attempt.failures).is_some_and(|(before, now)| now < before);
         let is_new = attempt.signature.as_deref().is_some_and(|one| !self.seen.contains_key(one));
         if let Some(signature) = attempt.signature.as_deref() {
             let count = self.seen.entry(signature).or_default();
             *count += 1;
             self.same = *count;
         }
-        self.fewest = match (self.fewest, attempt.failures) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        if fewer || is_new {
+        self.fewest = self.fewest.into_iter().chain(attempt.failures).min();
+        if is_fewer || is_new {
             (self.row, self.failed_plans, self.planned) = (1, 0, false);
         } else if attempt.like.is_some() && self.row > 0 {
             self.row += 1;
