@@ -118,15 +118,9 @@ pub const OUTPUT_LIMIT: &str = "the answer was cut off at the model's output lim
 
 /// True for a reason to stop by which a provider or a CLI says that the model's output limit ended an answer.
 pub fn is_output_limit(reason: &Value) -> bool {
-    const REASONS: [&str; 6] = [
-        "length",
-        "max_tokens",
-        "max_output_tokens",
-        "MAX_TOKENS",
-        "model_length",
-        "model_context_window_exceeded",
-    ];
-    reason.as_str().is_some_and(|reason| REASONS.contains(&reason))
+    let reason = reason.as_str().unwrap_or_default();
+    matches!(reason, "length" | "max_tokens" | "max_output_tokens" | "MAX_TOKENS" | "model_length")
+        || reason == "model_context_window_exceeded"
 }
 
 /// The tokens in a report. Their places are JSON pointers: input, cached input, written input, output and reasoning. What
