@@ -160,15 +160,14 @@ pub fn call_process(
         })
         .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
     let env = call.base_env.iter().chain(allowed).chain(&program.set).cloned().chain(cell.env).collect();
-    let keep = match sink.is_some() {
-        true => OutputLimit::Head(STREAM_KEPT_BYTES),
-        false => OutputLimit::All(MAX_OUTPUT_BYTES),
+    let (keep, cap) = match sink.is_some() {
+        true => (OutputLimit::Head(STREAM_KEPT_BYTES), stream::MAX_STREAM_BYTES),
+        false => (OutputLimit::All(MAX_OUTPUT_BYTES), MAX_OUTPUT_BYTES as u64),
     };
     let command = ProcessCommand::new(path, args, env, &program.cwd);
     let command = ProcessCommand { stdin: input.into(), ..command };
     let layer = sandbox::layer(cell.sandbox);
     let job = Job { sink, layer, ..Job::new(command, keep, call.timeout_ms) };
-    let cap = if job.sink.is_some() { stream::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
     let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
     let ended = process::run_one(job, call.cancel, frame);
     let ended = ended.map_err(|e| failed(Class::Crashed, format!("could not wait for `{name}`: {e}")))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::stream::{EventReader, EventStream, Stop, StreamSummary};
+use super::stream::{EventReader, EventStream, StreamSummary};
 use super::{
     Agent, Completion, DecideMode, Failed, ModelCall, Program, Runner, call_process, classify, last_words,
 };
@@ -93,18 +93,8 @@ impl Runner for AgentRunner {
             write: &self.write,
         };
         let mut stream = EventStream::new(self.events);
-        let mut stopped = None;
-        let ended = call_process(
-            &program,
-            call,
-            Some(Box::new(|piece: &[u8]| match stream.feed(piece) {
-                Ok(()) => true,
-                Err(why) => {
-                    stopped = Some(why);
-                    false
-                }
-            })),
-        );
+        let ended = call_process(&program, call, Some(Box::new(|piece: &[u8]| stream.feed(piece))));
+        let asks_for_ever = stream.asks_for_ever();
         let summary = stream.end();
         let mut usage = summary.usage.clone();
         usage.model = usage.model.or_else(|| self.model.clone());
@@ -118,7 +108,7 @@ impl Runner for AgentRunner {
                 if failed.class != Class::Missing {
                     failed.usage = usage;
                 }
-                if stopped == Some(Stop::Loop) {
+                if asks_for_ever {
                     failed.class = Class::Crashed;
                     failed.why = format!(
                         "`{}` asked its model {} times for one answer and was ended",

@@ -118,15 +118,9 @@ pub const OUTPUT_LIMIT: &str = "the answer was cut off at the model's output lim
 
 /// True for a reason to stop by which a provider or a CLI says that the model's output limit ended an answer.
 pub fn is_output_limit(reason: &Value) -> bool {
-    const REASONS: [&str; 6] = [
-        "length",
-        "max_tokens",
-        "max_output_tokens",
-        "MAX_TOKENS",
-        "model_length",
-        "model_context_window_exceeded",
-    ];
-    reason.as_str().is_some_and(|reason| REASONS.contains(&reason))
+    let reason = reason.as_str().unwrap_or_default();
+    matches!(reason, "length" | "max_tokens" | "max_output_tokens" | "MAX_TOKENS" | "model_length")
+        || reason == "model_context_window_exceeded"
 }
 
 /// The tokens in a report. Their places are JSON pointers: input, cached input, written input, output and reasoning. What
@@ -222,15 +216,6 @@ struct Work {
     has_events: bool,
 }
 
-/// Why a stream is read no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The CLI asks its model again and again.
-    Loop,
-    /// It printed more than it may.
-    Flood,
-}
-
 /// The part of an event that says whether it matters. The rest is skipped without being kept.
 #[derive(Deserialize)]
 struct EventType<'a> {
@@ -249,20 +234,19 @@ impl EventStream {
         EventStream { reader, work: Some(Work::default()), ..EventStream::default() }
     }
 
-    /// Reads a piece, split anywhere.
-    ///
-    /// # Errors
-    /// Says why no more should be read.
-    pub fn feed(&mut self, mut piece: &[u8]) -> Result<(), Stop> {
+    /// Reads a piece, split anywhere. False if no more should be read: the CLI asks its model again and again, or it
+    /// printed more than it may.
+    pub fn feed(&mut self, mut piece: &[u8]) -> bool {
         self.bytes += piece.len() as u64;
         while let Some(line) = self.lines.next(&mut piece) {
             self.read_line(&line);
         }
-        match () {
-            () if self.summary.requests > MAX_REQUESTS => Err(Stop::Loop),
-            () if self.bytes > MAX_STREAM_BYTES => Err(Stop::Flood),
-            () => Ok(()),
-        }
+        !self.asks_for_ever() && self.bytes <= MAX_STREAM_BYTES
+    }
+
+    /// True if the CLI asked its model more often than one answer needs.
+    pub fn asks_for_ever(&self) -> bool {
+        self.summary.requests > MAX_REQUESTS
     }
 
     /// What the whole stream adds up to; the last line may lack its end.
@@ -274,8 +258,7 @@ impl EventStream {
     /// Reads a whole stream.
     pub fn read(reader: EventReader, bytes: &[u8]) -> StreamSummary {
         let mut stream = EventStream::new(reader);
-        // What came before a stop counts.
-        stream.feed(bytes).ok();
+        stream.feed(bytes);
         stream.end()
     }
 
@@ -360,7 +343,7 @@ mod tests {
         let mut steps = Vec::new();
         // In pieces that end anywhere.
         for piece in lines.join("\n").as_bytes().chunks(7) {
-            stream.feed(piece).ok();
+            stream.feed(piece);
             steps.extend(stream.take_calls().into_iter().map(|call| (call.command, call.output)));
         }
         let (text, usage) = stream.finish();

@@ -253,7 +253,7 @@ impl Watched<'_> {
     /// False if the agent repeats itself.
     fn take(&mut self, bytes: &[u8]) -> bool {
         // An agent that works may print as much as it likes.
-        self.stream.feed(bytes).ok();
+        self.stream.feed(bytes);
         let calls = self.stream.take_calls();
         self.steps.extend(calls.into_iter().map(|call| CommandRun {
             command: call.command,

@@ -48,13 +48,9 @@ pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
         },
         base_url: base_url.trim_end_matches('/').to_owned(),
         model,
-        effort: None,
         key_env: key.is_some().then(|| KEY.to_owned()),
-        token: None,
-        health: None,
-        shape: Some(Shape::Prompt),
         idle_ms: IDLE_MS,
-        price: None,
+        ..Http::default()
     };
     Ok(Some((http, key)))
 }

@@ -35,9 +35,9 @@ impl FileWatch {
         let counts = move |path: &Path| {
             let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return false };
             let is_shown = !name.to_string_lossy().starts_with('.');
-            let counts =
-                |only: &HashSet<OsString>| if only.is_empty() { is_shown } else { only.contains(name) };
-            filters.iter().any(|(d, only)| d == dir && counts(only))
+            filters.iter().any(|(watched, only)| {
+                watched == dir && if only.is_empty() { is_shown } else { only.contains(name) }
+            })
         };
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };

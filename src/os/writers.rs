@@ -25,17 +25,16 @@ impl WriterGuard {
     /// When the processes that have it open cannot be listed.
     pub fn take(file: &File) -> io::Result<Option<WriterGuard>> {
         let file = file.try_clone()?;
-        match lease::take(&file) {
-            Ok(()) => Ok(Some(WriterGuard { file, has_lease: true })),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        let has_lease = match lease::take(&file) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             // Another system: it does not report the writers of a file.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                Ok(Some(WriterGuard { file, has_lease: false }))
-            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => false,
             // A file of another user, or a file system without leases.
-            Err(_) if openers::opener(&file.metadata()?, true)?.is_some() => Ok(None),
-            Err(_) => Ok(Some(WriterGuard { file, has_lease: false })),
-        }
+            Err(_) if openers::opener(&file.metadata()?, true)?.is_some() => return Ok(None),
+            Err(_) => false,
+        };
+        Ok(Some(WriterGuard { file, has_lease }))
     }
 
     /// Returns false if a process waits to write to the file.

@@ -72,33 +72,29 @@ fn find(dir: &Path, depth: usize, left: &mut usize, all: &mut Vec<(PathBuf, bool
 /// of a folder leaves it out ([`is_empty_part`]), so that approvals of the folder hold.
 fn parts(git: &Path, all: &mut Vec<(PathBuf, bool)>) {
     let is_git = is_git_dir(git);
+    let is_dir = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
     for name in DIRS {
         let part = git.join(name);
         if is_git && part.symlink_metadata().is_err() {
             // If it cannot be made here, the sandbox cannot make it either.
             drop(fs::create_dir(&part));
         }
-        if part.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        if is_dir(&part) {
             all.push((part, false));
         }
     }
-    for name in FILES {
-        let part = git.join(name);
-        if part.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
-            all.push((part, false));
-        }
-    }
+    let files_of =
+        |dir: &Path, names: [&str; 3]| names.map(|name| dir.join(name)).into_iter().filter(is_file);
+    all.extend(files_of(git, FILES).map(|file| (file, false)));
     // The folders above are mounted as well, so that none of them can be renamed.
     let worktrees = git.join("worktrees");
-    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     if !is_dir(&worktrees) {
         return;
     }
     let entries = fs::read_dir(&worktrees).into_iter().flatten().flatten();
-    for tree in entries.map(|entry| entry.path()).filter(|tree| is_dir(tree)) {
-        let files = WORKTREE_FILES.iter().map(|name| tree.join(name));
-        let files = files.filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file()));
-        all.extend(files.map(|file| (file, false)));
+    for tree in entries.map(|entry| entry.path()).filter(is_dir) {
+        all.extend(files_of(&tree, WORKTREE_FILES).map(|file| (file, false)));
         all.push((tree, true));
     }
     all.push((worktrees, true));

@@ -34,15 +34,6 @@ const PASTA: [&str; 12] =
     ["-q", "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-U", "none", "-l", "/dev/null", "-T"];
 /// The address in the sandbox that forwards to the name server on this machine's loopback.
 pub const RESOLVER: &str = "169.254.1.53";
-/// Tests whether the fields of a line describe a default route.
-type RouteTest = fn(&[&str]) -> bool;
-/// The kernel's lists of routes, each with a test for a default route.
-const ROUTES: [(&str, RouteTest); 2] = [
-    ("/proc/net/route", |fields| fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")),
-    ("/proc/net/ipv6_route", |fields| {
-        fields.get(1) == Some(&"00") && fields.get(9).is_some_and(|device| *device != "lo")
-    }),
-];
 /// How long a connection to an endpoint may take.
 const CONNECT: Duration = Duration::from_secs(20);
 /// How many connections the relay holds at a time.
@@ -62,10 +53,15 @@ pub fn become_networked(sandbox: &Sandbox, argv: &[String]) -> io::Result<u8> {
 
 /// Returns true if this machine has a default route. Without one pasta fails, and there is no internet to forward.
 fn has_route() -> bool {
-    ROUTES.iter().any(|(file, is_default)| {
+    let has = |file: &str, is_default: fn(&[&str]) -> bool| {
         let table = std::fs::read_to_string(file).unwrap_or_default();
         table.lines().any(|line| is_default(&line.split_whitespace().collect::<Vec<_>>()))
-    })
+    };
+    has("/proc/net/route", |fields| matches!(fields, [_, "00000000", _, _, _, _, _, "00000000", ..]))
+        || has(
+            "/proc/net/ipv6_route",
+            |fields| matches!(fields, [_, "00", _, _, _, _, _, _, _, device, ..] if *device != "lo"),
+        )
 }
 
 fn become_pasta(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<u8> {

@@ -118,15 +118,6 @@ struct Session<'a, 'b> {
     options: Options<'b>,
 }
 
-/// Which descriptors are ready.
-struct AttachPoll {
-    keys: bool,
-    resized: bool,
-    cancelled: bool,
-    screen: bool,
-    link: bool,
-}
-
 impl Session<'_, '_> {
     fn run(mut self) -> Result<AttachEnd> {
         self.rewind()?;
@@ -140,24 +131,25 @@ impl Session<'_, '_> {
             dirty |= self.reader.offset() > offset;
             let can_draw = dirty && (!more || history.passed());
             let wait = if more { 0 } else { self.wait_ms(can_draw, &next_frame) };
-            let ready = self.poll(can_draw && next_frame.passed(), wait)?;
-            if ready.cancelled {
+            let [keys, screen, cancelled, resized, link] =
+                self.poll(can_draw && next_frame.passed(), wait)?;
+            if cancelled {
                 return Ok(AttachEnd::Detached);
             }
-            if ready.resized {
+            if resized {
                 self.resize();
                 dirty = true;
             }
-            if ready.screen {
+            if screen {
                 let status = self.status();
                 let frame = self.painter.frame(&mut self.screen, &status);
                 tty::write_all(frame.as_bytes()).context("could not draw on the terminal")?;
                 next_frame = Deadline::after_ms(FRAME_MS);
                 dirty = false;
             }
-            let typed = if ready.keys { self.type_in()? } else { self.rest_of_escape(wait) };
+            let typed = if keys { self.type_in()? } else { self.rest_of_escape(wait) };
             ended = self.act(typed, &mut dirty)?;
-            if ready.link || !self.link.is_open() {
+            if link || !self.link.is_open() {
                 dirty |= self.listen()?;
             }
         }
@@ -208,7 +200,8 @@ impl Session<'_, '_> {
         if self.link.is_closing() { wait.min(LAST_LOOK_MS) } else { wait }
     }
 
-    fn poll(&self, can_draw: bool, wait_ms: i64) -> Result<AttachPoll> {
+    /// Waits for an event. Returns what is ready: keys, the screen, a signal that asks for the end, a new size, the link.
+    fn poll(&self, can_draw: bool, wait_ms: i64) -> Result<[bool; 5]> {
         // Keys stay in the terminal while the worker does not take them, so a large paste waits at its sender.
         let keys = if self.link.is_full() { PollFlags::empty() } else { PollFlags::IN };
         let screen = if can_draw { PollFlags::OUT } else { PollFlags::empty() };
@@ -224,15 +217,9 @@ impl Session<'_, '_> {
         fds.extend(stream.map(|stream| PollFd::new(stream, self.link.interest())));
         let limit = Duration::from_millis(wait_ms.unsigned_abs());
         poll_for(&mut fds, limit).context("could not wait for the terminal")?;
-        let is = |n: usize, flags: PollFlags| fds.get(n).is_some_and(|fd| fd.revents().intersects(flags));
         let any = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
-        Ok(AttachPoll {
-            keys: is(0, any),
-            screen: is(1, PollFlags::OUT),
-            cancelled: is(2, any),
-            resized: is(3, any),
-            link: is(4, any | PollFlags::OUT),
-        })
+        let wanted = [any, PollFlags::OUT, any, any, any | PollFlags::OUT];
+        Ok(std::array::from_fn(|n| fds.get(n).is_some_and(|fd| fd.revents().intersects(wanted[n]))))
     }
 
     fn resize(&mut self) {

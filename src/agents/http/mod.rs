@@ -15,7 +15,7 @@ use std::time::Duration;
 use link::{Broken, HttpRequest};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use wire::{ChatRequest, ResponseReader, Shape};
+use wire::{ResponseReader, Shape};
 
 use super::call::MAX_OUTPUT_BYTES;
 use super::stream::StreamSummary;
@@ -42,17 +42,18 @@ const LOOK_MS: u64 = 50;
 const ERROR_BYTES: usize = 64 * 1024;
 
 /// The protocol of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Chat completions: OpenAI, llama-server, Ollama, vLLM, LM Studio and most others.
+    #[default]
     Openai,
     /// Anthropic's messages.
     Anthropic,
 }
 
 /// An endpoint from the config.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Http {
     /// The name in the config.
     pub name: String,
@@ -124,8 +125,7 @@ impl Http {
         let mut tries = 0;
         loop {
             tries += 1;
-            let (model, effort) = (self.model.as_str(), self.effort.as_deref());
-            let body = wire::body(self.protocol, &ChatRequest { model, system, user, effort, shape })
+            let body = wire::body(self, system, user, shape)
                 .map_err(|error| Failed::before_asking(Class::Crashed, error.to_string()))?;
             let tried = self.try_once(call, body, &deadline)?;
             let wait_ms = match &tried {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Protocol;
+use super::{Http, Protocol};
 use crate::agents::lines::{LineReader, MAX_LINE_BYTES};
 use crate::agents::stream::{StreamSummary, is_output_limit, micros, texts, tokens_of_all_input};
 use crate::rules::beat::decision;
@@ -24,21 +24,6 @@ pub enum Shape {
     JsonObject,
     /// With the JSON schema of a move.
     JsonSchema,
-}
-
-/// The content of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct ChatRequest<'a> {
-    /// The name of the model.
-    pub model: &'a str,
-    /// The stable part of the prompt.
-    pub system: &'a str,
-    /// The rest of the prompt.
-    pub user: &'a str,
-    /// The thinking effort.
-    pub effort: Option<&'a str>,
-    /// How the form of the answer is requested.
-    pub shape: Shape,
 }
 
 // Structs instead of maps keep the order of the fields: the stable ones come first.
@@ -65,19 +50,20 @@ struct Messages<'a> {
     messages: Value,
 }
 
-/// Builds the body of a request.
+/// Builds the body of a request: the stable part of the prompt, and the rest.
 ///
 /// # Errors
 /// The body cannot be written as JSON, which no text causes.
-pub fn body(protocol: Protocol, ask: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
-    let user = json!({ "role": "user", "content": ask.user });
-    match protocol {
+pub fn body(http: &Http, system: &str, user: &str, shape: Shape) -> Result<Vec<u8>, serde_json::Error> {
+    let (model, effort) = (http.model.as_str(), http.effort.as_deref());
+    let user = json!({ "role": "user", "content": user });
+    match http.protocol {
         Protocol::Openai => serde_json::to_vec(&Chat {
-            model: ask.model,
+            model,
             stream: true,
             stream_options: json!({ "include_usage": true }),
-            reasoning_effort: ask.effort,
-            response_format: match ask.shape {
+            reasoning_effort: effort,
+            response_format: match shape {
                 Shape::Prompt => None,
                 Shape::JsonObject => Some(json!({ "type": "json_object" })),
                 Shape::JsonSchema => Some(json!({
@@ -85,14 +71,14 @@ pub fn body(protocol: Protocol, ask: &ChatRequest) -> Result<Vec<u8>, serde_json
                     "json_schema": { "name": "move", "schema": decision::schema() },
                 })),
             },
-            messages: json!([{ "role": "system", "content": ask.system }, user]),
+            messages: json!([{ "role": "system", "content": system }, user]),
         }),
         Protocol::Anthropic => serde_json::to_vec(&Messages {
-            model: ask.model,
+            model,
             max_tokens: MAX_TOKENS,
             stream: true,
-            output_config: ask.effort.map(|effort| json!({ "effort": effort })),
-            system: json!([{ "type": "text", "text": ask.system, "cache_control": { "type": "ephemeral" } }]),
+            output_config: effort.map(|effort| json!({ "effort": effort })),
+            system: json!([{ "type": "text", "text": system, "cache_control": { "type": "ephemeral" } }]),
             messages: json!([user]),
         }),
     }
@@ -108,6 +94,7 @@ const CHAT_TOKENS: [&str; 5] = [
 ];
 
 /// A response that is read piece by piece: a stream of server-sent events, or one JSON object.
+#[derive(Default)]
 pub struct ResponseReader {
     protocol: Protocol,
     summary: StreamSummary,
@@ -121,14 +108,7 @@ pub struct ResponseReader {
 impl ResponseReader {
     /// An empty response.
     pub fn new(protocol: Protocol) -> ResponseReader {
-        ResponseReader {
-            protocol,
-            summary: StreamSummary::default(),
-            lines: LineReader::default(),
-            data: Vec::new(),
-            overlong: false,
-            is_closed: false,
-        }
+        ResponseReader { protocol, ..ResponseReader::default() }
     }
 
     /// Reads a piece of an event stream; it may be split anywhere.

@@ -30,18 +30,19 @@ fn read(protocol: Protocol, text: &str) -> StreamSummary {
     reading.end()
 }
 
-fn ask(shape: Shape) -> ChatRequest<'static> {
-    ChatRequest { model: "m", system: "the norms", user: "the world", effort: Some("low"), shape }
+fn asked(protocol: Protocol, shape: Shape) -> Vec<u8> {
+    let http = Http { protocol, model: "m".to_owned(), effort: Some("low".to_owned()), ..Http::default() };
+    body(&http, "the norms", "the world", shape).unwrap()
 }
 
 #[test]
 fn the_stable_part_goes_first_and_is_marked_for_the_cache() {
-    let anthropic = String::from_utf8(body(Protocol::Anthropic, &ask(Shape::Prompt)).unwrap()).unwrap();
+    let anthropic = String::from_utf8(asked(Protocol::Anthropic, Shape::Prompt)).unwrap();
     assert!(anthropic.find("the norms") < anthropic.find("the world"));
     let value: Value = serde_json::from_str(&anthropic).unwrap();
     assert_eq!(value["system"][0]["cache_control"], json!({ "type": "ephemeral" }));
     assert_eq!((&value["stream"], &value["output_config"]["effort"]), (&json!(true), &json!("low")));
-    let openai = String::from_utf8(body(Protocol::Openai, &ask(Shape::JsonObject)).unwrap()).unwrap();
+    let openai = String::from_utf8(asked(Protocol::Openai, Shape::JsonObject)).unwrap();
     assert!(openai.find("the norms") < openai.find("the world"));
     let value: Value = serde_json::from_str(&openai).unwrap();
     assert_eq!(
@@ -49,7 +50,7 @@ fn the_stable_part_goes_first_and_is_marked_for_the_cache() {
         (&json!("low"), &json!("system"))
     );
     let format = |shape| {
-        let value: Value = serde_json::from_slice(&body(Protocol::Openai, &ask(shape)).unwrap()).unwrap();
+        let value: Value = serde_json::from_slice(&asked(Protocol::Openai, shape)).unwrap();
         value["response_format"]["type"].clone()
     };
     assert_eq!(

@@ -146,11 +146,11 @@ pub fn run_all(
             run.cancelled = true;
             run.live.iter_mut().for_each(|one| one.end(ProcessExit::Cancelled));
         }
-        for (one, (out, err)) in run.live.iter_mut().zip(&ready.readable) {
+        for (one, [_, out, err]) in run.live.iter_mut().zip(&ready.children) {
             one.read(*out, *err);
             one.check_time();
         }
-        let mut exited = ready.exited.into_iter();
+        let mut exited = ready.children.iter().map(|[exited, ..]| *exited);
         for one in run.live.extract_if(.., |_| exited.next().unwrap_or(false)) {
             results.insert(one.job.index, one.finish());
         }
@@ -202,8 +202,8 @@ struct ChildPoll {
     cancelled: bool,
     /// True if a start is over.
     started: bool,
-    readable: Vec<(bool, bool)>,
-    exited: Vec<bool>,
+    /// Of each running child: it has exited, its stdout is readable, its stderr is readable.
+    children: Vec<[bool; 3]>,
 }
 
 /// A job whose command has its pipes.
@@ -302,13 +302,10 @@ impl<'a> Run<'a> {
         poll_for(&mut fds, left.saturating_add(Duration::from_millis(1)))?;
         let mut flags = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || flags.next().unwrap_or(false);
-        let mut ready =
-            ChildPoll { cancelled: next(), started: next(), readable: Vec::new(), exited: Vec::new() };
-        for one in &self.live {
-            ready.exited.push(next());
-            ready.readable.push((one.job.out.is_some() && next(), one.job.err.is_some() && next()));
-        }
-        Ok(ready)
+        let (cancelled, started) = (next(), next());
+        let ready_of =
+            |one: &Live| [next(), one.job.out.is_some() && next(), one.job.err.is_some() && next()];
+        Ok(ChildPoll { cancelled, started, children: self.live.iter().map(ready_of).collect() })
     }
 }
 

@@ -42,7 +42,10 @@ impl Link {
         let wait_limit = Deadline::after_ms(LAST_STATE_MS);
         let stream = loop {
             match socket::connect(&dir.attach_socket(), CONNECT) {
-                Ok(stream) => break Some(stream),
+                Ok(stream) => {
+                    stream.set_nonblocking(true).with_context(what)?;
+                    break Some(stream);
+                }
                 Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
                     if wait_limit.passed() || !workers::is_alive(dir)? {
                         break None;
@@ -53,9 +56,6 @@ impl Link {
                 Err(error) => return Err(error).with_context(what),
             }
         };
-        if let Some(stream) = &stream {
-            stream.set_nonblocking(true).with_context(what)?;
-        }
         let hello = Hello { looop: VERSION, request: WireRequest::Attach { cols, rows, view } };
         Ok(Link { stream, decoder: Decoder::of_replies(), queue: encode_json(&hello), wait_limit: None })
     }

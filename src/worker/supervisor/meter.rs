@@ -36,7 +36,7 @@ impl Meter {
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<Usage> {
         let (stream, charged) = self.events.as_mut()?;
         // Ignore its limits: a worker may call its model and print as often as it needs.
-        stream.feed(bytes).ok();
+        stream.feed(bytes);
         let more = stream.settled().beyond(charged)?;
         *charged = stream.settled().clone();
         Some(more)
