@@ -110,7 +110,7 @@ impl GitDir {
     /// Borrows the objects of another repository.
     pub fn borrow_from(&self, objects: &Path) -> Result<()> {
         let path = self.path.join("objects/info/alternates");
-        fs::write(&path, alternate(objects)).doing("write", &path)
+        fs::write(&path, quoted(objects.as_os_str().as_bytes()) + "\n").doing("write", &path)
     }
 
     /// Copies the end points of a shallow repository's history.
@@ -131,18 +131,17 @@ impl GitDir {
     }
 }
 
-/// Formats a line of `objects/info/alternates`, quoted so that any path is one line.
-fn alternate(path: &Path) -> Vec<u8> {
-    let mut line = vec![b'"'];
-    for byte in path.as_os_str().as_bytes() {
+/// Quotes a path as git reads it from a line: any path is one line.
+pub fn quoted(path: &[u8]) -> String {
+    let mut line = String::from("\"");
+    for byte in path {
         match byte {
-            b'"' | b'\\' => line.extend([b'\\', *byte]),
-            b'\n' => line.extend(b"\\n"),
-            byte => line.push(*byte),
+            b'"' | b'\\' => line.extend(['\\', char::from(*byte)]),
+            0x20..=0x7e => line.push(char::from(*byte)),
+            byte => line.push_str(&format!("\\{byte:03o}")),
         }
     }
-    line.extend(b"\"\n");
-    line
+    line + "\""
 }
 
 /// Lists the object directories that a repository borrows from.
@@ -160,17 +159,18 @@ pub fn borrowed(objects: &Path) -> Result<Vec<PathBuf>> {
 fn unquoted(line: &[u8]) -> Vec<u8> {
     let inner = line.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     let Some(inner) = inner else { return line.to_vec() };
-    let mut bytes = inner.iter();
-    let mut out = Vec::new();
-    while let Some(byte) = bytes.next() {
-        match (byte, byte == &b'\\') {
-            (_, true) => match bytes.next() {
-                Some(b'n') => out.push(b'\n'),
-                Some(other) => out.push(*other),
-                None => {}
-            },
-            (byte, false) => out.push(*byte),
-        }
+    let (mut rest, mut out) = (inner, Vec::new());
+    while let [first, after @ ..] = rest {
+        let byte;
+        (byte, rest) = match (first, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), tail)
+            }
+            (b'\\', [b'n', tail @ ..]) => (b'\n', tail),
+            (b'\\', [other, tail @ ..]) => (*other, tail),
+            _ => (*first, after),
+        };
+        out.push(byte);
     }
     out
 }
@@ -193,8 +193,11 @@ pub fn read_plain(path: &Path, most: usize) -> io::Result<Option<Vec<u8>>> {
 
 /// Makes a temporary directory that only its owner can enter, removed with the returned value.
 pub fn temp_dir(prefix: &str, around: &Path) -> Result<TempDir> {
-    let private = Permissions::from_mode(0o700);
-    let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(around);
+    let mut named = tempfile::Builder::new();
+    named.prefix(prefix).permissions(Permissions::from_mode(0o700));
+    // The plain name if it is free: messages of git contain it, and the same message must stay the same.
+    let made = named.rand_bytes(0).tempdir_in(around);
+    let made = made.or_else(|_| named.rand_bytes(6).tempdir_in(around));
     made.context("could not make a temporary directory")
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::rules::text::quote_argv;
+
 /// The change of one file in a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEdit {
@@ -121,9 +123,5 @@ impl Blocked {
 
 /// Quotes `path` as one word of a shell command.
 fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    if path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)) {
-        return path;
-    }
-    format!("'{}'", path.replace('\'', r"'\''"))
+    quote_argv(&[path.display().to_string()])
 }
