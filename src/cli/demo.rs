@@ -17,7 +17,7 @@ use crate::store::examples;
 use crate::store::file;
 use crate::store::json_file;
 use crate::store::state_files;
-use crate::vcs::history::{CommitSpec, FileEdit, History, Signature};
+use crate::vcs::history::{FileEdit, History, Signature};
 use crate::vcs::seed;
 
 #[derive(Debug, clap::Args)]
@@ -195,9 +195,9 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
         unix_s: app.now.unix_ms / 1000,
         utc_offset_s: 0,
     };
-    let edits = vec![FileEdit::new("README.md", Some(b"# A demo\n".to_vec()), false)];
+    let edits = [FileEdit::new("README.md", Some(b"# A demo\n".to_vec()), false)];
     let message = "the first commit\n";
-    History::init(&repo)?.commit(&CommitSpec { message, author: &who, committer: &who, edits })?;
+    History::init(&repo)?.commit(message, &who, &who, &edits)?;
     file::write(
         &repo.join("README.md"),
         concat!("# A demo\n\nTO", "DO: say what it is\n").as_bytes(),

@@ -43,18 +43,6 @@ pub struct Signature {
     pub utc_offset_s: i32,
 }
 
-#[derive(Debug, Clone)]
-pub struct CommitSpec<'a> {
-    /// Stored unchanged.
-    pub message: &'a str,
-    /// Who made the change.
-    pub author: &'a Signature,
-    /// Who made the commit; the reflog names it too.
-    pub committer: &'a Signature,
-    /// The changes to HEAD's files. If two edits have the same path, the last one counts.
-    pub edits: Vec<FileEdit>,
-}
-
 /// One commit as [`History::log`](super::History::log) returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
