@@ -332,9 +332,9 @@ fn open_up(dir: &Path) {
 
 /// Copies a corrupt file to a new name next to it and returns that name. The original stays in place until it is
 /// replaced.
-pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
+pub fn copy_aside(path: &Path, unix_ms: i64) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!("{name}.corrupt-{stamp}"));
+    let aside = path.with_file_name(format!("{name}.corrupt-{unix_ms}"));
     if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
         // Reading a pipe would block for ever, and a directory has no bytes: these are moved instead.
         return rename_new(path, &aside).map(|()| aside);

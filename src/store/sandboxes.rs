@@ -193,9 +193,7 @@ impl<'a> SandboxBuilder<'a> {
         for kind in SandboxSubject::ALL {
             if let Err(why) = self.level(kind) {
                 let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
-                for fix in &self.powers().fixes {
-                    fault = fault.hint(fix.clone());
-                }
+                fault.hints.extend(self.powers().fixes.iter().cloned());
                 let less =
                     format!("or ask for less: \"sandbox\": {{\"{}\": \"auto\"}} in the config", kind.word());
                 return Err(fault.hint(less).into());

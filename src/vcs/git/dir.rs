@@ -233,17 +233,16 @@ impl RepoLink {
         let cause = || format!("could not open the repository `{shown}`");
         for (name, is_dir) in LINKS.into_iter().chain(format.reftable.then_some(("reftable", true))) {
             let path = common.join(name);
-            match fs::symlink_metadata(&path) {
-                Ok(meta) if meta.is_dir() == is_dir && !meta.is_symlink() => {}
-                Ok(_) => {
+            match file::present(fs::symlink_metadata(&path)).with_context(cause)? {
+                Some(meta) if meta.is_dir() == is_dir && !meta.is_symlink() => {}
+                Some(_) => {
                     let kind = if is_dir { "directory" } else { "file" };
                     let why = format!("its `{name}` is not a plain {kind}");
                     return Err(fault(&format!("open the repository `{shown}`"), &why));
                 }
                 // A file can still be made through its link; a folder cannot.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_dir => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(cause),
+                None if is_dir => continue,
+                None => {}
             }
             symlink(&path, inside.join(name)).with_context(cause)?;
         }
@@ -277,11 +276,9 @@ pub fn plain_way(common: &Path, name: &str) -> Result<()> {
         let mut at = top;
         for part in name.split('/') {
             at.push(part);
-            if fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_symlink()) {
-                return Err(fault(
-                    &format!("write the ref {name}"),
-                    &format!("`{}` is a link", at.display()),
-                ));
+            if at.is_symlink() {
+                let why = format!("`{}` is a link", at.display());
+                return Err(fault(&format!("write the ref {name}"), &why));
             }
         }
     }
