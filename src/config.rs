@@ -106,15 +106,10 @@ pub struct Env {
     vars: BTreeMap<String, String>,
     cwd: PathBuf,
     is_dir_gone: bool,
-    dirs: Dirs,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Dirs {
-    home: Option<PathBuf>,
-    config: PathBuf,
-    state: PathBuf,
-    cache: PathBuf,
+    home: PathBuf,
+    config_dir: PathBuf,
+    state_dir: PathBuf,
+    cache_dir: PathBuf,
 }
 
 impl Env {
@@ -136,13 +131,15 @@ impl Env {
         let cwd = here.unwrap_or_else(gone);
         let base = directories::BaseDirs::new()
             .ok_or_else(|| Fault::failed("could not find a home directory").hint("set HOME"))?;
-        let dirs = Dirs {
-            home: Some(base.home_dir().to_owned()),
-            config: base.config_dir().to_owned(),
-            state: base.state_dir().unwrap_or(base.data_dir()).to_owned(),
-            cache: base.cache_dir().to_owned(),
+        let mut env = Env {
+            vars,
+            cwd,
+            is_dir_gone,
+            home: base.home_dir().to_owned(),
+            config_dir: base.config_dir().to_owned(),
+            state_dir: base.state_dir().unwrap_or(base.data_dir()).to_owned(),
+            cache_dir: base.cache_dir().to_owned(),
         };
-        let mut env = Env { vars, cwd, is_dir_gone, dirs };
         env.make_places_absolute()?;
         Ok(env)
     }
@@ -192,36 +189,35 @@ impl Env {
     }
 
     fn expand(&self, text: &str) -> PathBuf {
-        match (text.strip_prefix("~/"), &self.dirs.home) {
-            (Some(rest), Some(home)) => home.join(rest),
-            (None, Some(home)) if text == "~" => home.clone(),
-            _ => PathBuf::from(text),
+        match text.strip_prefix("~/") {
+            Some(rest) => self.home.join(rest),
+            None if text == "~" => self.home.clone(),
+            None => PathBuf::from(text),
         }
     }
 
     /// The path of the config file: `$LOOOP_CONFIG`, else `looop.json` in the config directory.
     pub fn config_path(&self) -> PathBuf {
         self.get("LOOOP_CONFIG")
-            .map_or_else(|| self.dirs.config.join("looop.json"), |path| self.absolute(path))
+            .map_or_else(|| self.config_dir.join("looop.json"), |path| self.absolute(path))
     }
 
     /// The directory of config files of all programs.
     pub fn config_dir(&self) -> &Path {
-        &self.dirs.config
+        &self.config_dir
     }
 
     pub fn home(&self) -> &Path {
-        self.dirs.home.as_deref().unwrap_or(&self.cwd)
+        &self.home
     }
 
     /// The data dir (`$LOOOP_DATA_DIR`, else `looop` in the state directory) and its cache.
     pub fn layout(&self) -> Layout {
-        let root = self
-            .get("LOOOP_DATA_DIR")
-            .map_or_else(|| self.dirs.state.join("looop"), |dir| self.absolute(dir));
+        let named = self.get("LOOOP_DATA_DIR").map(|dir| self.absolute(dir));
+        let root = named.unwrap_or_else(|| self.state_dir.join("looop"));
         let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let id = blake3::hash(root.to_string_lossy().as_bytes()).to_hex();
-        let cache = self.dirs.cache.join("looop").join(format!("{name}-{}", &id[..8]));
+        let cache = self.cache_dir.join("looop").join(format!("{name}-{}", &id[..8]));
         Layout::new(root, cache)
     }
 
@@ -231,7 +227,7 @@ impl Env {
         match (named, self.get("LEANLOOP_CONFIG")) {
             (Some(path), _) => self.here(path),
             (None, Some(path)) => self.absolute(path),
-            (None, None) => self.dirs.config.join("lean-loop").join("config.toml"),
+            (None, None) => self.config_dir.join("lean-loop").join("config.toml"),
         }
     }
 
@@ -329,7 +325,7 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         base_env,
         full_env: env.all(),
         secrets: Secrets::of(&env.all(), &path::is_there),
-        home: env.dirs.home.clone(),
+        home: Some(env.home.clone()),
         workers: source.workers()?,
         fixes: source.fixes()?,
         sandbox: source.sandbox()?,
@@ -354,13 +350,10 @@ pub fn schema() -> serde_json::Value {
 
 /// The variables that a child with a reduced environment needs to find this profile and the user's tmux.
 fn config_env(env: &Env, path: &Path) -> Vec<(String, String)> {
-    let config = env.get("LOOOP_CONFIG").map(|_| ("LOOOP_CONFIG".to_owned(), text_of(path)));
+    let named = |_| ("LOOOP_CONFIG".to_owned(), path.to_string_lossy().into_owned());
+    let config = env.get("LOOOP_CONFIG").map(named);
     let sockets = env.get("TMUX_TMPDIR").map(|dir| ("TMUX_TMPDIR".to_owned(), dir.to_owned()));
     config.into_iter().chain(sockets).collect()
-}
-
-fn text_of(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }
 
 /// Makes the user's paths absolute: they must be absolute or begin with `~`.

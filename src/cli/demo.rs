@@ -21,7 +21,7 @@ use crate::store::file::{self, Durability};
 use crate::store::json_file;
 use crate::store::layout::Layout;
 use crate::store::state_files;
-use crate::vcs::history::{CommitSpec, FileEdit, History, Signature};
+use crate::vcs::history::{FileEdit, History, Signature};
 use crate::vcs::seed;
 
 #[derive(Debug, clap::Args)]
@@ -181,9 +181,9 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
         unix_s: app.now.unix_ms / 1000,
         utc_offset_s: 0,
     };
-    let edits = vec![FileEdit::new("README.md", Some(b"# A demo\n".to_vec()), false)];
+    let edits = [FileEdit::new("README.md", Some(b"# A demo\n".to_vec()), false)];
     let message = "the first commit\n";
-    History::init(&repo)?.commit(&CommitSpec { message, author: &who, committer: &who, edits })?;
+    History::init(&repo)?.commit(message, &who, &who, &edits)?;
     let edited = concat!("# A demo\n\nTO", "DO: say what it is\n");
     file::write(&repo.join("README.md"), edited.as_bytes(), 0o600, Durability::Whole)?;
     file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, Durability::Whole)?;

@@ -8,6 +8,7 @@ use super::{App, JsonArgs, json_output, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
 use crate::rules::fault::Fault;
 use crate::rules::json::clip;
+use crate::store::exchange::digest_of;
 use crate::store::file;
 use crate::store::trust::{self, TrustState};
 
@@ -68,7 +69,9 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let mut found = Vec::new();
     for (path, entry) in trust::all(&app.layout)? {
         let state = match file::read_text(Path::new(&path), MAX_BYTES) {
-            Ok(Some(text)) if trust::digest(&text) == entry.digest => json_output::PermissionState::Valid,
+            Ok(Some(text)) if digest_of(text.as_bytes()) == entry.digest => {
+                json_output::PermissionState::Valid
+            }
             Ok(None) => json_output::PermissionState::Gone,
             _ => json_output::PermissionState::Changed,
         };

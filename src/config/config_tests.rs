@@ -18,13 +18,15 @@ fn env_with(text: Option<&str>, vars: &[(&str, &str)]) -> (tempfile::TempDir, En
         vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     all.entry("LOOOP_CONFIG".to_owned()).or_insert(path.display().to_string());
     let home = dir.path().join("home");
-    let dirs = Dirs {
-        home: Some(home.clone()),
-        config: home.join(".config"),
-        state: home.join(".local/state"),
-        cache: home.join(".cache"),
+    let env = Env {
+        vars: all,
+        cwd: dir.path().to_owned(),
+        is_dir_gone: false,
+        config_dir: home.join(".config"),
+        state_dir: home.join(".local/state"),
+        cache_dir: home.join(".cache"),
+        home,
     };
-    let env = Env { vars: all, cwd: dir.path().to_owned(), is_dir_gone: false, dirs };
     (dir, env)
 }
 

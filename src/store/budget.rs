@@ -120,9 +120,8 @@ pub fn look(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -
         return Ok(BudgetStatus::default());
     }
     let totals = ledger::totals(layout, now)?;
-    let others = others(layout, wanted.caller)?;
     Ok(BudgetStatus {
-        capped: hit(layout, budget, &wanted.reserved(&totals), &others, &totals, now)?,
+        capped: with_call(layout, budget, wanted, &totals, now)?.1,
         day_spent_micros: totals.spending.day_micros,
         day_limit_micros: budget.day_limit(&raised(layout)?, now),
     })
@@ -143,14 +142,27 @@ pub fn reserve(
     }
     let totals = ledger::totals(layout, now)?;
     ledger::save_totals(layout, &totals)?;
-    let mut kept = others(layout, wanted.caller)?;
-    let reserved = wanted.reserved(&totals);
-    let hit = hit(layout, budget, &reserved, &kept, &totals, now)?;
-    if hit.is_none() {
-        kept.insert(wanted.caller.key(), reserved);
-    }
-    json_file::write_json(&layout.reserved(), &kept, Durability::Whole)?;
+    let (reservations, hit) = with_call(layout, budget, wanted, &totals, now)?;
+    json_file::write_json(&layout.reserved(), &reservations, Durability::Whole)?;
     hit.map_or(Ok(()), |hit| Err(Denied::Refused(hit)))
+}
+
+/// Returns the reservations of callers that live, with this call if there is room, and the cap that has no room for it.
+fn with_call(
+    layout: &Layout,
+    budget: &Budget,
+    wanted: BudgetRequest,
+    totals: &Totals,
+    now: Now,
+) -> Result<(BTreeMap<String, Reserved>, Option<BudgetExceeded>)> {
+    let mut reservations = others(layout, wanted.caller)?;
+    let others: Vec<Reserved> = reservations.values().cloned().collect();
+    let reserved = wanted.reserved(totals);
+    let hit = budget::hit(budget, &totals.spending, &others, &raised(layout)?, &reserved, now);
+    if hit.is_none() {
+        reservations.insert(wanted.caller.key(), reserved);
+    }
+    Ok((reservations, hit))
 }
 
 /// A cap that was raised.
@@ -222,18 +234,6 @@ fn next_raise(hit: &BudgetExceeded, before: Option<Raise>, amount: Option<u64>) 
         (None, Some(Raise::To(limit))) => Ok(Raise::To(limit.saturating_add(hit.cap_micros))),
         (None, None) => Ok(Raise::Times(1)),
     }
-}
-
-fn hit(
-    layout: &Layout,
-    budget: &Budget,
-    wanted: &Reserved,
-    others: &BTreeMap<String, Reserved>,
-    totals: &Totals,
-    now: Now,
-) -> Result<Option<BudgetExceeded>> {
-    let others: Vec<Reserved> = others.values().cloned().collect();
-    Ok(budget::hit(budget, &totals.spending, &others, &raised(layout)?, wanted, now))
 }
 
 fn raised(layout: &Layout) -> Result<Raised> {

@@ -93,6 +93,8 @@ struct Search {
     pending: VecDeque<Pending>,
     seen: BTreeSet<PathBuf>,
     dirs: BTreeSet<PathBuf>,
+    /// The folders that are covered.
+    covered: Vec<PathBuf>,
     lookups: usize,
     beyond: BTreeSet<String>,
 }
@@ -241,21 +243,17 @@ impl CoverageScan<'_> {
 
     /// Covers the folder of the command, the folders that it names, and those of files that are elsewhere.
     fn folders(&self, search: &mut Search, out: &mut Coverage) -> Result<()> {
-        let mut done: Vec<PathBuf> = Vec::new();
         if let Some(cwd) = self.cwd {
             let top = cwd.ancestors().take(MAX_UP).find(|dir| dir.join(".git").symlink_metadata().is_ok());
-            let whole = match top {
-                Some(top) => self.folder(top, &mut done, out, search)?,
-                None => false,
-            };
-            if !whole {
-                self.folder(cwd, &mut done, out, search)?;
+            let whole = top.map(|top| self.folder(top, out, search)).transpose()?;
+            if whole != Some(true) {
+                self.folder(cwd, out, search)?;
                 if let Some(git) = top.map(|top| top.join(".git")).filter(|git| git.is_dir()) {
-                    self.folder(&git, &mut done, out, search)?;
+                    self.folder(&git, out, search)?;
                 }
             }
             for dir in top.map(git_dirs).unwrap_or_default() {
-                self.folder(&dir, &mut done, out, search)?;
+                self.folder(&dir, out, search)?;
             }
         }
         let named: Vec<PathBuf> =
@@ -266,12 +264,11 @@ impl CoverageScan<'_> {
         let beside: BTreeSet<PathBuf> = beside.filter(|dir| !is_system(dir)).collect();
         for dir in named.into_iter().chain(beside) {
             if is_system(&dir) || self.holds_all(&dir) {
-                let is_done = done.iter().any(|other| dir.starts_with(other));
-                if !is_done {
+                if !search.covered.iter().any(|other| dir.starts_with(other)) {
                     search.leave_out(format!("{}: its contents", dir.display()));
                 }
             } else {
-                self.folder(&dir, &mut done, out, search)?;
+                self.folder(&dir, out, search)?;
             }
         }
         search.leave_out("programs of the system, libraries, the network, files that no text names");
@@ -285,14 +282,8 @@ impl CoverageScan<'_> {
     }
 
     /// Covers one folder, unless a covered folder contains it; returns true if it is covered.
-    fn folder(
-        &self,
-        dir: &Path,
-        done: &mut Vec<PathBuf>,
-        out: &mut Coverage,
-        search: &mut Search,
-    ) -> Result<bool> {
-        if done.iter().any(|other| dir.starts_with(other)) {
+    fn folder(&self, dir: &Path, out: &mut Coverage, search: &mut Search) -> Result<bool> {
+        if search.covered.iter().any(|other| dir.starts_with(other)) {
             return Ok(true);
         }
         let (entries, content) = match folder_content(self.layout, dir, self.most, self.stop) {
@@ -306,7 +297,7 @@ impl CoverageScan<'_> {
             search.leave_out(format!("{}: it has more than {} entries", dir.display(), self.most));
             return Ok(false);
         };
-        done.push(dir.to_owned());
+        search.covered.push(dir.to_owned());
         out.folders.push(FolderScope { path: text_of(dir), entries: entries as u64, content });
         Ok(true)
     }

@@ -157,25 +157,23 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
 /// # Errors
 /// When a file exists, or when it cannot be written.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    fill(path, OFlags::EXCL, bytes, mode, Durability::Durable)
+}
+
+fn fill(path: &Path, how: OFlags, bytes: &[u8], mode: u32, keep: Durability) -> io::Result<()> {
+    let flags = how | OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?);
     file.write_all(bytes)?;
     file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()
+    if keep == Durability::Durable { file.sync_all() } else { Ok(()) }
 }
 
 fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Durability) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // One fixed name: a lock excludes other writers of this file, and the next write replaces what a crash leaves.
     let temp = path.with_file_name(format!(".{name}.tmp"));
-    let fill = || -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(CWD, &temp, flags, Mode::from_raw_mode(0o600))?);
-        file.write_all(bytes)?;
-        file.set_permissions(Permissions::from_mode(mode))?;
-        if keep == Durability::Durable { file.sync_all() } else { Ok(()) }
-    };
-    fill().inspect_err(|_| remove_temp(&temp)).doing("write", path)?;
+    let filled = fill(&temp, OFlags::TRUNC, bytes, mode, keep);
+    filled.inspect_err(|_| remove_temp(&temp)).doing("write", path)?;
     Ok(temp)
 }
 
@@ -334,9 +332,9 @@ fn open_up(dir: &Path) {
 
 /// Copies a corrupt file to a new name next to it and returns that name. The original stays in place until it is
 /// replaced.
-pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
+pub fn copy_aside(path: &Path, unix_ms: i64) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!("{name}.corrupt-{stamp}"));
+    let aside = path.with_file_name(format!("{name}.corrupt-{unix_ms}"));
     if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
         // Reading a pipe would block for ever, and a directory has no bytes: these are moved instead.
         return rename_new(path, &aside).map(|()| aside);

@@ -26,28 +26,19 @@ pub use worker::WorkerDir;
 pub const FORMAT: u32 = 3;
 /// The content of the file `format` for this version.
 pub const FORMAT_TEXT: &str = "{\"format\":3}\n";
-/// Names of looop's own files in the data dir, except journals, events and locks.
-const STATE: [&str; 20] = [
+/// Names of looop's own files in the data dir that git does not hold, except events and locks.
+const UNTRACKED: [&str; 11] = [
     ".git",
-    "PLAYBOOK.md",
-    "asks",
     "beat.json",
     "claims",
     "commit.pending",
     "cost",
     "fix",
-    "format",
-    "goals",
     "notice.json",
     "paused.json",
-    "reports",
     "runs",
-    "schedules",
-    "sensors",
-    "snapshots",
     "told.json",
     "workers",
-    "world.json",
 ];
 /// The oldest version that this program reads and can migrate.
 pub const OLDEST: u32 = 1;
@@ -173,7 +164,8 @@ impl Layout {
     pub fn is_state(&self, path: &Path) -> bool {
         let part = path.strip_prefix(&self.root).ok().and_then(|inside| inside.iter().next()?.to_str());
         let is_named = |name: &str| {
-            STATE.contains(&name)
+            UNTRACKED.contains(&name)
+                || (TRACKED.contains(&name) && name != ".gitignore")
                 || ["journal", "events"].iter().any(|start| name.starts_with(start))
                 || [".lock", ".tmp"].iter().any(|end| name.ends_with(end))
         };

@@ -202,7 +202,7 @@ fn liveness(layout: &Layout, lease: &Lease) -> Alive {
 }
 
 fn set_aside(layout: &Layout, resource: &Name) -> Result<PathBuf> {
-    file::copy_aside(&layout.claim(resource), &clock::now().unix_ms.to_string())
+    file::copy_aside(&layout.claim(resource), clock::now().unix_ms)
 }
 
 fn drop_file(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<()> {
@@ -225,7 +225,7 @@ fn floor(layout: &Layout) -> Result<u64> {
         return Ok(floor);
     }
     let now = clock::now().unix_ms;
-    file::copy_aside(&path, &now.to_string())?;
+    file::copy_aside(&path, now)?;
     raise_floor(layout, 0, now.unsigned_abs())?;
     Ok(now.unsigned_abs())
 }

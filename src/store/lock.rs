@@ -238,8 +238,7 @@ pub fn within(path: &Path, wait_ms: i64) -> Result<Held> {
 /// # Errors
 /// When the lock is not free within ten seconds.
 pub fn dir(path: &Path) -> Result<Held> {
-    let opened = File::open(path).doing("open", path)?;
-    wait(opened, path, SHORT_WAIT_MS, File::try_lock)
+    wait(File::open(path).doing("open", path)?, path, SHORT_WAIT_MS, File::try_lock)
 }
 
 fn wait(file: File, path: &Path, wait_ms: i64, take: fn(&File) -> Result<(), TryLockError>) -> Result<Held> {

@@ -194,9 +194,7 @@ impl<'a> SandboxBuilder<'a> {
         for kind in SandboxSubject::iter() {
             if let Err(why) = self.level(kind) {
                 let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
-                for fix in &self.powers().fixes {
-                    fault = fault.hint(fix.clone());
-                }
+                fault.hints.extend(self.powers().fixes.iter().cloned());
                 let less = format!("or ask for less: \"sandbox\": {{\"{kind}\": \"auto\"}} in the config");
                 return Err(fault.hint(less).into());
             }

@@ -48,7 +48,7 @@ impl StateFile {
             }
             Parsed::Absent => GONE.to_owned(),
             Parsed::Corrupt(why) => {
-                let aside = file::copy_aside(&file.path, &now.unix_ms.to_string())?;
+                let aside = file::copy_aside(&file.path, now.unix_ms)?;
                 format!("`beat.json` was corrupt ({why}); it is kept as `{}`", aside.display())
             }
         };
@@ -242,7 +242,7 @@ pub fn ask(layout: &Layout, id: &Name) -> Result<Option<QuestionFile>> {
 pub fn set_answer_aside(layout: &Layout, id: &Name, now: Now) -> Result<()> {
     let path = layout.asks().join(format!("{id}.answer.json"));
     if let Parsed::Corrupt(_) = parse::<AnswerFile>(&path)? {
-        file::copy_aside(&path, &now.unix_ms.to_string())?;
+        file::copy_aside(&path, now.unix_ms)?;
         file::remove(&path)?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::exchange::digest_of;
 use super::file::{self, Durability};
 use super::layout::Layout;
 use super::lock;
@@ -44,11 +45,6 @@ fn path_of(layout: &Layout) -> PathBuf {
     layout.fixes().join("trust.json")
 }
 
-/// Returns the digest by which a file is allowed.
-pub fn digest(text: &str) -> String {
-    blake3::hash(text.as_bytes()).to_hex().to_string()
-}
-
 /// Lists all allowed files, by their absolute paths.
 ///
 /// # Errors
@@ -71,7 +67,7 @@ pub fn all(layout: &Layout) -> Result<BTreeMap<String, TrustEntry>> {
 pub fn state(layout: &Layout, place: &Path, text: &str) -> Result<TrustState> {
     let Some(place) = place.to_str() else { return Ok(TrustState::Unknown) };
     Ok(match all(layout)?.get(place) {
-        Some(entry) if entry.digest == digest(text) => TrustState::Allowed,
+        Some(entry) if entry.digest == digest_of(text.as_bytes()) => TrustState::Allowed,
         Some(_) => TrustState::Changed,
         None => TrustState::Unknown,
     })
@@ -86,7 +82,7 @@ pub fn allow(layout: &Layout, place: &Path, text: &str, now: Now) -> Result<()> 
         let what = format!("could not trust `{}`: its path is not UTF-8 text", place.display());
         return Err(Fault::usage(what).hint("rename the file or its folder").into());
     };
-    let entry = TrustEntry { digest: digest(text), at_ms: now.unix_ms };
+    let entry = TrustEntry { digest: digest_of(text.as_bytes()), at_ms: now.unix_ms };
     change(layout, |files| drop(files.insert(name.to_owned(), entry)))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 
 use super::history::ignored::Ignored;
-use super::history::{CommitSpec, FileEdit, History, Signature};
+use super::history::{FileEdit, History, Signature};
 use crate::os::signal::Cancel;
 use crate::rules::digest::Digest;
 use crate::rules::name::Name;
@@ -75,7 +75,7 @@ pub fn looop_signature(now: Now) -> Signature {
 /// Commits files that looop itself made, outside of a beat.
 pub(super) fn commit_own(history: &History, message: &str, now: Now, edits: Vec<FileEdit>) -> Result<()> {
     let looop = looop_signature(now);
-    history.commit(&CommitSpec { message, author: &looop, committer: &looop, edits }).map(drop)
+    history.commit(message, &looop, &looop, &edits).map(drop)
 }
 
 /// The repository of a data dir, opened for commits.
@@ -226,7 +226,7 @@ impl<'a> Commits<'a> {
         if edits.is_empty() {
             return Ok(None);
         }
-        self.history.commit(&CommitSpec { message, author, committer: &self.looop, edits })
+        self.history.commit(message, author, &self.looop, &edits)
     }
 
     /// Reads a file from disk; a missing file means a deletion. A file that is too large or not regular stays out of

@@ -124,11 +124,8 @@ pub enum GitCommand<'a> {
         /// If true, hashes the bytes unchanged.
         raw: bool,
     },
-    /// Stores the blobs of a stream on stdin and writes their ids to a file. Reads the stream.
-    Import {
-        /// The file of ids.
-        marks: &'a str,
-    },
+    /// Stores the blobs of a stream on stdin, and prints the ids for which the stream asks. Reads the stream.
+    Import,
     /// Makes a commit of a tree. Reads objects.
     Commit {
         tree: &'a str,
@@ -201,9 +198,7 @@ impl GitCommand<'_> {
             }
             GitCommand::HashFiles { raw: true } => words("hash-object --no-filters --stdin-paths", &[]),
             GitCommand::HashFiles { raw: false } => words("hash-object --stdin-paths", &[]),
-            GitCommand::Import { marks } => {
-                words("fast-import --quiet", &[&format!("--export-marks={marks}")])
-            }
+            GitCommand::Import => words("fast-import --quiet", &[]),
             GitCommand::Commit { tree, parent, message } => {
                 let mut args = words("commit-tree --no-gpg-sign", &["-m", message]);
                 args.extend(parent.iter().flat_map(|parent| ["-p".to_owned(), (*parent).to_owned()]));

@@ -27,7 +27,7 @@ use gix::state::InProgress;
 use crate::store::file::{self, Doing};
 use edits::{Edits, actor};
 use scan::Scan;
-pub use types::{Blocked, CommitSpec, CommittedContent, FileEdit, LogEntry, Signature};
+pub use types::{Blocked, CommittedContent, FileEdit, LogEntry, Signature};
 
 /// Name of the directory in which a repository is made before it is moved into its place.
 pub(super) const ASIDE: &str = ".git-init";
@@ -163,8 +163,9 @@ impl History {
         self.head_id()?.map(|id| self.files_of(id)).transpose().map(|_| ())
     }
 
-    /// Commits `spec.edits` on top of HEAD's files and moves HEAD's branch, if HEAD is still the commit to which the
-    /// edits were applied. Returns the id of the commit; returns `None` and writes nothing if HEAD already has these
+    /// Commits `edits` on top of HEAD's files and moves HEAD's branch, if HEAD is still the commit to which the edits were
+    /// applied. Of two edits of one path the last one counts. The message is stored unchanged, and the reflog names the
+    /// committer. Returns the id of the commit; returns `None` and writes nothing if HEAD already has these
     /// files.
     ///
     /// Files that git has staged otherwise stay staged. A committed file whose content on disk differs from the commit
@@ -174,11 +175,16 @@ impl History {
     /// [`Blocked`] (found by `downcast_ref`) when a commit must not be made now. Otherwise when git cannot store a
     /// path, a name or the message, when another process moved the branch, or when a file could not be read or written.
     /// HEAD and the index are then unchanged, unless the last step failed, which puts the written index in place.
-    pub fn commit(&self, spec: &CommitSpec<'_>) -> Result<Option<String>> {
-        let author = actor(spec.author)?;
-        let committer = actor(spec.committer)?;
-        ensure!(!spec.message.contains('\0'), "could not commit: the message has a NUL byte");
-        let edits = Edits::new(&spec.edits)?;
+    pub fn commit(
+        &self,
+        message: &str,
+        author: &Signature,
+        committer: &Signature,
+        edits: &[FileEdit],
+    ) -> Result<Option<String>> {
+        let (author, committer) = (actor(author)?, actor(committer)?);
+        ensure!(!message.contains('\0'), "could not commit: the message has a NUL byte");
+        let edits = Edits::new(edits)?;
         let marker = heal::Marker::set(&self.dir)?;
         // In this order, a git command that changes branches cannot come in between.
         let (mut lock, since) = self.lock_index()?;
@@ -195,7 +201,7 @@ impl History {
         let (mut a, mut c) = Default::default();
         let id = self
             .repo
-            .commit_as(committer.to_ref(&mut c), author.to_ref(&mut a), "HEAD", spec.message, tree, parent)
+            .commit_as(committer.to_ref(&mut c), author.to_ref(&mut a), "HEAD", message, tree, parent)
             .context("could not commit")?;
         // Last, so that the index stays unchanged if the branch could not be moved.
         lock.commit().map_err(|e| e.error).context("could not put the new git index in place")?;

@@ -78,7 +78,7 @@ impl Fixture {
             utc_offset_s: -12_600,
         };
         let committer = Signature { name: "looop".into(), email: String::new(), ..author.clone() };
-        self.history.commit(&CommitSpec { message, author: &author, committer: &committer, edits })
+        self.history.commit(message, &author, &committer, &edits)
     }
 
     /// Commits what `changed` reports, as it is on disk.

@@ -14,12 +14,6 @@ use crate::store::layout::{self, Layout};
 use crate::store::lock::{self, Held};
 use crate::vcs::history::{FileEdit, History};
 
-/// Makes one step, and returns the files that it has written.
-type Step = fn(&Layout) -> Result<Vec<&'static str>>;
-
-/// The step from each format to the next one, starting at [`layout::OLDEST`].
-const STEPS: [Step; (layout::FORMAT - layout::OLDEST) as usize] = [complete_ignored; 2];
-
 /// The largest `.gitignore`, in bytes.
 const MAX_IGNORE_BYTES: usize = 1 << 20;
 
@@ -52,10 +46,8 @@ pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrate
     }
     let _held = lock::store(&layout.store_lock())?;
     let from = layout::format(layout)?;
-    let mut written = Vec::new();
-    for step in STEPS.iter().skip((from - layout::OLDEST) as usize) {
-        written.extend(step(layout)?);
-    }
+    // The one change of formats 2 and 3.
+    let mut written = complete_ignored(layout)?;
     layout::write_format(layout)?;
     written.push("format");
     // If a commit cannot be made now, the next beat makes it, as for every commit.
@@ -74,7 +66,7 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     commits::commit_own(&history, &message, now, edits)
 }
 
-/// Formats 2 and 3: git ignores every file that it must not hold. Lines that the user added to the list stay.
+/// Makes git ignore every file that it must not hold, and returns the files that were written. Lines that the user added to the list stay.
 fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
     let path = layout.file(".gitignore");
     let present = file::read_text(&path, MAX_IGNORE_BYTES).doing("read", &path)?;

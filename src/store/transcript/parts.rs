@@ -178,14 +178,12 @@ impl Mark {
 struct TranscriptIndex {
     file: File,
     at: u64,
-    buffer: Vec<u8>,
-    used: usize,
     next: Option<Mark>,
 }
 
 impl TranscriptIndex {
     fn new(file: File) -> TranscriptIndex {
-        TranscriptIndex { file, at: 0, buffer: Vec::new(), used: 0, next: None }
+        TranscriptIndex { file, at: 0, next: None }
     }
 
     fn header(&mut self) -> Option<TranscriptHeader> {
@@ -203,27 +201,18 @@ impl TranscriptIndex {
     }
 
     fn line(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = [0; LINE_BYTES];
         loop {
-            let left = &self.buffer[self.used..];
-            if let Some(end) = left.iter().position(|byte| *byte == b'\n') {
-                let line = left[..end].to_vec();
-                self.used += end + 1;
-                return Some(line);
-            }
-            if left.len() > LINE_BYTES {
+            let length = self.file.read_at(&mut buffer, self.at).unwrap_or(0);
+            match buffer[..length].iter().position(|byte| *byte == b'\n') {
+                Some(end) => {
+                    self.at += end as u64 + 1;
+                    return Some(buffer[..end].to_vec());
+                }
                 // No valid line is that long: skip it.
-                self.used = self.buffer.len();
-            }
-            // Read the unfinished line again, because the writer may overwrite it.
-            self.at -= (self.buffer.len() - self.used) as u64;
-            let torn = self.buffer.len() - self.used;
-            self.used = 0;
-            self.buffer.resize(8 * LINE_BYTES, 0);
-            let length = self.file.read_at(&mut self.buffer, self.at).unwrap_or(0);
-            self.buffer.truncate(length);
-            self.at += length as u64;
-            if length <= torn {
-                return None;
+                None if length == LINE_BYTES => self.at += length as u64,
+                // Read the unfinished line again later, because the writer may overwrite it.
+                None => return None,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Fetching a worker's commits: from the clone's own objects, through a check of each, to a branch of the user.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -70,20 +70,16 @@ fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> 
     // A commit that a checkout cannot hold is not fetched.
     git.entries(&view.git_dir, &tip)?;
     let user_side = user_side::between(git, view, &repo.base, &tip)?;
-    let kept = carry(git, source, view, &repo.base, &tip)?;
+    // What the tip needs besides the base, as one pack. The hash of every object is checked, and that the objects to
+    // which it points exist, so that a clone with false objects adds nothing; the base is complete because a ref keeps
+    // it.
+    let wanted = format!("{tip}\n^{}\n", repo.base);
+    let kept = source.take_pack(git, &super::pack(git, &view.git_dir, &wanted, &view.file("out"))?)?;
     let placed = fence(&mut || source.set_ref(git, &tip, || pick(git, source, view, repo, &tip)));
     // Only needed until a ref holds the pack; without a ref, `gc` may remove the pack.
     drop(fs::remove_file(kept));
     let branch = Some(placed?.trim_start_matches("refs/heads/").to_owned());
     Ok(Collected { branch, tip: Some(tip), commits, user_side, left: Leftovers::default() })
-}
-
-/// Copies what the tip needs besides the base into the source as one pack. Checks the hash of every object, and that
-/// the objects to which it points exist, so that a clone with false objects adds nothing; the base is complete because
-/// a ref keeps it. Returns the file that keeps the pack from `gc` until a ref does.
-fn carry(git: &Git, source: &Source, view: &View, base: &str, tip: &str) -> Result<PathBuf> {
-    let wanted = format!("{tip}\n^{base}\n");
-    source.take_pack(git, &super::pack(git, &view.git_dir, &wanted, &view.file("out"))?)
 }
 
 /// Returns the first branch that may become the tip, with its current value.

@@ -126,9 +126,9 @@ impl FileWalk<'_> {
         depth: usize,
     ) -> Result<()> {
         self.git.check()?;
-        let shown = |path: &[u8]| self.root.join(OsStr::from_bytes(path)).display().to_string();
+        let below = |path: &[u8]| self.root.join(OsStr::from_bytes(path));
         if depth > MAX_DEPTH {
-            return Err(too_large(&format!("folders deeper than {MAX_DEPTH}"), &shown(at)));
+            return Err(too_large(&format!("folders deeper than {MAX_DEPTH}"), &below(at)));
         }
         for name in names {
             // Git accepts no file of this name, in upper or lower case.
@@ -139,9 +139,7 @@ impl FileWalk<'_> {
             let stat = match statat(dir, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
-                Err(error) => {
-                    return Err(error).with_context(|| format!("could not look at `{}`", shown(&path)));
-                }
+                Err(error) => return Err(error).doing("look at", &below(&path)),
             };
             let kind = FileType::from_raw_mode(stat.st_mode);
             let is_dir = kind == FileType::Directory;
@@ -160,10 +158,7 @@ impl FileWalk<'_> {
                 continue;
             }
             if self.listing.files.len() >= MAX_FILES {
-                return Err(too_large(
-                    &format!("more than {MAX_FILES} files"),
-                    &self.root.display().to_string(),
-                ));
+                return Err(too_large(&format!("more than {MAX_FILES} files"), self.root));
             }
             self.listing.files.push(FileEntry { path, mode, stat: FileStat::of(&stat) });
         }
@@ -213,8 +208,8 @@ impl FileWalk<'_> {
     }
 }
 
-fn too_large(what: &str, path: &str) -> anyhow::Error {
-    let fault = Fault::failed(format!("could not list `{path}`: it has {what}"));
+fn too_large(what: &str, path: &Path) -> anyhow::Error {
+    let fault = Fault::failed(format!("could not list `{}`: it has {what}", path.display()));
     fault.hint("name what is generated in .gitignore").into()
 }
 

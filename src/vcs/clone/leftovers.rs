@@ -16,6 +16,7 @@ use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::{Leftovers, Paths, Tip};
 use crate::store::Denied;
 use crate::store::file::{self, Doing};
+use crate::vcs::git::dir::quoted;
 use crate::vcs::git::{Git, GitCommand, fault};
 use crate::vcs::history::ignored::Ignored;
 
@@ -185,20 +186,6 @@ fn hashes(
     } else {
         Err(fault("compare files", "git did not hash all of them"))
     }
-}
-
-/// Quotes a path as git reads it from a line.
-fn quoted(path: &[u8]) -> String {
-    let mut line = String::from("\"");
-    for byte in path {
-        match byte {
-            b'"' | b'\\' => line.extend(['\\', char::from(*byte)]),
-            0x20..=0x7e => line.push(char::from(*byte)),
-            byte => line.push_str(&format!("\\{byte:03o}")),
-        }
-    }
-    line.push('"');
-    line
 }
 
 /// Returns the name under which an untracked file is listed: its own, or that of the topmost folder in which git knows

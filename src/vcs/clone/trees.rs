@@ -18,7 +18,7 @@ use super::source::{Source, inspect};
 use crate::os::clock;
 use crate::os::process::Sink;
 use crate::vcs::git::dir::read_plain;
-use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault, text};
+use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault};
 use crate::vcs::history::ignored::Ignored;
 use crate::vcs::history::repository::RepoForm;
 
@@ -261,14 +261,15 @@ impl Trees {
     }
 
     fn import_batch(&self, git: &Git, folder: &Folder, files: &[&FileEntry]) -> Result<Vec<String>> {
-        let (stream, marks) = (self.git_dir.path().join("stream"), self.git_dir.path().join("marks"));
+        let stream = self.git_dir.path().join("stream");
         let failed = || format!("could not write `{}`", stream.display());
         let mut out = BufWriter::new(File::create(&stream).with_context(failed)?);
         for (n, file) in (1..).zip(files) {
             if file.mode == LINK {
                 let to = folder.read_link(&file.path)?;
                 let head = format!("blob\nmark :{n}\ndata {}\n", to.len());
-                out.write_all(&[head.as_bytes(), &to, b"\n"].concat()).with_context(failed)?;
+                let ask = format!("\nget-mark :{n}\n");
+                out.write_all(&[head.as_bytes(), &to, ask.as_bytes()].concat()).with_context(failed)?;
                 continue;
             }
             let from = folder.read(&file.path)?;
@@ -279,26 +280,16 @@ impl Trees {
                 let path = String::from_utf8_lossy(&file.path).into_owned();
                 return Err(fault(&format!("read `{path}`"), "it changed in the meantime; try again"));
             }
-            out.write_all(b"\n").with_context(failed)?;
+            write!(out, "\nget-mark :{n}\n").with_context(failed)?;
         }
         out.into_inner().map_err(io::IntoInnerError::into_error).with_context(failed)?;
         let input = File::open(&stream).with_context(failed)?;
-        // Marks of an interrupted call must not be taken for those of this one.
-        drop(fs::remove_file(&marks));
-        git.run_with(&self.git_dir, &GitCommand::Import { marks: &text(&marks)? }, Some(input))?;
-        let listed = read_plain(&marks, MAX_LIST_BYTES).ok().flatten().unwrap_or_default();
-        drop((fs::remove_file(&stream), fs::remove_file(&marks)));
-        let mut oids = vec![String::new(); files.len()];
-        for line in String::from_utf8_lossy(&listed).lines() {
-            let (mark, oid) = line.split_once(' ').unwrap_or_default();
-            let n = mark.trim_start_matches(':').parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-            if let Some(slot) = n.and_then(|n| oids.get_mut(n)) {
-                *slot = oid.to_owned();
-            }
-        }
-        match oids.iter().any(String::is_empty) {
-            true => Err(fault("store files", "git did not say under which names")),
-            false => Ok(oids),
+        let printed = git.run_with(&self.git_dir, &GitCommand::Import, Some(input))?;
+        drop(fs::remove_file(&stream));
+        let oids: Vec<String> = String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect();
+        match oids.len() == files.len() {
+            true => Ok(oids),
+            false => Err(fault("store files", "git did not say under which names")),
         }
     }
 

@@ -104,11 +104,16 @@ fn open_dir(at: impl std::os::fd::AsFd, path: &Path) -> Result<OwnedFd> {
     })
 }
 
-fn is_absent_or_empty(at: &OwnedFd, name: &str) -> Result<bool> {
-    if matches!(statat(at, name, AtFlags::SYMLINK_NOFOLLOW), Err(rustix::io::Errno::NOENT)) {
-        return Ok(true);
+/// Opens a directory of the clone's `.git`, if it exists.
+fn part(at: &OwnedFd, name: &str) -> Result<Option<OwnedFd>> {
+    match statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        _ => open_dir(at, Path::new(name)).map(Some),
     }
-    Ok(names(&open_dir(at, Path::new(name))?)?.is_empty())
+}
+
+fn is_absent_or_empty(at: &OwnedFd, name: &str) -> Result<bool> {
+    part(at, name)?.map_or(Ok(true), |dir| Ok(names(&dir)?.is_empty()))
 }
 
 fn names(dir: &OwnedFd) -> Result<Vec<String>> {
@@ -142,10 +147,7 @@ impl Links<'_> {
     }
 
     fn dir(&self, at: &OwnedFd, name: &str, to: &Path, wanted: &dyn Fn(usize, &str) -> bool) -> Result<()> {
-        if matches!(statat(at, name, AtFlags::SYMLINK_NOFOLLOW), Err(rustix::io::Errno::NOENT)) {
-            return Ok(());
-        }
-        self.level(&open_dir(at, Path::new(name))?, to, wanted, 0)
+        part(at, name)?.map_or(Ok(()), |dir| self.level(&dir, to, wanted, 0))
     }
 
     fn level(

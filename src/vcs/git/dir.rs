@@ -110,7 +110,7 @@ impl GitDir {
     /// Borrows the objects of another repository.
     pub fn borrow_from(&self, objects: &Path) -> Result<()> {
         let path = self.path.join("objects/info/alternates");
-        fs::write(&path, alternate(objects)).doing("write", &path)
+        fs::write(&path, quoted(objects.as_os_str().as_bytes()) + "\n").doing("write", &path)
     }
 
     /// Copies the end points of a shallow repository's history.
@@ -131,18 +131,17 @@ impl GitDir {
     }
 }
 
-/// Formats a line of `objects/info/alternates`, quoted so that any path is one line.
-fn alternate(path: &Path) -> Vec<u8> {
-    let mut line = vec![b'"'];
-    for byte in path.as_os_str().as_bytes() {
+/// Quotes a path as git reads it from a line: any path is one line.
+pub fn quoted(path: &[u8]) -> String {
+    let mut line = String::from("\"");
+    for byte in path {
         match byte {
-            b'"' | b'\\' => line.extend([b'\\', *byte]),
-            b'\n' => line.extend(b"\\n"),
-            byte => line.push(*byte),
+            b'"' | b'\\' => line.extend(['\\', char::from(*byte)]),
+            0x20..=0x7e => line.push(char::from(*byte)),
+            byte => line.push_str(&format!("\\{byte:03o}")),
         }
     }
-    line.extend(b"\"\n");
-    line
+    line + "\""
 }
 
 /// Lists the object directories that a repository borrows from.
@@ -160,17 +159,18 @@ pub fn borrowed(objects: &Path) -> Result<Vec<PathBuf>> {
 fn unquoted(line: &[u8]) -> Vec<u8> {
     let inner = line.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     let Some(inner) = inner else { return line.to_vec() };
-    let mut bytes = inner.iter();
-    let mut out = Vec::new();
-    while let Some(byte) = bytes.next() {
-        match (byte, byte == &b'\\') {
-            (_, true) => match bytes.next() {
-                Some(b'n') => out.push(b'\n'),
-                Some(other) => out.push(*other),
-                None => {}
-            },
-            (byte, false) => out.push(*byte),
-        }
+    let (mut rest, mut out) = (inner, Vec::new());
+    while let [first, after @ ..] = rest {
+        let byte;
+        (byte, rest) = match (first, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), tail)
+            }
+            (b'\\', [b'n', tail @ ..]) => (b'\n', tail),
+            (b'\\', [other, tail @ ..]) => (*other, tail),
+            _ => (*first, after),
+        };
+        out.push(byte);
     }
     out
 }
@@ -231,17 +231,16 @@ impl RepoLink {
         let cause = || format!("could not open the repository `{shown}`");
         for (name, is_dir) in LINKS.into_iter().chain(format.reftable.then_some(("reftable", true))) {
             let path = common.join(name);
-            match fs::symlink_metadata(&path) {
-                Ok(meta) if meta.is_dir() == is_dir && !meta.is_symlink() => {}
-                Ok(_) => {
+            match file::present(fs::symlink_metadata(&path)).with_context(cause)? {
+                Some(meta) if meta.is_dir() == is_dir && !meta.is_symlink() => {}
+                Some(_) => {
                     let kind = if is_dir { "directory" } else { "file" };
                     let why = format!("its `{name}` is not a plain {kind}");
                     return Err(fault(&format!("open the repository `{shown}`"), &why));
                 }
                 // A file can still be made through its link; a folder cannot.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_dir => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(cause),
+                None if is_dir => continue,
+                None => {}
             }
             symlink(&path, inside.join(name)).with_context(cause)?;
         }
@@ -275,11 +274,9 @@ pub fn plain_way(common: &Path, name: &str) -> Result<()> {
         let mut at = top;
         for part in name.split('/') {
             at.push(part);
-            if fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_symlink()) {
-                return Err(fault(
-                    &format!("write the ref {name}"),
-                    &format!("`{}` is a link", at.display()),
-                ));
+            if at.is_symlink() {
+                let why = format!("`{}` is a link", at.display());
+                return Err(fault(&format!("write the ref {name}"), &why));
             }
         }
     }

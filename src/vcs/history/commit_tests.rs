@@ -214,8 +214,7 @@ fn bad_edits_are_refused() -> Result<()> {
         Signature { utc_offset_s: i32::MAX, ..good.clone() },
     ];
     for author in &bad {
-        let spec = CommitSpec { message: "m", author, committer: &good, edits: vec![put("b", "x")] };
-        assert!(f.history.commit(&spec).is_err(), "{author:?}");
+        assert!(f.history.commit("m", author, &good, &[put("b", "x")]).is_err(), "{author:?}");
     }
     assert!(f.snapshot()? == before);
     Ok(())

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::rules::text::quote_argv;
+
 /// The change of one file in a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEdit {
@@ -39,18 +41,6 @@ pub struct Signature {
     pub unix_s: i64,
     /// Offset of the local time in seconds east of UTC; git keeps whole minutes of it.
     pub utc_offset_s: i32,
-}
-
-#[derive(Debug, Clone)]
-pub struct CommitSpec<'a> {
-    /// Stored unchanged.
-    pub message: &'a str,
-    /// Who made the change.
-    pub author: &'a Signature,
-    /// Who made the commit; the reflog names it too.
-    pub committer: &'a Signature,
-    /// The changes to HEAD's files. If two edits have the same path, the last one counts.
-    pub edits: Vec<FileEdit>,
 }
 
 /// One commit as [`History::log`](super::History::log) returns it.
@@ -121,9 +111,5 @@ impl Blocked {
 
 /// Quotes `path` as one word of a shell command.
 fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    if path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)) {
-        return path;
-    }
-    format!("'{}'", path.replace('\'', r"'\''"))
+    quote_argv(&[path.display().to_string()])
 }

@@ -30,7 +30,7 @@ fn number(command: &GitCommand) -> usize {
         GitCommand::WriteTree => 14,
         GitCommand::Staged(_) => 15,
         GitCommand::HashFiles { .. } => 16,
-        GitCommand::Import { .. } => 17,
+        GitCommand::Import => 17,
         GitCommand::Commit { .. } => 18,
         GitCommand::Diff { .. } => 19,
         GitCommand::Changes(..) => 20,
@@ -161,10 +161,9 @@ fn no_command_runs_what_a_hostile_repository_names() {
     let old = git.line(&link.dir, &GitCommand::Resolve(&old)).unwrap();
     let blob = git.line(&link.dir, &GitCommand::Resolve("HEAD:file")).unwrap();
     let range = format!("{before}..{head}");
-    let (marks, stem) =
-        (fixture.path("marks").display().to_string(), fixture.path("out").display().to_string());
+    let stem = fixture.path("out").display().to_string();
     let lines = format!("{head}\n");
-    let stream = b"blob\nmark :1\ndata 4\nnew\n\n";
+    let stream = b"blob\nmark :1\ndata 4\nnew\n\nget-mark :1\n";
     let entry = format!("100644 {blob}\tfile\0");
     let name = "refs/looop/x";
     let commands: Vec<(GitCommand, Option<&[u8]>)> = vec![
@@ -185,7 +184,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
         (GitCommand::Staged(&head), None),
         (GitCommand::HashFiles { raw: true }, Some(b"file\n")),
         (GitCommand::HashFiles { raw: false }, Some(b"file\n")),
-        (GitCommand::Import { marks: &marks }, Some(stream)),
+        (GitCommand::Import, Some(stream)),
         (GitCommand::Commit { tree: &tree, parent: Some(&head), message: "m" }, None),
         (GitCommand::Diff { from: &old, to: &tree, context: 3 }, None),
         (GitCommand::Changes(&old, &tree), None),
