@@ -294,7 +294,7 @@ impl<'a> Git<'a> {
     pub fn run_with(&self, dir: &GitDir, command: &GitCommand, input: Option<File>) -> Result<Vec<u8>> {
         match self.start(dir, command, input, None)? {
             (ProcessExit::Code(0), stdout, _) => Ok(stdout),
-            (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
+            (exit, _, stderr) => Err(failed(dir, command, &exit, &stderr)),
         }
     }
 
@@ -312,7 +312,7 @@ impl<'a> Git<'a> {
         let input = (!input.is_empty()).then(|| input_of(dir, input)).transpose()?;
         match self.start(dir, command, input, Some(sink))? {
             (ProcessExit::Code(0), ..) => Ok(()),
-            (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
+            (exit, _, stderr) => Err(failed(dir, command, &exit, &stderr)),
         }
     }
 
@@ -345,7 +345,7 @@ impl<'a> Git<'a> {
                 Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned()))
             }
             (ProcessExit::Code(1), ..) => Ok(None),
-            (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
+            (exit, _, stderr) => Err(failed(dir, command, &exit, &stderr)),
         }
     }
 
@@ -445,7 +445,10 @@ pub struct TreeDifference {
     pub new: Option<(u32, String)>,
 }
 
-fn failed(command: &GitCommand, exit: &ProcessExit, stderr: &str) -> anyhow::Error {
+/// The name of the git directory is left out: it may be temporary. The state of a worker keeps the reason for which its
+/// branch could not be fetched, and another reason at each beat would make each beat ask for a decision.
+fn failed(dir: &GitDir, command: &GitCommand, exit: &ProcessExit, stderr: &str) -> anyhow::Error {
+    let stderr = stderr.replace(&*dir.path().to_string_lossy(), "GIT_DIR");
     let words = clip(&visible(stderr.trim(), false), 400);
     let why = match exit {
         ProcessExit::Timeout => "it ran into its timeout".to_owned(),

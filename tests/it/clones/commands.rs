@@ -314,3 +314,18 @@ fn git_has_a_limit_on_its_memory() {
     let fault = error.downcast_ref::<looop::rules::fault::Fault>().unwrap();
     assert!(fault.hints[0].contains("2 GiB of memory"), "{fault:?}");
 }
+
+#[test]
+fn a_failure_is_worded_without_the_name_of_a_temporary_directory() {
+    let fixture = Fixture::new();
+    let (repo, ..) = fixture.start("repo", "fix");
+    let why = || {
+        let link = RepoLink::open(&repo.join(".git"), RepoFormat::default()).unwrap();
+        // Git takes no directory without objects for a repository, and its message names the directory.
+        fs::remove_file(link.dir.path().join("objects")).unwrap();
+        fixture.git().run(&link.dir, &GitCommand::Stashes).unwrap_err().to_string()
+    };
+    let first = why();
+    assert!(first.contains("GIT_DIR"), "{first}");
+    assert_eq!(first, why(), "the state of a worker keeps it, and the same failure is no news");
+}
