@@ -121,7 +121,7 @@ pub fn test(app: &App, args: &TestArgs) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
     let _look = lock::look(&app.layout.look_lock())?;
-    let fleet = super::tick::fleet(app, &config, &cancel);
+    let fleet = super::tick::fleet(app, &config, &cancel, true);
     let ctx = super::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
     let readings = observe::fresh_readings(&ctx, one.as_ref().map(|sensor| sensor.name.as_str()))?;
     let failed = readings.values().any(|reading| !reading.ok);

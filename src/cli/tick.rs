@@ -111,11 +111,12 @@ fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
     }
 }
 
-/// The workers of this machine.
-pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> Fleet<'a> {
+/// The workers of this machine. If `dry` is true, not even the cache is written.
+pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel, dry: bool) -> Fleet<'a> {
     Fleet {
         layout: &app.layout,
         settings: &config.settings,
+        sandboxes: SandboxBuilder::new(&app.layout, &config.settings, !dry),
         cancel,
         now: app.now,
         context_hints: map::context_hints,
@@ -142,13 +143,13 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
-    let fleet = fleet(app, &config, cancel);
+    let fleet = fleet(app, &config, cancel, false);
     let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel, false);
-    ctx.sandboxes.check()?;
-    if let Some(lost) = ctx.sandboxes.downgrade() {
+    ctx.fleet.sandboxes.check()?;
+    if let Some(lost) = ctx.fleet.sandboxes.downgrade() {
         print::note(&format!("warning: {lost} (looop doctor)"));
     }
-    if let Some(lost) = ctx.sandboxes.news_of_downgrade()? {
+    if let Some(lost) = ctx.fleet.sandboxes.news_of_downgrade()? {
         print::ring(&format!("flag: {lost}"));
         logs::journal(&app.layout, &format!("{} sandbox: {lost}", app.now.stamp()))?;
     }
@@ -225,7 +226,6 @@ pub fn ctx<'a>(
         settings: &config.settings,
         runner,
         fleet,
-        sandboxes: SandboxBuilder::new(&app.layout, &config.settings, !dry),
         cancel,
         now: clock::now(),
         clock: &clock::now,
@@ -329,7 +329,7 @@ pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDeci
         cwd: app.layout.root().to_owned(),
         write: Vec::new(),
     };
-    let fleet = fleet(app, config, &cancel);
+    let fleet = fleet(app, config, &cancel, true);
     let ctx = ctx(app, config, &idle, &fleet, &cancel, true);
     tick::preview(&ctx, &state_files::peek_beat(&app.layout)?)
 }

@@ -251,7 +251,7 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let path = dir.join(name.as_str());
     let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Whole).and_then(|()| {
         let _look = lock::look(&app.layout.look_lock())?;
-        let fleet = crate::cli::tick::fleet(app, &config, &cancel);
+        let fleet = crate::cli::tick::fleet(app, &config, &cancel, true);
         let ctx = crate::cli::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel, true);
         observe::try_out(&ctx, user_files::sensor_at(name.clone(), path))
     });

@@ -9,6 +9,9 @@ use crate::rules::name::Name;
 /// The format of a scope that this version writes. An approval with a scope of another format is void.
 pub const FORM: u32 = 2;
 
+/// The part of a scope that is a repository, as a refusal names it.
+pub const REPO_PART: &str = "the repository or its commit";
+
 /// Everything that an approval covers. If any part differs when the move is about to be made, the approval is void.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -157,6 +160,11 @@ pub struct UserSidePath {
     pub reason: String,
 }
 
+/// The reason why an approval is void: this part of its scope differs now.
+pub fn changed(part: &str) -> String {
+    format!("something that the approval covered has changed since: {part}")
+}
+
 impl SandboxScope {
     /// The writable paths of a command without a sandbox.
     pub const ANYTHING: &str = "everything that you may write";
@@ -194,16 +202,6 @@ impl ApprovalScope {
         format!("ap-{}", &self.digest()[..10])
     }
 
-    /// The hash that an approval is bound to: scope, ask id and expiry.
-    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [self.digest().as_str(), ask_id, &expires_ms.to_string()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-
     /// Compares what a yes covered with the same things as they are now.
     ///
     /// # Errors
@@ -212,8 +210,7 @@ impl ApprovalScope {
         if self == now {
             return Ok(());
         }
-        let what = self.difference(now);
-        Err(format!("something that the approval covered has changed since: {what}"))
+        Err(changed(self.difference(now)))
     }
 
     /// The first part in which another scope differs, in words.
@@ -239,7 +236,7 @@ impl ApprovalScope {
             () if *command != now.command => "the program, the folder or the environment",
             () if *checks != now.checks => "a check",
             () if *files != now.files => "a file",
-            () if *repo != now.repo => "the repository or its commit",
+            () if *repo != now.repo => REPO_PART,
             () if *goal != now.goal => "the goal",
             () if *sandbox != now.sandbox => "the sandbox",
             () if *folders != now.folders => "the folder",

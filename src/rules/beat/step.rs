@@ -107,8 +107,6 @@ pub struct Decided {
     pub charge: Option<Box<Charge>>,
     /// The approval that this move uses up; `None` if the decider chose the move.
     pub approval: Option<UsedApproval>,
-    /// True if the move starts a worker that costs money.
-    pub starts_paid: bool,
 }
 
 /// An approval that a move uses up.

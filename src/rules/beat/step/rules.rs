@@ -107,7 +107,7 @@ pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
 }
 
 pub(super) fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
-    let Decided { seen, decided, operation, then, charge, approval, starts_paid } = event;
+    let Decided { seen, decided, operation, then, charge, approval } = event;
     let is_approved = approval.is_some();
     let mut next = seen_by(beat, &seen, approval);
     next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
@@ -117,7 +117,7 @@ pub(super) fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
         remember_text(&mut next.written_goals, &seen.items, text, !is_approved);
     }
     next.paid_start_approved |=
-        is_approved && starts_paid && matches!(operation, Operation::Fleet | Operation::ApprovedStart(_));
+        is_approved && matches!(&operation, Operation::StartWorker(start) if start.paid);
     let note = CommitNote {
         beat: seen.beat.clone(),
         subject: String::new(),
@@ -163,7 +163,7 @@ fn paths_of(operation: &Operation) -> BTreeMap<String, Option<Digest>> {
         Operation::Rename { from, to, content } => {
             BTreeMap::from([(from.clone(), None), (to.clone(), Some(content.clone()))])
         }
-        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
+        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::StartWorker(_) => {
             BTreeMap::new()
         }
     }
@@ -249,9 +249,7 @@ fn remember_taint(
     tainted: bool,
 ) {
     next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
-    if let (Action::StartWorker { id, .. }, Operation::Fleet | Operation::ApprovedStart(_)) =
-        (&decided.action, operation)
-    {
+    if let (Action::StartWorker { id, .. }, Operation::StartWorker(_)) = (&decided.action, operation) {
         next.untrusted_workers.remove(id);
         next.untrusted_workers.extend(tainted.then(|| id.clone()));
     }

@@ -5,53 +5,32 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::walls::is_path;
-use super::{WorkerError, WorkerRefusal, WorkerRequest};
+use super::Fleet;
+use super::plan::is_path;
+use super::refusal::{WorkerError, WorkerRefusal};
 use crate::os::program;
-use crate::rules::beat::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::rules::beat::scope::{self, ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
 use crate::rules::user_side::{self, UserSidePath};
-use crate::rules::worker::{Objects, Spec};
+use crate::rules::worker::{Objects, Repo, Spec};
 use crate::store::coverage::{self, Coverage, CoverageScan};
 use crate::store::file;
 use crate::store::identity;
 use crate::store::layout;
-use crate::store::sandboxes::SandboxBuilder;
-use crate::vcs::clone;
-use crate::worker::Fleet;
 
 /// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
 
 impl Fleet<'_> {
-    /// Compares what the user approved with the worker that is about to start, when its clone and its files are ready.
-    /// `described` is the worker before they were made, and `made` is the worker with its clone.
+    /// Returns what an approval of the start of this worker would cover now; `base` has the parts that do not depend on
+    /// the worker.
     ///
     /// # Errors
-    /// When the approval is void, a file cannot be read, or the search for files is ended.
-    pub(super) fn check_approved(
+    /// When a file cannot be read, the search for files is ended, or the repository is not at the planned commit.
+    pub(super) fn scope_of(
         &self,
-        wanted: &WorkerRequest,
-        described: &Spec,
-        made: &Spec,
-    ) -> Result<(), WorkerError> {
-        let Some(approved) = &wanted.approved else { return Ok(()) };
-        let now = self.scope_of(wanted, described)?;
-        let mut now = ApprovalScope { form: approved.form, action: approved.action.clone(), ..now };
-        // The clone counts, not the current state of its repository.
-        if let (Some(repo), Some(clone)) = (&mut now.repo, &made.repo) {
-            repo.base.clone_from(&clone.base);
-        }
-        Ok(approved.check(&now).map_err(WorkerRefusal::Approval)?)
-    }
-
-    /// Returns what an approval of this start would cover now.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or the search for files is ended.
-    pub(in crate::worker) fn scope_of(
-        &self,
-        wanted: &WorkerRequest,
         spec: &Spec,
+        grant: &[String],
+        base: ApprovalScope,
     ) -> Result<ApprovalScope, WorkerError> {
         let stop = || self.cancel.is_set();
         let scan = CoverageScan {
@@ -64,18 +43,17 @@ impl Fleet<'_> {
         let mut covered = Coverage::default();
         for argv in std::iter::once(&spec.argv).chain(spec.verify.iter().map(|check| &check.argv)) {
             let name = argv.first().map_or("", String::as_str);
-            let Some(exe) = program::find_program(name, &self.settings.path, Path::new("/")) else {
-                continue;
-            };
-            covered.add(scan.run(argv, &exe).map_err(|denied| denied.map(WorkerRefusal::Approval))?);
+            if let Some(exe) = program::find_program(name, &self.settings.path, Path::new("/")) {
+                covered.add(scan.run(argv, &exe).map_err(|denied| denied.map(WorkerRefusal::Approval))?);
+            }
         }
-        let repo = wanted.place.repo().map(|path| self.repo_scope(path, spec)).transpose()?;
-        let grants = self.grant_scopes(wanted, &scan)?;
+        let repo = spec.repo.as_ref().map(|repo| self.repo_scope(repo, spec)).transpose()?;
+        let grants = grant.iter().map(|name| self.grant_scope(name, &scan)).collect::<Result<Vec<_>, _>>()?;
         let folders = grants.iter().filter(|grant| grant.kind == "folder");
         covered
             .beyond
             .extend(folders.filter_map(|grant| Some(format!("{}: its contents", grant.path.as_ref()?))));
-        let goal = wanted.goal.as_ref().map(|goal| -> Result<GoalScope> {
+        let goal = spec.goal.as_ref().map(|goal| -> Result<GoalScope> {
             let path = self.layout.file(&layout::goal_path(goal));
             let content = file::digest(&path).with_context(|| format!("could not read the goal {goal}"))?;
             Ok(GoalScope { id: goal.clone(), content })
@@ -101,45 +79,39 @@ impl Fleet<'_> {
             goal: goal.transpose()?,
             repo,
             user_side,
-            ..ApprovalScope::default()
+            ..base
         })
     }
 
-    fn grant_scopes(
-        &self,
-        wanted: &WorkerRequest,
-        scan: &CoverageScan,
-    ) -> Result<Vec<GrantScope>, WorkerError> {
-        let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
-        let mut grants = Vec::new();
-        for name in &wanted.grant {
-            if !is_path(name) {
-                let all = self.settings.full_env.iter();
-                let value: Vec<_> = all.filter(|(key, _)| key == name).cloned().collect();
-                let content = Some(scan.private_digest(&value)?);
-                let (name, kind) = (name.clone(), "variable".to_owned());
-                grants.push(GrantScope { name, kind, path: None, content, place: None });
-                continue;
-            }
-            let real = sandboxes.grantable(name).map_err(WorkerRefusal::Grant)?;
-            let shown = real.display();
-            let content = match real.is_file() {
-                true => file::digest(&real).with_context(|| format!("could not read `{shown}`"))?,
-                false => None,
-            };
-            grants.push(GrantScope {
-                name: name.clone(),
-                kind: if real.is_dir() { "folder" } else { "file" }.to_owned(),
-                path: Some(shown.to_string()),
-                content,
-                place: Some(identity::place(&real).with_context(|| format!("could not look at `{shown}`"))?),
-            });
+    fn grant_scope(&self, name: &String, scan: &CoverageScan) -> Result<GrantScope, WorkerError> {
+        if !is_path(name) {
+            let value: Vec<_> =
+                self.settings.full_env.iter().filter(|(key, _)| key == name).cloned().collect();
+            let content = Some(scan.private_digest(&value)?);
+            let kind = "variable".to_owned();
+            return Ok(GrantScope { name: name.clone(), kind, path: None, content, place: None });
         }
-        Ok(grants)
+        let real = self.sandboxes.grantable(name).map_err(WorkerRefusal::Grant)?;
+        let shown = real.display();
+        let content = match real.is_file() {
+            true => file::digest(&real).with_context(|| format!("could not read `{shown}`"))?,
+            false => None,
+        };
+        Ok(GrantScope {
+            name: name.clone(),
+            kind: if real.is_dir() { "folder" } else { "file" }.to_owned(),
+            path: Some(shown.to_string()),
+            content,
+            place: Some(identity::place(&real).with_context(|| format!("could not look at `{shown}`"))?),
+        })
     }
 
-    fn repo_scope(&self, path: &Path, spec: &Spec) -> Result<RepoScope, WorkerError> {
-        let found = clone::inspect(&self.git()?, path)?;
+    /// Returns the scope of the repository, which must still be at the planned commit.
+    fn repo_scope(&self, repo: &Repo, spec: &Spec) -> Result<RepoScope, WorkerError> {
+        let found = self.source(&self.git()?, Path::new(&repo.source))?;
+        if found.head != repo.base {
+            return Err(WorkerRefusal::Approval(scope::changed(scope::REPO_PART)).into());
+        }
         let dirs =
             [coverage::git_dirs(&found.repo), vec![found.repo.join(".git"), found.repo.clone()]].concat();
         let head =
@@ -147,10 +119,10 @@ impl Fleet<'_> {
         let place = identity::place(&found.repo)
             .with_context(|| format!("could not look at `{}`", found.repo.display()))?;
         Ok(RepoScope {
-            path: found.repo.to_string_lossy().into_owned(),
+            path: repo.source.clone(),
             place,
             head: head.unwrap_or_default().trim_end().to_owned(),
-            base: found.head,
+            base: repo.base.clone(),
             objects: Objects::words(self.settings.workers.objects, spec.has_network()).to_owned(),
         })
     }
