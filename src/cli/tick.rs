@@ -93,11 +93,12 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     beat(app, &cancel, Some(args.goal.clone()), &output, held)
 }
 
-/// The workers of this machine.
-pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> Fleet<'a> {
+/// The workers of this machine. If `dry` is true, not even the cache is written.
+pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel, dry: bool) -> Fleet<'a> {
     Fleet {
         layout: &app.layout,
         settings: &config.settings,
+        sandboxes: SandboxBuilder::new(&app.layout, &config.settings, !dry),
         cancel,
         now: app.now,
         context_hints: map::context_hints,
@@ -125,13 +126,13 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
     app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
-    let fleet = fleet(app, &config, cancel);
+    let fleet = fleet(app, &config, cancel, false);
     let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel, false);
-    ctx.sandboxes.check()?;
-    if let Some(lost) = ctx.sandboxes.downgrade() {
+    ctx.fleet.sandboxes.check()?;
+    if let Some(lost) = ctx.fleet.sandboxes.downgrade() {
         print::note(&format!("warning: {lost} (looop doctor)"));
     }
-    if let Some(lost) = ctx.sandboxes.news_of_downgrade()? {
+    if let Some(lost) = ctx.fleet.sandboxes.news_of_downgrade()? {
         print::ring(&format!("flag: {lost}"));
         logs::journal(&app.layout, &format!("{} sandbox: {lost}", app.now.stamp()))?;
     }
@@ -201,7 +202,7 @@ pub fn dry<T>(
 ) -> Result<T> {
     let cancel = Cancel::on_signals()?;
     let _look = lock::look(&app.layout.look_lock())?;
-    let fleet = fleet(app, config, &cancel);
+    let fleet = fleet(app, config, &cancel, true);
     observe(&ctx(app, config, runner, &fleet, &cancel, true))
 }
 
@@ -220,7 +221,6 @@ fn ctx<'a>(
         settings: &config.settings,
         runner,
         fleet,
-        sandboxes: SandboxBuilder::new(&app.layout, &config.settings, !dry),
         cancel,
         now: clock::now(),
         clock: &clock::now,

@@ -24,8 +24,8 @@ use crate::store::lock;
 use crate::store::logs;
 use crate::store::workers;
 use crate::store::workers::Worker;
+use crate::worker::plan::{WorkerProgram, WorkerRequest, Workplace};
 use crate::worker::refusal::WorkerError;
-use crate::worker::start::{WorkerProgram, WorkerRequest, Workplace};
 use crate::worker::{client, orphans};
 
 #[derive(Debug, clap::Subcommand)]
@@ -155,7 +155,7 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
     };
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
-    let fleet = super::tick::fleet(app, &config, &cancel);
+    let fleet = super::tick::fleet(app, &config, &cancel, false);
     let wanted = WorkerRequest {
         id: args.id.clone(),
         goal: args.goal,
@@ -171,10 +171,10 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
         claims: args.claim,
         grant: args.grant,
         is_tainted: false,
-        by: "human".to_owned(),
-        approved: None,
     };
-    let spec = fleet.start(&wanted).map_err(|error| match error {
+    let started =
+        fleet.plan(&wanted).and_then(|plan| fleet.start(plan, "human", &wanted.brief, &wanted.grant, None));
+    let spec = started.map_err(|error| match error {
         WorkerError::Refused(why) => anyhow!("could not start worker {}: {why}", args.id),
         WorkerError::Failed(error) => error,
     })?;

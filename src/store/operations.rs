@@ -53,7 +53,7 @@ pub fn perform(layout: &Layout, operation: &Operation, fallback: Fallback) -> Re
             (from, exchange::move_away(&layout.file(from), &target, content)?)
         }
         Operation::Remove { path, content } => (path, exchange::remove(&layout.file(path), content)?),
-        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
+        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::StartWorker(_) => {
             return Ok(ChangeResult::Made);
         }
     };
@@ -106,9 +106,7 @@ pub fn sync(layout: &Layout, operation: &Operation) -> Result<()> {
         Operation::Rename { from, to, .. } => {
             file::sync(&layout.file(to)).and_then(|()| file::sync(&layout.file(from)))
         }
-        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
-            Ok(())
-        }
+        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::StartWorker(_) => Ok(()),
     }
 }
 

@@ -84,12 +84,8 @@ fn perform(
     fallback: Fallback,
 ) -> Result<ControlFlow<String, MoveOutcome>> {
     Ok(ControlFlow::Continue(match &intent.operation {
-        Operation::Fleet | Operation::ApprovedStart(_) => {
-            let approved = match &intent.operation {
-                Operation::ApprovedStart(scope) => Some(scope.as_ref()),
-                _ => None,
-            };
-            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean, approved);
+        Operation::Fleet | Operation::StartWorker(_) => {
+            let outcome = ctx.fleet.perform(intent);
             // A move that a crash cut off is made at the start of a beat, before the beat ends its orphans.
             notes.supervisors.extend(workers::supervisors(ctx.layout)?);
             outcome?
@@ -114,7 +110,7 @@ fn exec(ctx: &Ctx, notes: &mut BeatNotes, state: &mut StateFile, intent: &Intent
         let start = tree::start_of(pid).context("the process ended before it started")?;
         state.apply(LoopEvent::Spawned(Started { pid, start, boot: tree::boot_id() }))
     };
-    let mut cell = match ctx.sandboxes.run(Path::new(cwd)) {
+    let mut cell = match ctx.fleet.sandboxes.run(Path::new(cwd)) {
         Ok(cell) => cell,
         Err(why) => return Ok(MoveOutcome::NotDone { why }),
     };
@@ -222,7 +218,7 @@ fn probe(ctx: &Ctx, intent: &Intent, taken_back: &BTreeMap<PathBuf, String>) -> 
         return Ok(Probe::Dropped(why.clone()));
     }
     step::probe(intent, &journal, &mut end, &mut |intent| match &intent.operation {
-        Operation::Fleet | Operation::ApprovedStart(_) => ctx.fleet.probe(&intent.beat, &intent.decided),
+        Operation::Fleet | Operation::StartWorker(_) => ctx.fleet.probe(intent),
         operation => operations::probe(ctx.layout, operation),
     })
 }

@@ -121,7 +121,7 @@ fn ask(ctx: &Ctx, notes: &BeatNotes, beat: &str, prefix: &str, files: PromptFile
         path: &ctx.settings.path,
         base_env: &base_env,
         full_env: (&ctx.settings.full_env).into(),
-        sandboxes: &ctx.sandboxes,
+        sandboxes: &ctx.fleet.sandboxes,
         cancel: ctx.cancel,
         frame: on_wait.as_mut().map(|on_wait| on_wait as &mut dyn FnMut()),
     };

@@ -13,7 +13,6 @@ use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::store::layout::Layout;
 use crate::store::logs;
-use crate::store::sandboxes::SandboxBuilder;
 use crate::vcs::history::Blocked;
 use crate::worker::Fleet;
 
@@ -25,8 +24,6 @@ pub struct Ctx<'a> {
     pub runner: &'a dyn Runner,
     /// The part that starts and stops workers.
     pub fleet: &'a Fleet<'a>,
-    /// The sandboxes of the beat's children.
-    pub sandboxes: SandboxBuilder<'a>,
     /// Cancellation by the user.
     pub cancel: &'a Cancel,
     /// The time of the beat, read once.

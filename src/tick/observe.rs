@@ -141,7 +141,7 @@ fn readings(
             Err(unfit) => failed(unfit.error, &unfit.why, Trust::Trusted),
             Ok(header) => match still_good(runs.get(&sensor.name), sensor, header, ctx.now) {
                 Some(reading) => reading,
-                None => match ctx.sandboxes.sensor(&sensor.name, header) {
+                None => match ctx.fleet.sandboxes.sensor(&sensor.name, header) {
                     Err(why) => failed("not_started", &why, header.trust),
                     Ok(cell) => {
                         jobs.push(job(ctx, sensor, header, cell));

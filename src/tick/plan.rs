@@ -1,4 +1,5 @@
-//! Plan: translates a decided move into files and processes, and decides if the user must approve it first.
+//! Plan: translates a decided move into files and processes, and decides if the user must approve it first. An approval
+//! carries the planned operation, and that operation is what the approval lets the loop perform.
 
 mod command;
 pub mod consent;
@@ -21,17 +22,17 @@ use crate::rules::beat::observed::Observed;
 use crate::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
 use crate::rules::beat::prompt::Prompt;
 use crate::rules::beat::scope::{self, ApprovalScope, SandboxScope};
-use crate::rules::beat::state::{Failure, LoopState, Operation};
+use crate::rules::beat::state::{Failure, LoopState, Operation, PlannedStart};
 use crate::rules::beat::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
 use crate::rules::cost::charge::{Charge, Usage};
 use crate::rules::name::Name;
 use crate::rules::sandbox::Level;
+use crate::rules::worker::Spec;
 use crate::rules::world::Goal;
 use crate::rules::world::front_matter;
 use crate::store::Denied;
 use crate::store::file;
 use crate::store::state_files;
-use crate::worker::Described;
 
 /// A move with the results of policy and the store.
 #[derive(Debug)]
@@ -40,19 +41,12 @@ pub struct MovePlan {
     pub operation: Operation,
     /// The outcome for the journal once the operation is done.
     pub then: MoveOutcome,
-    /// True if it starts a worker that costs money.
-    pub starts_paid: bool,
 }
 
 impl MovePlan {
-    /// Creates a plan from an operation and its outcome.
-    pub fn new(operation: Operation, then: MoveOutcome) -> MovePlan {
-        MovePlan { operation, then, starts_paid: false }
-    }
-
     /// Creates a plan that does nothing, for this reason.
     pub fn refused(why: impl Into<String>) -> MovePlan {
-        MovePlan::new(Operation::Nothing, MoveOutcome::Refused { why: why.into() })
+        MovePlan { operation: Operation::Nothing, then: MoveOutcome::Refused { why: why.into() } }
     }
 
     /// Creates a plan that does nothing, because the move could not be planned.
@@ -86,9 +80,9 @@ fn plan(
         Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
         _ => false,
     };
-    let start = described(ctx, decided);
+    let start = start_of(ctx, observed, decided);
     let worker = start.as_ref().and_then(|start| start.as_ref().ok());
-    let is_paid = worker.is_some_and(|worker| worker.paid);
+    let spec = worker.and_then(|start| start.spec.as_ref());
     let facts = PolicyFacts {
         rules: &ctx.settings.rules,
         tainted: observed.tainted,
@@ -97,27 +91,30 @@ fn plan(
         protected: &ctx.settings.protected,
         resolve: path::followed,
         was_truncated,
-        sandbox: worker.is_some_and(|worker| worker.is_full),
+        sandbox: spec.is_some_and(Spec::is_full),
         proposed,
-        free_check: worker.is_some_and(|worker| worker.free_check),
+        free_check: spec.is_some_and(|spec| {
+            spec.verify.iter().any(|check| !ctx.settings.workers.verify.contains_key(&check.name))
+        }),
         repo_listed: place.as_deref().is_some_and(|repo| is_listed(ctx, beat, observed, decided, repo)),
-        first_paid: is_paid && !beat.paid_start_approved,
+        first_paid: worker.is_some_and(|start| start.paid) && !beat.paid_start_approved,
     };
-    let planned = match policy::judge(decided, &facts) {
+    let made = match policy::judge(decided, &facts) {
         PolicyDecision::Refused(why) => Ok(MovePlan::refused(why)),
-        PolicyDecision::Free => {
-            free(ctx, observed, id, decided).map(|plan| MovePlan { starts_paid: is_paid, ..plan })
-        }
-        PolicyDecision::Waits(because) => ask_first(ctx, beat, observed, id, decided, start, because),
+        PolicyDecision::Free => planned(ctx, observed, id, decided, start),
+        PolicyDecision::Waits(because) => planned(ctx, observed, id, decided, start).and_then(|plan| {
+            if plan.operation == Operation::Nothing {
+                return Ok(plan);
+            }
+            let (scope, diff) = scope_of(ctx, decided, &plan.operation)?;
+            let clean = !observed.tainted;
+            let wish = consent::Wish { id, decided, because, scope, operation: plan.operation, diff, clean };
+            let ttl_ms = ctx.settings.limits.approval_ttl_ms;
+            consent::ask_first(beat, &observed.asks, ctx.now, ttl_ms, wish)
+        }),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
-    planned.unwrap_or_else(MovePlan::failed)
-}
-
-/// Describes the worker that a move would start; `None` if it starts none.
-fn described(ctx: &Ctx, decided: &Move) -> Option<Result<Described>> {
-    let is_start = matches!(decided.action, Action::StartWorker { .. });
-    is_start.then(|| ctx.fleet.describe(decided).map_err(Denied::error))
+    made.unwrap_or_else(MovePlan::failed)
 }
 
 /// True if the loop may clone a repository without approval: the config lists it, or the front matter of the goal that
@@ -154,54 +151,42 @@ fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Plans a move that needs no approval, or has one.
-fn free(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move) -> Result<MovePlan> {
-    operation::free(observed, ctx.now, id, decided, &mut |run| {
-        let argv = run.full_argv();
-        let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
-        let program = argv.first().map_or("", String::as_str);
-        let exe = program::find_program(program, &ctx.settings.path, &cwd)
-            .with_context(|| format!("`{program}` is not an executable on the configured PATH"))?;
-        Ok(Operation::Exec {
-            argv,
-            exe: text_of(&exe),
-            cwd: text_of(&cwd),
-            files: Vec::new(),
-            folders: Vec::new(),
-        })
-    })
+/// Plans the worker that a move would start; `None` if it starts none.
+fn start_of(ctx: &Ctx, observed: &Observed, decided: &Move) -> Option<Result<PlannedStart>> {
+    let is_start = matches!(decided.action, Action::StartWorker { .. });
+    is_start.then(|| ctx.fleet.plan_start(decided, observed.tainted).map_err(Denied::error))
 }
 
-fn text_of(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-/// Creates the ask for a move that needs an approval.
-fn ask_first(
+/// Plans the operation of a move; `start` is that of its worker, if it starts one.
+fn planned(
     ctx: &Ctx,
-    beat: &LoopState,
     observed: &Observed,
     id: &str,
     decided: &Move,
-    start: Option<Result<Described>>,
-    because: String,
+    start: Option<Result<PlannedStart>>,
 ) -> Result<MovePlan> {
-    let (scope, diff) = scope_of(ctx, observed, decided, start)?;
-    let wish = consent::Wish { id, decided, because, scope, diff, clean: !observed.tainted };
-    consent::ask_first(beat, &observed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
+    operation::plan(observed, ctx.now, id, decided, || match (start, &decided.action) {
+        (Some(start), _) => Ok(Operation::StartWorker(Box::new(start?))),
+        (None, Action::Run(run)) => {
+            let argv = run.full_argv();
+            let cwd = place_of(ctx, &decided.action).context("its cwd is not a directory")?;
+            let program = argv.first().map_or("", String::as_str);
+            let exe = program::find_program(program, &ctx.settings.path, &cwd)
+                .with_context(|| format!("`{program}` is not an executable on the configured PATH"))?;
+            let text = |path: PathBuf| path.to_string_lossy().into_owned();
+            let (exe, cwd) = (text(exe), text(cwd));
+            Ok(Operation::Exec { argv, exe, cwd, files: Vec::new(), folders: Vec::new() })
+        }
+        (None, _) => Ok(Operation::Nothing),
+    })
 }
 
-/// Returns everything that an approval of a move covers now, and the diff of the file that it replaces or a worker's
-/// brief.
+/// Returns everything that an approval of this operation covers now, and the diff of the file that it replaces or a
+/// worker's brief.
 ///
 /// # Errors
 /// The move cannot be made at all, or a file cannot be read.
-fn scope_of(
-    ctx: &Ctx,
-    observed: &Observed,
-    decided: &Move,
-    start: Option<Result<Described>>,
-) -> Result<(ApprovalScope, String)> {
+fn scope_of(ctx: &Ctx, decided: &Move, operation: &Operation) -> Result<(ApprovalScope, String)> {
     let mut action = decided.action.to_json();
     if let (Action::Run(_), Some(fields)) = (&decided.action, action.as_object_mut()) {
         // One directory has many spellings; the scope contains the resolved path.
@@ -218,28 +203,30 @@ fn scope_of(
         },
         ..ApprovalScope::default()
     };
-    if let (Action::StartWorker { id, brief, .. }, Some(start)) = (&decided.action, start) {
-        let found = ctx.fleet.scope(decided, &start?.spec).map_err(Denied::error)?;
-        let brief = diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n"));
-        return Ok((ApprovalScope { form: scope.form, action: scope.action, ..found }, brief));
+    match (&decided.action, operation) {
+        (Action::StartWorker { id, brief, .. }, Operation::StartWorker(start)) => {
+            let scope = ctx.fleet.scope(decided, start, scope).map_err(Denied::error)?;
+            let name = format!("the brief of {id}");
+            Ok((scope, diff::unified("/dev/null", &name, "", &format!("{brief}\n"))))
+        }
+        (_, Operation::Exec { argv, exe, cwd, .. }) => {
+            Ok((command::scope(ctx, argv, Path::new(exe), Path::new(cwd), scope)?, String::new()))
+        }
+        (_, Operation::Write { path, text, replaces, .. }) => {
+            let before = file::read(&ctx.layout.file(path), MAX_SHOWN_BYTES)
+                .with_context(|| format!("could not read `{path}`"))?;
+            if before.as_deref().map(operation::digest_of) != *replaces {
+                bail!(CHANGED);
+            }
+            let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
+            let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
+            let shown = diff::unified(old_name, path, &before, text);
+            // The file is the user's and may hold a secret; the ask with its diff is kept and committed.
+            let shown = ctx.settings.secrets.redact(&shown).into_owned();
+            Ok((ApprovalScope { replaces: replaces.clone(), ..scope }, shown))
+        }
+        _ => Ok((scope, String::new())),
     }
-    if let Action::Run(run) = &decided.action {
-        return Ok((command::scope(ctx, decided, run.full_argv(), scope)?, String::new()));
-    }
-    let Some((path, text, _, replaces)) = operation::replacement(observed, ctx.now, decided)? else {
-        return Ok((scope, String::new()));
-    };
-    let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
-        .with_context(|| format!("could not read `{path}`"))?;
-    if before.as_deref().map(operation::digest_of) != replaces {
-        bail!(CHANGED);
-    }
-    let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
-    let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
-    let shown = diff::unified(old_name, &path, &before, &text);
-    // The file is the user's and may hold a secret; the ask with its diff is kept and committed.
-    let shown = ctx.settings.secrets.redact(&shown).into_owned();
-    Ok((ApprovalScope { replaces, ..scope }, shown))
 }
 
 /// Turns the reply to a decision into an event for the memory. A move that cannot even be planned, because a file that
@@ -273,8 +260,7 @@ pub fn reply(
             LoopEvent::Failed { charge: usage.map(|usage| charge(usage, None)), human: seen.human, failure }
         }
         DecideOutcome::Move(decided, usage) => {
-            let MovePlan { operation, then, starts_paid } =
-                plan(ctx, state, observed, &seen.beat, &decided, &prompt);
+            let MovePlan { operation, then } = plan(ctx, state, observed, &seen.beat, &decided, &prompt);
             // If the user pauses or cancels before the move is made, the move is not wanted any more. A pause file that
             // cannot be read counts as a pause.
             if ctx.cancel.is_set() || !matches!(state_files::paused(ctx.layout), Ok(None)) {
@@ -283,9 +269,7 @@ pub fn reply(
             let charge = Some(charge(usage, decided.goal.as_ref()));
             let seen = ObservedInputs { commit, ..seen };
             let decided = *decided;
-            let approval = None;
-            let decided = Decided { seen, decided, operation, then, charge, approval, starts_paid };
-            LoopEvent::Decided(Box::new(decided))
+            LoopEvent::Decided(Box::new(Decided { seen, decided, operation, then, charge, approval: None }))
         }
     }
 }
@@ -310,15 +294,14 @@ pub fn approved(
         tainted: !ask.clean,
         ..observed.inputs(beat, ctx.now, false, &Prompt::default())
     };
-    let MovePlan { operation, then, starts_paid } = plan;
+    let MovePlan { operation, then } = plan;
     let until_ms = ask.expires_ms.unwrap_or(i64::MAX);
     let approval = Some(UsedApproval { ask: ask.id.clone(), until_ms, committed });
-    let decided = Decided { seen, decided, operation, then, charge: None, approval, starts_paid };
-    Ok(LoopEvent::Decided(Box::new(decided)))
+    Ok(LoopEvent::Decided(Box::new(Decided { seen, decided, operation, then, charge: None, approval })))
 }
 
-/// Plans an approved move: checks it as when it was asked, with the files as they are now. If any byte of what the
-/// approval covers differs, the approval is void.
+/// Plans an approved move: the operation that was approved, if the move would be the same now. It is planned once more,
+/// only to compare: if any byte of what the approval covers differs, the approval is void.
 ///
 /// # Errors
 /// The ask contains no move, or the user cancels; the approval stays valid then.
@@ -326,38 +309,18 @@ fn plan_approved(ctx: &Ctx, observed: &Observed, id: &str, ask: &QuestionFile) -
     let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
     let decided = approval.decided.clone();
     let answer = observed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
-    if !consent::is_yes(ask, approval, answer) {
+    let Some(operation) = consent::approved(ask, approval, answer) else {
         return Ok((decided, MovePlan::refused("the approval was not for this")));
-    }
+    };
     if ctx.now.unix_ms < ask.created_ms - CLOCK_SLACK_MS {
         let why = "the clock was set back to before the ask, so its expiry is unknown";
         return Ok((decided, MovePlan::refused(why)));
     }
-    let start = described(ctx, &decided);
-    let starts_paid = matches!(&start, Some(Ok(worker)) if worker.paid);
-    let scope = scope_of(ctx, observed, &decided, start);
+    let now = planned(ctx, observed, id, &decided, start_of(ctx, observed, &decided));
+    let scope = now.and_then(|now| scope_of(ctx, &decided, &now.operation));
     // An incomplete check says nothing about the approval.
     ctx.go_on()?;
-    let planned = scope.and_then(|(now, _)| {
-        approval.scope.check(&now).map_err(Error::msg)?;
-        free(ctx, observed, id, &decided).map(|plan| sealed(plan, &decided, now))
-    });
-    let mut plan = planned.unwrap_or_else(MovePlan::failed);
-    plan.starts_paid = starts_paid;
-    Ok((decided, plan))
-}
-
-/// The plan with what the yes was for, so that it is checked once more when the command or the worker starts.
-fn sealed(mut plan: MovePlan, decided: &Move, covered: ApprovalScope) -> MovePlan {
-    match &mut plan.operation {
-        Operation::Exec { files, folders, .. } => {
-            *files = covered.files.into_iter().map(|file| (file.path, file.content)).collect();
-            *folders = covered.folders.into_iter().map(|folder| (folder.path, folder.content)).collect();
-        }
-        operation @ Operation::Fleet if matches!(decided.action, Action::StartWorker { .. }) => {
-            *operation = Operation::ApprovedStart(Box::new(covered));
-        }
-        _ => {}
-    }
-    plan
+    let checked = scope.and_then(|(now, _)| approval.scope.check(&now).map_err(Error::msg));
+    let plan = checked.map(|()| MovePlan { operation, then: MoveOutcome::Done { note: String::new() } });
+    Ok((decided, plan.unwrap_or_else(MovePlan::failed)))
 }

@@ -3,12 +3,14 @@
 use anyhow::Result;
 
 use super::orphans::{end_lost, lost, put_away};
+use super::plan::{FIX, WorkerProgram, WorkerRequest, Workplace};
 use super::refusal::{WorkerError, WorkerRefusal};
-use super::start::{FIX, WorkerProgram, WorkerRequest, Workplace};
-use super::{Described, Fleet, client, recover};
+use super::{Fleet, client, recover};
+use crate::rules::beat::ask::OUTDATED;
 use crate::rules::beat::decision::{Action, Move};
 use crate::rules::beat::entry::MoveOutcome;
 use crate::rules::beat::scope::ApprovalScope;
+use crate::rules::beat::state::{Intent, Operation, PlannedStart};
 use crate::rules::beat::step::Probe;
 use crate::rules::name::Name;
 use crate::rules::time::Now;
@@ -30,77 +32,84 @@ impl Fleet<'_> {
         Ok((all.iter().map(|worker| view(self.layout, worker, self.now)).collect(), problems))
     }
 
-    /// Describes what the start of a worker would run.
+    /// Plans the worker that a move starts. `is_tainted` means that the decider read untrusted content.
     ///
     /// # Errors
     /// When the worker cannot be started.
-    pub fn describe(&self, decided: &Move) -> Result<Described, WorkerError> {
-        let spec = self.spec(&self.wanted(decided, "")?)?;
-        let free_check =
-            spec.verify.iter().any(|check| !self.settings.workers.verify.contains_key(&check.name));
-        let settings = self.settings;
-        let runner = spec.runner.as_ref().and_then(|name| settings.workers.runners.get(name));
-        let paid = if spec.kind == FIX {
-            settings.fixes.is_paid()
-        } else {
-            runner.is_none_or(|runner| !runner.free)
+    pub fn plan_start(&self, decided: &Move, is_tainted: bool) -> Result<PlannedStart, WorkerError> {
+        let spec = self.plan(&self.wanted(decided, is_tainted)?)?;
+        let runner = spec.runner.as_ref().and_then(|name| self.settings.workers.runners.get(name));
+        let paid = match spec.kind == FIX {
+            true => self.settings.fixes.is_paid(),
+            false => runner.is_none_or(|runner| !runner.free),
         };
-        Ok(Described { is_full: spec.is_full(), free_check, paid, spec })
+        Ok(PlannedStart { spec: Some(spec), paid, approved: None })
     }
 
-    /// Returns what an approval of the start of a worker would cover now; `form` and `action` are left to the caller.
+    /// Returns what an approval of a planned start would cover now; `base` has the parts that every move has.
     ///
     /// # Errors
     /// When the worker cannot be started.
-    pub fn scope(&self, decided: &Move, spec: &Spec) -> Result<ApprovalScope, WorkerError> {
-        self.scope_of(&self.wanted(decided, "")?, spec)
+    pub fn scope(
+        &self,
+        decided: &Move,
+        start: &PlannedStart,
+        base: ApprovalScope,
+    ) -> Result<ApprovalScope, WorkerError> {
+        let Action::StartWorker { grant, .. } = &decided.action else {
+            return Err(WorkerRefusal::OtherMove.into());
+        };
+        self.scope_of(&self.complete(planned(start)?, grant)?, grant, base)
     }
 
-    /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.
-    /// `approved` is what the user approved: if any part of it differs now, the worker does not start.
+    /// Plans an approved start once more. The config may ask for another worker by now than the user approved.
+    fn check_config(&self, intent: &Intent, approved: &ApprovalScope) -> Result<(), WorkerError> {
+        let start = self.plan_start(&intent.decided, !intent.clean)?;
+        let now = self.scope(&intent.decided, &start, approved.clone())?;
+        Ok(approved.check(&now).map_err(WorkerRefusal::Approval)?)
+    }
+
+    /// Makes a move that concerns workers.
     ///
     /// # Errors
     /// When it could not be made.
-    pub fn perform(
-        &self,
-        beat: &str,
-        decided: &Move,
-        is_tainted: bool,
-        approved: Option<&ApprovalScope>,
-    ) -> Result<MoveOutcome> {
-        match self.make(beat, decided, is_tainted, approved) {
+    pub fn perform(&self, intent: &Intent) -> Result<MoveOutcome> {
+        match self.make(intent) {
             Ok(note) => Ok(MoveOutcome::Done { note }),
             Err(WorkerError::Refused(why)) => Ok(MoveOutcome::Refused { why: why.to_string() }),
             Err(WorkerError::Failed(error)) => Err(error),
         }
     }
 
-    /// Finds out whether this beat made the move before it was interrupted.
+    /// Finds out whether a beat made a move before it was interrupted.
     ///
     /// # Errors
     /// When that cannot be found out now.
-    pub fn probe(&self, beat: &str, decided: &Move) -> Result<Probe> {
-        let layout = self.layout;
-        Ok(match &decided.action {
+    pub fn probe(&self, intent: &Intent) -> Result<Probe> {
+        let (layout, beat) = (self.layout, &intent.beat);
+        let is_made = match &intent.decided.action {
             Action::StartWorker { id, .. } => {
                 let present = workers::load(layout, id)?;
                 let past = workers::past(layout)?;
                 // A directory without a readable spec was never published, so nothing was started.
-                let is_made = present.is_some_and(|worker| worker.spec.by == beat)
-                    || past.iter().any(|past| past.id == *id && past.by == beat);
-                if is_made { Probe::Made } else { Probe::NotMade }
+                present.is_some_and(|worker| worker.spec.by == *beat)
+                    || past.iter().any(|past| past.id == *id && past.by == *beat)
             }
             // Stopping an ended worker changes nothing.
-            Action::StopWorker { .. } => Probe::NotMade,
-            Action::TellWorker { id, .. } => {
-                if inbox::has_from(&layout.worker(id), beat)? {
-                    Probe::Made
-                } else {
-                    Probe::NotMade
+            Action::StopWorker { .. } => false,
+            Action::TellWorker { id, .. } => inbox::has_from(&layout.worker(id), beat)?,
+            _ => return Ok(Probe::Unknown(WorkerRefusal::OtherMove.to_string())),
+        };
+        match (&intent.operation, is_made) {
+            (_, true) => return Ok(Probe::Made),
+            (Operation::StartWorker(start), false) if let Some(approved) = &start.approved => {
+                if let Err(denied) = self.check_config(intent, approved) {
+                    return Ok(Probe::Dropped(denied.refusal()?.to_string()));
                 }
             }
-            _ => Probe::Unknown(WorkerRefusal::OtherMove.to_string()),
-        })
+            _ => {}
+        }
+        Ok(Probe::NotMade)
     }
 
     /// Ends processes of workers whose supervisors died, finds out what ended workers left in their clones, and fetches
@@ -138,15 +147,9 @@ impl Fleet<'_> {
     }
 
     /// Makes a move about workers; returns a note on it.
-    fn make(
-        &self,
-        beat: &str,
-        decided: &Move,
-        is_tainted: bool,
-        approved: Option<&ApprovalScope>,
-    ) -> Result<String, WorkerError> {
+    fn make(&self, intent: &Intent) -> Result<String, WorkerError> {
         let layout = self.layout;
-        match &decided.action {
+        match &intent.decided.action {
             Action::StopWorker { id } => {
                 self.check_live(id)?;
                 if let Err(error) = client::call(&layout.worker(id).attach_socket(), WireRequest::Kill) {
@@ -161,21 +164,31 @@ impl Fleet<'_> {
             }
             Action::TellWorker { id, text } => {
                 self.check_live(id)?;
-                let (by, at_ms, text) = (beat.to_owned(), self.now.unix_ms, text.clone());
+                let (by, at_ms, text) = (intent.beat.clone(), self.now.unix_ms, text.clone());
                 let _store = lock::store(&layout.store_lock())?;
                 inbox::tell(&layout.worker(id), &inbox::InboxMessage { by, at_ms, text })?;
                 Ok(String::new())
             }
-            _ => {
-                let approved = approved.cloned();
-                let wanted = WorkerRequest { is_tainted, approved, ..self.wanted(decided, beat)? };
-                Ok(self.start(&wanted)?.argv.join(" "))
+            Action::StartWorker { brief, grant, .. } => {
+                // An earlier version of looop planned a start only when it made it.
+                let now;
+                let start = match &intent.operation {
+                    Operation::StartWorker(start) => start.as_ref(),
+                    _ => {
+                        now = self.plan_start(&intent.decided, !intent.clean)?;
+                        &now
+                    }
+                };
+                let approved = start.approved.as_ref();
+                let started = self.start(planned(start)?, &intent.beat, brief, grant, approved)?;
+                Ok(started.argv.join(" "))
             }
+            _ => Err(WorkerRefusal::OtherMove.into()),
         }
     }
 
     /// Converts a move into a request. Resolves its paths, independently of the directory of the beat.
-    fn wanted(&self, decided: &Move, beat: &str) -> Result<WorkerRequest, WorkerError> {
+    fn wanted(&self, decided: &Move, is_tainted: bool) -> Result<WorkerRequest, WorkerError> {
         let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
             return Err(WorkerRefusal::OtherMove.into());
         };
@@ -194,9 +207,7 @@ impl Fleet<'_> {
             free_check: true,
             claims: claims.clone(),
             grant: grant.clone(),
-            is_tainted: false,
-            by: beat.to_owned(),
-            approved: None,
+            is_tainted,
         })
     }
 
@@ -207,6 +218,11 @@ impl Fleet<'_> {
             None => Err(WorkerRefusal::NoWorker(id.clone()).into()),
         }
     }
+}
+
+/// Returns the worker that a start was planned for.
+fn planned(start: &PlannedStart) -> Result<Spec, WorkerRefusal> {
+    start.spec.clone().ok_or_else(|| WorkerRefusal::Approval(OUTDATED.to_owned()))
 }
 
 /// Returns a worker as decisions see it. Leaves out ages and counters: they would wake the loop.

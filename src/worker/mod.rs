@@ -3,8 +3,10 @@
 pub mod client;
 pub mod fleet;
 pub mod orphans;
+pub mod plan;
 mod recover;
 pub mod refusal;
+mod scope;
 mod secrets_pipe;
 pub mod start;
 pub mod supervisor;
@@ -14,25 +16,15 @@ use std::path::Path;
 use crate::os::signal::Cancel;
 use crate::rules::beat::settings::Settings;
 use crate::rules::time::Now;
-use crate::rules::worker::Spec;
 use crate::store::layout::Layout;
-
-/// A worker that a move would start, with the facts that policy needs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Described {
-    pub spec: Spec,
-    /// If true, the process that starts and the checks of its work run in a full sandbox.
-    pub is_full: bool,
-    /// True if a check is a shell line instead of an entry of the config.
-    pub free_check: bool,
-    /// True if it may cost money.
-    pub paid: bool,
-}
+use crate::store::sandboxes::SandboxBuilder;
 
 /// The workers of one data dir: what the loop and the user do with them.
 pub struct Fleet<'a> {
     pub layout: &'a Layout,
     pub settings: &'a Settings,
+    /// The sandboxes of everything that the loop starts.
+    pub sandboxes: SandboxBuilder<'a>,
     pub cancel: &'a Cancel,
     pub now: Now,
     pub context_hints: ContextHints,

@@ -1,13 +1,11 @@
-//! Starting a worker: checks the request, prepares the worker, and starts a supervisor that outlives the starter.
+//! Starting a planned worker: prepares its directory, checks what the user approved, and starts a supervisor that
+//! outlives the starter. What starts is the plan; nothing of it is decided here again.
 
-mod checks;
-mod scope;
-mod walls;
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::plan::{FIX, agent_names, is_path};
 use super::refusal::{WorkerError, WorkerRefusal};
 use super::{Fleet, secrets_pipe};
 use crate::agents;
@@ -16,16 +14,15 @@ use crate::os::detach::Launched;
 use crate::os::process::wait::pause_ms;
 use crate::os::program;
 use crate::rules::beat::scope::ApprovalScope;
-use crate::rules::beat::settings::WorkerRunner;
 use crate::rules::fault::Fault;
-use crate::rules::lease;
 use crate::rules::name::Name;
-use crate::rules::text::quote_argv;
-use crate::rules::worker::{Objects, Spec, WorkerLimits};
+use crate::rules::sandbox::Sandbox;
+use crate::rules::worker::{Spec, WorkerLimits};
 use crate::store::budget;
 use crate::store::file;
 use crate::store::file::Durability;
 use crate::store::json_file;
+use crate::store::layout;
 use crate::store::layout::WorkerDir;
 use crate::store::lock;
 use crate::store::workers;
@@ -33,214 +30,48 @@ use crate::vcs::clone;
 
 /// The contract between looop and a worker; every brief begins with it.
 const CONTRACT: &str = include_str!("../../seed/worker.md");
-pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to report its start, in milliseconds.
 const START_MS: i64 = 30_000;
-/// The kind of a worker that fixes.
-pub(super) const FIX: &str = "fix";
 /// How long the supervisor of an ended worker may take to exit, in milliseconds.
 const LEAVE_MS: i64 = 10_000;
 /// The timeout for making a clone, in milliseconds.
 const CLONE_MS: i64 = 10 * 60_000;
 
-/// A request for a worker.
-#[derive(Clone, Debug)]
-pub struct WorkerRequest {
-    pub id: String,
-    /// The goal that it works for.
-    pub goal: Option<Name>,
-    pub program: WorkerProgram,
-    pub place: Workplace,
-    /// Its instructions.
-    pub brief: String,
-    /// Entries of the config's `verify`; empty means the one that the goal names, if it does.
-    pub verify: Vec<String>,
-    /// If true, a check that is not an entry of the config is a shell line.
-    pub free_check: bool,
-    /// Resources that only this worker may use.
-    pub claims: Vec<String>,
-    /// Names of the user's variables, and paths, that it is granted.
-    pub grant: Vec<String>,
-    /// True if the decider that starts it read untrusted content.
-    pub is_tainted: bool,
-    /// Who starts it: a beat's id, or `human`.
-    pub by: String,
-    /// What the user approved; `None` if the start needs no approval.
-    pub approved: Option<ApprovalScope>,
-}
-
-/// What a worker runs.
-#[derive(Clone, Debug)]
-pub enum WorkerProgram {
-    /// A runner of the config; `None` means the default one.
-    Runner(Option<String>),
-    Command(Vec<String>),
-    /// `looop fix` on the brief.
-    Fix,
-}
-
-impl WorkerProgram {
-    /// Chooses the program: a command, otherwise a fix if `kind` asks for it, otherwise a runner.
-    pub fn choose(argv: Vec<String>, kind: Option<&str>, runner: Option<String>) -> WorkerProgram {
-        match kind {
-            _ if !argv.is_empty() => WorkerProgram::Command(argv),
-            Some(FIX) => WorkerProgram::Fix,
-            _ => WorkerProgram::Runner(runner),
-        }
-    }
-}
-
-/// The directory in which a worker runs.
-#[derive(Clone, Debug)]
-pub enum Workplace {
-    /// A private clone of this repository.
-    Clone(PathBuf),
-    Directory(PathBuf),
-    /// An empty directory of its own.
-    Empty,
-}
-
-impl Workplace {
-    fn repo(&self) -> Option<&Path> {
-        match self {
-            Workplace::Clone(repo) => Some(repo),
-            _ => None,
-        }
-    }
-}
-
 impl Fleet<'_> {
-    /// Describes what would run: everything about the worker that does not depend on the time of its start.
-    ///
-    /// # Errors
-    /// When the worker cannot be started, or a file cannot be read.
-    pub fn spec(&self, wanted: &WorkerRequest) -> Result<Spec, WorkerError> {
-        let id = Name::parse_new(&wanted.id).map_err(WorkerRefusal::Invalid)?;
-        if wanted.brief.len() > MAX_BRIEF_BYTES {
-            return Err(WorkerRefusal::LongBrief(wanted.brief.len() >> 10, MAX_BRIEF_BYTES >> 10).into());
-        }
-        for claim in &wanted.claims {
-            lease::free_name(claim).map_err(WorkerRefusal::Invalid)?;
-        }
-        let dir = self.layout.worker(&id);
-        let cwd = match &wanted.place {
-            Workplace::Directory(cwd) if cwd.is_dir() => cwd.clone(),
-            Workplace::Directory(cwd) => return Err(WorkerRefusal::NotDirectory(cwd.clone()).into()),
-            Workplace::Clone(_) | Workplace::Empty => dir.clone_dir(),
-        };
-        let mut spec = Spec {
-            id,
-            goal: wanted.goal.clone(),
-            kind: String::new(),
-            runner: None,
-            argv: Vec::new(),
-            cwd: cwd.to_string_lossy().into_owned(),
-            env: Vec::new(),
-            verify: self.checks(wanted)?,
-            claims: wanted.claims.clone(),
-            repo: None,
-            objects: None,
-            sandbox: None,
-            checks_sandbox: None,
-            limits: WorkerLimits {
-                budget: self.settings.budget.clone(),
-                ..self.settings.workers.limits.clone()
-            },
-            notify: self.settings.workers.notify.clone(),
-            tmux: self.settings.workers.tmux.clone(),
-            by: wanted.by.clone(),
-            created_ms: self.now.unix_ms,
-        };
-        self.set_command(wanted, &dir, &mut spec)?;
-        self.set_sandboxes(wanted, &dir, &mut spec)?;
-        let configured = self.settings.workers.objects;
-        let objects = || Objects::chosen(configured, wanted.is_tainted, spec.has_network());
-        spec.objects = wanted.place.repo().map(|_| objects());
-        Ok(spec)
-    }
-
-    /// Sets the runner, the kind, the command with its program resolved, and its environment.
-    fn set_command(
-        &self,
-        wanted: &WorkerRequest,
-        dir: &WorkerDir,
-        spec: &mut Spec,
-    ) -> Result<(), WorkerRefusal> {
-        let own;
-        let (kind, table) = match &wanted.program {
-            WorkerProgram::Fix => return self.set_fix(wanted, dir, spec),
-            WorkerProgram::Runner(name) => {
-                let found = self.settings.workers.runner(name.as_deref());
-                let (name, table) = found.map_err(WorkerRefusal::Invalid)?;
-                spec.runner = Some(name.to_owned());
-                ("agent", table)
-            }
-            WorkerProgram::Command(argv) => {
-                own = WorkerRunner { argv: argv.clone(), ..WorkerRunner::default() };
-                ("command", &own)
-            }
-        };
-        spec.kind = kind.to_owned();
-        let brief = dir.brief();
-        let status = table.status.map(|file| dir.status(file)).unwrap_or_default();
-        let filled = |arg: &String| {
-            arg.replace("{brief}", &brief.to_string_lossy()).replace("{status}", &status.to_string_lossy())
-        };
-        spec.argv = match spec.runner {
-            Some(_) => table.argv.iter().map(filled).collect(),
-            None => table.argv.clone(),
-        };
-        let program = spec.argv.first().cloned().unwrap_or_default();
-        let cwd = Path::new(&spec.cwd);
-        let from = if cwd.is_dir() { cwd } else { self.layout.root() };
-        let found = program::find_program(&program, &self.settings.path, from)
-            .ok_or_else(|| WorkerRefusal::NoProgram(program.clone()))?;
-        if let Some(missing) = program::missing_interpreter(&found) {
-            return Err(WorkerRefusal::NoInterpreter(program, missing));
-        }
-        spec.argv[0] = found.to_string_lossy().into_owned();
-        spec.env = self.environment(&table.env);
-        spec.env.extend(table.set.iter().map(|(key, value)| (key.clone(), filled(value))));
-        Ok(())
-    }
-
-    /// Sets the command `looop fix` on the brief, with the checks as its tests.
-    fn set_fix(&self, wanted: &WorkerRequest, dir: &WorkerDir, spec: &mut Spec) -> Result<(), WorkerRefusal> {
-        wanted.place.repo().ok_or(WorkerRefusal::FixWithoutRepo)?;
-        let own = program::installed_path();
-        let words = [&*own.to_string_lossy(), "fix", "--repo", &spec.cwd, "--issue-file"];
-        spec.argv = words.map(str::to_owned).into();
-        spec.argv.push(dir.brief().to_string_lossy().into_owned());
-        let lines: Vec<String> = spec.verify.iter().map(|check| quote_argv(&check.argv)).collect();
-        if !lines.is_empty() {
-            spec.argv.extend(["--test".to_owned(), lines.join(" && ")]);
-        }
-        spec.kind = FIX.to_owned();
-        spec.env = self.environment(&self.settings.fixes.env());
-        Ok(())
-    }
-
-    /// Starts a worker. When it returns, the worker has its leases and its command runs.
+    /// Starts a worker exactly as it was planned. When it returns, the worker has its leases and its command runs.
+    /// `approved` is what the user approved: if any part of it differs now, the worker does not start.
     ///
     /// # Errors
     /// When the worker may not be started, a file cannot be written or a process cannot be started.
-    pub fn start(&self, wanted: &WorkerRequest) -> Result<Spec, WorkerError> {
+    pub fn start(
+        &self,
+        planned: Spec,
+        by: &str,
+        brief: &str,
+        grant: &[String],
+        approved: Option<&ApprovalScope>,
+    ) -> Result<Spec, WorkerError> {
         if !program::finds_itself() {
             return Err(WorkerRefusal::NoProc.into());
         }
-        let mut spec = self.spec(wanted)?;
-        let cannot = || format!("could not start the supervisor of worker {}", wanted.id);
+        let spec = Spec { by: by.to_owned(), ..self.complete(planned, grant)? };
+        let id = spec.id.as_str();
+        let cannot = || format!("could not start the supervisor of worker {id}");
         // It initialises while the worker's files are written.
         let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
-        let mut supervisor =
-            Launched::new(&["__supervise", &root, &cache, &wanted.id]).with_context(cannot)?;
+        let mut supervisor = Launched::new(&["__supervise", &root, &cache, id]).with_context(cannot)?;
         for left in workers::abandoned(self.layout)? {
             // If it cannot be removed now, the next start removes it.
             drop(self.discard(&left));
         }
         let (staged, _preparing) = workers::prepare_dir(self.layout, &spec.id)?;
-        let committed = self.prepare(wanted, &mut spec, &staged);
-        let committed = committed.and_then(|brief| self.commit(&spec, &brief, &staged));
+        let committed = self.prepare(&spec, &staged).and_then(|()| {
+            if let Some(approved) = approved {
+                let now = self.scope_of(&spec, grant, approved.clone())?;
+                approved.check(&now).map_err(WorkerRefusal::Approval)?;
+            }
+            self.commit(&spec, &self.whole_brief(&spec, brief, &staged), &staged)
+        });
         if committed.is_err() {
             drop(self.discard(&staged));
         }
@@ -254,62 +85,112 @@ impl Fleet<'_> {
         if handshake == "ok" { Ok(spec) } else { Err(WorkerRefusal::Supervisor(handshake).into()) }
     }
 
-    /// Prepares the directory of a worker, and its clone if it has one; checks what the user approved. Returns the
-    /// whole brief.
-    fn prepare(
-        &self,
-        wanted: &WorkerRequest,
-        spec: &mut Spec,
-        staged: &WorkerDir,
-    ) -> Result<String, WorkerError> {
-        let described = spec.clone();
+    /// Adds to a plan what is as it is now, not as it was planned: the values of its variables, its limits, and the ways
+    /// to reach the user. An approval covers the values by their digest.
+    pub(super) fn complete(&self, planned: Spec, grant: &[String]) -> Result<Spec, WorkerRefusal> {
+        let workers = &self.settings.workers;
+        Ok(Spec {
+            env: self.environment(&planned, grant)?,
+            limits: WorkerLimits { budget: self.settings.budget.clone(), ..workers.limits.clone() },
+            notify: workers.notify.clone(),
+            tmux: workers.tmux.clone(),
+            created_ms: self.now.unix_ms,
+            ..planned
+        })
+    }
+
+    /// Returns the variables of a planned worker: those of its kind, those of the plan, and those that it is granted.
+    fn environment(&self, planned: &Spec, grant: &[String]) -> Result<Vec<(String, String)>, WorkerRefusal> {
+        let settings = self.settings;
+        let allow = match &planned.runner {
+            Some(name) => settings.workers.runner(Some(name)).map_err(WorkerRefusal::Invalid)?.1.env.clone(),
+            None if planned.kind == FIX => settings.fixes.env(),
+            None => Vec::new(),
+        };
+        let mut env = settings.base_env.clone();
+        env.extend(settings.full_env.iter().filter(|(key, _)| allow.contains(key)).cloned());
+        let own = program::installed_path();
+        let own = std::fs::canonicalize(&own).unwrap_or(own);
+        // Last on the PATH, so that a worker finds `looop` and nothing else changes.
+        if let (Some(dir), Some((_, path))) = (own.parent(), env.iter_mut().find(|(key, _)| key == "PATH")) {
+            path.push_str(&format!(":{}", dir.display()));
+        }
+        // A prompt or an editor would wait for input that never comes.
+        for (key, value) in [
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_EDITOR", "true"),
+            ("GIT_SEQUENCE_EDITOR", "true"),
+            ("GIT_LFS_SKIP_SMUDGE", "1"),
+        ] {
+            env.push((key.to_owned(), value.to_owned()));
+        }
+        env.push(("LOOOP_DATA_DIR".to_owned(), self.layout.root().to_string_lossy().into_owned()));
+        env.extend(settings.config_env.iter().chain(&planned.env).cloned());
+        for name in grant.iter().filter(|text| !is_path(text)) {
+            let found = settings.full_env.iter().find(|(key, _)| key == name);
+            env.push(found.cloned().ok_or_else(|| WorkerRefusal::NoVariable(name.clone()))?);
+        }
+        Ok(env)
+    }
+
+    /// Prepares the directory of a worker, and its clone if it has one.
+    fn prepare(&self, spec: &Spec, staged: &WorkerDir) -> Result<(), WorkerError> {
         let runners = &self.settings.workers.runners;
         if let Some(file) = spec.runner.as_ref().and_then(|name| runners.get(name)?.status) {
             file::write(&staged.status(file), file.text.as_bytes(), 0o600, Durability::Whole)?;
         }
-        self.create_sandbox_dirs(spec, staged)?;
-        match &wanted.place {
-            Workplace::Clone(source) => self.make_clone(source, spec, staged)?,
-            Workplace::Directory(_) => {}
-            Workplace::Empty => file::make_dir(&staged.clone_dir())?,
+        let sandboxes: Vec<&Sandbox> = spec.sandbox.iter().chain(&spec.checks_sandbox).collect();
+        if !sandboxes.is_empty() {
+            let is_full = sandboxes.iter().any(|sandbox| sandbox.has_files());
+            let agent = agents::home_of(&agent_names(spec));
+            self.sandboxes.create_dirs(
+                is_full,
+                agent,
+                &layout::PrivateDirs(staged.path()),
+                Path::new(&spec.cwd),
+            )?;
         }
-        self.check_approved(wanted, &described, spec)?;
+        let own_dir = self.layout.worker(&spec.id).clone_dir();
+        let Some(repo) = &spec.repo else {
+            return Ok(if Path::new(&spec.cwd) == own_dir {
+                file::make_dir(&staged.clone_dir())?
+            });
+        };
+        let git = self.git()?;
+        let found = self.source(&git, Path::new(&repo.source))?;
+        // Written first, so that the owner of the base of an abandoned clone is known.
+        json_file::write_json(&staged.spec(), spec, Durability::Whole)?;
+        let objects = spec.objects.unwrap_or_default();
+        Ok(clone::make(&git, &found, &staged.clone_dir(), repo, objects)?)
+    }
+
+    /// Returns the brief with what every worker is told before it, and with hints on the project.
+    fn whole_brief(&self, spec: &Spec, brief: &str, staged: &WorkerDir) -> String {
         // A fix talks to its supervisor itself.
         let contract = if spec.kind == FIX { "" } else { CONTRACT };
-        let hints = match &wanted.place {
-            Workplace::Clone(source) if spec.runner.is_some() => {
-                (self.context_hints)(&self.layout.map(source), &staged.clone_dir(), &wanted.brief)
+        let hints = match &spec.repo {
+            Some(repo) if spec.runner.is_some() => {
+                (self.context_hints)(&self.layout.map(Path::new(&repo.source)), &staged.clone_dir(), brief)
             }
             _ => String::new(),
         };
-        Ok(format!("{contract}{}\n{hints}", wanted.brief.trim_end()))
-    }
-
-    fn make_clone(&self, source: &Path, spec: &mut Spec, staged: &WorkerDir) -> Result<(), WorkerError> {
-        let git = self.git()?;
-        let found = clone::inspect(&git, source)?;
-        // A worktree of looop's own repository may be anywhere.
-        let root = std::fs::canonicalize(self.layout.root()).context("could not open the data dir")?;
-        if found.common.starts_with(root) {
-            return Err(WorkerRefusal::Clone("it belongs to looop".to_owned()).into());
-        }
-        let repo = clone::repo_of(&found, &spec.id)?;
-        // Another repository has the borrowed objects, so the worker gets a pack of what it needs.
-        let objects = if found.borrows { Objects::Reachable } else { spec.objects.unwrap_or_default() };
-        if objects == Objects::Shared {
-            for sandbox in [&mut spec.sandbox, &mut spec.checks_sandbox].into_iter().flatten() {
-                sandbox.access.read.push(found.common.join("objects"));
-            }
-        }
-        (spec.repo, spec.objects) = (Some(repo.clone()), Some(objects));
-        // Written first, so that the owner of the base of an abandoned clone is known.
-        json_file::write_json(&staged.spec(), spec, Durability::Whole)?;
-        Ok(clone::make(&git, &found, &staged.clone_dir(), &repo, objects)?)
+        format!("{contract}{}\n{hints}", brief.trim_end())
     }
 
     /// Finds git, for as long as a clone may take.
-    fn git(&self) -> Result<clone::Git<'_>> {
+    pub(super) fn git(&self) -> Result<clone::Git<'_>> {
         clone::Git::find(&self.settings.path, CLONE_MS, self.cancel)
+    }
+
+    /// Inspects a repository that is to be cloned.
+    pub(super) fn source(&self, git: &clone::Git, repo: &Path) -> Result<clone::Source, WorkerError> {
+        let found = clone::inspect(git, repo)?;
+        // A worktree of looop's own repository may be anywhere.
+        let root = std::fs::canonicalize(self.layout.root()).context("could not open the data dir")?;
+        match found.common.starts_with(root) {
+            true => Err(WorkerRefusal::Clone("it belongs to looop".to_owned()).into()),
+            false => Ok(found),
+        }
     }
 
     /// Removes the prepared directory of a worker that is not started. It contains no work.

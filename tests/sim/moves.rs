@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use looop::rules::beat::ask::QuestionFile;
 use looop::rules::beat::decision::{Action, Move, parse_reply};
+use looop::rules::beat::entry::MoveOutcome;
 use looop::rules::beat::failing::Class;
 use looop::rules::beat::observed::Observed;
 use looop::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
@@ -114,8 +115,13 @@ impl World {
             PolicyDecision::Refused(why) => refuse(&why),
             PolicyDecision::Free => self.free(sensed, id, decided),
             PolicyDecision::Waits(because) => {
-                let (scope, diff) = (self.scope(decided), String::new());
-                let wish = consent::Wish { id, decided, because, scope, diff, clean: !sensed.tainted };
+                let plan = self.free(sensed, id, decided);
+                if plan.operation == Operation::Nothing {
+                    return plan;
+                }
+                let (scope, operation) = (self.scope(decided), plan.operation);
+                let (diff, clean) = (String::new(), !sensed.tainted);
+                let wish = consent::Wish { id, decided, because, scope, operation, diff, clean };
                 consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, wish)
                     .expect("an ask has a form")
             }
@@ -123,7 +129,8 @@ impl World {
     }
 
     fn free(&self, sensed: &Observed, id: &str, decided: &Move) -> MovePlan {
-        operation::free(sensed, self.now(), id, decided, &mut |run| {
+        operation::plan(sensed, self.now(), id, decided, || {
+            let Action::Run(run) = &decided.action else { return Ok(Operation::StartWorker(Box::default())) };
             let argv = run.full_argv();
             Ok(Operation::Exec {
                 exe: format!("/bin/{}", argv[0]),
@@ -136,16 +143,20 @@ impl World {
         .expect("a move has a form")
     }
 
-    pub fn plan_approved(&self, sensed: &Observed, id: &str, ask: &QuestionFile) -> (Move, MovePlan) {
+    pub fn plan_approved(&self, sensed: &Observed, ask: &QuestionFile) -> (Move, MovePlan) {
         let approval = ask.approval.as_ref().expect("what is approved has a move");
         let decided = approval.decided.clone();
         let answer = sensed.asks.get(&ask.id).and_then(|pair| pair.1.as_ref());
-        let plan = if !consent::is_yes(ask, approval, answer) && !self.is(Mutant::TakesAnyYes) {
-            refuse("the approval was not for this")
-        } else if self.scope(&decided) != approval.scope && !self.is(Mutant::LooksAtNoByte) {
-            refuse("something that the approval covered has changed since")
-        } else {
-            self.free(sensed, id, &decided)
+        let mut approved = consent::approved(ask, approval, answer);
+        if self.is(Mutant::TakesAnyYes) {
+            approved = approval.operation.clone();
+        }
+        let plan = match approved {
+            None => refuse("the approval was not for this"),
+            Some(_) if self.scope(&decided) != approval.scope && !self.is(Mutant::LooksAtNoByte) => {
+                refuse("something that the approval covered has changed since")
+            }
+            Some(operation) => MovePlan { operation, then: MoveOutcome::Done { note: String::new() } },
         };
         (decided, plan)
     }

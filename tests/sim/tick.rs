@@ -136,7 +136,7 @@ impl World {
         let looked: Result<Probe, ()> = match (&intent.operation, self.is(Mutant::RunsAgain)) {
             (Operation::Exec { .. }, true) => Ok(Probe::NotMade),
             _ => step::probe(&intent, tail, &mut |_| false, &mut |intent| match &intent.operation {
-                Operation::Fleet | Operation::ApprovedStart(_) => {
+                Operation::Fleet | Operation::StartWorker(_) => {
                     Ok(self.fleet.probe(&intent.beat, &intent.decided))
                 }
                 operation => step::compare(operation, &mut |path| Ok(self.digest(path))),
@@ -236,7 +236,7 @@ impl World {
         let Some(ask) = observed.approved.clone() else { return Ok(()) };
         let sensed = self.sensed(beat, observed);
         let id = beat_id(beat.next_ms(self.now()));
-        let (decided, plan) = self.plan_approved(&sensed, &id, &ask);
+        let (decided, plan) = self.plan_approved(&sensed, &ask);
         let prompt = prompt::Prompt::default();
         let seen = ObservedInputs {
             prompt: String::new(),
@@ -248,15 +248,8 @@ impl World {
         let approval = Some(UsedApproval { ask: ask.id.clone(), until_ms, committed: Vec::new() });
         self.tally.count("approved moves");
         self.judge.used(&ask);
-        let decided = Decided {
-            seen,
-            decided,
-            operation: plan.operation,
-            then: plan.then,
-            charge: None,
-            approval,
-            starts_paid: plan.starts_paid,
-        };
+        let decided =
+            Decided { seen, decided, operation: plan.operation, then: plan.then, charge: None, approval };
         self.drive(beat, LoopEvent::Decided(Box::new(decided)))?;
         self.tidy(beat)
     }
@@ -337,7 +330,6 @@ impl World {
                     then,
                     charge,
                     approval: None,
-                    starts_paid: false,
                 }))
             }
         };
@@ -462,7 +454,7 @@ impl World {
                 self.disk.point()?;
                 Ok(MoveOutcome::Ran { status: "exit 0".to_owned(), tail: tail.to_owned(), took_ms: 1 })
             }
-            Operation::Fleet | Operation::ApprovedStart(_) => self.act_on_fleet(intent),
+            Operation::Fleet | Operation::StartWorker(_) => self.act_on_fleet(intent),
             operation => match step::compare::<()>(operation, &mut |path| Ok(self.digest(path))) {
                 Ok(Probe::NotMade) => {
                     self.judge.writes(intent).map_err(Stop::Broken)?;

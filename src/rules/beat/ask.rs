@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
 use super::scope::{self, ApprovalScope};
+use super::state::Operation;
+use crate::rules::digest::digest;
 use crate::rules::name::Name;
 use crate::rules::time::Now;
 
@@ -70,8 +72,8 @@ pub struct QuestionFile {
     pub clean: bool,
 }
 
-/// One exact move, as it is shown and as it will be executed. Files of earlier versions can still be read, but their
-/// scope has another format, so that an approval in them is not valid.
+/// One exact move, as it is shown and as it will be executed. Files of earlier versions can still be read, but they have
+/// no operation, or a scope of another format, so that an approval in them is not valid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Approval {
     #[serde(rename = "move")]
@@ -79,12 +81,15 @@ pub struct Approval {
     /// What the move would touch when it was proposed.
     #[serde(default)]
     pub scope: ApprovalScope,
+    /// The operation that the approval permits: exactly this one is performed. `None` in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
     /// The diff of the file that the move would replace, or a worker's brief; empty for a command.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub diff: String,
     /// Why the move needs an approval.
     pub because: String,
-    /// blake3 over scope, ask id and expiry; an approval is valid for exactly this hash.
+    /// An approval is valid for exactly this value of [`Approval::bound_hash`].
     pub hash: String,
 }
 
@@ -157,7 +162,14 @@ pub enum QuestionState {
 impl Approval {
     /// True for an approval of an earlier version, which would cover less than the screen says.
     pub fn is_outdated(&self) -> bool {
-        self.scope.form != scope::FORM
+        self.scope.form != scope::FORM || self.operation.is_none()
+    }
+
+    /// The hash that an approval is bound to: blake3 over scope, operation, ask id and expiry.
+    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
+        let operation = serde_json::to_string(&self.operation).unwrap_or_default();
+        let expiry = expires_ms.to_string();
+        digest(&[self.scope.digest().as_bytes(), operation.as_bytes(), ask_id.as_bytes(), expiry.as_bytes()])
     }
 }
 
@@ -239,6 +251,31 @@ mod tests {
         for answer in [None, Some(&yes)] {
             assert_eq!(ask.state(answer, Now { unix_ms: 2, offset_s: 0 }), QuestionState::Expired);
         }
+    }
+
+    #[test]
+    fn an_approval_is_bound_to_scope_operation_id_and_expiry() {
+        let text = r#"{"move":{"action":{"run":{"argv":["ls"]}},"why":"w"},"scope":{"form":2,"action":"{}"},
+            "operation":{"exec":{"argv":["ls"],"exe":"/bin/ls","cwd":"/"}},"because":"b","hash":"h"}"#;
+        let base: Approval = serde_json::from_str(text).unwrap();
+        assert!(!base.is_outdated());
+        let bound = base.bound_hash("a", 1);
+        let other = |from: &str, to: &str| {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            serde_json::from_str::<Approval>(&text.replace(from, to)).unwrap().bound_hash("a", 1)
+        };
+        for (from, to) in [
+            (r#""exec":{"argv":["ls"]"#, r#""exec":{"argv":["rm"]"#),
+            ("/bin/ls", "/bin/rm"),
+            (r#""cwd":"/""#, r#""cwd":"/tmp""#),
+            (r#""action":"{}""#, r#""action":"{ }""#),
+        ] {
+            assert_ne!(other(from, to), bound, "{to}");
+        }
+        assert_ne!(base.bound_hash("a", 2), bound);
+        assert_ne!(base.bound_hash("b", 1), bound);
+        let old = Approval { operation: None, ..base };
+        assert!(old.is_outdated(), "an earlier version kept no operation");
     }
 
     #[test]

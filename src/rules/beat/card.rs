@@ -94,7 +94,8 @@ pub fn question(ask: &QuestionFile) -> Vec<CardRow> {
 
 /// Returns the rows of an approval, grants first.
 pub fn approval(ask: &QuestionFile, approval: &Approval, now: Now) -> Vec<CardRow> {
-    let Approval { decided, scope, diff, because, hash } = approval;
+    // The rows of the scope show what the operation does.
+    let Approval { decided, scope, operation: _, diff, because, hash } = approval;
     let Move { action, why, goal, next_beat_s } = decided;
     let ApprovalScope {
         form: _,

@@ -6,6 +6,7 @@ use super::*;
 use crate::rules::beat::ask::AskKind;
 use crate::rules::beat::decision::schema;
 use crate::rules::beat::scope::FORM;
+use crate::rules::beat::state::Operation;
 use crate::rules::name::Name;
 
 fn ask(approval: Option<Approval>) -> QuestionFile {
@@ -27,7 +28,8 @@ fn ask(approval: Option<Approval>) -> QuestionFile {
 
 fn card(decided: Move, scope: ApprovalScope) -> String {
     let because = "because of a test".to_owned();
-    let one = Approval { decided, scope, diff: String::new(), because, hash: "h".repeat(64) };
+    let operation = Some(Operation::Nothing);
+    let one = Approval { decided, scope, operation, diff: String::new(), because, hash: "h".repeat(64) };
     let rows = approval(&ask(Some(one.clone())), &one, Now { unix_ms: 0, offset_s: 0 });
     rows.iter().flat_map(|row| row.lines(None)).map(|line| line + "\n").collect()
 }
@@ -137,8 +139,9 @@ fn a_card_names_the_reason_the_end_and_the_hash_of_an_approval() {
     let row = format!("  text     4 bytes, {}", content("text"));
     assert!(shown.lines().any(|line| line == row) && !shown.contains("beware"), "{shown}");
     let because = String::new();
-    let one =
-        Approval { decided: goal, scope: empty_scope(), diff: String::new(), because, hash: String::new() };
+    let operation = Some(Operation::Nothing);
+    let (scope, diff, hash) = (empty_scope(), String::new(), String::new());
+    let one = Approval { decided: goal, scope, operation, diff, because, hash };
     let read = QuestionFile { clean: false, ..ask(Some(one.clone())) };
     let rows = approval(&read, &one, Now { unix_ms: 0, offset_s: 0 });
     assert!(rows.iter().any(|row| row.label == "beware" && row.text.contains("untrusted text was read")));

@@ -182,15 +182,7 @@ impl Sim {
         if open(YES) {
             let (run, operation) = exec();
             let approval = approval(T0 + 24 * HOUR);
-            let decided = Decided {
-                seen,
-                decided: run,
-                operation,
-                then: done(),
-                charge: None,
-                approval,
-                starts_paid: false,
-            };
+            let decided = Decided { seen, decided: run, operation, then: done(), charge: None, approval };
             return self.event(&mut beat, LoopEvent::Decided(Box::new(decided)));
         }
         // Snapshots are never synced, so losing them must do no harm.
@@ -215,15 +207,8 @@ impl Sim {
                 let meets = matches!(reply, Reply::WriteMeets | Reply::ArchiveMeets | Reply::DropMeets);
                 self.meets = meets.then_some(MINE);
                 let (decided, operation, then) = plan(reply);
-                let decided = Decided {
-                    seen,
-                    decided,
-                    operation,
-                    then,
-                    charge: Some(charge),
-                    approval: None,
-                    starts_paid: false,
-                };
+                let decided =
+                    Decided { seen, decided, operation, then, charge: Some(charge), approval: None };
                 self.event(&mut beat, LoopEvent::Decided(Box::new(decided)))
             }
         }

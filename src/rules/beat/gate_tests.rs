@@ -172,15 +172,7 @@ impl Loop {
         action["why"] = "scripted".into();
         let decided = Move::from_json(&action).unwrap();
         let operation = crate::rules::beat::state::Operation::Nothing;
-        let event = Decided {
-            seen,
-            decided,
-            operation,
-            then: outcome,
-            charge: Some(charge),
-            approval: None,
-            starts_paid: false,
-        };
+        let event = Decided { seen, decided, operation, then: outcome, charge: Some(charge), approval: None };
         self.drive(LoopEvent::Decided(Box::new(event)));
     }
 

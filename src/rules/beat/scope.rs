@@ -4,11 +4,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::digest::digest;
 use crate::rules::name::Name;
 
 /// The format of a scope that this version writes. An approval with a scope of another format is void.
 pub const FORM: u32 = 2;
+
+/// The part of a scope that is a repository, as a refusal names it.
+pub const REPO_PART: &str = "the repository or its commit";
 
 /// Everything that an approval covers. If any part differs when the move is about to be made, the approval is void.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -158,6 +160,11 @@ pub struct UserSidePath {
     pub reason: String,
 }
 
+/// The reason why an approval is void: this part of its scope differs now.
+pub fn changed(part: &str) -> String {
+    format!("something that the approval covered has changed since: {part}")
+}
+
 impl SandboxScope {
     /// The writable paths of a command without a sandbox.
     pub const ANYTHING: &str = "everything that you may write";
@@ -195,11 +202,6 @@ impl ApprovalScope {
         format!("ap-{}", &self.digest()[..10])
     }
 
-    /// The hash that an approval is bound to: scope, ask id and expiry.
-    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
-        digest(&[self.digest().as_bytes(), ask_id.as_bytes(), expires_ms.to_string().as_bytes()])
-    }
-
     /// Compares what a yes covered with the same things as they are now.
     ///
     /// # Errors
@@ -208,8 +210,7 @@ impl ApprovalScope {
         if self == now {
             return Ok(());
         }
-        let what = self.difference(now);
-        Err(format!("something that the approval covered has changed since: {what}"))
+        Err(changed(self.difference(now)))
     }
 
     /// The first part in which another scope differs, in words.
@@ -220,7 +221,7 @@ impl ApprovalScope {
             (self.command == now.command, "the program, the folder or the environment"),
             (self.checks == now.checks, "a check"),
             (self.files == now.files, "a file"),
-            (self.repo == now.repo, "the repository or its commit"),
+            (self.repo == now.repo, REPO_PART),
             (self.goal == now.goal, "the goal"),
             (self.sandbox == now.sandbox, "the sandbox"),
             (self.folders == now.folders, "the folder"),

@@ -90,8 +90,6 @@ fn every_field_of_a_scope_counts() {
         let other: ApprovalScope = serde_json::from_value(other).unwrap();
         assert_ne!(other.digest(), base.digest(), "{other:?}");
     }
-    assert_ne!(base.bound_hash("a", 1), base.bound_hash("a", 2));
-    assert_ne!(base.bound_hash("a", 1), base.bound_hash("b", 1));
 }
 
 #[test]

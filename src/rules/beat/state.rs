@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::decision::Move;
 use super::entry::MoveOutcome;
 use super::failing::Class;
-use super::scope::ApprovalScope;
+use super::scope::{ApprovalScope, FolderScope};
 use crate::rules::digest::{Digest, Items};
 use crate::rules::name::Name;
 use crate::rules::process::Started;
 use crate::rules::time::{LAST_MS, Now};
+use crate::rules::worker::Spec;
 
 /// The memory of the loop. The atomic replacement of its file is the tick's commit point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -229,10 +230,41 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         folders: Vec<(String, String)>,
     },
-    /// An operation on workers; the move says which.
+    /// Stop a worker, or send it a text; the move says which. In the memory of an earlier version also a start that
+    /// needed no approval.
     Fleet,
-    /// Start a worker that a human said yes to. The yes is checked once more when it starts.
-    ApprovedStart(Box<ApprovalScope>),
+    #[serde(alias = "approved_start")]
+    StartWorker(Box<PlannedStart>),
+}
+
+/// The start of a worker as policy judged it, and as the user approved it if policy asked for that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlannedStart {
+    /// What starts. `None` in the memory of an earlier version, which planned an approved start again when it made it:
+    /// such a start is void.
+    pub spec: Option<Spec>,
+    /// True if the worker costs money.
+    pub paid: bool,
+    /// What the approval covers: it must still be so when the worker starts. `None` without an approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved: Option<ApprovalScope>,
+}
+
+impl Operation {
+    /// Adds what an approval covers, which is compared once more when the command or the worker starts.
+    pub fn with_scope(mut self, scope: &ApprovalScope) -> Operation {
+        match &mut self {
+            Operation::Exec { files, folders, .. } => {
+                *files = scope.files.iter().map(|file| (file.path.clone(), file.content.clone())).collect();
+                let covered = |folder: &FolderScope| (folder.path.clone(), folder.content.clone());
+                *folders = scope.folders.iter().map(covered).collect();
+            }
+            Operation::StartWorker(start) => start.approved = Some(scope.clone()),
+            _ => {}
+        }
+        self
+    }
 }
 
 /// The content of a move's commit message.
@@ -393,6 +425,13 @@ mod tests {
         let mut old = serde_json::to_value(LoopState::default()).unwrap();
         old["untrusted_goals"] = serde_json::json!({ "a": "d1", "b": "d2" });
         assert_eq!(serde_json::from_value::<LoopState>(old).unwrap().untrusted_goals, ["d1", "d2"]);
+    }
+
+    #[test]
+    fn an_approved_start_of_an_earlier_version_is_read_and_holds_no_worker() {
+        let old = r#"{"approved_start":{"form":2,"action":"{}","grants":[],"command":null,"checks":[]}}"#;
+        let read: Operation = serde_json::from_str(old).unwrap();
+        assert_eq!(read, Operation::StartWorker(Box::default()));
     }
 
     #[test]

@@ -122,8 +122,6 @@ pub struct Decided {
     pub charge: Option<Box<Charge>>,
     /// The approval that this move uses up; `None` if the decider chose the move.
     pub approval: Option<UsedApproval>,
-    /// True if the move starts a worker that costs money.
-    pub starts_paid: bool,
 }
 
 /// An approval that a move uses up.
@@ -347,7 +345,7 @@ pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
 }
 
 fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
-    let Decided { seen, decided, operation, then, charge, approval, starts_paid } = event;
+    let Decided { seen, decided, operation, then, charge, approval } = event;
     let is_approved = approval.is_some();
     let mut next = seen_by(beat, &seen, approval);
     next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
@@ -356,10 +354,10 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
     next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
     match (&decided.action, &operation) {
         // The name of a worker is the decider's text.
-        (Action::StartWorker { id, .. }, Operation::Fleet | Operation::ApprovedStart(_)) => {
+        (Action::StartWorker { id, .. }, Operation::StartWorker(start)) => {
             next.untrusted_workers.remove(id);
             next.untrusted_workers.extend(tainted.then(|| id.clone()));
-            next.paid_start_approved |= is_approved && starts_paid;
+            next.paid_start_approved |= is_approved && start.paid;
         }
         // Exactly these bytes are untrusted: an edit of the user makes another text.
         (Action::WriteGoal { .. }, Operation::Write { text, .. }) => {
@@ -411,7 +409,7 @@ fn paths_of(operation: &Operation) -> BTreeMap<String, Option<Digest>> {
         Operation::Rename { from, to, content } => {
             BTreeMap::from([(from.clone(), None), (to.clone(), Some(content.clone()))])
         }
-        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
+        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::StartWorker(_) => {
             BTreeMap::new()
         }
     }

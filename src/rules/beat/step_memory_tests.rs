@@ -1,7 +1,7 @@
 //! Tests of what a decision records in the memory: served goals, taint, rejections, flapping, ids.
 
 use super::*;
-use crate::rules::beat::state::{FLAP_LIMIT, STARVING_AFTER};
+use crate::rules::beat::state::{FLAP_LIMIT, PlannedStart, STARVING_AFTER};
 
 #[test]
 fn a_goal_is_served_by_its_moves_and_starves_without_them() {
@@ -71,15 +71,15 @@ fn a_goal_text_that_a_move_wrote_is_remembered_until_the_user_approves_it() {
 fn only_an_approved_start_of_a_paid_worker_is_remembered() {
     let start = || decided(json!({ "move": "start_worker", "id": "w", "brief": "b" }));
     let yes = || approval(T0 + HOUR);
+    let paid = |paid| Operation::StartWorker(Box::new(PlannedStart { paid, ..PlannedStart::default() }));
     let rows = [
-        (yes(), true, Operation::Fleet, true),
-        (yes(), true, Operation::ApprovedStart(Box::default()), true),
-        (yes(), false, Operation::Fleet, false),
-        (None, true, Operation::Fleet, false),
-        (yes(), true, Operation::Nothing, false),
+        (yes(), paid(true), true),
+        (yes(), paid(false), false),
+        (None, paid(true), false),
+        (yes(), Operation::Nothing, false),
     ];
-    for (approval, starts_paid, operation, expected) in rows {
-        let one = Decided { approval, starts_paid, ..event(start(), operation.clone(), done()) };
+    for (approval, operation, expected) in rows {
+        let one = Decided { approval, ..event(start(), operation.clone(), done()) };
         assert_eq!(after(&LoopState::default(), one).paid_start_approved, expected, "{operation:?}");
     }
 }
@@ -142,7 +142,8 @@ fn an_interrupted_move_of_a_tainted_decision_is_known_after_the_crash() {
 #[test]
 fn a_worker_with_an_untrusted_name_is_known_while_it_exists() {
     let start = || {
-        event(decided(json!({ "move": "start_worker", "id": "w", "brief": "b" })), Operation::Fleet, done())
+        let operation = Operation::StartWorker(Box::default());
+        event(decided(json!({ "move": "start_worker", "id": "w", "brief": "b" })), operation, done())
     };
     let mut tainted = start();
     tainted.seen.tainted = true;

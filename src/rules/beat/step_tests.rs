@@ -91,7 +91,6 @@ fn event(decided: Move, operation: Operation, then: MoveOutcome) -> Decided {
         then,
         charge: Some(charge("b1", NOW)),
         approval: None,
-        starts_paid: false,
     }
 }
 

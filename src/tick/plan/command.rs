@@ -2,9 +2,6 @@
 
 use std::path::Path;
 
-use super::place_of;
-use crate::os::program;
-use crate::rules::beat::decision::Move;
 use crate::rules::beat::scope::{ApprovalScope, SandboxScope};
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::user_side::{self, UserSidePath};
@@ -13,36 +10,33 @@ use crate::store::Denied;
 use crate::store::coverage::{Coverage, CoverageScan};
 use crate::store::identity;
 use crate::tick::ctx::Ctx;
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
 
 /// Returns everything that an approval of a command covers.
 pub(super) fn scope(
     ctx: &Ctx,
-    decided: &Move,
-    argv: Vec<String>,
+    argv: &[String],
+    exe: &Path,
+    cwd: &Path,
     scope: ApprovalScope,
 ) -> Result<ApprovalScope> {
-    let program = argv.first().cloned().unwrap_or_default();
-    let cwd = place_of(ctx, &decided.action).context("its cwd is not a directory")?;
-    let exe = program::find_program(&program, &ctx.settings.path, &cwd)
-        .with_context(|| format!("`{program}` is not an executable on the configured PATH"))?;
-    let grant = ctx.sandboxes.grant(SandboxSubject::Run).map_err(Error::msg)?;
+    let grant = ctx.fleet.sandboxes.grant(SandboxSubject::Run).map_err(Error::msg)?;
     let stop = || ctx.cancel.is_set();
     let scan = CoverageScan {
         layout: ctx.layout,
         settings: ctx.settings,
-        cwd: Some(&cwd),
+        cwd: Some(cwd),
         most: identity::MAX_ENTRIES,
         stop: &stop,
     };
-    let Coverage { files, folders, beyond } = scan.run(&argv, &exe).map_err(Denied::error)?;
+    let Coverage { files, folders, beyond } = scan.run(argv, exe).map_err(Denied::error)?;
     let home = ctx.settings.home.as_deref();
-    let bases: Vec<&Path> = home.into_iter().chain([cwd.as_path()]).collect();
-    let mut user_side = user_side::named_by(&argv, &bases);
-    if let Some(reason) = home.and_then(|home| user_side::reason_at(&cwd, &[home])) {
+    let bases: Vec<&Path> = home.into_iter().chain([cwd]).collect();
+    let mut user_side = user_side::named_by(argv, &bases);
+    if let Some(reason) = home.and_then(|home| user_side::reason_at(cwd, &[home])) {
         user_side.push(UserSidePath { path: cwd.display().to_string(), reason: reason.to_owned() });
     }
-    let command = Some(scan.command(argv, &exe, &cwd, &ctx.settings.base_env)?);
+    let command = Some(scan.command(argv.to_vec(), exe, cwd, &ctx.settings.base_env)?);
     let level = grant.level.to_string();
     let network = network_words(&grant.net, grant.model);
     let sandbox = match grant.level {

@@ -24,6 +24,8 @@ pub struct Wish<'a> {
     pub because: String,
     /// Everything that the approval would cover now.
     pub scope: ApprovalScope,
+    /// The operation that it would permit.
+    pub operation: Operation,
     /// The diff of the file that it replaces.
     pub diff: String,
     /// True if the decider had read no untrusted text.
@@ -33,7 +35,7 @@ pub struct Wish<'a> {
 /// Creates the ask for a move that needs an approval, unless the user rejected it or too many asks are open. `ttl_ms`
 /// is the time in which the user can approve.
 pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<MovePlan> {
-    let Wish { id, decided, because, scope, diff, clean } = wish;
+    let Wish { id, decided, because, scope, operation, diff, clean } = wish;
     let refuse = |why: String| Ok(MovePlan::refused(why));
     let digest = scope.digest();
     let wish = scope.wish();
@@ -58,7 +60,7 @@ pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wis
         return match ask.state(answer.as_ref(), now) {
             QuestionState::Open | QuestionState::Approved if !beat.closed_asks.contains(&ask.id) => {
                 let then = MoveOutcome::Waits { ask: ask.id.to_string(), because };
-                Ok(MovePlan::new(Operation::Nothing, then))
+                Ok(MovePlan { operation: Operation::Nothing, then })
             }
             _ => refuse(format!(
                 "{} has just been closed; ask again in the next beat if it is still needed",
@@ -75,8 +77,15 @@ pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wis
         ask_id = Name::joined("ap", &format!("{}{id}", &scope.ask_id()[3..]));
     }
     let expires_ms = now.unix_ms.saturating_add(ttl_ms);
-    let hash = scope.bound_hash(ask_id.as_str(), expires_ms);
-    let approval = Approval { decided: decided.clone(), scope, diff, because: because.clone(), hash };
+    let mut approval = Approval {
+        decided: decided.clone(),
+        scope,
+        operation: Some(operation),
+        diff,
+        because: because.clone(),
+        hash: String::new(),
+    };
+    approval.hash = approval.bound_hash(ask_id.as_str(), expires_ms);
     let ask = QuestionFile {
         kind: AskKind::Approval,
         goal: decided.goal.clone(),
@@ -85,12 +94,15 @@ pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wis
         clean,
         ..QuestionFile::new(ask_id.clone(), id, now.unix_ms, decided.why.clone())
     };
-    Ok(MovePlan::new(write_ask(&ask)?, MoveOutcome::Waits { ask: ask_id.to_string(), because }))
+    let then = MoveOutcome::Waits { ask: ask_id.to_string(), because };
+    Ok(MovePlan { operation: write_ask(&ask)?, then })
 }
 
-/// True if the user approved exactly this ask: scope, id and expiry.
-pub fn is_yes(ask: &QuestionFile, approval: &Approval, answer: Option<&AnswerFile>) -> bool {
-    let bound = approval.scope.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
+/// Returns the operation that the user approved, if the answer is for exactly this ask: scope, operation, id and expiry.
+pub fn approved(ask: &QuestionFile, approval: &Approval, answer: Option<&AnswerFile>) -> Option<Operation> {
+    let bound = approval.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
     let reply = answer.map(|answer| &answer.reply);
-    matches!(reply, Some(AskReply::Approve { hash }) if *hash == bound && approval.hash == bound)
+    let is_yes =
+        matches!(reply, Some(AskReply::Approve { hash }) if *hash == bound && approval.hash == bound);
+    approval.operation.clone().filter(|_| is_yes).map(|operation| operation.with_scope(&approval.scope))
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::MovePlan;
 use crate::rules::beat::ask::{AskKind, QuestionFile};
-use crate::rules::beat::decision::{Action, Move, RunCommand};
+use crate::rules::beat::decision::{Action, Move};
 use crate::rules::beat::entry::MoveOutcome;
 use crate::rules::beat::observed::Observed;
 use crate::rules::beat::schedule::{FireTime, Schedule};
@@ -17,21 +17,23 @@ use crate::rules::world::sensor::stamp_untrusted;
 use crate::store::json_file;
 use crate::store::layout;
 
-/// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command.
+/// Plans the operation of a move. `outside` plans what depends on more than the world: a command, and the start of a
+/// worker.
 ///
 /// # Errors
-/// The move cannot be serialized, or the command cannot run.
-pub fn free(
+/// The move cannot be serialized, or the command or the worker cannot run.
+pub fn plan(
     observed: &Observed,
     now: Now,
     id: &str,
     decided: &Move,
-    exec: &mut dyn FnMut(&RunCommand) -> Result<Operation>,
+    outside: impl FnOnce() -> Result<Operation>,
 ) -> Result<MovePlan> {
     let refuse = |why: &str| Ok(MovePlan::refused(why));
     let operation = match &decided.action {
         Action::Noop {} => Operation::Nothing,
-        Action::Run(run) => exec(run)?,
+        Action::Run(_) | Action::StartWorker { .. } => outside()?,
+        Action::StopWorker { .. } | Action::TellWorker { .. } => Operation::Fleet,
         Action::ArchiveGoal { id: goal } => match observed.world.goals.get(goal) {
             Some(Goal::Text(text)) => Operation::Rename {
                 from: layout::goal_path(goal),
@@ -48,9 +50,6 @@ pub fn free(
                 None => return refuse("there is no such schedule"),
             }
         }
-        Action::StartWorker { .. } | Action::StopWorker { .. } | Action::TellWorker { .. } => {
-            Operation::Fleet
-        }
         Action::Ask { text, options, reference } => {
             let ask = QuestionFile {
                 goal: decided.goal.clone(),
@@ -64,41 +63,11 @@ pub fn free(
             if let Some((open, _)) = observed.asks.values().filter(|pair| pair.1.is_none()).find(same) {
                 return refuse(&format!("the same question is open as {}", open.id));
             }
-            let note = ask.id.to_string();
-            return Ok(MovePlan::new(write_ask(&ask)?, MoveOutcome::Done { note }));
+            return Ok(MovePlan {
+                operation: write_ask(&ask)?,
+                then: MoveOutcome::Done { note: ask.id.to_string() },
+            });
         }
-        _ => match replacement(observed, now, decided)? {
-            Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
-                return refuse("the file already has exactly this content");
-            }
-            Some((path, text, executable, replaces)) => Operation::Write { path, text, executable, replaces },
-            None => return refuse("it writes nothing"),
-        },
-    };
-    Ok(MovePlan::new(operation, MoveOutcome::Done { note: String::new() }))
-}
-
-pub(super) fn write_ask(ask: &QuestionFile) -> Result<Operation> {
-    let text = json_file::json_text(ask)?;
-    Ok(Operation::Write { path: layout::ask_path(&ask.id), text, executable: false, replaces: None })
-}
-
-pub(super) fn digest_of(bytes: &[u8]) -> Digest {
-    blake3::hash(bytes).to_hex().to_string()
-}
-
-/// A file's path, its new text, whether it is executable, and the digest of what it replaces.
-pub type Replacement = (String, String, bool, Option<Digest>);
-
-/// Returns the file that a move replaces. The digest is that of the content when the beat read the world, so that an
-/// edit during the runner's call is never overwritten.
-pub fn replacement(observed: &Observed, now: Now, decided: &Move) -> Result<Option<Replacement>> {
-    let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
-    let over = |path: String, text: String, executable| {
-        let replaces = observed.held.get(&path).cloned();
-        (path, text, executable, replaces)
-    };
-    Ok(match &decided.action {
         Action::WriteGoal { id, body } => {
             let replaces = match observed.world.goals.get(id) {
                 Some(Goal::Text(text)) => Some(digest_of(text.as_bytes())),
@@ -106,22 +75,49 @@ pub fn replacement(observed: &Observed, now: Now, decided: &Move) -> Result<Opti
                 Some(Goal::Unreadable(_)) => Some(String::new()),
                 None => None,
             };
-            Some((layout::goal_path(id), with_end(body), false, replaces))
+            write(layout::goal_path(id), with_end(body), replaces)
         }
         Action::WritePlaybook { body } => {
             let replaces = Some(digest_of(observed.world.playbook.as_bytes()));
-            Some(("PLAYBOOK.md".to_owned(), with_end(body), false, replaces))
+            write("PLAYBOOK.md".to_owned(), with_end(body), replaces)
         }
         Action::WriteSensor { name, script } => {
             let script = stamp_untrusted(script).map_err(anyhow::Error::msg)?;
-            Some(over(layout::sensor_path(name), with_end(&script), true))
+            let path = layout::sensor_path(name);
+            let replaces = observed.held.get(&path).cloned();
+            Operation::Write { path, text: with_end(&script), executable: true, replaces }
         }
         Action::Schedule { name, in_s, every_s, cron, note } => {
             let when = FireTime::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
             let clean = !observed.tainted;
             let schedule = Schedule { when, note: note.clone(), created_ms: now.unix_ms, clean };
-            Some(over(layout::schedule_path(name), json_file::json_text(&schedule)?, false))
+            let path = layout::schedule_path(name);
+            let replaces = observed.held.get(&path).cloned();
+            write(path, json_file::json_text(&schedule)?, replaces)
         }
-        _ => None,
-    })
+    };
+    // The digest is that of the content when the beat read the world, so that an edit during the runner's call is never
+    // overwritten.
+    if let Operation::Write { text, replaces: Some(held), .. } = &operation
+        && *held == digest_of(text.as_bytes())
+    {
+        return refuse("the file already has exactly this content");
+    }
+    Ok(MovePlan { operation, then: MoveOutcome::Done { note: String::new() } })
+}
+
+fn write(path: String, text: String, replaces: Option<Digest>) -> Operation {
+    Operation::Write { path, text, executable: false, replaces }
+}
+
+fn with_end(text: &str) -> String {
+    if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
+}
+
+pub(super) fn write_ask(ask: &QuestionFile) -> Result<Operation> {
+    Ok(write(layout::ask_path(&ask.id), json_file::json_text(ask)?, None))
+}
+
+pub(super) fn digest_of(bytes: &[u8]) -> Digest {
+    blake3::hash(bytes).to_hex().to_string()
 }

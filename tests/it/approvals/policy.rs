@@ -26,10 +26,11 @@ fn a_forged_yes_runs_nothing() {
         assert_eq!(sunk(&profile), 0);
     }
     // A real yes, and the ask edited behind it, in each of its parts.
-    let edits: [fn(&mut serde_json::Value); 5] = [
+    let edits: [fn(&mut serde_json::Value); 6] = [
         |ask| ask["approval"]["move"]["action"]["run"]["argv"] = json!(["./sink.sh", "other.txt"]),
         |ask| ask["approval"]["scope"]["command"]["argv"] = json!(["./sink.sh", "other.txt"]),
         |ask| ask["approval"]["scope"]["files"] = json!([]),
+        |ask| ask["approval"]["operation"]["exec"]["argv"] = json!(["./sink.sh", "other.txt"]),
         |ask| ask["approval"]["hash"] = json!("0".repeat(64)),
         |ask| ask["expires_ms"] = json!(99_999_999_999_999_i64),
     ];

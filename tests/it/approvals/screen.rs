@@ -130,16 +130,23 @@ fn a_question_cannot_draw_an_approval() {
 
 #[test]
 fn an_approval_of_an_earlier_version_is_closed_and_asked_again() {
+    earlier(|approval| {
+        approval.remove("scope");
+        let subject = json!({ "decided": "{}", "argv": ["./sink.sh"], "sandbox": "none" });
+        approval.insert("subject".to_owned(), subject);
+    });
+    // A version that planned an approved move anew.
+    earlier(|approval| drop(approval.remove("operation").unwrap()));
+}
+
+fn earlier(edit: fn(&mut serde_json::Map<String, Value>)) {
     let profile = super::profile(&["RUN"]);
     profile.looop(&["tick"]).ok();
     let ask = asks(&profile).pop().unwrap();
     let id = ask["id"].as_str().unwrap();
     let file = profile.data().join(format!("asks/{id}.json"));
     let mut text: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    let approval = text["approval"].as_object_mut().unwrap();
-    approval.remove("scope");
-    approval
-        .insert("subject".to_owned(), json!({ "decided": "{}", "argv": ["./sink.sh"], "sandbox": "none" }));
+    edit(text["approval"].as_object_mut().unwrap());
     fs::write(&file, text.to_string()).unwrap();
     assert!(asks(&profile).is_empty(), "it is not open");
     let late = approve(&profile, &ask);

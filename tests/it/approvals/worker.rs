@@ -174,11 +174,60 @@ fn another_value_of_a_variable_voids_a_yes() {
         assert!(!profile.data().join("workers/w1").exists(), "{name}");
     }
     let ask = waiting(&profile, "no variable");
-    let file = fs::read_to_string(profile.data().join("journal.md")).unwrap();
-    assert!(
-        !file.contains("canary-value") && !ask.to_string().contains("canary-value"),
-        "no value is written down"
-    );
+    let id = ask["id"].as_str().unwrap();
+    for file in ["journal.md", &format!("asks/{id}.json")] {
+        let text = fs::read_to_string(profile.data().join(file)).unwrap();
+        assert!(!text.contains("canary-value"), "no value is written down: {file}");
+    }
+    assert!(!ask.to_string().contains("canary-value"), "no value is shown");
+}
+
+#[test]
+fn the_worker_that_starts_is_the_one_that_was_approved() {
+    let profile = scene();
+    let ask = waiting(&profile, "the plan");
+    let id = ask["id"].as_str().unwrap();
+    let planned =
+        &profile.read_json(&format!("asks/{id}.json"))["approval"]["operation"]["start_worker"]["spec"];
+    approve(&profile, &ask).ok();
+    // Another runner with the same command: nothing that the user saw differs.
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    config["runners"]["other"] = config["runners"]["scripted"].clone();
+    config["worker"] = json!("other");
+    profile.config(config);
+    profile.looop(&["tick"]).ok();
+    let started = profile.read_json("workers/w1/spec.json");
+    assert_eq!(started["runner"], "scripted");
+    for (key, value) in planned.as_object().unwrap() {
+        let filled = ["env", "limits", "notify", "tmux", "by", "created_ms"].contains(&key.as_str());
+        assert!(filled || started[key] == *value, "{key}: {} is not {value}", started[key]);
+    }
+    assert!(started["env"].as_array().unwrap().contains(&json!(["DEPLOY_KEY", "canary-value"])));
+    profile.looop(&["kill", "w1"]).ok();
+}
+
+/// A beat is killed before it has started an approved worker, and the config asks for another worker then.
+#[test]
+fn an_interrupted_start_is_void_if_the_config_asks_for_another_worker() {
+    let profile = scene();
+    let ask = waiting(&profile, "an interruption");
+    approve(&profile, &ask).ok();
+    let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = profile.spawn(&["tick"]);
+    wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(lock);
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    config["runners"]["scripted"]["worker"][1] = json!("--no-rules");
+    profile.config(config);
+    profile.looop(&["tick"]).ok();
+    let journal = profile.read("journal.md");
+    assert!(journal.contains("something that the approval covered has changed since"), "{journal}");
+    assert!(!profile.data().join("workers/w1").exists(), "{journal}");
 }
 
 #[test]

@@ -74,11 +74,11 @@ fn beat(uses: usize) {
         fleet: &Fleet {
             layout: &layout,
             settings: &config.settings,
+            sandboxes: SandboxBuilder::new(&layout, &config.settings, true),
             cancel: &cancel,
             now,
             context_hints: looop::map::context_hints,
         },
-        sandboxes: SandboxBuilder::new(&layout, &config.settings, true),
         cancel: &cancel,
         now,
         clock: &clock,

@@ -30,7 +30,7 @@ pub fn probe<E>(
                 if end(started) { "it was still running and was ended" } else { "its end was not recorded" };
             Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
         }
-        (Operation::Fleet | Operation::ApprovedStart(_), _) => look(intent)?,
+        (Operation::Fleet | Operation::StartWorker(_), _) => look(intent)?,
         _ => match look(intent)? {
             // Somebody wrote the file since, so it is unknown whether the move was made before.
             Probe::Dropped(why) => Probe::Unknown(format!("looop was interrupted while it was made; {why}")),
@@ -69,7 +69,7 @@ pub fn compare<E>(
             Some(here) if here == *wanted => Probe::NotMade,
             Some(_) => changed(),
         },
-        Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
+        Operation::Exec { .. } | Operation::Fleet | Operation::StartWorker(_) => {
             Probe::Unknown("no file tells".to_owned())
         }
     })
