@@ -152,9 +152,10 @@ impl Fleet<'_> {
         }
         let own_dir = self.layout.worker(&spec.id).clone_dir();
         let Some(repo) = &spec.repo else {
-            return Ok(if Path::new(&spec.cwd) == own_dir {
-                file::make_dir(&staged.clone_dir())?
-            });
+            if Path::new(&spec.cwd) == own_dir {
+                file::make_dir(&staged.clone_dir())?;
+            }
+            return Ok(());
         };
         let git = self.git()?;
         let found = self.source(&git, Path::new(&repo.source))?;
