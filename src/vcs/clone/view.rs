@@ -122,7 +122,7 @@ fn names(dir: &OwnedFd) -> Result<Vec<String>> {
     Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
 }
 
-/// Makes the directory of a view. Its name stands in errors that the state of a worker keeps, so it is the same each
+/// Makes the directory of a view. Errors have its name, and the state of a worker keeps them, so the name is the same each
 /// time: another name at each beat would be a change of the world, and each beat would ask for a decision.
 fn next_to(clone: &Path) -> Result<TempDir> {
     let around = clone.parent().unwrap_or(Path::new("/"));
