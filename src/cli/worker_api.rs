@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{App, print};
-use crate::rules::cost::charge::Usage;
 use crate::rules::fault::Fault;
-use crate::rules::worker::protocol::WireRequest;
+use crate::rules::worker::protocol::{ReportedSpend, WireRequest};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
@@ -124,14 +123,14 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
             Fault::usage(format!("could not take {} as dollars: expected 0 to 1000000", args.usd)).into()
         );
     }
-    let request = WireRequest::Spend(Usage {
+    let request = WireRequest::Spend(ReportedSpend {
         cost_micros: (args.usd * 1e6).round() as u64,
         tokens_in: args.tokens_in,
         tokens_cached: args.tokens_cached,
         tokens_written: args.tokens_written,
         tokens_out: args.tokens_out,
         model: args.model.clone(),
-        ..Usage::nothing()
+        basis: None,
     });
     client::call(&socket(app, "report the cost")?, request)?;
     Ok(0)

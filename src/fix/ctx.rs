@@ -320,7 +320,7 @@ impl TaskRun<'_> {
         let deps = self.ctx.env.deps;
         let usage = usage.clone();
         if let Some(socket) = &deps.socket {
-            return client::call(socket, WireRequest::Spend(usage)).map(drop);
+            return client::call(socket, WireRequest::Spend(usage.into())).map(drop);
         }
         let now = clock::now();
         let charge = Charge {

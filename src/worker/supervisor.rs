@@ -476,7 +476,7 @@ impl Supervisor {
                 return Err(RequestRefusal::NotCharged);
             }
             // An agent that continues as long as it is allowed stops here, before it is ended.
-            (Side::Worker, WireRequest::Spend(usage)) => self.charge(usage, false)?,
+            (Side::Worker, WireRequest::Spend(spent)) => self.charge(spent.usage(), false)?,
             (Side::Worker, WireRequest::HookStatus { state, text }) => {
                 let state = state.parse().map_err(|_| RequestRefusal::NoStatus(state))?;
                 self.heard(ProgramStatus { state, kind: None, message: text });

@@ -228,7 +228,8 @@ fn a_name_is_free_as_soon_as_the_last_holder_has_reported() {
     wait_until("it waits", || second.try_wait().unwrap().is_some() || looks.next().is_none());
     holder.kill().unwrap();
     holder.wait().unwrap();
-    assert!(second.wait_with_output().unwrap().status.success());
+    let ended = second.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
     assert_eq!(state(&profile, "w1"), "running");
 }
 

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::cost::charge::Usage;
+use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::name::Name;
 use crate::rules::worker::{Flag, Phase};
 
@@ -161,7 +161,7 @@ pub enum WireRequest {
         name: String,
     },
     /// Worker's side: reports what it spent.
-    Spend(Usage),
+    Spend(ReportedSpend),
     /// Worker's side: a hook of its program reports its status, in the terms of OSC 7501.
     #[serde(rename = "fares")]
     HookStatus {
@@ -170,6 +170,55 @@ pub enum WireRequest {
         /// What it waits for, or its last message.
         text: Option<String>,
     },
+}
+
+/// What a worker reports as spent. Absent figures count as nothing and unknown ones are ignored, so that a worker keeps its
+/// account while the program on either side is upgraded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportedSpend {
+    /// Millionths of a US dollar.
+    pub cost_micros: u64,
+    /// Input tokens that did not come from a cache.
+    pub tokens_in: u64,
+    /// Input tokens read from a cache.
+    pub tokens_cached: u64,
+    /// Input tokens written to a cache.
+    pub tokens_written: u64,
+    pub tokens_out: u64,
+    pub model: Option<String>,
+    /// Where the figures come from; `None`: the runner reported them.
+    pub basis: Option<CostSource>,
+}
+
+impl ReportedSpend {
+    /// Converts it to the usage of a charge.
+    pub fn usage(self) -> Usage {
+        Usage {
+            model: self.model,
+            tokens_in: self.tokens_in,
+            tokens_cached: self.tokens_cached,
+            tokens_written: self.tokens_written,
+            tokens_out: self.tokens_out,
+            cost_micros: self.cost_micros,
+            basis: self.basis.unwrap_or(CostSource::Reported),
+            ..Usage::unknown()
+        }
+    }
+}
+
+impl From<Usage> for ReportedSpend {
+    fn from(usage: Usage) -> ReportedSpend {
+        ReportedSpend {
+            cost_micros: usage.cost_micros,
+            tokens_in: usage.tokens_in,
+            tokens_cached: usage.tokens_cached,
+            tokens_written: usage.tokens_written,
+            tokens_out: usage.tokens_out,
+            model: usage.model,
+            basis: Some(usage.basis),
+        }
+    }
 }
 
 /// A supervisor's reply to a request.
@@ -224,7 +273,12 @@ mod tests {
         assert_eq!(text, r#"{"looop":1,"request":{"attach":{"cols":80,"rows":24,"view":false}}}"#);
         let all = [
             WireRequest::Kill,
-            WireRequest::Spend(Usage { cost_micros: 7, tokens_in: 1, tokens_out: 2, ..Usage::nothing() }),
+            WireRequest::Spend(ReportedSpend {
+                cost_micros: 7,
+                tokens_in: 1,
+                tokens_out: 2,
+                ..ReportedSpend::default()
+            }),
             WireRequest::Claim { resource: "x".to_owned(), ttl_s: Some(30) },
             WireRequest::Ask { text: "t".to_owned(), options: vec![], reference: None },
         ];
