@@ -216,8 +216,10 @@ fn a_name_is_free_as_soon_as_the_last_holder_has_reported() {
     wait_until("it has ended", || is_over(&profile, "w1"));
     // As a supervisor holds it that is about to leave; this process would be taken for one that started all others.
     let alive = profile.data().join("workers/w1/alive");
-    let mut holder = Command::new("flock").arg("-F").arg(&alive).args(["sleep", "600"]).spawn().unwrap();
     let is_held = || fs::File::open(&alive).unwrap().try_lock_shared().is_err();
+    // Otherwise the second may find the lock free for the moment between the supervisor's end and the next holder.
+    wait_until("its own supervisor has left", || !is_held());
+    let mut holder = Command::new("flock").arg("-F").arg(&alive).args(["sleep", "600"]).spawn().unwrap();
     wait_until("the lock is held", is_held);
     let mut second = profile.spawn(&["worker", "start", "w1", "--", "sleep", "600"]);
     let is_staged = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".new-w1-");
