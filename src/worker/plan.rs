@@ -1,5 +1,5 @@
 //! Planning a worker: from a request to the specification of what starts, with its checks and sandboxes. The plan lacks
-//! what is secret or not the planner's: the files that keep it may be committed. See [`Fleet::complete`].
+//! what is secret or not the planner's: the files that keep it may be committed. `Fleet::complete` adds it at the start.
 
 use std::path::{Path, PathBuf};
 
