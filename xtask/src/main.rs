@@ -92,8 +92,19 @@ fn main() -> ExitCode {
 /// Builds `looop` with a profile and returns its path.
 fn looop(profile: &str) -> Result<PathBuf> {
     let build = ["build", "--locked", "--quiet", "--package", "looop-loop", "--bin", "looop", "--profile"];
-    let status = Command::new("cargo").args(build).arg(profile).current_dir(root()).status();
-    ensure!(status.context("could not start cargo")?.success(), "could not build looop");
+    let mut cargo = Command::new("cargo");
+    cargo.args(build).arg(profile).current_dir(root());
+    // `cargo run` sets these for this program. The build script of `ring` looks at them, so that with them all that needs
+    // it is built again, and once more for the next benchmark.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            cargo.env_remove(name);
+        }
+    }
+    ensure!(cargo.status().context("could not start cargo")?.success(), "could not build looop");
     // This program is `target/PROFILE/xtask`.
     let own = std::env::current_exe().context("could not find the path of this program")?;
     let target = own.ancestors().nth(2).context("this program is not in a target directory")?;
