@@ -18,8 +18,8 @@
 //! - The clone lacks the files that git ignores.
 
 mod agent;
+mod apply;
 mod attempt;
-mod compress;
 mod context;
 mod ctx;
 mod edits;
@@ -27,11 +27,11 @@ mod endpoint;
 mod exec;
 mod goal;
 mod guard;
-mod land;
 pub mod leanfile;
 mod plan;
 mod sources;
 mod stuck;
+mod summary;
 mod testing;
 
 use std::cell::RefCell;
@@ -40,9 +40,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub use apply::ApplyResult;
 pub use context::attempt_line;
-pub use exec::{FixDeps, Progress, Tone};
-pub use land::Landed;
+pub use exec::{FixDeps, Progress, Severity};
 
 use crate::agents::http::Http;
 use crate::os::clock;
@@ -93,7 +93,7 @@ pub struct Finished {
     /// The run, with the status of each task.
     pub run: FixSession,
     /// Where the result is.
-    pub landed: Landed,
+    pub applied: ApplyResult,
     /// The id of the fix.
     pub id: Name,
 }
@@ -136,7 +136,7 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
         at: RefCell::default(),
     };
     if let Some(words) = idle_keys(&request.leanfile.lean) {
-        ctx.say(Tone::Warn, format!("{words} of [lean] has no effect: {} is called", ctx.agents[0].name));
+        ctx.say(Severity::Warn, format!("{words} of [lean] has no effect: {} is called", ctx.agents[0].name));
     }
     for task in &request.tasks {
         testing::check(deps.settings, task, &ctx.project.join(&ctx.sub))?;
@@ -151,13 +151,13 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
             break;
         }
     }
-    session.landing = true;
+    session.applying = true;
     ctx.save(&session)?;
-    let landed = land::land(&ctx, &session)?;
-    session.end = Some(landed.words());
+    let applied = apply::apply(&ctx, &session)?;
+    session.end = Some(applied.words());
     ctx.save(&session)?;
     ctx.remove()?;
-    Ok(Finished { run: session, landed, id: ctx.id })
+    Ok(Finished { run: session, applied, id: ctx.id })
 }
 
 /// The keys of `[lean]` that have no effect, because the leanfile names no agent.
@@ -217,7 +217,7 @@ fn resumed(ctx: &FixContext) -> Result<FixSession> {
     {
         let done = run.tasks.iter().filter(|task| task.status.is_good()).count();
         let at = run.under_way.as_ref().map_or(String::new(), |under| format!(", at attempt {}", under.n));
-        ctx.say(Tone::Warn, format!("resuming the interrupted run: {done} tasks are done{at}"));
+        ctx.say(Severity::Warn, format!("resuming the interrupted run: {done} tasks are done{at}"));
         return Ok(run);
     }
     begin(ctx, digest)

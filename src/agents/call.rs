@@ -149,7 +149,7 @@ pub fn call_process(
     let input = std::fs::File::open(&program.input)
         .map_err(|e| failed(Class::Crashed, format!("could not read the prompt's file: {e}")))?;
     let allowed = call.full_env.iter().filter(|(key, _)| program.allow.contains(key));
-    let cell = call
+    let sandboxed = call
         .sandboxes
         .decide(&Decider {
             agent: program.agent.map(|agent| (agent.name, &agent.home)),
@@ -159,14 +159,14 @@ pub fn call_process(
             write: program.write,
         })
         .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
-    let env = call.base_env.iter().chain(allowed).chain(&program.set).cloned().chain(cell.env).collect();
+    let env = call.base_env.iter().chain(allowed).chain(&program.set).cloned().chain(sandboxed.env).collect();
     let (keep, cap) = match sink.is_some() {
         true => (OutputLimit::Head(STREAM_KEPT_BYTES), stream::MAX_STREAM_BYTES),
         false => (OutputLimit::All(MAX_OUTPUT_BYTES), MAX_OUTPUT_BYTES as u64),
     };
     let command = ProcessCommand::new(path, args, env, &program.cwd);
     let command = ProcessCommand { stdin: input.into(), ..command };
-    let layer = sandbox::layer(cell.sandbox);
+    let layer = sandbox::layer(sandboxed.sandbox);
     let job = Job { sink, layer, ..Job::new(command, keep, call.timeout_ms) };
     let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
     let ended = process::run_one(job, call.cancel, frame);

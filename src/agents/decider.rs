@@ -126,7 +126,7 @@ impl AgentRunner {
     fn given(&self, call: &ModelCall) -> Result<Option<PathBuf>, Box<Failed>> {
         let Some((name, content)) = self.mode.file else { return Ok(None) };
         let path = call.prompt.system.with_file_name(name);
-        file::write(&path, content.as_bytes(), 0o600, file::Durability::Whole)
+        file::write(&path, content.as_bytes(), 0o600, file::Durability::Atomic)
             .map_err(|error| Failed::before_asking(Class::Crashed, format!("{error:#}")))?;
         Ok(Some(path))
     }

@@ -10,7 +10,7 @@ use super::classify;
 use super::lines::LineReader;
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
-use crate::rules::fix::signature::steady;
+use crate::rules::fix::signature::normalize_run_noise;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
 
@@ -186,7 +186,7 @@ impl ToolCalls {
     pub fn end(&mut self, id: &Value, result: &Value) {
         if let Some(command) = self.open.remove(id.as_str().unwrap_or_default()) {
             let text = result.as_str().map_or_else(|| result.to_string(), str::to_owned);
-            let lines: Vec<String> = clip(&text, MAX_RESULT_CHARS).lines().map(steady).collect();
+            let lines: Vec<String> = clip(&text, MAX_RESULT_CHARS).lines().map(normalize_run_noise).collect();
             self.ended.push(ToolCall { command, output: lines.join("\n") });
         }
     }

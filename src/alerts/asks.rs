@@ -27,7 +27,7 @@ struct NotifiedQuestions {
 ///
 /// # Errors
 /// When the asks or the record cannot be read: no notice is sent then.
-pub fn untold(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
+pub fn unsent(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
     let notified: NotifiedQuestions = json_file::read_json(&layout.notified_asks())?.unwrap_or_default();
     Ok(open(layout, now)?.into_iter().filter(|ask| !notified.asks.contains(&ask.id)).collect())
 }
@@ -51,10 +51,10 @@ pub fn due(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
     if argv.is_empty() {
         return Ok(Vec::new());
     }
-    let news = untold(layout, now)?;
+    let news = unsent(layout, now)?;
     if !news.is_empty() {
         let asks = open(layout, now)?.into_iter().map(|ask| ask.id).collect();
-        json_file::write_json(&layout.notified_asks(), &NotifiedQuestions { asks }, Durability::Whole)?;
+        json_file::write_json(&layout.notified_asks(), &NotifiedQuestions { asks }, Durability::Atomic)?;
     }
     Ok(news.iter().map(|ask| notice(layout, argv, ask)).collect())
 }

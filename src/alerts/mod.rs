@@ -21,9 +21,9 @@ use crate::store::json_file;
 use crate::store::layout::Layout;
 use crate::store::lock;
 use crate::store::workers::{self, Worker};
-pub use asks::untold;
+pub use asks::unsent;
 use notify::Notice;
-pub use plan::{Attention, Surfaced};
+pub use plan::{Attention, ShownState};
 use plan::{DesiredWindow, WindowStep};
 use tmux::{Look, Server};
 
@@ -34,7 +34,7 @@ const LINE_CHARS: usize = 200;
 
 /// The ways to reach the user, from the environment.
 #[derive(Clone, Debug, Default)]
-pub struct Reach {
+pub struct AlertTargets {
     /// The value of `TMUX`.
     pub tmux: Option<String>,
     /// The value of `TMUX_TMPDIR`, otherwise `/tmp`.
@@ -51,7 +51,7 @@ pub struct Reach {
 
 /// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SurfaceReport {
+pub struct ReconcileReport {
     pub opened: usize,
     pub closed: usize,
     pub notified: usize,
@@ -59,7 +59,7 @@ pub struct SurfaceReport {
     pub problems: Vec<String>,
 }
 
-impl SurfaceReport {
+impl ReconcileReport {
     fn note<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.problems.push(format!("{error:#}"))).ok()
     }
@@ -68,7 +68,7 @@ impl SurfaceReport {
 /// A worker, and what the user was shown of it.
 struct ShownWorker {
     worker: Worker,
-    past: Surfaced,
+    past: ShownState,
 }
 
 /// Updates the user's windows and notifications to match the waiting workers.
@@ -76,45 +76,45 @@ struct ShownWorker {
 /// # Errors
 /// When the workers cannot be listed, or another run holds the lock for too long. The failure of one worker or one
 /// server is in the report and does not stop the others.
-pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<SurfaceReport> {
+pub fn reconcile(layout: &Layout, targets: &AlertTargets, now: Now) -> Result<ReconcileReport> {
     let calls = |list: &[Worker]| list.iter().any(|worker| Attention::notice(&worker.state).is_some());
-    let asked = || anyhow::Ok(!reach.notify.is_empty() && !untold(layout, now)?.is_empty());
+    let asked = || anyhow::Ok(!targets.notify.is_empty() && !unsent(layout, now)?.is_empty());
     // If no worker ever needed the user, write nothing and do not call tmux.
-    if !layout.surface_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
-        return Ok(SurfaceReport::default());
+    if !layout.alerts_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
+        return Ok(ReconcileReport::default());
     }
-    let held = lock::within(&layout.surface_lock(), LOCK_WAIT_MS)?;
+    let held = lock::within(&layout.alerts_lock(), LOCK_WAIT_MS)?;
     let (listed, problems) = workers::list(layout)?;
-    let mut report = SurfaceReport { problems, ..SurfaceReport::default() };
+    let mut report = ReconcileReport { problems, ..ReconcileReport::default() };
     let mut all = BTreeMap::new();
     for worker in listed {
         let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
         let past = report.note(past(layout, &worker)).unwrap_or_default();
         all.insert(key, ShownWorker { worker, past });
     }
-    windows(layout, reach, &mut all, &mut report);
+    windows(layout, targets, &mut all, &mut report);
     let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut report);
-    let own = report.note(asks::due(layout, &reach.notify, now)).unwrap_or_default();
+    let own = report.note(asks::due(layout, &targets.notify, now)).unwrap_or_default();
     due.push((layout.notice(), own));
     // A notifier may be slow, and the windows must not wait for it.
     drop(held);
     for (file, notices) in due {
         report.notified += notices.len();
-        report.note(notify::send(layout, &file, &notices, reach, now));
+        report.note(notify::send(layout, &file, &notices, targets, now));
     }
     Ok(report)
 }
 
 type All = BTreeMap<String, ShownWorker>;
 
-fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceReport) {
+fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, report: &mut ReconcileReport) {
     let profile = &blake3::hash(layout.root().as_os_str().as_encoded_bytes()).to_hex()[..16];
-    let Some(tmux) = program::find_program("tmux", &reach.path, &reach.config) else { return };
+    let Some(tmux) = program::find_program("tmux", &targets.path, &targets.config) else { return };
     let locale = |(key, _): &&(String, String)| key == "LANG" || key.starts_with("LC_");
-    let locale: Vec<(String, String)> = reach.env.iter().filter(locale).cloned().collect();
+    let locale: Vec<(String, String)> = targets.env.iter().filter(locale).cloned().collect();
     let own = |worker: &Worker| worker.spec.tmux.as_deref().and_then(tmux::socket_of);
     let usual =
-        [reach.tmux.as_deref().and_then(tmux::socket_of), Some(tmux::default_socket(&reach.tmux_dir))];
+        [targets.tmux.as_deref().and_then(tmux::socket_of), Some(tmux::default_socket(&targets.tmux_dir))];
 
     let mut servers: BTreeMap<PathBuf, (Server, Look)> = BTreeMap::new();
     let mut sockets: Vec<PathBuf> = all.values().filter_map(|seen| own(&seen.worker)).collect();
@@ -140,7 +140,7 @@ fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceRe
         }
     }
     for (socket, (server, look)) in &servers {
-        let server = TmuxServer { layout, config: &reach.config, profile, server, look };
+        let server = TmuxServer { layout, config: &targets.config, profile, server, look };
         for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &look.panes) {
             let done = server.take(&step, all, report);
             report.note(done);
@@ -160,7 +160,7 @@ struct TmuxServer<'a> {
 impl TmuxServer<'_> {
     /// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run
     /// finds the window by its label and rings in it.
-    fn take(&self, step: &WindowStep, all: &mut All, report: &mut SurfaceReport) -> Result<()> {
+    fn take(&self, step: &WindowStep, all: &mut All, report: &mut ReconcileReport) -> Result<()> {
         match step {
             WindowStep::Open(key) => {
                 let Some(seen) = all.get(key) else { return Ok(()) };
@@ -220,7 +220,7 @@ impl TmuxServer<'_> {
             let Some(seen) = all.get_mut(key) else { continue };
             let Some(call) = Attention::of(&seen.worker.state) else { continue };
             seen.past =
-                Surfaced { shown: call.after(&seen.past.shown), own, notified: seen.past.notified.clone() };
+                ShownState { shown: call.after(&seen.past.shown), own, notified: seen.past.notified.clone() };
             save(self.layout, seen)?;
         }
         Ok(())
@@ -228,17 +228,17 @@ impl TmuxServer<'_> {
 }
 
 /// Reads what the user was shown of a worker.
-fn past(layout: &Layout, worker: &Worker) -> Result<Surfaced> {
+fn past(layout: &Layout, worker: &Worker) -> Result<ShownState> {
     let past = json_file::read_json(&layout.worker(&worker.spec.id).surfaced())?;
     Ok(past.unwrap_or_default())
 }
 
 fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
-    json_file::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Durability::Whole)
+    json_file::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Durability::Atomic)
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
-fn due_notices(layout: &Layout, all: &mut All, report: &mut SurfaceReport) -> Vec<(PathBuf, Vec<Notice>)> {
+fn due_notices(layout: &Layout, all: &mut All, report: &mut ReconcileReport) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
         let Some(call) = Attention::notice(&seen.worker.state) else { continue };

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::Reach;
+use super::AlertTargets;
 use super::plan::Attention;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
 use crate::os::program;
@@ -74,8 +74,14 @@ pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &At
 ///
 /// # Errors
 /// When a notice cannot be written, or a child cannot be waited for.
-pub fn send(layout: &Layout, file: &Path, notices: &[Notice], reach: &Reach, now: Now) -> Result<()> {
-    let jobs = notices.iter().map(|notice| job(file, notice, reach)).collect::<Result<Vec<Job>>>()?;
+pub fn send(
+    layout: &Layout,
+    file: &Path,
+    notices: &[Notice],
+    targets: &AlertTargets,
+    now: Now,
+) -> Result<()> {
+    let jobs = notices.iter().map(|notice| job(file, notice, targets)).collect::<Result<Vec<Job>>>()?;
     let ended =
         process::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
     for (notice, ended) in notices.iter().zip(ended) {
@@ -93,15 +99,16 @@ pub fn send(layout: &Layout, file: &Path, notices: &[Notice], reach: &Reach, now
 }
 
 /// A notifier is the user's own command, so it gets the whole environment of the user's looop.
-fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
-    let cwd = reach.config.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
+fn job<'a>(path: &Path, notice: &Notice, targets: &AlertTargets) -> Result<Job<'a>> {
+    let cwd = targets.config.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
     let (name, args) = notice.argv.split_first().context("could not run the notifier: it has no name")?;
     // One line, which is neither a lone dot nor begins with a tilde: these have a meaning for mail programs.
-    file::write(path, format!("{}\n", notice.body).as_bytes(), 0o600, Durability::Whole)?;
+    file::write(path, format!("{}\n", notice.body).as_bytes(), 0o600, Durability::Atomic)?;
     let input = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
-    let mut env: Vec<(String, String)> = reach.env.iter().filter(|(key, _)| key != "PATH").cloned().collect();
-    env.push(("PATH".to_owned(), reach.path.clone()));
-    let program = program::find_program(name, &reach.path, &cwd).unwrap_or_else(|| name.into());
+    let mut env: Vec<(String, String)> =
+        targets.env.iter().filter(|(key, _)| key != "PATH").cloned().collect();
+    env.push(("PATH".to_owned(), targets.path.clone()));
+    let program = program::find_program(name, &targets.path, &cwd).unwrap_or_else(|| name.into());
     let command = ProcessCommand { stdin: input.into(), ..ProcessCommand::new(program, args, env, cwd) };
     Ok(Job::new(command, OutputLimit::Tail(STATUS_BYTES), NOTIFY_MS))
 }

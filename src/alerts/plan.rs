@@ -27,7 +27,7 @@ impl Attention {
     /// Returns what a notifier is told: also the flag of an ended worker that left work behind.
     pub fn notice(state: &WorkerState) -> Option<Attention> {
         let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
-        state.needs_human().then(|| Attention { flag, ask: state.ask.clone() })
+        state.needs_user().then(|| Attention { flag, ask: state.ask.clone() })
     }
 
     /// Returns true if its flag is newer than the one in `before`.
@@ -54,7 +54,7 @@ impl Attention {
 /// What the user was shown of a worker; the form of `workers/<id>/surfaced`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Surfaced {
+pub struct ShownState {
     /// What a window showed.
     pub shown: Attention,
     /// True if that window showed this worker only.
@@ -73,7 +73,7 @@ pub struct DesiredWindow {
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: i64,
     /// What was shown of it before.
-    pub past: Surfaced,
+    pub past: ShownState,
 }
 
 impl DesiredWindow {

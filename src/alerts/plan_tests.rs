@@ -8,7 +8,7 @@ use super::*;
 
 fn wanted(n: u32, flag: u32) -> DesiredWindow {
     let call = Attention { flag, ask: None };
-    DesiredWindow { key: format!("w{n}@1"), call, since_ms: i64::from(n), past: Surfaced::default() }
+    DesiredWindow { key: format!("w{n}@1"), call, since_ms: i64::from(n), past: ShownState::default() }
 }
 
 fn pane(key: &str) -> Pane {
@@ -20,7 +20,7 @@ fn pane(key: &str) -> Pane {
 #[derive(Default)]
 struct FakeTmux {
     panes: Vec<Pane>,
-    past: BTreeMap<String, Surfaced>,
+    past: BTreeMap<String, ShownState>,
     made: usize,
     rung: usize,
 }
@@ -52,7 +52,7 @@ impl FakeTmux {
             for key in keys {
                 let call = wanted.iter().find(|one| one.key == key).unwrap().call.clone();
                 let past = self.past.entry(key).or_default();
-                *past = Surfaced { shown: call.after(&past.shown), own, ..past.clone() };
+                *past = ShownState { shown: call.after(&past.shown), own, ..past.clone() };
             }
         }
         steps

@@ -7,7 +7,7 @@ use super::{App, JsonArgs, json_output, print};
 use crate::fix::attempt_line;
 use crate::os::signal::Cancel;
 use crate::rules::fault::Fault;
-use crate::rules::fix::attempt::{LedgerLine, Ruling, rule, standing};
+use crate::rules::fix::attempt::{LedgerLine, NextAction, episode_state, rule};
 use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::human_ms;
@@ -83,7 +83,7 @@ pub fn show(app: &App, args: &AttemptShowArgs) -> Result<u8> {
     let (_, dir, goal) = find(app, &args.goal)?;
     let lines = fixes::ledger(&dir, &goal)?;
     let limits = app.config()?.settings.fixes.thresholds;
-    let now = standing(&lines);
+    let now = episode_state(&lines);
     let next = match now.attempts.last() {
         Some(last) if last.outcome.is_good() => "nothing: the last attempt was good",
         _ => word(&rule(&lines, &limits)),
@@ -118,13 +118,13 @@ pub fn show(app: &App, args: &AttemptShowArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn word(next: &Ruling) -> &'static str {
+fn word(next: &NextAction) -> &'static str {
     match next {
-        Ruling::GoOn => "an attempt",
-        Ruling::Replan => "a new plan",
-        Ruling::RollBack => "back to the base",
-        Ruling::Ask(_) => "a question to you",
-        Ruling::Parked(_) => "your answer",
+        NextAction::Continue => "an attempt",
+        NextAction::Replan => "a new plan",
+        NextAction::RollBack => "back to the base",
+        NextAction::Ask(_) => "a question to you",
+        NextAction::Blocked(_) => "your answer",
     }
 }
 

@@ -75,7 +75,7 @@ pub fn man(args: &ManArgs) -> Result<u8> {
 }
 
 fn write_pages(command: &clap::Command, name: &str, dir: &Path) -> Result<()> {
-    file::write(&dir.join(format!("{name}.1")), &page(command, name)?, 0o644, file::Durability::Whole)?;
+    file::write(&dir.join(format!("{name}.1")), &page(command, name)?, 0o644, file::Durability::Atomic)?;
     let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
     shown.into_iter().try_for_each(|sub| write_pages(sub, &format!("{name}-{}", sub.get_name()), dir))
 }

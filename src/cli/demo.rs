@@ -111,14 +111,14 @@ fn prepare(app: &App, dir: &Path, repo: &Path) -> Result<Demo> {
     let layout = Layout::new(dir.join("data"), dir.join("cache"));
     let path = app.env.path();
     let has_git = program::find_program("git", &path, dir).is_some();
-    file::write(&script, replies(repo, has_git).as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&script, replies(repo, has_git).as_bytes(), 0o600, Durability::Atomic)?;
     let own = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| program::self_path());
     let file_text = json!({
         "path": path,
         "decide": "scripted",
         "runners": { "scripted": { "decide": [own, "__scripted", script], "write": [config_dir] } },
     });
-    json_file::write_json(&config, &file_text, Durability::Whole)?;
+    json_file::write_json(&config, &file_text, Durability::Atomic)?;
     let set = |key: &str, value: &Path| (key.to_owned(), value.to_string_lossy().into_owned());
     let mut env = app.env.all();
     env.retain(|(key, _)| !key.starts_with("LOOOP_"));
@@ -130,7 +130,7 @@ fn prepare(app: &App, dir: &Path, repo: &Path) -> Result<Demo> {
     seed::set_up(&layout, clock::now())?;
     std::fs::remove_file(layout.goals().join("setup.md"))?;
     std::fs::remove_file(layout.goals().join("playbook-daily.md"))?;
-    file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, Durability::Atomic)?;
     for name in SENSORS {
         let script = examples::find(name).unwrap_or_default();
         // The script holds the value itself, because a sensor gets only the environment variables that it asks for.
@@ -138,7 +138,7 @@ fn prepare(app: &App, dir: &Path, repo: &Path) -> Result<Demo> {
         let values = if name == "git-repos" { repos.into() } else { BTreeMap::new() };
         let script = example::with_values(script, &values, "").map_err(Fault::failed)?;
         let path = layout.sensors().join(format!("{name}.sh"));
-        file::write(&path, script.as_bytes(), 0o700, Durability::Whole)?;
+        file::write(&path, script.as_bytes(), 0o700, Durability::Atomic)?;
     }
     Ok(Demo { layout, config, env })
 }
@@ -185,8 +185,8 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     let message = "the first commit\n";
     History::init(&repo)?.commit(message, &who, &who, &edits)?;
     let edited = concat!("# A demo\n\nTO", "DO: say what it is\n");
-    file::write(&repo.join("README.md"), edited.as_bytes(), 0o600, Durability::Whole)?;
-    file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, Durability::Whole)?;
+    file::write(&repo.join("README.md"), edited.as_bytes(), 0o600, Durability::Atomic)?;
+    file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, Durability::Atomic)?;
     Ok(repo)
 }
 

@@ -261,11 +261,11 @@ fn worker(config: &Config, found: &mut Findings) {
 
 /// A hint if looop does not know the address of a worker's model: the sandbox blocks the loopback of this machine.
 fn unknown_model(config: &Config, name: &str, program: &str) -> String {
-    let boxes = &config.settings.sandbox;
+    let sandboxes = &config.settings.sandbox;
     let program = program.rsplit('/').next().unwrap_or_default();
-    let worker = boxes.request(SandboxSubject::Worker);
+    let worker = sandboxes.request(SandboxSubject::Worker);
     let has_loopback = worker.mode == SandboxMode::None || worker.net == NetworkAccess::On;
-    match has_loopback || boxes.endpoint(&[name, program]).is_some() {
+    match has_loopback || sandboxes.endpoint(&[name, program]).is_some() {
         true => String::new(),
         false => format!(
             "; looop does not know the address of its model. If the model runs on this machine, set \
@@ -307,19 +307,19 @@ fn sandbox(app: &App, found: &mut Findings) {
     // The config check has reported why it cannot be read.
     let Ok(config) = app.config() else { return };
     let keep = seed::is_set_up(&app.layout);
-    let powers = SandboxBuilder::new(&app.layout, &config.settings, keep).probe_again();
-    let sandboxes = SandboxBuilder::with(&app.layout, &config.settings, powers.clone());
-    let fixes: Vec<&str> = powers.fixes.iter().map(String::as_str).collect();
-    let (level, engine) = (powers.level(), sandboxes.engine());
-    let had = format!("{level} is available (Landlock {}, {engine})", powers.landlock);
+    let capabilities = SandboxBuilder::new(&app.layout, &config.settings, keep).probe_again();
+    let sandboxes = SandboxBuilder::with(&app.layout, &config.settings, capabilities.clone());
+    let fixes: Vec<&str> = capabilities.fixes.iter().map(String::as_str).collect();
+    let (level, engine) = (capabilities.level(), sandboxes.engine());
+    let had = format!("{level} is available (Landlock {}, {engine})", capabilities.landlock);
     match level {
-        Level::Full if powers.missing.is_empty() => found.good("sandbox", had),
-        _ => found.odd("sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
+        Level::Full if capabilities.missing.is_empty() => found.good("sandbox", had),
+        _ => found.odd("sandbox", format!("{had}: {}", capabilities.missing.join("; ")), &fixes),
     }
     if let Some(lost) = sandboxes.downgrade() {
         found.odd("sandbox before", lost, &fixes);
     }
-    if keep && level == Level::Full && !powers.overlays {
+    if keep && level == Level::Full && !capabilities.overlays {
         let found_so = "are read-only in a sandbox: overlays are not available here";
         let fix = "move the data dir and the cache to a file system that overlayfs can write to";
         found.odd("caches of builds", found_so, &[fix]);

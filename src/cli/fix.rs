@@ -252,8 +252,8 @@ fn asked(app: &App, args: &Args) -> Result<FixRequest> {
 
 /// The project folder that the leanfiles name, if all of them are trusted.
 fn root_of(sources: &[LeanSource], base: &Path) -> Result<PathBuf> {
-    let believed = |source: &LeanSource| LeanSource { project: None, ..source.clone() };
-    Ok(leanfile::combined(&sources.iter().map(believed).collect::<Vec<_>>(), base)?.root)
+    let as_trusted = |source: &LeanSource| LeanSource { project: None, ..source.clone() };
+    Ok(leanfile::combined(&sources.iter().map(as_trusted).collect::<Vec<_>>(), base)?.root)
 }
 
 /// True if a leanfile, and not only the static config, names the agent: a program, or an endpoint.

@@ -82,7 +82,7 @@ pub fn file<T>(
 /// Opens the user's editor on a draft and returns the saved text. The draft stays if it could not be used.
 fn edited(app: &App, what: &str, present: &str) -> Result<String> {
     let draft = draft(app)?;
-    file::write(&draft, present.as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&draft, present.as_bytes(), 0o600, Durability::Atomic)?;
     if !program::run_interactive(app.env.editor(), &draft)? {
         let fault = Fault::failed(format!("could not edit {what}: the editor failed"));
         return Err(fault.hint("nothing was changed").into());

@@ -10,7 +10,7 @@ use crate::rules::beat::ask::{AskKind, QuestionState as AskState};
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::schedule::FireTime;
 use crate::rules::beat::scope::ApprovalScope;
-use crate::rules::beat::state::{Backoff, Failure, LastResult, Settled};
+use crate::rules::beat::state::{Backoff, Convergence, Failure, LastResult};
 use crate::rules::lease::Lease;
 use crate::rules::name::Name;
 use crate::rules::sandbox::Level;
@@ -303,7 +303,7 @@ pub struct Gate {
     /// The failures in a row.
     pub backoff: Option<Backoff>,
     /// Whether the last decision was to do nothing.
-    pub settled: Settled,
+    pub converged: Convergence,
     /// The number of decisions in the last 60 minutes.
     pub decides_last_hour: usize,
 }

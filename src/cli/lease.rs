@@ -9,7 +9,7 @@ use crate::rules::lease::{Holder, Lease, LeaseStatus, Ttl};
 use crate::rules::name::Name;
 use crate::rules::time::{human_ms, parse_ms};
 use crate::rules::worker::protocol::WireRequest;
-use crate::store::leases::{self, Freed};
+use crate::store::leases::{self, Released};
 use crate::worker::client;
 
 #[derive(Debug, clap::Subcommand)]
@@ -86,14 +86,14 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
         return Ok(0);
     }
     let what = format!("claim {}", args.resource);
-    let person = by_hand(app, &what)?;
+    let user = by_hand(app, &what)?;
     let ttl = parse_ms(&args.ttl).and_then(|ms| Ttl::try_from(ms.unsigned_abs() / 1000));
     let ttl = ttl.map_err(|why| Fault::usage(format!("could not {what}: {why}")))?;
-    let claimant = leases::by_hand(&person, ttl);
-    match leases::acquire(&app.layout, &args.resource, &claimant, &leases::here()) {
-        Ok(granted) => {
-            granted.note.iter().for_each(|note| print::note(&format!("note: {note}")));
-            let epoch = granted.holding.epoch;
+    let identity = leases::by_hand(&user, ttl);
+    match leases::acquire(&app.layout, &args.resource, &identity, &leases::here()) {
+        Ok(acquired) => {
+            acquired.note.iter().for_each(|note| print::note(&format!("note: {note}")));
+            let epoch = acquired.holding.epoch;
             print::line(&format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())));
             Ok(0)
         }
@@ -108,19 +108,19 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
         return Ok(0);
     }
     let what = format!("release {}", args.resource);
-    let person = by_hand(app, &what)?;
+    let user = by_hand(app, &what)?;
     let resource = &args.resource;
-    print::line(&match leases::free(&app.layout, resource, &person, args.force)? {
-        Freed::Lease(lease) => {
-            let is_own = lease.holder == person;
+    print::line(&match leases::release_for_user(&app.layout, resource, &user, args.force)? {
+        Released::Lease(lease) => {
+            let is_own = lease.holder == user;
             let from = if is_own { String::new() } else { format!(" from {}", lease.holder.words()) };
             format!("released {resource}{from} (epoch {})", lease.epoch)
         }
-        Freed::Nobody => format!("{resource} was free"),
-        Freed::Corrupt(kept) => {
+        Released::Nobody => format!("{resource} was free"),
+        Released::Corrupt(kept) => {
             format!("released {resource}: its file was no lease and is kept as `{}`", kept.display())
         }
-        Freed::NotTheirs(lease) => {
+        Released::NotTheirs(lease) => {
             let (who, epoch) = (lease.holder.words(), lease.epoch);
             return Err(taken(resource, format!("could not {what}: {who} has it (epoch {epoch})")));
         }

@@ -48,7 +48,7 @@ pub struct ScreenArgs {
 }
 
 /// How often a followed transcript is read, in milliseconds.
-const LOOK_MS: i64 = 100;
+const POLL_MS: i64 = 100;
 
 /// Finds the directory and the name of a worker, which may be archived.
 fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, Name)> {
@@ -117,7 +117,7 @@ fn follow(dir: &WorkerDir, mut reader: TranscriptReader, args: &LogsArgs, secret
             return Ok(0);
         }
         print(stream.pause().as_bytes());
-        wait_readable(&[&cancel.fd()], LOOK_MS);
+        wait_readable(&[&cancel.fd()], POLL_MS);
     }
 }
 

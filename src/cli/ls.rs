@@ -63,7 +63,7 @@ pub struct WaitArgs {
 /// The longest remark about a worker, in characters; a narrower terminal shows less.
 const WORDS_CHARS: usize = 160;
 /// How often a waiting command checks, in milliseconds.
-const LOOK_MS: i64 = 200;
+const POLL_MS: i64 = 200;
 
 /// Which workers a verb accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
         return pick("worker", wanted, fits, |w| w.spec.id.as_str());
     }
     let since = |w: &Worker| w.state.flag.as_ref().map_or(w.state.since_ms, |flag| flag.at_ms);
-    let newest = fits.iter().filter(|w| w.state.needs_human()).max_by_key(|w| since(w));
+    let newest = fits.iter().filter(|w| w.state.needs_user()).max_by_key(|w| since(w));
     if let Some(worker) = newest.or(fits.first().filter(|_| fits.len() == 1)) {
         return Ok(worker.clone());
     }
@@ -158,7 +158,7 @@ fn rows(app: &App, args: &Args, now: Now) -> Result<(Vec<WorkerJson>, Vec<String
 /// Lists the workers that are not archived: first those that need the user, then those that run, newest first.
 pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
     let (mut all, problems) = workers::list(&app.layout)?;
-    all.sort_by_key(|w| (!w.state.needs_human(), w.state.phase.is_over(), -w.spec.created_ms));
+    all.sort_by_key(|w| (!w.state.needs_user(), w.state.phase.is_over(), -w.spec.created_ms));
     Ok((all, problems))
 }
 
@@ -367,7 +367,7 @@ fn waiting(app: &App) -> Result<Vec<Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
     let (asks, _) = state_files::asks(&app.layout)?;
     let mut found = Vec::new();
-    for worker in all.iter().filter(|worker| worker.state.needs_human()) {
+    for worker in all.iter().filter(|worker| worker.state.needs_user()) {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
         let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
@@ -407,8 +407,8 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
             break (found, 1);
         }
         let left =
-            deadline.as_ref().map_or(LOOK_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(LOOK_MS));
-        wait_readable(&[&cancel.fd()], left.clamp(1, LOOK_MS));
+            deadline.as_ref().map_or(POLL_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(POLL_MS));
+        wait_readable(&[&cancel.fd()], left.clamp(1, POLL_MS));
     };
     if args.json {
         print::answer("waiting", found)?;

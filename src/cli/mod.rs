@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments and its `run`. clap lives only here.
 
 mod admit;
+mod alerts;
 mod asks;
 mod attach;
 mod attempt;
@@ -36,7 +37,6 @@ mod scripted;
 mod sensor;
 mod service;
 mod status;
-mod surface;
 mod tick;
 mod why;
 mod worker;
@@ -231,7 +231,7 @@ enum Verb {
     HookStatus(worker_api::HookStatusArgs),
     /// Show workers that wait for the user in tmux and to the notifier.
     #[command(name = "__sync-windows", hide = true)]
-    Surface,
+    SyncAlerts,
 }
 
 // No doc comment: clap would print it as the help of each such verb.
@@ -306,7 +306,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
         Verb::Again(args) => pulse::again(&open()?, &args),
         Verb::Collect(args) => collect::run(&open()?, &args),
-        Verb::Surface => surface::run(&open()?),
+        Verb::SyncAlerts => alerts::run(&open()?),
         Verb::Init => init::run(&open()?),
         Verb::Service(verb) => service::run(&open()?, verb),
         Verb::Demo(args) => demo::run(&open()?, &args),

@@ -97,9 +97,9 @@ fn raise(app: &App, limit: Option<u64>) -> Result<u8> {
     let asks = state_files::asks(&app.layout)?.0;
     let mut parts = Vec::new();
     for cap in &caps {
-        let (limit, until) = (dollars(cap.limit_micros), app.now.at(cap.hit.resets_ms).stamp());
-        parts.push(format!("the budget of {} is {limit} until {until}", cap.hit.window));
-        let id = budget::ask_id(&cap.hit);
+        let (limit, until) = (dollars(cap.limit_micros), app.now.at(cap.exceeded.resets_ms).stamp());
+        parts.push(format!("the budget of {} is {limit} until {until}", cap.exceeded.window));
+        let id = budget::ask_id(&cap.exceeded);
         if asks.contains_key(&id) {
             operations::put_away_ask(&app.layout, &id)?;
             parts.push(format!("{id} is closed"));

@@ -31,7 +31,7 @@ pub use renew::{AgainArgs, again};
 const AFTER_MOVE_MS: i64 = 2_000;
 /// The longest single wait before the clock is read again, in milliseconds: the clock may be set, or the
 /// machine may sleep.
-const LOOK_MS: i64 = 1_000;
+const POLL_MS: i64 = 1_000;
 /// How often flags are checked while a beat runs, in milliseconds.
 const FLAG_MS: i64 = 250;
 /// How often the wait is doubled after a beat during which something changed: up to about a minute.
@@ -87,7 +87,7 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
         // The config is read again for each beat, so that an edit takes effect without a restart. If it cannot
         // be read, the beat itself reports that.
         let config = app.config().unwrap_or_else(|_| config.clone());
-        renewal.look(app, &mut bell, cancel, held);
+        renewal.poll(app, &mut bell, cancel, held);
         let before = last_move(app);
         let good = beat(app, &config, cancel, &mut bell, &is_gone)?;
         if is_gone() {
@@ -147,7 +147,7 @@ fn beat(
         limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
     let deadline = Deadline::after_ms(longest_ms);
     let ended = loop {
-        bell.look();
+        bell.poll();
         let ended = child.wait_ms(Some(cancel), bell.step_ms(FLAG_MS))?;
         if ended.is_some() || deadline.passed() || cancel.is_set() {
             break ended;
@@ -225,10 +225,10 @@ fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
     }
     let Ok(beat) = state_files::peek_beat(&app.layout) else { return config.interval_ms };
     let now = clock::now();
-    let look = gate::next_look_ms(&beat, &config.settings.limits, now);
+    let next = gate::next_beat_due_ms(&beat, &config.settings.limits, now);
     let timers = state_files::schedules(&app.layout).map(|(timers, _)| timers).unwrap_or_default();
     let due = timers.iter().filter_map(|(name, timer)| timer.next_ms(beat.fired.get(name).copied(), now));
-    let deadlines = look.into_iter().chain(due.map(|at| at - now.unix_ms)).filter(|ms| *ms > 0);
+    let deadlines = next.into_iter().chain(due.map(|at| at - now.unix_ms)).filter(|ms| *ms > 0);
     deadlines.chain([config.interval_ms]).min().unwrap_or(config.interval_ms)
 }
 
@@ -246,9 +246,9 @@ fn sleep(
         if left_ms <= 0 || cancel.is_set() || is_gone() {
             return;
         }
-        bell.look();
+        bell.poll();
         let cancel_fd = cancel.fd();
-        let step_ms = bell.step_ms(left_ms.min(LOOK_MS));
+        let step_ms = bell.step_ms(left_ms.min(POLL_MS));
         let changed = match watch {
             Some(watch) => {
                 let watch_fd = watch.fd();
@@ -273,7 +273,7 @@ fn settle(cancel: &Cancel, watch: Option<&FileWatch>, bell: &mut WakeSignals) ->
     let Some(watch) = watch else { return false };
     let mut any = false;
     while !wait_limit.passed() && !cancel.is_set() {
-        bell.look();
+        bell.poll();
         let (cancel_fd, watch_fd) = (cancel.fd(), watch.fd());
         if !wait::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
             break;

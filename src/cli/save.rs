@@ -29,7 +29,7 @@ pub fn text(app: &App, what: &str, target: &Path, argument: Option<&str>, templa
     let done = exchange::write(target, new.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
     if let Exchanged::Changed { .. } = &done {
         let draft = input::draft(app)?;
-        file::write(&draft, new.as_bytes(), 0o600, Durability::Whole)?;
+        file::write(&draft, new.as_bytes(), 0o600, Durability::Atomic)?;
         let fault = changed(&format!("write {what}"), &done);
         return Err(fault.hint(format!("your text is kept as {}", draft.display())).into());
     }

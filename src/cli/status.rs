@@ -9,7 +9,7 @@ use super::json_output::{
 use super::{App, JsonArgs, asks, goal, lease, ls, print, schedule, sensor};
 use crate::rules::beat::ask::QuestionState;
 use crate::rules::beat::observed::Paused;
-use crate::rules::beat::state::{LoopState, Settled};
+use crate::rules::beat::state::{Convergence, LoopState};
 use crate::rules::beat::{gate, step};
 use crate::rules::cost::charge::dollars;
 use crate::rules::json::clip;
@@ -100,7 +100,7 @@ fn gather(app: &App) -> Result<StatusJson> {
             halted: beat.halted,
             paused,
             backoff: beat.backoff,
-            settled: beat.settled,
+            converged: beat.converged,
             decides_last_hour: step::recent(&beat.decides, app.now.unix_ms).len(),
         },
         last_beat: LastBeat { last: beat.last, failure: beat.failure, decisions: beat.decisions },
@@ -117,14 +117,14 @@ fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: 
     if beat.intent.is_some() && !is_ticking {
         return "a move waits for the next beat".to_owned();
     }
-    match (&beat.backoff, &beat.settled) {
+    match (&beat.backoff, &beat.converged) {
         (Some(backoff), _) => {
             let ago = human_ms(app.now.elapsed_ms(backoff.at_ms));
             format!("{}, the last one {ago} ago", gate::in_a_row(backoff.fails))
         }
         (None, _) if beat.decisions == 0 => "no decision yet".to_owned(),
-        (None, Settled::No) => "the next beat decides".to_owned(),
-        (None, Settled::Noop { at_ms, .. }) => {
+        (None, Convergence::No) => "the next beat decides".to_owned(),
+        (None, Convergence::Noop { at_ms, .. }) => {
             format!("settled since {}", human_ms(app.now.elapsed_ms(*at_ms)))
         }
     }
@@ -168,8 +168,8 @@ fn as_text(app: &App, json: &StatusJson) -> String {
     if !json.leases.is_empty() {
         put("leases", names(json.leases.iter().map(|lease| lease.lease.resource.as_str())));
     }
-    if let Some(boxes) = &json.sandbox {
-        put("sandbox", sandbox_words(app, boxes));
+    if let Some(sandboxes) = &json.sandbox {
+        put("sandbox", sandbox_words(app, sandboxes));
     }
     let asks = match json.asks.len() {
         0 => "nothing waits for you".to_owned(),
@@ -195,7 +195,7 @@ fn sandbox(app: &App) -> Option<SandboxesJson> {
     };
     Some(SandboxesJson {
         engine: sandboxes.engine().to_owned(),
-        missing: sandboxes.powers().missing.clone(),
+        missing: sandboxes.capabilities().missing.clone(),
         lost: sandboxes.downgrade(),
         decide: in_force(SandboxSubject::Decide),
         sensor: in_force(SandboxSubject::Sensor),
@@ -207,13 +207,13 @@ fn sandbox(app: &App) -> Option<SandboxesJson> {
 }
 
 fn sandbox_words(app: &App, all: &SandboxesJson) -> String {
-    let boxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
+    let sandboxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
     let word = |(kind, had): (SandboxSubject, &InForce)| match had {
         InForce::Level(Level::None) => app.style.yellow(&format!("{kind} none")),
         InForce::Level(level) => format!("{kind} {level}"),
         InForce::Refused { .. } => app.style.red(&format!("{kind} not available; looop doctor")),
     };
-    let mut words = SandboxSubject::iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
+    let mut words = SandboxSubject::iter().zip(sandboxes).map(word).collect::<Vec<_>>().join(", ");
     if let Some(lost) = &all.lost {
         words.push_str(&format!("; {}", app.style.red(lost)));
     }

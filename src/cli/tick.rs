@@ -143,7 +143,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
     drop(held);
     // The pulse does this itself, without waiting for the notifier.
     if !args.pulse && has_news(app, &config) {
-        super::surface::bring_in_line(app)?;
+        super::alerts::bring_in_line(app)?;
     }
     if print::stderr_is_tty() {
         print::redraw("");
@@ -172,7 +172,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
 /// determined.
 pub fn has_news(app: &App, config: &Config) -> bool {
     !config.settings.workers.notify.is_empty()
-        && (alerts::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
+        && (alerts::unsent(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
             || workers::list(&app.layout)
                 .map_or(true, |(all, _)| all.iter().any(|worker| alerts::is_untold(&app.layout, worker))))
 }
@@ -225,7 +225,7 @@ fn ctx<'a>(
         now: clock::now(),
         clock: &clock::now,
         forced: None,
-        person: app.env.user_name(),
+        user: app.env.user_name(),
         on_wait: None,
         dry,
     }
@@ -253,7 +253,7 @@ fn as_json(report: &BeatReport) -> BeatJson {
     if let BeatResult::Waits(why) = &report.what {
         warnings.push(why.clone());
     }
-    let json = BeatJson { usage, warnings, next_look_ms: report.next_look_ms, ..BeatJson::default() };
+    let json = BeatJson { usage, warnings, next_beat_due_ms: report.next_beat_due_ms, ..BeatJson::default() };
     match &report.what {
         BeatResult::Held(hold) => BeatJson { result: BeatStatus::Skipped, why: Some(hold.clone()), ..json },
         BeatResult::Moved(last) => BeatJson {

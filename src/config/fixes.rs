@@ -8,7 +8,7 @@ use super::ConfigSource;
 use super::workers::command;
 use crate::agents::{AGENTS, FIX_TASK};
 use crate::rules::beat::settings::{Fixes, WorkerRunner};
-use crate::rules::fix::attempt::Thresholds;
+use crate::rules::fix::attempt::BreakerConfig;
 
 impl ConfigSource<'_> {
     /// The part of the settings that is about fixes.
@@ -29,21 +29,21 @@ impl ConfigSource<'_> {
             escalate: file.escalate.clone(),
             thresholds: self.thresholds()?,
             map: file.map.unwrap_or(base.map),
-            nudge: file.nudge.unwrap_or(base.nudge),
+            warn_repeats: file.warn_repeats.unwrap_or(base.warn_repeats),
             stop: file.stop.unwrap_or(base.stop),
             runners,
         })
     }
 
-    fn thresholds(&self) -> Result<Thresholds> {
-        let (file, base) = (&self.file.fix, Thresholds::default());
+    fn thresholds(&self) -> Result<BreakerConfig> {
+        let (file, base) = (&self.file.fix, BreakerConfig::default());
         let share = |value: Option<f64>, key: &str, default: f64| match value {
             Some(value) if !(0.0..=1.0).contains(&value) => {
                 Err(self.invalid(format!("fix.{key} is {value}; expected 0 to 1")))
             }
             value => Ok(value.unwrap_or(default)),
         };
-        Ok(Thresholds {
+        Ok(BreakerConfig {
             same_ratio: share(file.same_ratio, "same_ratio", base.same_ratio)?,
             rework_share: share(file.rework_share, "rework_share", base.rework_share)?,
             novel_tokens: file.novel_tokens.unwrap_or(base.novel_tokens),

@@ -165,7 +165,7 @@ impl Fixer {
     /// # Errors
     /// When the prompt cannot be written, or a process cannot be waited for. A failure of the agent is part of the reply.
     pub fn call(&self, env: &ExecEnv, prompt: &str, cwd: &Path) -> Result<AgentReply> {
-        file::write(&env.dir.prompt(), prompt.as_bytes(), 0o600, file::Durability::Whole)?;
+        file::write(&env.dir.prompt(), prompt.as_bytes(), 0o600, file::Durability::Atomic)?;
         let mut reply = self.call_once(env, prompt, cwd)?;
         for tries in 1.. {
             let is_empty = matches!(&reply.text, Ok(text) if text.trim().is_empty());
@@ -206,8 +206,8 @@ impl Fixer {
         let base_url = vars.iter().find(|(key, _)| key == "LEAN_BASE_URL");
         let endpoint = base_url.and_then(|(_, url)| Endpoint::of_url(url));
         let start = SandboxStart { name: &self.name, program: &program, cwd, endpoint, read, write: &write };
-        let cell = env.cell(SandboxSubject::Worker, &start)?;
-        agents::fill_sandbox(&mut args, cell.sandbox.is_some());
+        let sandboxed = env.sandboxed(SandboxSubject::Worker, &start)?;
+        agents::fill_sandbox(&mut args, sandboxed.sandbox.is_some());
         let argv = [&[program.to_string_lossy().into_owned()], args.as_slice()].concat();
         let stream = EventStream::of_work(agents::events_of(&argv));
         let (steps, worst) = (Vec::new(), LoopSignal::default());
@@ -217,7 +217,7 @@ impl Fixer {
             sink: Some(Box::new(|bytes| watched.take(bytes))),
             ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), self.timeout_ms)
         };
-        let ended = env.run(&self.name, cell, job)?;
+        let ended = env.run(&self.name, sandboxed, job)?;
         let last = watched.steps.last().filter(|_| watched.worst != LoopSignal::Fine);
         let looped = last.map(|step| clip(&step.command, 120));
         let (text, usage) = watched.stream.finish();
@@ -260,7 +260,7 @@ impl Watched<'_> {
             output: call.output,
             tree: stamp(self.cwd),
         }));
-        let signal = transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop);
+        let signal = transcript::judge(&self.steps, self.fixes.warn_repeats, self.fixes.stop);
         self.worst = self.worst.max(signal);
         self.worst != LoopSignal::Stop
     }

@@ -5,16 +5,16 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::agent::Fixer;
-use super::compress::{diagnosis, summarize};
 use super::context::{self, Built, Parts};
 use super::ctx::{FixContext, TaskRun};
-use super::exec::Tone;
-use super::guard::{self, Judged, shrunk};
+use super::exec::Severity;
+use super::guard::{self, ProtectedFiles, shrunk};
 use super::leanfile::Task;
+use super::summary::{diagnosis, summarize};
 use super::{edits, sources, testing};
 use crate::os::clock::{self, Deadline};
-use crate::rules::fix::attempt::alike::{Sample, alike};
-use crate::rules::fix::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, standing};
+use crate::rules::fix::attempt::similarity::{AttemptDiff, similarity};
+use crate::rules::fix::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, episode_state};
 use crate::rules::fix::{Called, Counts, UnderWay};
 use crate::rules::time::human_ms;
 use crate::vcs::clone::{TreeDifference, is_empty};
@@ -26,7 +26,7 @@ impl TaskRun<'_> {
     /// Makes the next attempt, or finishes an interrupted one.
     pub(super) fn make_attempt(&mut self, lines: &[LedgerLine]) -> Result<()> {
         let ctx = self.ctx;
-        let now = standing(lines);
+        let now = episode_state(lines);
         let n = EpisodeState::next(lines);
         let goal = self.state().goal.clone();
         let cut = self.session.under_way.clone().filter(|under| under.goal == goal && under.n == n);
@@ -58,12 +58,12 @@ impl TaskRun<'_> {
         if !ctx.is_clone() {
             return ctx.fresh(&under.start);
         }
-        // The result of a completed call is judged, and kept then.
+        // The result of a completed call is protected, and kept then.
         if under.called.is_some() {
             return Ok(());
         }
         if let Some(why) = ctx.unfit()? {
-            ctx.say(Tone::Warn, format!("the edits of the interrupted call are dropped: {why}"));
+            ctx.say(Severity::Warn, format!("the edits of the interrupted call are dropped: {why}"));
             return ctx.fresh(&under.start);
         }
         let tree = ctx.snapshot()?;
@@ -94,10 +94,10 @@ impl TaskRun<'_> {
         }
         self.session.under_way = Some(under.clone());
         self.save()?;
-        ctx.say(Tone::Plain, format!("{title} called"));
+        ctx.say(Severity::Plain, format!("{title} called"));
         let built = self.prompt(now, under, &failure, agent)?;
         for cut in built.cut.iter().filter(|_| nth == 1) {
-            ctx.say(Tone::Warn, format!("not shown to the agent: {cut}"));
+            ctx.say(Severity::Warn, format!("not shown to the agent: {cut}"));
         }
         let mut reply = self.call(agent, &built.text, &ctx.cwd())?;
         if agent.is_endpoint()
@@ -107,7 +107,7 @@ impl TaskRun<'_> {
             reply.text = Err(why);
         }
         if let Some(command) = &reply.looped {
-            ctx.say(Tone::Warn, format!("it repeated the same command: {command}"));
+            ctx.say(Severity::Warn, format!("it repeated the same command: {command}"));
         }
         let called = Called {
             tokens: reply.usage.tokens(),
@@ -131,7 +131,7 @@ impl TaskRun<'_> {
         let reply = self.call(agent, &prompt, &ctx.empty()?)?;
         let found = reply.text.ok().and_then(|text| diagnosis(&text, failure)).unwrap_or_default();
         if !found.is_empty() {
-            ctx.say(Tone::Plain, format!("diagnosis: {found}"));
+            ctx.say(Severity::Plain, format!("diagnosis: {found}"));
         }
         Ok(found)
     }
@@ -196,7 +196,7 @@ impl TaskRun<'_> {
         let (sample, earlier) = samples(ctx, now, &attempt)?;
         (attempt.added, attempt.removed) = delta::counts(&sample.delta);
         attempt.files = sample.delta.iter().map(|file| file.path.clone()).collect();
-        attempt.like = alike(&sample, &earlier, ctx.limits());
+        attempt.like = similarity(&sample, &earlier, ctx.limits());
         attempt.at_ms = clock::now().unix_ms;
         attempt.took_ms = called.took_ms.saturating_add(began.spent_ms());
         let git = ctx.git()?;
@@ -206,8 +206,8 @@ impl TaskRun<'_> {
         let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
         let commit = ctx.trees.commit(&git, &attempt.end, Some(parent), &message)?;
         ctx.trees.point(&git, &self.ref_of("attempts", attempt.n), &commit)?;
-        let tone = if attempt.outcome.is_good() { Tone::Good } else { Tone::Warn };
-        ctx.say(tone, shown(&attempt));
+        let severity = if attempt.outcome.is_good() { Severity::Good } else { Severity::Warn };
+        ctx.say(severity, shown(&attempt));
         self.append(&LedgerLine::Attempt(Box::new(attempt)))?;
         self.session.under_way = None;
         self.save()
@@ -263,18 +263,18 @@ impl TaskRun<'_> {
         let changes = ctx.trees.changes(&git, &start, &end)?;
         let paths: Vec<String> =
             changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
-        let judged = judged(ctx, task);
+        let protected = protected(ctx, task);
         let before = ctx.trees.paths(&git, &self.session.base_tree)?;
-        let mut touched = judged.touched(&paths, &before);
+        let mut modified = protected.modified(&paths, &before);
         if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
-            touched.extend(package_scripts(ctx, &changes)?);
+            modified.extend(package_scripts(ctx, &changes)?);
         }
-        if touched.is_empty() {
+        if modified.is_empty() {
             return self.test(attempt);
         }
         attempt.outcome = AttemptOutcome::TestsChanged;
-        attempt.failure = format!("it changed {}, which is restored", touched.join(", "));
-        for change in changes.iter().filter(|change| touched.contains(&&*change.path.to_string_lossy())) {
+        attempt.failure = format!("it changed {}, which is restored", modified.join(", "));
+        for change in changes.iter().filter(|change| modified.contains(&&*change.path.to_string_lossy())) {
             ctx.trees.put_back(&git, &ctx.work(), change)?;
         }
         attempt.left = ctx.snapshot()?;
@@ -358,14 +358,18 @@ fn shown(attempt: &Attempt) -> String {
 }
 
 /// An attempt and the two before it, newest first, with the base as the last. Only compared diffs are computed.
-fn samples(ctx: &FixContext, now: &EpisodeState, attempt: &Attempt) -> Result<(Sample, Vec<Sample>)> {
+fn samples(
+    ctx: &FixContext,
+    now: &EpisodeState,
+    attempt: &Attempt,
+) -> Result<(AttemptDiff, Vec<AttemptDiff>)> {
     let git = ctx.git()?;
     let base = &attempt.base;
     let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
         let diff = ctx.trees.diff(&git, from, to, 1)?;
         Ok(delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]))
     };
-    let of = |Attempt { n, start, end, .. }: &Attempt| -> Result<Sample> {
+    let of = |Attempt { n, start, end, .. }: &Attempt| -> Result<AttemptDiff> {
         let delta = parsed(start, end)?;
         // The diffs from the base are those of fresh starts, which begin with the same files.
         let from_base = match start {
@@ -374,12 +378,12 @@ fn samples(ctx: &FixContext, now: &EpisodeState, attempt: &Attempt) -> Result<(S
             _ => Vec::new(),
         };
         let (start, end) = (start.clone(), end.clone());
-        Ok(Sample { n: *n, start, end, delta, before: Vec::new(), from_base })
+        Ok(AttemptDiff { n: *n, start, end, delta, before: Vec::new(), from_base })
     };
-    let sample = Sample { before: parsed(base, &attempt.start)?, ..of(attempt)? };
+    let sample = AttemptDiff { before: parsed(base, &attempt.start)?, ..of(attempt)? };
     let near = now.attempts.iter().rev().take(2);
-    let mut earlier = near.map(|old| of(old)).collect::<Result<Vec<Sample>>>()?;
-    earlier.push(Sample { n: 0, start: base.clone(), end: base.clone(), ..Sample::default() });
+    let mut earlier = near.map(|old| of(old)).collect::<Result<Vec<AttemptDiff>>>()?;
+    earlier.push(AttemptDiff { n: 0, start: base.clone(), end: base.clone(), ..AttemptDiff::default() });
     Ok((sample, earlier))
 }
 
@@ -395,12 +399,12 @@ fn package_scripts<'a>(ctx: &FixContext, changes: &'a [TreeDifference]) -> Resul
     Ok((!is_same).then(|| change.path.to_str()).flatten())
 }
 
-fn judged(ctx: &FixContext, task: &Task) -> Judged {
+fn protected(ctx: &FixContext, task: &Task) -> ProtectedFiles {
     let from_top = |names: &[String]| names.iter().map(|name| ctx.below_top(name)).collect::<Vec<_>>();
     // If a task names the tests that decide, other test files in its list are part of its work.
     let allowed: &[String] = if task.test_files.is_empty() { &[] } else { &task.files };
     let tests = from_top(&task.test_files);
-    Judged {
+    ProtectedFiles {
         prefixes: ctx.defaults().test_prefix.clone(),
         allowed: from_top(allowed).into_iter().filter(|path| !tests.contains(path)).collect(),
         tests,

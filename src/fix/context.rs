@@ -5,7 +5,7 @@
 use super::edits;
 use super::leanfile::{Defaults, Task};
 use super::testing::command;
-use crate::rules::fix::attempt::{Alike, Attempt, EpisodeState};
+use crate::rules::fix::attempt::{Attempt, EpisodeState, Similarity};
 use crate::rules::json::clip;
 
 /// The largest part of the budget for the change so far, as a divisor.
@@ -220,7 +220,7 @@ pub fn attempt_line(attempt: &Attempt) -> String {
     if !attempt.hypothesis.is_empty() {
         line.push_str(&format!("; thought: {}", clip(&attempt.hypothesis, 120)));
     }
-    if let Some(Alike { to, by }) = &attempt.like {
+    if let Some(Similarity { to, by }) = &attempt.like {
         let to = if *to == 0 { "the beginning".to_owned() } else { format!("#{to}") };
         line.push_str(&format!("; like {to}: {}", by.words()));
     }

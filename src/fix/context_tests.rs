@@ -3,7 +3,7 @@
 use super::super::leanfile::Tests;
 use super::*;
 use crate::rules::fix::attempt::{
-    AnsweredHalt, AttemptOutcome, LedgerLine, RepairPlan, SimilarityBasis, standing,
+    AnsweredHalt, AttemptOutcome, LedgerLine, RepairPlan, SimilarityBasis, episode_state,
 };
 
 fn one(n: u32) -> Attempt {
@@ -17,7 +17,7 @@ fn one(n: u32) -> Attempt {
         failure: "1 of 2 fail: test_a:\nAssertionError".into(),
         failures: Some(1),
         hypothesis: "the cache is stale".into(),
-        like: Some(Alike { to: 1, by: SimilarityBasis::Rework }),
+        like: Some(Similarity { to: 1, by: SimilarityBasis::Rework }),
         ..Attempt::default()
     }
 }
@@ -84,7 +84,7 @@ fn every_prompt_has_task_files_change_failure_and_history_but_no_chat() {
         diff: "-old\n+new\n",
         failure: ("E assert 1 == 2", 12),
         hypothesis: "a() gives nothing",
-        now: &standing(&lines),
+        now: &episode_state(&lines),
         looped: Some("ls -l"),
     };
     let built = super::attempt(&parts);
@@ -157,7 +157,7 @@ fn the_leanfile_can_replace_the_diagnosis_prompt() {
 
 #[test]
 fn the_prompt_for_a_new_plan_lists_attempts_and_plans() {
-    let text = replan(&task(), &standing(&ledger("OLD-IDEA", "OLD-WAY")), "boom", "");
+    let text = replan(&task(), &episode_state(&ledger("OLD-IDEA", "OLD-WAY")), "boom", "");
     for part in [
         "HYPOTHESIS:",
         "DIFFERENT:",

@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 
 use super::FixRequest;
 use super::agent::Fixer;
-use super::exec::{AgentReply, ExecEnv, Progress, Tone};
+use super::exec::{AgentReply, ExecEnv, Progress, Severity};
 use super::leanfile::{Defaults, Task};
 use super::testing::{self, Tested};
 use crate::os::beneath;
 use crate::os::clock;
 use crate::rules::cost::charge::{Charge, Usage};
 use crate::rules::fault::Fault;
-use crate::rules::fix::attempt::{EpisodeState, LedgerLine, Thresholds};
+use crate::rules::fix::attempt::{BreakerConfig, EpisodeState, LedgerLine};
 use crate::rules::fix::{FixSession, TaskState, TaskStatus};
 use crate::rules::name::Name;
 use crate::rules::worker::Objects;
@@ -74,8 +74,8 @@ impl FixContext<'_> {
     }
 
     /// Reports a line of progress.
-    pub fn say(&self, tone: Tone, text: impl Into<String>) {
-        self.env.deps.say(tone, text);
+    pub fn say(&self, severity: Severity, text: impl Into<String>) {
+        self.env.deps.say(severity, text);
     }
 
     /// Reports the start of a step.
@@ -89,7 +89,7 @@ impl FixContext<'_> {
     }
 
     /// The thresholds of the rule.
-    pub fn limits(&self) -> &Thresholds {
+    pub fn limits(&self) -> &BreakerConfig {
         &self.env.deps.settings.fixes.thresholds
     }
 
@@ -118,7 +118,7 @@ impl FixContext<'_> {
 
     /// Runs a command of `after` in the clone; returns why it failed, if it did.
     pub fn after(&self, line: &str) -> Result<Option<String>> {
-        self.say(Tone::Plain, format!("after: {line}"));
+        self.say(Severity::Plain, format!("after: {line}"));
         self.at.take();
         testing::after(&self.env, line, &self.cwd(), self.defaults().after_command_timeout)
     }
@@ -226,7 +226,7 @@ impl FixContext<'_> {
         }
         if !grown.nested.is_empty() {
             let names = grown.nested.join(", ");
-            self.say(Tone::Warn, format!("the agent gets no files of nested repositories: {names}"));
+            self.say(Severity::Warn, format!("the agent gets no files of nested repositories: {names}"));
         }
         self.trees.snapshot(&git, &self.project, "project")
     }
@@ -286,7 +286,7 @@ impl TaskRun<'_> {
     /// Keeps the last output of the tests for the next prompt.
     pub fn keep_output(&self, output: &str) -> Result<()> {
         let path = self.ctx.env.dir.output(&self.state().goal);
-        file::write(&path, output.as_bytes(), 0o600, Durability::Whole)
+        file::write(&path, output.as_bytes(), 0o600, Durability::Atomic)
     }
 
     /// The last output of the tests; empty if unknown, or if the task has no tests.

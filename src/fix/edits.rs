@@ -302,14 +302,14 @@ fn write(top: &Path, path: &Path, text: &[u8], done: &mut Vec<OldFile>) -> anyho
     let meta = bytes.as_ref().and_then(|_| fs::metadata(place.path()).ok());
     let mode = meta.map_or(0o644, |meta| meta.permissions().mode() & 0o777);
     done.push(OldFile { path: path.to_owned(), bytes, mode });
-    file::write(place.path(), text, mode, Durability::Whole)
+    file::write(place.path(), text, mode, Durability::Atomic)
 }
 
 fn take_back(top: &Path, done: &[OldFile]) -> anyhow::Result<()> {
     for OldFile { path, bytes, mode } in done {
         let Ok(place) = beneath::find(top, path, Parents::Existing) else { continue };
         match bytes {
-            Some(bytes) => file::write(place.path(), bytes, *mode, Durability::Whole)?,
+            Some(bytes) => file::write(place.path(), bytes, *mode, Durability::Atomic)?,
             None => drop(fs::remove_file(place.path())),
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::edits;
-use super::exec::{AgentReply, ExecEnv, Progress, Tone};
+use super::exec::{AgentReply, ExecEnv, Progress, Severity};
 use super::leanfile::{HealthCheck, Lean};
 use crate::agents::http::wire::Shape;
 use crate::agents::http::{Http, IDLE_MS, Protocol, link};
@@ -17,7 +17,7 @@ use crate::store::file::{self, Durability};
 use crate::store::sandboxes::SandboxBuilder;
 
 /// The wait between two health checks, in milliseconds.
-const LOOK_MS: u64 = 250;
+const POLL_MS: u64 = 250;
 /// The variable that passes a leanfile's key to the call.
 const KEY: &str = "LEAN_API_KEY";
 /// The system prompt of every call.
@@ -67,7 +67,7 @@ pub(super) fn ask(
     let began = Deadline::after_ms(0);
     let (deps, whole) = (env.deps, env.dir.prompt());
     let system = whole.with_extension("system.md");
-    file::write(&system, SYSTEM.as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&system, SYSTEM.as_bytes(), 0o600, Durability::Atomic)?;
     let mut vars = deps.settings.full_env.clone();
     if let Some(key) = key {
         // The caller's own variable of this name belongs to another address.
@@ -122,8 +122,8 @@ pub(super) fn wait(health: &HealthCheck, env: &ExecEnv) -> Result<()> {
                 .into());
         }
         if !std::mem::replace(&mut is_reported, true) {
-            env.deps.say(Tone::Warn, format!("waiting for {url}: {why}"));
+            env.deps.say(Severity::Warn, format!("waiting for {url}: {why}"));
         }
-        pause_ms(LOOK_MS);
+        pause_ms(POLL_MS);
     }
 }

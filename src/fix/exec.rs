@@ -15,14 +15,14 @@ use crate::rules::sandbox::{Endpoint, SandboxSubject};
 use crate::sandbox;
 use crate::store::layout::PrivateDirs;
 use crate::store::layout::{FixDir, Layout};
-use crate::store::sandboxes::{AgentSandbox, Cell, SandboxBuilder};
+use crate::store::sandboxes::{AgentSandbox, SandboxBuilder, SandboxedEnv};
 
 /// The variable that marks all processes of a fix.
 pub(super) const MARK: &str = "LOOOP_FIX";
 
 /// Severity of a progress line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub enum Severity {
     /// Information.
     Plain,
     /// Success.
@@ -37,7 +37,7 @@ pub enum Tone {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Something happened. Parts of the text may come from an agent.
-    Line(Tone, String),
+    Line(Severity, String),
     /// A new step starts, and takes some time.
     Step(String),
     /// The step still runs. Reported about ten times a second.
@@ -63,8 +63,8 @@ pub struct FixDeps<'a> {
 
 impl FixDeps<'_> {
     /// Reports a line of progress.
-    pub(super) fn say(&self, tone: Tone, text: impl Into<String>) {
-        (self.report)(&Progress::Line(tone, text.into()));
+    pub(super) fn say(&self, severity: Severity, text: impl Into<String>) {
+        (self.report)(&Progress::Line(severity, text.into()));
     }
 }
 
@@ -118,7 +118,7 @@ impl ExecEnv<'_> {
     ///
     /// # Errors
     /// The required sandbox is not available; then nothing may be started.
-    pub fn cell(&self, worker: SandboxSubject, start: &SandboxStart) -> Result<Cell> {
+    pub fn sandboxed(&self, worker: SandboxSubject, start: &SandboxStart) -> Result<SandboxedEnv> {
         let subject = if self.deps.socket.is_some() { worker } else { SandboxSubject::Fix };
         let sandboxes = SandboxBuilder::new(self.deps.layout, self.deps.settings, true);
         let work = self.dir.work();
@@ -139,24 +139,24 @@ impl ExecEnv<'_> {
             write: start.write,
             read: &read,
         };
-        let cell = sandboxes.agent_sandbox(subject, &agent_sandbox).map_err(|why| {
+        let sandboxed = sandboxes.agent_sandbox(subject, &agent_sandbox).map_err(|why| {
             let fault = Fault::usage(format!("could not make the sandbox of `{}`: {why}", start.name));
             fault.hint("`looop doctor` shows what is available")
         })?;
-        if let Some(sandbox) = &cell.sandbox {
+        if let Some(sandbox) = &sandboxed.sandbox {
             sandboxes.create_dirs(sandbox.has_files(), agent, &dirs, start.cwd)?;
         }
-        Ok(cell)
+        Ok(sandboxed)
     }
 
     /// Runs a job in a sandbox, and ends what it leaves behind.
     ///
     /// # Errors
     /// looop cannot wait for it.
-    pub fn run(&self, name: &str, cell: Cell, mut job: Job) -> Result<ChildResult> {
+    pub fn run(&self, name: &str, sandboxed: SandboxedEnv, mut job: Job) -> Result<ChildResult> {
         job.command.env.push((MARK.to_owned(), self.dir.path().to_string_lossy().into_owned()));
-        job.command.env.extend(cell.env);
-        job.layer = sandbox::layer(cell.sandbox);
+        job.command.env.extend(sandboxed.env);
+        job.layer = sandbox::layer(sandboxed.sandbox);
         let mut heartbeat = || (self.deps.report)(&Progress::Heartbeat);
         let ended = process::run_one(job, self.deps.cancel, self.deps.live.then_some(&mut heartbeat));
         reaper::reap_orphans(&tree::Known::new());

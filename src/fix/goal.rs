@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 
-use super::compress::summarize;
 use super::context;
 use super::ctx::TaskRun;
-use super::exec::Tone;
+use super::exec::Severity;
+use super::summary::summarize;
 use super::{endpoint, plan, stuck};
 use crate::os::clock::{self, Deadline};
 use crate::rules::fix::attempt::{
-    Attempt, Begin, EpisodeState, LedgerLine, RepairPlan, Rollback, Ruling, rule, standing,
+    Attempt, Begin, EpisodeState, LedgerLine, NextAction, RepairPlan, Rollback, episode_state, rule,
 };
 use crate::rules::fix::{Counts, TaskStatus};
 use crate::rules::time::human_ms;
@@ -28,7 +28,7 @@ impl TaskRun<'_> {
     fn steps(&mut self) -> Result<()> {
         let ctx = self.ctx;
         let title = format!("[{}/{}] {}", self.at + 1, ctx.request.tasks.len(), self.task.name);
-        ctx.say(Tone::Plain, title.clone());
+        ctx.say(Severity::Plain, title.clone());
         if self.state().status != TaskStatus::Running && !self.open()? {
             return Ok(());
         }
@@ -36,7 +36,7 @@ impl TaskRun<'_> {
         while goes_on {
             ctx.env.check()?;
             let lines = self.ledger()?;
-            let now = standing(&lines);
+            let now = episode_state(&lines);
             let first = self.state().first;
             if let Some(last) = now.last().filter(|last| last.n >= first && last.outcome.is_good()) {
                 self.done(last);
@@ -45,17 +45,17 @@ impl TaskRun<'_> {
             let made = now.attempts.iter().filter(|attempt| attempt.n >= first).count();
             let most = ctx.defaults().max_iters_per_task.max(1) as usize;
             match rule(&lines, ctx.limits()) {
-                Ruling::Parked(ask) => goes_on = stuck::answered(self, &ask, &now)?,
-                Ruling::Ask(why) => goes_on = stuck::ask(self, &why, &now)?,
+                NextAction::Blocked(ask) => goes_on = stuck::answered(self, &ask, &now)?,
+                NextAction::Ask(why) => goes_on = stuck::ask(self, &why, &now)?,
                 _ if made >= most => {
                     let failure = now.last().map_or("", |last| &last.failure);
                     self.set(TaskStatus::Failed, format!("{made} attempts; {failure}"));
-                    ctx.say(Tone::Bad, format!("{title}: failed after {made} attempts"));
+                    ctx.say(Severity::Bad, format!("{title}: failed after {made} attempts"));
                     goes_on = false;
                 }
-                Ruling::Replan => self.replan(&now)?,
-                Ruling::RollBack => self.roll_back(&now)?,
-                Ruling::GoOn => self.make_attempt(&lines)?,
+                NextAction::Replan => self.replan(&now)?,
+                NextAction::RollBack => self.roll_back(&now)?,
+                NextAction::Continue => self.make_attempt(&lines)?,
             }
         }
         Ok(())
@@ -66,7 +66,7 @@ impl TaskRun<'_> {
         let ctx = self.ctx;
         let lines = self.ledger()?;
         let digest = blake3::hash(format!("{:?}", self.task).as_bytes()).to_hex().to_string();
-        let now = standing(&lines);
+        let now = episode_state(&lines);
         let base = self.session.tree.clone();
         let same = now.begin.is_some_and(|old| old.base == base && old.task == digest);
         if same && let Some(ask) = now.asked.filter(|ask| stuck::is_open(ctx, ask)) {
@@ -91,11 +91,11 @@ impl TaskRun<'_> {
             begin.failures = tested.report.failures();
             self.state_mut().before = Some(Counts::of(&tested.report));
             let words = format!("before: {} ({})", tested.report.words(), human_ms(tested.took_ms));
-            ctx.say(Tone::Plain, words);
+            ctx.say(Severity::Plain, words);
             if tested.report.passed && !ctx.request.force {
                 let note = "its tests passed at the start; no agent was called";
                 self.set(TaskStatus::PassedBefore, note);
-                ctx.say(Tone::Good, note);
+                ctx.say(Severity::Good, note);
                 return Ok(false);
             }
         }
@@ -117,7 +117,7 @@ impl TaskRun<'_> {
             true => "nothing was changed".to_owned(),
             false => format!("attempt {} changed {files} {word}", last.n),
         };
-        self.ctx.say(Tone::Good, format!("{}: {note}", status.words()));
+        self.ctx.say(Severity::Good, format!("{}: {note}", status.words()));
         self.session.tree = last.end.clone();
         self.session.under_way = None;
         self.set(status, note);
@@ -126,7 +126,7 @@ impl TaskRun<'_> {
     fn replan(&mut self, now: &EpisodeState) -> Result<()> {
         let ctx = self.ctx;
         let row = now.row;
-        ctx.say(Tone::Warn, format!("halted: {row} attempts in a row are alike; a new plan is required"));
+        ctx.say(Severity::Warn, format!("halted: {row} attempts in a row are alike; a new plan is required"));
         let git = ctx.git()?;
         let base = self.base(now);
         let mut left = &base;
@@ -152,8 +152,8 @@ impl TaskRun<'_> {
         let plan = RepairPlan { at_ms, after, runner, refused, ..plan };
         let RepairPlan { runner, hypothesis, different, .. } = &plan;
         match &plan.refused {
-            Some(why) => ctx.say(Tone::Warn, format!("the plan of {runner} is refused: {why}")),
-            None => ctx.say(Tone::Plain, format!("the plan of {runner}: {hypothesis}; {different}")),
+            Some(why) => ctx.say(Severity::Warn, format!("the plan of {runner} is refused: {why}")),
+            None => ctx.say(Severity::Plain, format!("the plan of {runner}: {hypothesis}; {different}")),
         }
         self.append(&LedgerLine::Plan(plan))?;
         self.save()
@@ -162,7 +162,7 @@ impl TaskRun<'_> {
     fn roll_back(&mut self, now: &EpisodeState) -> Result<()> {
         let row = now.row;
         self.ctx.say(
-            Tone::Warn,
+            Severity::Warn,
             format!("rolled back: {row} attempts in a row are alike; back to the base in a new clone"),
         );
         self.ctx.fresh(&self.session.tree)?;

@@ -4,7 +4,7 @@ use crate::rules::fix::Counts;
 
 /// The files that decide about a task.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Judged {
+pub struct ProtectedFiles {
     /// Prefixes of test names: of a part of a path, or of the whole path.
     pub prefixes: Vec<String>,
     /// The task's own test files.
@@ -22,7 +22,7 @@ const ENDS: [(&[&str], &[&str]); 3] = [
     (&["js", "ts", "jsx", "tsx", "mjs", "cjs"], &[".test", ".spec"]),
 ];
 
-impl Judged {
+impl ProtectedFiles {
     /// True for a file that decides and that the agent may not change.
     pub fn is_test(&self, path: &str) -> bool {
         if self.allowed.iter().any(|allowed| allowed == path) {
@@ -45,7 +45,7 @@ impl Judged {
 
     /// The changed files that the agent may not change: test files of the base, and new files that decide which
     /// tests are collected. A new test is allowed: `before` are the files of the base.
-    pub fn touched<'a>(&self, changed: &'a [String], before: &[String]) -> Vec<&'a str> {
+    pub fn modified<'a>(&self, changed: &'a [String], before: &[String]) -> Vec<&'a str> {
         let decides = |path: &str| is_collector(path.rsplit('/').next().unwrap_or(path));
         let tests = changed.iter().filter(|path| self.is_test(path));
         tests.filter(|path| before.contains(path) || decides(path)).map(String::as_str).collect()
@@ -126,8 +126,8 @@ mod tests {
     use super::*;
     use crate::rules::fix::signature::{TestExit, read};
 
-    fn judged() -> Judged {
-        Judged {
+    fn protected() -> ProtectedFiles {
+        ProtectedFiles {
             prefixes: ["tests/", "test_", "scripts/"].map(str::to_owned).into(),
             tests: vec!["spec/a.rb".to_owned()],
             allowed: vec!["tests/helper.py".to_owned()],
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn protected_files_are_recognized_by_name() {
-        let judged = judged();
+        let protected = protected();
         for test in [
             "tests/a.py",
             "pkg/tests/a.py",
@@ -153,10 +153,10 @@ mod tests {
             "b.spec.mjs",
             "c_tests.py",
         ] {
-            assert!(judged.is_test(test), "{test}");
+            assert!(protected.is_test(test), "{test}");
         }
         for source in ["src/a.py", "tests/helper.py", "latest/a.py", "contest.py", "mytest_a.py"] {
-            assert!(!judged.is_test(source), "{source}");
+            assert!(!protected.is_test(source), "{source}");
         }
     }
 
@@ -164,7 +164,7 @@ mod tests {
     fn a_new_test_is_allowed_and_a_new_collector_is_not() {
         let before = ["tests/a.py".to_owned()];
         let changed = ["tests/a.py", "tests/b.py", "conftest.py", "src/x.py"].map(str::to_owned);
-        assert_eq!(judged().touched(&changed, &before), ["tests/a.py", "conftest.py"]);
+        assert_eq!(protected().modified(&changed, &before), ["tests/a.py", "conftest.py"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Pure. A new plan after a halt: parsed from an answer, and refused if it is not a plan or repeats an old one.
 
-use crate::rules::fix::attempt::{RepairPlan, Thresholds};
+use crate::rules::fix::attempt::{BreakerConfig, RepairPlan};
 use crate::rules::fix::tokens;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
@@ -32,7 +32,7 @@ pub fn parse(answer: &str) -> RepairPlan {
 }
 
 /// Why a plan is refused; none if it is accepted.
-pub fn refusal(plan: &RepairPlan, earlier: &[&RepairPlan], limits: &Thresholds) -> Option<String> {
+pub fn refusal(plan: &RepairPlan, earlier: &[&RepairPlan], limits: &BreakerConfig) -> Option<String> {
     let words = |text: &str| text.split_whitespace().count();
     if words(&plan.hypothesis) < 2 {
         return Some("it has no hypothesis".to_owned());
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_empty_and_a_repeated_plan_are_refused() {
-        let limits = Thresholds::default();
+        let limits = BreakerConfig::default();
         let old = plan_of("the cache is stale after a write", "drop the cache before the read");
         let refusal = |hypothesis: &str, different: &str| {
             super::refusal(&plan_of(hypothesis, different), &[&old], &limits)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::context::{Shown, Sources};
 use super::ctx::FixContext;
-use super::exec::Tone;
+use super::exec::Severity;
 use super::leanfile::Task;
 use crate::map::{self, MapLimits, Question};
 use crate::os::beneath::{self, Parents};
@@ -68,7 +68,7 @@ fn retrieve(ctx: &FixContext, sources: &mut Sources, task: &Task, output: &str, 
     let limits = MapLimits { timeout_ms: MAP_MS, ..MapLimits::default() };
     let index = match map::open(&root, Some(&ctx.env.dir.map()), &limits) {
         Ok((index, _)) => index,
-        Err(error) => return ctx.say(Tone::Warn, format!("no code map: {error:#}")),
+        Err(error) => return ctx.say(Severity::Warn, format!("no code map: {error:#}")),
     };
     let report = signature::read(output, &signature::TestExit::Code(1), &root.to_string_lossy());
     let answer = map::ask(&index, &Question { failure: output, frame: &report.frame, words: &task.prompt });

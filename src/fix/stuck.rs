@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::ctx::{FixContext, TaskRun};
-use super::exec::Tone;
+use super::exec::Severity;
 use crate::os::clock;
 use crate::rules::beat::ask::{AskReply, QuestionFile};
 use crate::rules::fix::TaskStatus;
@@ -25,7 +25,7 @@ pub(super) fn ask(run: &mut TaskRun, why: &str, now: &EpisodeState) -> Result<bo
     let at_ms = clock::now().unix_ms;
     let line = HaltQuestion { at_ms, ask: asked.clone(), why: why.to_owned() };
     run.append(&LedgerLine::Asked(line))?;
-    run.ctx.say(Tone::Warn, format!("stuck: {why}; looop waits for your answer"));
+    run.ctx.say(Severity::Warn, format!("stuck: {why}; looop waits for your answer"));
     answered(run, &asked, now)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn answered(run: &mut TaskRun, ask: &str, now: &EpisodeState) -> Resu
         wait(run, ask);
         return Ok(false);
     };
-    run.ctx.say(Tone::Plain, format!("you answered: {text}"));
+    run.ctx.say(Severity::Plain, format!("you answered: {text}"));
     run.append(&LedgerLine::Answer(AnsweredHalt { at_ms: clock::now().unix_ms, text }))?;
     Ok(true)
 }
@@ -50,7 +50,7 @@ pub(super) fn answered(run: &mut TaskRun, ask: &str, now: &EpisodeState) -> Resu
 /// Leaves the task as it is until the user answers.
 pub(super) fn wait(run: &mut TaskRun, ask: &str) {
     run.set(TaskStatus::Stuck, ask);
-    run.ctx.say(Tone::Warn, format!("it waits for your answer: looop answer {ask}"));
+    run.ctx.say(Severity::Warn, format!("it waits for your answer: looop answer {ask}"));
 }
 
 /// True while an ask has no answer, as far as this can be determined.

@@ -135,10 +135,10 @@ fn run(env: &ExecEnv, program: PathBuf, argv: &[String], tests: &Tests, cwd: &Pa
     vars.extend(tests.env.clone());
     let name = &argv[0];
     let start = SandboxStart { name, program: &program, cwd, endpoint: None, read: &[], write: &[] };
-    let cell = env.cell(SandboxSubject::Verify, &start)?;
+    let sandboxed = env.sandboxed(SandboxSubject::Verify, &start)?;
     let command = ProcessCommand::new(program, &argv[1..], vars, cwd);
     let timeout_ms = i64::from(tests.timeout.max(1)) * 1000;
-    let ended = env.run(name, cell, Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms))?;
+    let ended = env.run(name, sandboxed, Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms))?;
     if ended.exit == ProcessExit::Cancelled { Err(interrupted()) } else { Ok(ended) }
 }
 

@@ -197,5 +197,5 @@ fn save(path: &Path, index: &MapIndex) -> Result<()> {
         file::make_dir(dir)?;
     }
     // A lost index is rebuilt after a crash.
-    file::write(path, &bytes, 0o600, file::Durability::Whole)
+    file::write(path, &bytes, 0o600, file::Durability::Atomic)
 }

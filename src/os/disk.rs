@@ -18,7 +18,7 @@ pub struct Disk {
 }
 
 /// Reads the facts about the file system that holds a path.
-pub fn look(path: &Path) -> io::Result<Disk> {
+pub fn space(path: &Path) -> io::Result<Disk> {
     let stat = statvfs(path)?;
     Ok(Disk {
         free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
@@ -60,13 +60,13 @@ mod tests {
 
     #[test]
     fn a_local_disk_differs_from_a_shared_one() {
-        let here = look(Path::new("/proc")).unwrap();
+        let here = space(Path::new("/proc")).unwrap();
         assert_eq!(here.remote, None);
-        assert!(look(&std::env::temp_dir()).unwrap().free_bytes > 0);
+        assert!(space(&std::env::temp_dir()).unwrap().free_bytes > 0);
         assert_eq!((network(0x6969), network(0xFE53_4D42)), (Some("NFS"), Some("SMB")));
         for local in [0xEF53, 0x9123_683E, 0x5846_5342, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1] {
             assert_eq!(network(local), None, "{local:x}");
         }
-        assert!(look(Path::new("/nonexistent")).is_err());
+        assert!(space(Path::new("/nonexistent")).is_err());
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn unblock_all() -> io::Result<()> {
 pub struct Cancel {
     read: UnixStream,
     _write: Option<UnixStream>,
-    deaf: Arc<AtomicBool>,
+    default_action: Arc<AtomicBool>,
 }
 
 impl Cancel {
@@ -73,13 +73,13 @@ impl Cancel {
     /// When a socket pair or a handler cannot be made.
     pub fn on_signals() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
-        let deaf = Arc::new(AtomicBool::new(false));
+        let default_action = Arc::new(AtomicBool::new(false));
         let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
         for signal in heeded {
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&deaf))?;
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&default_action))?;
             signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
         }
-        Ok(Cancel { read, _write: Some(write), deaf })
+        Ok(Cancel { read, _write: Some(write), default_action })
     }
 
     /// Returns one that never fires, for callers whose process ends by the signal itself.
@@ -88,19 +88,19 @@ impl Cancel {
     /// When a socket pair cannot be made.
     pub fn never() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
-        Ok(Cancel { read, _write: Some(write), deaf: Arc::default() })
+        Ok(Cancel { read, _write: Some(write), default_action: Arc::default() })
     }
 
     /// Returns one that has fired already.
     #[cfg(test)]
     pub fn fired() -> io::Result<Cancel> {
-        Ok(Cancel { read: UnixStream::pair()?.0, _write: None, deaf: Arc::default() })
+        Ok(Cancel { read: UnixStream::pair()?.0, _write: None, default_action: Arc::default() })
     }
 
-    /// If `deaf` is true, lets the signals end the process by themselves again, while it becomes another program by
+    /// If `default_action` is true, lets the signals end the process by themselves again, while it becomes another program by
     /// exec: a signal that came in between would be lost.
-    pub fn set_deaf(&self, deaf: bool) {
-        self.deaf.store(deaf, Ordering::SeqCst);
+    pub fn set_default_action(&self, default_action: bool) {
+        self.default_action.store(default_action, Ordering::SeqCst);
     }
 
     /// Returns the descriptor to poll for reading.
@@ -150,7 +150,7 @@ impl SignalPipe {
     }
 
     /// Returns true if a signal came since the last call.
-    pub fn rang(&self) -> bool {
+    pub fn triggered(&self) -> bool {
         drain(&self.read)
     }
 }

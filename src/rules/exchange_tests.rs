@@ -31,7 +31,7 @@ enum LoopPoint {
 
 /// An act of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PersonAct {
+enum UserAct {
     /// Writes another file and renames it to the name.
     SaveByRename(&'static str),
     /// Opens the file, to write to it later.
@@ -50,7 +50,7 @@ struct Names {
     kept: Vec<usize>,
     opened: Option<usize>,
     place: LoopPoint,
-    acts: Vec<PersonAct>,
+    acts: Vec<UserAct>,
     crashes: u8,
     is_removal: bool,
     lost: Vec<&'static str>,
@@ -60,7 +60,7 @@ const STEPS: [NextStep; 5] =
     [NextStep::Finish, NextStep::Remove, NextStep::Exchange, NextStep::Restore, NextStep::Keep];
 
 impl Names {
-    fn new(acts: &[PersonAct], is_removal: bool) -> Names {
+    fn new(acts: &[UserAct], is_removal: bool) -> Names {
         let inode = |text| Inode { text, is_open: false };
         Names {
             inodes: vec![inode(SEEN), inode(NEW)],
@@ -153,19 +153,19 @@ impl Names {
         let (act, rest) = self.acts.split_first()?;
         next.acts = rest.to_vec();
         match *act {
-            PersonAct::SaveByRename(text) => {
+            UserAct::SaveByRename(text) => {
                 next.inodes.push(Inode { text, is_open: false });
                 next.here = Some(next.inodes.len() - 1);
             }
-            PersonAct::Open => {
+            UserAct::Open => {
                 next.opened = self.here;
                 if let Some(here) = self.here {
                     next.inodes[here].is_open = true;
                 }
             }
-            PersonAct::Write(text) => next.inodes[self.opened?].text = text,
-            PersonAct::Close => next.inodes[self.opened?].is_open = false,
-            PersonAct::Delete => next.here = None,
+            UserAct::Write(text) => next.inodes[self.opened?].text = text,
+            UserAct::Close => next.inodes[self.opened?].is_open = false,
+            UserAct::Delete => next.here = None,
         }
         Some(next)
     }
@@ -181,7 +181,7 @@ impl Names {
 }
 
 /// Returns the final states of all orders of the steps.
-fn ends(acts: &[PersonAct], is_removal: bool) -> BTreeSet<Names> {
+fn ends(acts: &[UserAct], is_removal: bool) -> BTreeSet<Names> {
     let (mut seen, mut ends) = (BTreeSet::new(), BTreeSet::new());
     let mut todo = vec![Names::new(acts, is_removal)];
     while let Some(names) = todo.pop() {
@@ -204,8 +204,8 @@ fn ends(acts: &[PersonAct], is_removal: bool) -> BTreeSet<Names> {
 
 #[test]
 fn a_save_at_any_moment_of_a_change_is_kept() {
-    use PersonAct::{Close, Delete, Open, SaveByRename, Write};
-    let rows: [&[PersonAct]; 7] = [
+    use UserAct::{Close, Delete, Open, SaveByRename, Write};
+    let rows: [&[UserAct]; 7] = [
         &[SaveByRename("mine")],
         &[Open, Write("mine"), Close],
         &[Open, Write("mine")],

@@ -149,7 +149,7 @@ pub struct Lease {
 
 /// A process or user that requests a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimant {
+pub struct HolderIdentity {
     pub holder: Holder,
     /// As [`Lease::pid`].
     pub pid: u32,
@@ -194,7 +194,7 @@ pub enum LeaseStatus {
 
 impl Lease {
     /// Returns the status of the lease.
-    pub fn standing(&self, here: &Here, alive: Alive) -> LeaseStatus {
+    pub fn status(&self, here: &Here, alive: Alive) -> LeaseStatus {
         if self.boot != here.boot {
             return match self.host == here.host {
                 true => LeaseStatus::Free("its machine was restarted"),
@@ -229,9 +229,9 @@ impl Lease {
     }
 
     /// True if this claimant is the holder itself, and not a successor with the same name.
-    fn is_of(&self, claimant: &Claimant, here: &Here) -> bool {
-        let process = (claimant.pid, claimant.pid_start, claimant.pid_ns);
-        self.holder == claimant.holder
+    fn is_of(&self, identity: &HolderIdentity, here: &Here) -> bool {
+        let process = (identity.pid, identity.pid_start, identity.pid_ns);
+        self.holder == identity.holder
             && self.boot == here.boot
             && process == (self.pid, self.pid_start, self.pid_ns)
     }
@@ -259,11 +259,11 @@ impl LeaseRead {
 
 /// A lease that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub struct AcquiredLease {
     /// The new content of the file.
     pub lease: Lease,
     /// The new floor, which must be written before the file.
-    pub floor: u64,
+    pub max_epoch: u64,
     /// A remark; `None` if the lease was free or already held by the claimant.
     pub note: Option<String>,
 }
@@ -293,14 +293,14 @@ impl fmt::Display for Refusal {
 
 /// A lease that its holder has lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct LostLease {
     /// What was held.
     pub holding: Holding,
     /// The present holder and epoch; `None` if the lease is free.
     pub to: Option<(Holder, u64)>,
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for LostLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Holding { resource, epoch } = &self.holding;
         match &self.to {
@@ -332,44 +332,44 @@ pub fn alive(lease: &Lease, locked: Option<bool>, supervisor: Option<&Started>) 
 pub fn acquire(
     resource: &Name,
     found: &LeaseRead,
-    floor: u64,
-    claimant: &Claimant,
+    max_epoch: u64,
+    identity: &HolderIdentity,
     here: &Here,
     alive: Alive,
-) -> Result<Grant, Refusal> {
-    let grant_after = |last_epoch: u64, floor: u64, note: Option<String>| {
+) -> Result<AcquiredLease, Refusal> {
+    let grant_after = |last_epoch: u64, max_epoch: u64, note: Option<String>| {
         let lease = Lease {
             resource: resource.clone(),
-            holder: claimant.holder.clone(),
-            pid: claimant.pid,
-            pid_start: claimant.pid_start,
-            pid_ns: claimant.pid_ns,
+            holder: identity.holder.clone(),
+            pid: identity.pid,
+            pid_start: identity.pid_start,
+            pid_ns: identity.pid_ns,
             host: here.host.clone(),
             boot: here.boot.clone(),
             epoch: last_epoch.saturating_add(1),
             acquired: here.unix_ms,
             renewed_mono_ms: here.mono_ms,
-            ttl_s: claimant.ttl,
+            ttl_s: identity.ttl,
         };
-        Ok(Grant { lease, floor, note })
+        Ok(AcquiredLease { lease, max_epoch, note })
     };
     let lease = match found {
-        LeaseRead::Absent => return grant_after(floor, floor, None),
+        LeaseRead::Absent => return grant_after(max_epoch, max_epoch, None),
         LeaseRead::Corrupt(why) => {
-            let floor = floor_after(found, floor);
-            return grant_after(floor, floor, Some(format!("its file was corrupt: {why}")));
+            let max_epoch = max_epoch_after(found, max_epoch);
+            return grant_after(max_epoch, max_epoch, Some(format!("its file was corrupt: {why}")));
         }
         LeaseRead::Lease(lease) => lease,
     };
-    let is_own = lease.is_of(claimant, here);
+    let is_own = lease.is_of(identity, here);
     let refuse = |free_in_ms| Err(Refusal { holder: lease.holder.clone(), epoch: lease.epoch, free_in_ms });
-    let free = match (&lease.holder, lease.standing(here, alive)) {
+    let free = match (&lease.holder, lease.status(here, alive)) {
         (Holder::Worker(_), _) | (_, LeaseStatus::Held(_)) if is_own => {
-            let lease = Lease { ttl_s: claimant.ttl, ..renewed(lease, here.mono_ms) };
-            return Ok(Grant { lease, floor, note: None });
+            let lease = Lease { ttl_s: identity.ttl, ..renewed(lease, here.mono_ms) };
+            return Ok(AcquiredLease { lease, max_epoch, note: None });
         }
         // All workers with one name share one lock, and this claimant holds it.
-        (Holder::Worker(_), _) if lease.holder == claimant.holder && lease.boot == here.boot => {
+        (Holder::Worker(_), _) if lease.holder == identity.holder && lease.boot == here.boot => {
             "it was restarted"
         }
         (_, LeaseStatus::Free(why)) => why,
@@ -377,19 +377,19 @@ pub fn acquire(
         (_, LeaseStatus::Foreign) => return refuse(None),
     };
     let note = format!("taken from {} (epoch {}): {free}", lease.holder.words(), lease.epoch);
-    grant_after(lease.epoch.max(floor), floor, Some(note))
+    grant_after(lease.epoch.max(max_epoch), max_epoch, Some(note))
 }
 
 /// Returns the lease if this holder still has it under this epoch.
 ///
 /// # Errors
-/// [`Lost`], with the present holder.
-pub fn held<'a>(found: &'a LeaseRead, holder: &Holder, holding: &Holding) -> Result<&'a Lease, Lost> {
+/// [`LostLease`], with the present holder.
+pub fn held<'a>(found: &'a LeaseRead, holder: &Holder, holding: &Holding) -> Result<&'a Lease, LostLease> {
     match found.lease() {
         Some(lease) if lease.may_write(holder, holding.epoch) => Ok(lease),
         other => {
             let to = other.map(|lease| (lease.holder.clone(), lease.epoch));
-            Err(Lost { holding: holding.clone(), to })
+            Err(LostLease { holding: holding.clone(), to })
         }
     }
 }
@@ -400,11 +400,11 @@ pub fn renewed(lease: &Lease, mono_ms: i64) -> Lease {
 }
 
 /// Returns the floor to write before a file is removed, so that none of its epochs is granted again.
-pub fn floor_after(found: &LeaseRead, floor: u64) -> u64 {
+pub fn max_epoch_after(found: &LeaseRead, max_epoch: u64) -> u64 {
     match found {
-        LeaseRead::Absent => floor,
-        LeaseRead::Corrupt(_) => floor.saturating_add(GAP),
-        LeaseRead::Lease(lease) => floor.max(lease.epoch),
+        LeaseRead::Absent => max_epoch,
+        LeaseRead::Corrupt(_) => max_epoch.saturating_add(GAP),
+        LeaseRead::Lease(lease) => max_epoch.max(lease.epoch),
     }
 }
 

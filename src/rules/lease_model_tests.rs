@@ -50,7 +50,7 @@ struct Life {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct LeaseWorld {
     found: LeaseRead,
-    floor: u64,
+    max_epoch: u64,
     boot: u8,
     mono: u8,
     /// The number of processes since boot, per machine: the start time of the next one.
@@ -72,7 +72,7 @@ enum Event {
     Renew(usize),
     Release(usize),
     Write(usize),
-    HumanReleases,
+    UserReleases,
     Corrupt,
     Tick,
     ClockBack,
@@ -107,10 +107,10 @@ impl Leases {
         Some(Started { pid: life.pid, start, boot: self.here(world, w).boot })
     }
 
-    fn claimant(&self, world: &LeaseWorld, w: usize) -> Option<Claimant> {
+    fn identity(&self, world: &LeaseWorld, w: usize) -> Option<HolderIdentity> {
         let Started { pid, start, .. } = self.started(world, w)?;
         let ttl = Ttl::try_from(5).unwrap();
-        Some(Claimant { holder: holder(w), pid, pid_start: start, pid_ns: 1, ttl })
+        Some(HolderIdentity { holder: holder(w), pid, pid_start: start, pid_ns: 1, ttl })
     }
 
     /// The living process that really took this lease.
@@ -122,8 +122,8 @@ impl Leases {
     }
 
     /// Evaluates the rule under test, as the store does.
-    fn ask(&self, world: &LeaseWorld, w: usize, sees: bool) -> Option<Result<Grant, Refusal>> {
-        let claimant = self.claimant(world, w)?;
+    fn ask(&self, world: &LeaseWorld, w: usize, sees: bool) -> Option<Result<AcquiredLease, Refusal>> {
+        let identity = self.identity(world, w)?;
         let mut here = self.here(world, w);
         let life = world.found.lease().map_or(Alive::Unknown, |lease| {
             let of = (0..self.workers).find(|of| lease.holder == holder(*of)).unwrap();
@@ -141,7 +141,7 @@ impl Leases {
             LeaseRead::Corrupt(_) if self.has(LeaseMutant::CorruptIsAbsent) => &LeaseRead::Absent,
             other => other,
         };
-        let mut asked = acquire(&door(), found, world.floor, &claimant, &here, life);
+        let mut asked = acquire(&door(), found, world.max_epoch, &identity, &here, life);
         if let (Ok(grant), Some(old), true) =
             (&mut asked, world.found.lease(), self.has(LeaseMutant::TakeoverKeepsEpoch))
         {
@@ -171,7 +171,7 @@ impl Leases {
         }
         world.given = world.given.max(epoch);
         world.counts.1 += u8::from(!again);
-        (world.floor, world.found) = (grant.floor, LeaseRead::Lease(grant.lease));
+        (world.max_epoch, world.found) = (grant.max_epoch, LeaseRead::Lease(grant.lease));
         world.workers[w].as_mut()?.epoch = Some(epoch);
         Some(())
     }
@@ -198,7 +198,7 @@ impl Leases {
     /// The file is removed, by its holder or by the user.
     fn release(&self, world: &mut LeaseWorld) {
         if !self.has(LeaseMutant::ReleaseForgetsEpoch) {
-            world.floor = floor_after(&world.found, world.floor);
+            world.max_epoch = max_epoch_after(&world.found, world.max_epoch);
         }
         world.found = LeaseRead::Absent;
     }
@@ -219,7 +219,7 @@ impl Model for Leases {
     fn init_states(&self) -> Vec<LeaseWorld> {
         vec![LeaseWorld {
             found: LeaseRead::Absent,
-            floor: 0,
+            max_epoch: 0,
             boot: 0,
             mono: 0,
             clocks: [0, 0],
@@ -245,7 +245,7 @@ impl Model for Leases {
                 ]),
             }
         }
-        events.extend([Event::HumanReleases, Event::Corrupt, Event::Tick, Event::ClockBack, Event::Reboot]);
+        events.extend([Event::UserReleases, Event::Corrupt, Event::Tick, Event::ClockBack, Event::Reboot]);
     }
 
     fn next_state(&self, last: &LeaseWorld, event: Event) -> Option<LeaseWorld> {
@@ -273,8 +273,8 @@ impl Model for Leases {
             }
             Event::Renew(_) | Event::Release(_) => return None,
             Event::Write(w) => self.write(&mut world, w)?,
-            Event::HumanReleases if world.found != LeaseRead::Absent => self.release(&mut world),
-            Event::HumanReleases => return None,
+            Event::UserReleases if world.found != LeaseRead::Absent => self.release(&mut world),
+            Event::UserReleases => return None,
             Event::Corrupt if matches!(world.found, LeaseRead::Corrupt(_)) => return None,
             Event::Corrupt => {
                 world.found = LeaseRead::Corrupt(String::new());

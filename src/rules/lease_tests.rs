@@ -14,16 +14,16 @@ fn here(boot: &str, mono_ms: i64) -> Here {
     Here { host: "box".to_owned(), boot: boot.to_owned(), mono_ms, unix_ms: 1_795_218_410_413 }
 }
 
-fn worker(id: &str, pid: u32, pid_start: u64) -> Claimant {
-    Claimant { holder: Holder::Worker(name(id)), pid, pid_start, pid_ns: 1, ttl: Ttl::DEFAULT }
+fn worker(id: &str, pid: u32, pid_start: u64) -> HolderIdentity {
+    HolderIdentity { holder: Holder::Worker(name(id)), pid, pid_start, pid_ns: 1, ttl: Ttl::DEFAULT }
 }
 
-fn user(id: &str) -> Claimant {
+fn user(id: &str) -> HolderIdentity {
     let holder = Holder::User(id.to_owned());
-    Claimant { holder, pid: 0, pid_start: 0, pid_ns: 0, ttl: Ttl::DEFAULT }
+    HolderIdentity { holder, pid: 0, pid_start: 0, pid_ns: 0, ttl: Ttl::DEFAULT }
 }
 
-fn take(found: &LeaseRead, who: &Claimant, here: &Here, alive: Alive) -> Result<Lease, Refusal> {
+fn take(found: &LeaseRead, who: &HolderIdentity, here: &Here, alive: Alive) -> Result<Lease, Refusal> {
     acquire(&name("door"), found, 0, who, here, alive).map(|grant| grant.lease)
 }
 
@@ -53,13 +53,17 @@ fn a_lease_keeps_its_format() {
 #[test]
 fn only_the_very_process_that_took_it_keeps_it_alive() {
     let now = |pid, start, boot: &str| Started { pid, start, boot: boot.to_owned() };
-    let judged = |locked, state: Option<Started>| alive(&first(), locked, state.as_ref());
-    assert_eq!(judged(Some(true), Some(now(7, 70, "b"))), Alive::Yes);
-    assert_eq!(judged(Some(true), Some(now(7, 71, "b"))), Alive::No, "the process id was reused");
-    assert_eq!(judged(Some(true), Some(now(7, 70, "c"))), Alive::No, "process id and start time were reused");
-    assert_eq!(judged(Some(false), Some(now(7, 70, "b"))), Alive::No, "nothing holds the lock");
-    assert_eq!(judged(Some(true), None), Alive::Unknown);
-    assert_eq!(judged(None, Some(now(7, 70, "b"))), Alive::Unknown, "an error does not mean dead");
+    let liveness = |locked, state: Option<Started>| alive(&first(), locked, state.as_ref());
+    assert_eq!(liveness(Some(true), Some(now(7, 70, "b"))), Alive::Yes);
+    assert_eq!(liveness(Some(true), Some(now(7, 71, "b"))), Alive::No, "the process id was reused");
+    assert_eq!(
+        liveness(Some(true), Some(now(7, 70, "c"))),
+        Alive::No,
+        "process id and start time were reused"
+    );
+    assert_eq!(liveness(Some(false), Some(now(7, 70, "b"))), Alive::No, "nothing holds the lock");
+    assert_eq!(liveness(Some(true), None), Alive::Unknown);
+    assert_eq!(liveness(None, Some(now(7, 70, "b"))), Alive::Unknown, "an error does not mean dead");
 }
 
 #[test]
@@ -120,14 +124,14 @@ fn a_user_holds_it_until_the_time_is_over() {
 
 #[test]
 fn a_lost_file_never_brings_an_epoch_back() {
-    let grant = |found: &LeaseRead, floor| {
-        acquire(&name("door"), found, floor, &user("ada"), &here("b", 0), Alive::No).unwrap()
+    let grant = |found: &LeaseRead, max_epoch| {
+        acquire(&name("door"), found, max_epoch, &user("ada"), &here("b", 0), Alive::No).unwrap()
     };
     assert_eq!(grant(&LeaseRead::Absent, 41).lease.epoch, 42);
     let corrupt = grant(&LeaseRead::Corrupt("it is empty".to_owned()), 41);
-    assert!(corrupt.floor > 1_000_000 && corrupt.lease.epoch == corrupt.floor + 1);
+    assert!(corrupt.max_epoch > 1_000_000 && corrupt.lease.epoch == corrupt.max_epoch + 1);
     assert_eq!(corrupt.note.as_deref(), Some("its file was corrupt: it is empty"));
-    assert_eq!(floor_after(&LeaseRead::Lease(corrupt.lease.clone()), 41), corrupt.lease.epoch);
+    assert_eq!(max_epoch_after(&LeaseRead::Lease(corrupt.lease.clone()), 41), corrupt.lease.epoch);
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn any_lease() -> impl Strategy<Value = Lease> {
     )
 }
 
-fn any_claimant() -> impl Strategy<Value = Claimant> {
+fn any_identity() -> impl Strategy<Value = HolderIdentity> {
     let worker =
         (prop_oneof!["fix", "other"], 0_u32..3, 0_u64..3).prop_map(|(id, pid, s)| worker(&id, pid, s));
     prop_oneof![worker, prop_oneof!["ada", "bob"].prop_map(|id| user(&id))]
@@ -177,21 +181,21 @@ proptest! {
     #[test]
     fn a_new_holder_has_a_new_epoch_and_the_old_one_is_out(
         lease in any_lease(),
-        claimant in any_claimant(),
+        identity in any_identity(),
         mono_ms in 0_i64..400_000,
-        floor in 0_u64..1_000,
+        max_epoch in 0_u64..1_000,
         alive in prop_oneof![Just(Alive::Yes), Just(Alive::No), Just(Alive::Unknown)],
     ) {
         let here = here("b", mono_ms);
         let old = lease.holding();
-        match acquire(&lease.resource, &LeaseRead::Lease(lease.clone()), floor, &claimant, &here, alive) {
+        match acquire(&lease.resource, &LeaseRead::Lease(lease.clone()), max_epoch, &identity, &here, alive) {
             Ok(grant) => {
                 let new = grant.lease;
-                prop_assert!(new.may_write(&claimant.holder, new.epoch));
+                prop_assert!(new.may_write(&identity.holder, new.epoch));
                 prop_assert_eq!(new.renewed_mono_ms, mono_ms);
-                prop_assert_eq!(grant.floor, floor);
+                prop_assert_eq!(grant.max_epoch, max_epoch);
                 let same = new.epoch == lease.epoch;
-                prop_assert!(same || new.epoch > lease.epoch.max(floor));
+                prop_assert!(same || new.epoch > lease.epoch.max(max_epoch));
                 prop_assert_eq!(same, new.may_write(&lease.holder, old.epoch));
                 prop_assert!(!same || (new.holder == lease.holder && new.pid_start == lease.pid_start));
             }
@@ -201,7 +205,7 @@ proptest! {
                 if let Some(ms) = refusal.free_in_ms {
                     prop_assert!(ms > 0 && ms <= 2 * lease.ttl_s.ms());
                     let then = Here { mono_ms: mono_ms.saturating_add(ms), ..here };
-                    let later = acquire(&lease.resource, &LeaseRead::Lease(lease.clone()), floor, &claimant, &then, alive);
+                    let later = acquire(&lease.resource, &LeaseRead::Lease(lease.clone()), max_epoch, &identity, &then, alive);
                     prop_assert!(later.is_ok() || then.mono_ms < lease.renewed_mono_ms + ms);
                 }
             }

@@ -43,7 +43,7 @@ impl Service {
         format!(
             "# {MARK}: `looop service install` renews it, `looop service uninstall` removes it.\n\
              [Unit]\n\
-             Description=looop, a control loop for a person's work ({})\n\
+             Description=looop, a control loop for a user's work ({})\n\
              Documentation=man:looop(1)\n\
              \n\
              [Service]\n\

@@ -78,7 +78,7 @@ impl Spec {
     }
 
     /// Describes its sandbox and that of its checks, for an approval.
-    pub fn box_words(&self) -> String {
+    pub fn sandbox_words(&self) -> String {
         format!("{}; its checks: {}", level_of(&self.sandbox), level_of(&self.checks_sandbox))
     }
 
@@ -399,7 +399,7 @@ impl WorkerState {
     }
 
     /// True while a human is waited for.
-    pub fn needs_human(&self) -> bool {
+    pub fn needs_user(&self) -> bool {
         self.flag.is_some() || self.ask.is_some()
     }
 }

@@ -195,7 +195,7 @@ impl World {
     }
 
     /// The digest of the user's side: playbook, goals and answers. An edit ends a backoff.
-    pub fn human_digest(&self) -> Digest {
+    pub fn user_files_digest(&self) -> Digest {
         let mut items: Items = self.goals.iter().map(|(n, g)| (format!("goal/{n}"), g.digest())).collect();
         items.insert("playbook".to_owned(), digest(&[self.playbook.as_bytes()]));
         for answer in &self.own.answers {
@@ -265,7 +265,7 @@ pub struct Context {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// Goals without a move for some time: `[goal, decisions since]`.
-    pub starving: Vec<(Name, u64)>,
+    pub starved: Vec<(Name, u64)>,
     /// Sensors that change all the time.
     pub flapping: Vec<String>,
     /// The goal for which the user requested a move.

@@ -38,7 +38,7 @@ const HISTORY_MS: i64 = 300;
 /// How long an escape may wait for the rest of its sequence, in milliseconds.
 const ESCAPE_MS: i64 = 25;
 /// How often files are read without a message, in milliseconds: a message is a hint, the files are the truth.
-const LOOK_MS: i64 = 500;
+const POLL_MS: i64 = 500;
 /// How long to wait for the last state of a supervisor that hung up, in milliseconds.
 const LAST_STATE_MS: i64 = 2000;
 /// How often to check for it, in milliseconds.
@@ -188,11 +188,11 @@ impl Session<'_, '_> {
     }
 
     fn wait_ms(&self, can_draw: bool, next_frame: &Deadline) -> i64 {
-        let mut wait = LOOK_MS;
+        let mut wait = POLL_MS;
         if can_draw {
             // After that, the time until the terminal accepts it.
             let left = i64::try_from(next_frame.left().as_micros().div_ceil(1000)).unwrap_or(FRAME_MS);
-            wait = if left > 0 { left } else { LOOK_MS };
+            wait = if left > 0 { left } else { POLL_MS };
         }
         if self.keys.is_waiting() {
             wait = wait.min(ESCAPE_MS);
@@ -223,7 +223,7 @@ impl Session<'_, '_> {
     }
 
     fn resize(&mut self) {
-        self.resized.rang();
+        self.resized.triggered();
         if let Some((cols, rows)) = tty::size() {
             self.painter.resize(cols, rows);
             if !self.options.view {

@@ -75,9 +75,9 @@ impl<'a> BudgetRequest<'a> {
 
     /// Computes the reservation from what looop itself has seen this runner cost. Reports of a worker never enlarge it.
     fn reserved(&self, totals: &Totals) -> Reserved {
-        let dearest = totals.dearest_call(self.runner).unwrap_or(UNKNOWN_CALL_MICROS);
+        let max_call = totals.max_call_cost(self.runner).unwrap_or(UNKNOWN_CALL_MICROS);
         Reserved {
-            micros: dearest.min(self.left_micros.unwrap_or(u64::MAX)),
+            micros: max_call.min(self.left_micros.unwrap_or(u64::MAX)),
             goal: self.goal.map(Name::to_string),
             runner: self.runner.to_owned(),
         }
@@ -96,8 +96,8 @@ pub fn own_budget(spec: &Spec) -> Option<(u64, &'static str)> {
 }
 
 /// Returns the id of the ask that reports a used-up cap.
-pub fn ask_id(hit: &BudgetExceeded) -> Name {
-    Name::joined("budget", &hit.window.to_lowercase().replace(' ', "-"))
+pub fn ask_id(exceeded: &BudgetExceeded) -> Name {
+    Name::joined("budget", &exceeded.window.to_lowercase().replace(' ', "-"))
 }
 
 /// The state of the budget.
@@ -115,7 +115,7 @@ pub struct BudgetStatus {
 ///
 /// # Errors
 /// When a file cannot be read: unknown spending never counts as zero.
-pub fn look(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -> Result<BudgetStatus> {
+pub fn status(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -> Result<BudgetStatus> {
     if *budget == Budget::default() {
         return Ok(BudgetStatus::default());
     }
@@ -142,9 +142,9 @@ pub fn reserve(
     }
     let totals = ledger::totals(layout, now)?;
     ledger::save_totals(layout, &totals)?;
-    let (reservations, hit) = with_call(layout, budget, wanted, &totals, now)?;
-    json_file::write_json(&layout.reserved(), &reservations, Durability::Whole)?;
-    hit.map_or(Ok(()), |hit| Err(Denied::Refused(hit)))
+    let (reservations, exceeded) = with_call(layout, budget, wanted, &totals, now)?;
+    json_file::write_json(&layout.reserved(), &reservations, Durability::Atomic)?;
+    exceeded.map_or(Ok(()), |exceeded| Err(Denied::Refused(exceeded)))
 }
 
 /// Returns the reservations of callers that live, with this call if there is room, and the cap that has no room for it.
@@ -158,18 +158,18 @@ fn with_call(
     let mut reservations = others(layout, wanted.caller)?;
     let others: Vec<Reserved> = reservations.values().cloned().collect();
     let reserved = wanted.reserved(totals);
-    let hit = budget::hit(budget, &totals.spending, &others, &raised(layout)?, &reserved, now);
-    if hit.is_none() {
+    let exceeded = budget::exceeded(budget, &totals.spending, &others, &raised(layout)?, &reserved, now);
+    if exceeded.is_none() {
         reservations.insert(wanted.caller.key(), reserved);
     }
-    Ok((reservations, hit))
+    Ok((reservations, exceeded))
 }
 
 /// A cap that was raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapRaise {
     /// The cap as it was before.
-    pub hit: BudgetExceeded,
+    pub exceeded: BudgetExceeded,
     /// Its new limit, in millionths of a US dollar.
     pub limit_micros: u64,
 }
@@ -200,13 +200,13 @@ pub fn raise(
     for (runner, goal) in runners.iter().flat_map(|runner| each_goal().map(move |goal| (runner, goal))) {
         let wanted =
             BudgetRequest { caller: Spender::Anyone, runner, goal, left_micros: None }.reserved(&totals);
-        for hit in budget::hits(budget, &totals.spending, &others, &before, &wanted, now) {
-            if caps.iter().any(|cap| cap.hit.window == hit.window) {
+        for exceeded in budget::all_exceeded(budget, &totals.spending, &others, &before, &wanted, now) {
+            if caps.iter().any(|cap| cap.exceeded.window == exceeded.window) {
                 continue;
             }
-            let raise = next_raise(&hit, before.get(&hit.window).copied(), amount)?;
-            raised.insert(hit.window.clone(), raise);
-            caps.push(CapRaise { limit_micros: raise.limit(hit.cap_micros), hit });
+            let raise = next_raise(&exceeded, before.get(&exceeded.window).copied(), amount)?;
+            raised.insert(exceeded.window.clone(), raise);
+            caps.push(CapRaise { limit_micros: raise.limit(exceeded.cap_micros), exceeded });
         }
     }
     if !caps.is_empty() {
@@ -215,23 +215,23 @@ pub fn raise(
     Ok(caps)
 }
 
-fn next_raise(hit: &BudgetExceeded, before: Option<Raise>, amount: Option<u64>) -> Result<Raise> {
+fn next_raise(exceeded: &BudgetExceeded, before: Option<Raise>, amount: Option<u64>) -> Result<Raise> {
     match (amount, before) {
-        (Some(amount), _) if amount <= hit.limit_micros => {
-            let what = format!("could not raise {} to {}", hit.key, dollars(amount));
-            let limit = dollars(hit.limit_micros);
-            Err(Fault::usage(format!("{what}: the budget of {} is {limit} already", hit.window))
+        (Some(amount), _) if amount <= exceeded.limit_micros => {
+            let what = format!("could not raise {} to {}", exceeded.key, dollars(amount));
+            let limit = dollars(exceeded.limit_micros);
+            Err(Fault::usage(format!("{what}: the budget of {} is {limit} already", exceeded.window))
                 .hint(format!("name more than {limit}, or leave the amount out"))
                 .into())
         }
         (Some(amount), _) => Ok(Raise::To(amount)),
-        (None, _) if hit.cap_micros == 0 => {
-            Err(Fault::failed(format!("could not raise {}: it is 0", hit.key))
+        (None, _) if exceeded.cap_micros == 0 => {
+            Err(Fault::failed(format!("could not raise {}: it is 0", exceeded.key))
                 .hint("name an amount, as `looop resume --budget 5`")
                 .into())
         }
         (None, Some(Raise::Times(times))) => Ok(Raise::Times(times.saturating_add(1))),
-        (None, Some(Raise::To(limit))) => Ok(Raise::To(limit.saturating_add(hit.cap_micros))),
+        (None, Some(Raise::To(limit))) => Ok(Raise::To(limit.saturating_add(exceeded.cap_micros))),
         (None, None) => Ok(Raise::Times(1)),
     }
 }
@@ -274,23 +274,23 @@ mod tests {
 
     const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 0 };
     const CAP: u64 = 1_000;
-    const DEAREST: u64 = 100;
+    const MAX_CALL: u64 = 100;
 
-    struct Money {
+    struct BudgetModel {
         dir: tempfile::TempDir,
         budget: Budget,
         alive: BTreeMap<String, lock::Held>,
     }
 
-    impl Money {
-        /// Makes a profile in which one decision has cost [`DEAREST`], on another day.
-        fn new(budget: Budget) -> Money {
-            let money = Money { dir: tempfile::tempdir().unwrap(), budget, alive: BTreeMap::new() };
-            file::make_dir(&money.layout().cost()).unwrap();
-            let beat_never_ran = money.layout().tick_lock();
+    impl BudgetModel {
+        /// Makes a profile in which one decision has cost [`MAX_CALL`], on another day.
+        fn new(budget: Budget) -> BudgetModel {
+            let model = BudgetModel { dir: tempfile::tempdir().unwrap(), budget, alive: BTreeMap::new() };
+            file::make_dir(&model.layout().cost()).unwrap();
+            let beat_never_ran = model.layout().tick_lock();
             File::create(beat_never_ran).unwrap();
-            money.charge(None, DEAREST, NOW.at(NOW.unix_ms - 86_400_000));
-            money
+            model.charge(None, MAX_CALL, NOW.at(NOW.unix_ms - 86_400_000));
+            model
         }
 
         fn layout(&self) -> Layout {
@@ -343,20 +343,20 @@ mod tests {
         /// Workers run in parallel, in any order, each with a turn in progress: together they stay below the cap, plus
         /// at most what one turn costs more than the runner's most expensive decision.
         #[test]
-        fn workers_side_by_side_keep_to_a_cap(steps in proptest::collection::vec((0..5_usize, 1..=DEAREST), 1..80), dear in 0..80_usize) {
-            let mut money = Money::new(day(CAP));
+        fn workers_side_by_side_keep_to_a_cap(steps in proptest::collection::vec((0..5_usize, 1..=MAX_CALL), 1..80), costly in 0..80_usize) {
+            let mut model = BudgetModel::new(day(CAP));
             let mut under_way = [false; 5];
             let names = ["w1", "w2", "w3", "w4", "w5"];
-            names.iter().for_each(|name| money.begins(name));
+            names.iter().for_each(|name| model.begins(name));
             let (mut sum, mut excess) = (0, 0);
             for (nth, (worker, cost)) in steps.into_iter().enumerate() {
                 if under_way[worker] {
-                    let cost = if nth == dear { DEAREST * 2 } else { cost };
-                    excess = excess.max(cost.saturating_sub(DEAREST));
-                    money.spend(names[worker], cost, NOW);
+                    let cost = if nth == costly { MAX_CALL * 2 } else { cost };
+                    excess = excess.max(cost.saturating_sub(MAX_CALL));
+                    model.spend(names[worker], cost, NOW);
                     sum += cost;
                 }
-                under_way[worker] = money.reserves(names[worker]);
+                under_way[worker] = model.reserves(names[worker]);
             }
             prop_assert!(sum <= CAP + excess, "{sum} of {CAP}, {excess} over the dearest");
         }
@@ -364,53 +364,53 @@ mod tests {
 
     #[test]
     fn a_reservation_ends_when_its_caller_dies() {
-        let mut money = Money::new(day(150));
-        money.begins("w1");
-        assert!(money.reserves("w1"));
-        money.begins("w2");
-        assert!(!money.reserves("w2"), "two turns of 100 have no room in 150");
-        money.alive.remove("w1");
-        assert!(money.reserves("w2"));
-        assert!(money.reserves("w2"), "a caller's next turn replaces its last one");
-        std::fs::write(money.layout().reserved(), b"{ torn").unwrap();
-        assert!(money.reserves("w2"), "after a power loss, no caller with a reservation lives");
+        let mut model = BudgetModel::new(day(150));
+        model.begins("w1");
+        assert!(model.reserves("w1"));
+        model.begins("w2");
+        assert!(!model.reserves("w2"), "two turns of 100 have no room in 150");
+        model.alive.remove("w1");
+        assert!(model.reserves("w2"));
+        assert!(model.reserves("w2"), "a caller's next turn replaces its last one");
+        std::fs::write(model.layout().reserved(), b"{ torn").unwrap();
+        assert!(model.reserves("w2"), "after a power loss, no caller with a reservation lives");
     }
 
     #[test]
     fn a_decision_under_way_counts_while_its_beat_runs() {
-        let mut money = Money::new(day(UNKNOWN_CALL_MICROS + 50));
-        let beat = lock::store(&money.layout().tick_lock()).unwrap();
+        let mut model = BudgetModel::new(day(UNKNOWN_CALL_MICROS + 50));
+        let beat = lock::store(&model.layout().tick_lock()).unwrap();
         let wanted = BudgetRequest::decision("claude", None);
-        assert!(reserves(reserve(&money.layout(), &money.budget, wanted, NOW)));
-        money.begins("w1");
-        assert!(!money.reserves("w1"));
+        assert!(reserves(reserve(&model.layout(), &model.budget, wanted, NOW)));
+        model.begins("w1");
+        assert!(!model.reserves("w1"));
         drop(beat);
-        assert!(money.reserves("w1"));
+        assert!(model.reserves("w1"));
     }
 
-    fn raised_to(money: &Money, amount: Option<u64>) -> Result<Vec<(String, u64)>> {
+    fn raised_to(model: &BudgetModel, amount: Option<u64>) -> Result<Vec<(String, u64)>> {
         let goals = ["g".parse().unwrap()];
-        let caps = raise(&money.layout(), &money.budget, &["pi".to_owned()], &goals, amount, NOW)?;
-        Ok(caps.into_iter().map(|cap| (cap.hit.window, cap.limit_micros)).collect())
+        let caps = raise(&model.layout(), &model.budget, &["pi".to_owned()], &goals, amount, NOW)?;
+        Ok(caps.into_iter().map(|cap| (cap.exceeded.window, cap.limit_micros)).collect())
     }
 
     #[test]
     fn a_raise_adds_one_day_to_used_up_caps_only() {
-        let money = Money::new(Budget { goal_micros: Some(200), ..day(150) });
-        assert_eq!(raised_to(&money, None).unwrap(), [], "there is room");
-        money.spend("w1", 149, NOW);
-        assert!(!money.reserves("w1"));
-        assert_eq!(raised_to(&money, None).unwrap(), [("day 2026-11-21".to_owned(), 300)]);
-        assert!(money.reserves("w1"));
-        assert_eq!(raised_to(&money, None).unwrap(), []);
-        money.spend("w1", 10_000, NOW);
+        let model = BudgetModel::new(Budget { goal_micros: Some(200), ..day(150) });
+        assert_eq!(raised_to(&model, None).unwrap(), [], "there is room");
+        model.spend("w1", 149, NOW);
+        assert!(!model.reserves("w1"));
+        assert_eq!(raised_to(&model, None).unwrap(), [("day 2026-11-21".to_owned(), 300)]);
+        assert!(model.reserves("w1"));
+        assert_eq!(raised_to(&model, None).unwrap(), []);
+        model.spend("w1", 10_000, NOW);
         assert_eq!(
-            raised_to(&money, None).unwrap(),
+            raised_to(&model, None).unwrap(),
             [("day 2026-11-21".to_owned(), 450)],
             "once, whatever was spent"
         );
-        assert_eq!(raised_to(&money, None).unwrap(), [("day 2026-11-21".to_owned(), 600)]);
-        let nothing = Money::new(day(0));
+        assert_eq!(raised_to(&model, None).unwrap(), [("day 2026-11-21".to_owned(), 600)]);
+        let nothing = BudgetModel::new(day(0));
         let refused = raised_to(&nothing, None).unwrap_err();
         assert!(refused.to_string().contains("could not raise budget.day_usd: it is 0"));
         assert_eq!(raised_to(&nothing, Some(500)).unwrap(), [("day 2026-11-21".to_owned(), 500)]);
@@ -419,33 +419,33 @@ mod tests {
 
     #[test]
     fn a_raise_to_an_amount_never_lowers_the_limit() {
-        let money = Money::new(day(150));
-        money.spend("w1", 140, NOW);
+        let model = BudgetModel::new(day(150));
+        model.spend("w1", 140, NOW);
         for low in [0, 149, 150] {
-            let refused = raised_to(&money, Some(low)).unwrap_err().to_string();
+            let refused = raised_to(&model, Some(low)).unwrap_err().to_string();
             assert!(refused.contains("could not raise budget.day_usd to $"), "{refused}");
         }
-        assert_eq!(raised_to(&money, Some(180)).unwrap(), [("day 2026-11-21".to_owned(), 180)]);
-        assert!(!money.reserves("w1"), "40 are left, and a turn may cost 100");
-        assert_eq!(raised_to(&money, None).unwrap(), [("day 2026-11-21".to_owned(), 330)]);
-        assert!(money.reserves("w1"));
-        std::fs::write(money.layout().raised(), r#"{"day 2026-11-21":1}"#).unwrap();
-        assert!(money.reserves("w1"), "the form of an earlier version, of 300");
+        assert_eq!(raised_to(&model, Some(180)).unwrap(), [("day 2026-11-21".to_owned(), 180)]);
+        assert!(!model.reserves("w1"), "40 are left, and a turn may cost 100");
+        assert_eq!(raised_to(&model, None).unwrap(), [("day 2026-11-21".to_owned(), 330)]);
+        assert!(model.reserves("w1"));
+        std::fs::write(model.layout().raised(), r#"{"day 2026-11-21":1}"#).unwrap();
+        assert!(model.reserves("w1"), "the form of an earlier version, of 300");
     }
 
     #[test]
     fn reports_of_a_worker_do_not_change_a_reservation() {
-        let mut money = Money::new(day(1_000));
-        money.begins("w1");
-        money.spend("w2", 700, NOW);
-        assert!(money.reserves("w1"), "a decision has cost 100, whatever a worker reports");
-        let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
+        let mut model = BudgetModel::new(day(1_000));
+        model.begins("w1");
+        model.spend("w2", 700, NOW);
+        assert!(model.reserves("w1"), "a decision has cost 100, whatever a worker reports");
+        let reserved = std::fs::read_to_string(model.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 100"), "{reserved}");
         let id = "w1".parse().unwrap();
         let last =
             BudgetRequest { caller: Spender::Worker(&id), runner: "pi", goal: None, left_micros: Some(30) };
-        assert!(reserves(reserve(&money.layout(), &money.budget, last, NOW)));
-        let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
+        assert!(reserves(reserve(&model.layout(), &model.budget, last, NOW)));
+        let reserved = std::fs::read_to_string(model.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 30"), "no more than its own budget leaves: {reserved}");
     }
 }

@@ -134,7 +134,7 @@ pub enum Durability {
     /// When the call returns, the new content is on disk; on an error, the old one is.
     Durable,
     /// The new content appears whole or not at all, but a power loss may bring the old one back.
-    Whole,
+    Atomic,
 }
 
 /// Replaces or creates a file in one step. On an error the old file is untouched.
@@ -142,7 +142,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Durability) -> Result<(
     let temp = write_temp(path, bytes, mode, keep)?;
     let placed = fs::rename(&temp, path).map_err(anyhow::Error::from).and_then(|()| match keep {
         Durability::Durable => sync_dir(path),
-        Durability::Whole => Ok(()),
+        Durability::Atomic => Ok(()),
     });
     placed.inspect_err(|_| remove_temp(&temp)).doing("write", path)
 }

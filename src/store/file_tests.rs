@@ -44,7 +44,7 @@ fn create_is_exclusive_and_write_replaces() {
 #[test]
 fn a_write_into_a_missing_dir_names_the_file_and_leaves_nothing() {
     let dir = dir();
-    let error = write(&dir.path().join("no/a"), b"x", 0o600, Durability::Whole).unwrap_err();
+    let error = write(&dir.path().join("no/a"), b"x", 0o600, Durability::Atomic).unwrap_err();
     assert!(format!("{error:#}").contains("could not write"), "{error:#}");
 }
 
@@ -53,7 +53,7 @@ fn an_append_ends_a_torn_line_first() {
     let dir = dir();
     let path = dir.path().join("log");
     fs::write(&path, "whole\nto").unwrap();
-    append_line(&path, "next", Durability::Whole).unwrap();
+    append_line(&path, "next", Durability::Atomic).unwrap();
     append_line(&path, "last", Durability::Durable).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nto\nnext\nlast\n");
     assert_eq!(read_tail(&path, 8).unwrap(), "last\n", "only whole lines");

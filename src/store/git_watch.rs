@@ -17,7 +17,7 @@ pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Re
     let Some(sandbox) = sandbox else { return Ok(()) };
     let mut access = sandbox.access.clone();
     access.write.retain(|dir| Some(dir.as_path()) != own);
-    json_file::write_json(record, &GitWatch::begin(&access), Durability::Whole)
+    json_file::write_json(record, &GitWatch::begin(&access), Durability::Atomic)
 }
 
 /// Renames new git directories that can run commands, once the child and its descendants have ended. Does nothing

@@ -62,7 +62,7 @@ pub fn take(dir: &WorkerDir, cap: usize) -> Result<Vec<InboxMessage>> {
     let count = fits.count().max(usize::from(!waiting.is_empty()));
     let rest = waiting.split_off(count);
     for messages in &waiting {
-        file::append_line(&dir.inbox_offset(), &json_line(messages)?, Durability::Whole)?;
+        file::append_line(&dir.inbox_offset(), &json_line(messages)?, Durability::Atomic)?;
     }
     match rest.is_empty() {
         true => file::remove(&dir.messages())?,

@@ -100,7 +100,7 @@ impl Layout {
         /// Held by the one pulse of a data dir.
         pulse_lock = root / "pulse.lock";
         /// Held by the one process that shows flags to the user; exists since the first flag.
-        surface_lock = root / "surface.lock";
+        alerts_lock = root / "surface.lock";
         /// The ids of the loop's open asks of which the notifier was told.
         notified_asks = root / "told.json";
         /// The notice that a notifier reads, while it runs.
@@ -110,7 +110,7 @@ impl Layout {
         /// The directory of the leases.
         claims = root / "claims";
         /// The epoch from which every lease without a file counts on.
-        claims_floor = root / "claims/floor";
+        claims_max_epoch = root / "claims/floor";
         workers = root / "workers";
         /// The directory of archived workers.
         past_workers = root / "workers/past";

@@ -15,8 +15,8 @@ use super::{Denied, lock, workers};
 use crate::os::clock;
 use crate::os::process::tree;
 use crate::rules::lease::{
-    self, Alive, Claimant, Here, Holder, Lease, LeaseRead, LeaseStatus, Lost, Refusal, Ttl, floor_after,
-    held, renewed,
+    self, Alive, Here, Holder, HolderIdentity, Lease, LeaseRead, LeaseStatus, LostLease, Refusal, Ttl, held,
+    max_epoch_after, renewed,
 };
 use crate::rules::name::Name;
 use crate::rules::worker::{Holding, WorkerState};
@@ -28,20 +28,20 @@ pub fn here() -> Here {
 }
 
 /// Describes a worker as lease holder, when this process is its supervisor.
-pub fn supervisor(id: &Name, ttl: Ttl) -> Claimant {
+pub fn supervisor(id: &Name, ttl: Ttl) -> HolderIdentity {
     let pid = std::process::id();
     let pid_start = tree::start_of(pid).unwrap_or_default();
-    Claimant { holder: Holder::Worker(id.clone()), pid, pid_start, pid_ns: tree::pid_namespace(), ttl }
+    HolderIdentity { holder: Holder::Worker(id.clone()), pid, pid_start, pid_ns: tree::pid_namespace(), ttl }
 }
 
 /// Describes a user as lease holder.
-pub fn by_hand(person: &Holder, ttl: Ttl) -> Claimant {
-    Claimant { holder: person.clone(), pid: 0, pid_start: 0, pid_ns: 0, ttl }
+pub fn by_hand(user: &Holder, ttl: Ttl) -> HolderIdentity {
+    HolderIdentity { holder: user.clone(), pid: 0, pid_start: 0, pid_ns: 0, ttl }
 }
 
 /// A lease that was acquired.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct Acquired {
     /// What the holder must remember.
     pub holding: Holding,
     /// What to report: from whom the lease was taken and why, or what was wrong with its file.
@@ -56,34 +56,35 @@ pub struct Granted {
 pub fn acquire(
     layout: &Layout,
     resource: &Name,
-    claimant: &Claimant,
+    identity: &HolderIdentity,
     here: &Here,
-) -> Result<Granted, Denied<Refusal>> {
+) -> Result<Acquired, Denied<Refusal>> {
     let _held = lock::store(&layout.store_lock())?;
     let found = find(layout, resource)?;
     let alive = found.lease().map_or(Alive::Unknown, |lease| liveness(layout, lease));
-    let floor = floor(layout)?;
-    let grant = lease::acquire(resource, &found, floor, claimant, here, alive).map_err(Denied::Refused)?;
+    let max_epoch = max_epoch(layout)?;
+    let grant =
+        lease::acquire(resource, &found, max_epoch, identity, here, alive).map_err(Denied::Refused)?;
     let aside = match found {
         LeaseRead::Corrupt(_) => Some(set_aside(layout, resource)?),
         LeaseRead::Absent | LeaseRead::Lease(_) => None,
     };
     // Write the floor first: if only the lease were on disk and were lost later, its epoch would be issued again.
-    raise_floor(layout, floor, grant.floor)?;
+    raise_max_epoch(layout, max_epoch, grant.max_epoch)?;
     json_file::write_json(&layout.claim(resource), &grant.lease, Durability::Durable)?;
     let kept = aside.map(|path| format!("; it is kept as `{}`", path.display())).unwrap_or_default();
     let note = grant.note.map(|note| note + &kept);
-    Ok(Granted { holding: grant.lease.holding(), note })
+    Ok(Acquired { holding: grant.lease.holding(), note })
 }
 
 /// Renews these leases if this holder still has them, and returns the lost ones.
 ///
 /// # Errors
 /// When a file cannot be read or written; the leases then keep their earlier deadline.
-pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i64) -> Result<Vec<Lost>> {
+pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i64) -> Result<Vec<LostLease>> {
     let _held = lock::store(&layout.store_lock())?;
     each(layout, holder, holdings, |lease| {
-        json_file::write_json(&layout.claim(&lease.resource), &renewed(lease, mono_ms), Durability::Whole)
+        json_file::write_json(&layout.claim(&lease.resource), &renewed(lease, mono_ms), Durability::Atomic)
     })
 }
 
@@ -91,7 +92,7 @@ pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i6
 ///
 /// # Errors
 /// When a file cannot be read or written; the caller can try again.
-pub fn release(layout: &Layout, holder: &Holder, holdings: &[Holding]) -> Result<Vec<Lost>> {
+pub fn release(layout: &Layout, holder: &Holder, holdings: &[Holding]) -> Result<Vec<LostLease>> {
     let _held = lock::store(&layout.store_lock())?;
     each(layout, holder, holdings, |lease| {
         drop_file(layout, &lease.resource, &LeaseRead::Lease(lease.clone()))
@@ -109,7 +110,7 @@ pub fn fenced<T>(
     holder: &Holder,
     holdings: &[Holding],
     operation: impl FnOnce() -> Result<T>,
-) -> Result<T, Denied<Lost>> {
+) -> Result<T, Denied<LostLease>> {
     let _held = lock::store(&layout.store_lock())?;
     match each(layout, holder, holdings, |_| Ok(()))?.into_iter().next() {
         Some(lost) => Err(Denied::Refused(lost)),
@@ -119,7 +120,7 @@ pub fn fenced<T>(
 
 /// The result of a release by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Freed {
+pub enum Released {
     /// The lease was not held.
     Nobody,
     /// This lease was released.
@@ -131,19 +132,19 @@ pub enum Freed {
 }
 
 /// Releases a lease for a user: the user's own, or any with `force`.
-pub fn free(layout: &Layout, resource: &Name, person: &Holder, force: bool) -> Result<Freed> {
+pub fn release_for_user(layout: &Layout, resource: &Name, user: &Holder, force: bool) -> Result<Released> {
     let _held = lock::store(&layout.store_lock())?;
     let found = find(layout, resource)?;
-    let freed = match &found {
-        LeaseRead::Absent => return Ok(Freed::Nobody),
-        LeaseRead::Lease(lease) if lease.holder != *person && !force => {
-            return Ok(Freed::NotTheirs(lease.clone()));
+    let released = match &found {
+        LeaseRead::Absent => return Ok(Released::Nobody),
+        LeaseRead::Lease(lease) if lease.holder != *user && !force => {
+            return Ok(Released::NotTheirs(lease.clone()));
         }
-        LeaseRead::Lease(lease) => Freed::Lease(lease.clone()),
-        LeaseRead::Corrupt(_) => Freed::Corrupt(set_aside(layout, resource)?),
+        LeaseRead::Lease(lease) => Released::Lease(lease.clone()),
+        LeaseRead::Corrupt(_) => Released::Corrupt(set_aside(layout, resource)?),
     };
     drop_file(layout, resource, &found)?;
-    Ok(freed)
+    Ok(released)
 }
 
 /// Leases with their status.
@@ -157,8 +158,8 @@ pub fn list(layout: &Layout, here: &Here) -> Result<(Leases, Vec<String>)> {
         match found {
             Ok(LeaseRead::Absent) => {}
             Ok(LeaseRead::Lease(lease)) => {
-                let standing = lease.standing(here, liveness(layout, &lease));
-                leases.push((lease, standing));
+                let status = lease.status(here, liveness(layout, &lease));
+                leases.push((lease, status));
             }
             Ok(LeaseRead::Corrupt(why)) => problems.push(format!("claims/{name}.json is corrupt: {why}")),
             Err(error) => problems.push(format!("claims/{} is not used: {error:#}", name.escape_debug())),
@@ -173,7 +174,7 @@ fn each(
     holder: &Holder,
     holdings: &[Holding],
     mut with: impl FnMut(&Lease) -> Result<()>,
-) -> Result<Vec<Lost>> {
+) -> Result<Vec<LostLease>> {
     let mut lost = Vec::new();
     for holding in holdings {
         match held(&find(layout, &holding.resource)?, holder, holding) {
@@ -206,33 +207,35 @@ fn set_aside(layout: &Layout, resource: &Name) -> Result<PathBuf> {
 }
 
 fn drop_file(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<()> {
-    let floor = floor(layout)?;
-    raise_floor(layout, floor, floor_after(found, floor))?;
+    let max_epoch = max_epoch(layout)?;
+    raise_max_epoch(layout, max_epoch, max_epoch_after(found, max_epoch))?;
     file::remove(&layout.claim(resource))
 }
 
 /// Returns the highest epoch of all released leases. An unreadable floor is replaced by the clock's milliseconds, which
 /// are surely higher: epochs are counted one by one.
-fn floor(layout: &Layout) -> Result<u64> {
-    let path = layout.claims_floor();
+fn max_epoch(layout: &Layout) -> Result<u64> {
+    let path = layout.claims_max_epoch();
     let known = match file::read_text(&path, 64) {
         Ok(None) => Some(0),
         Ok(Some(text)) => text.trim().parse().ok(),
         Err(ReadError::Unreadable(why)) => return Err(anyhow::Error::msg(why)).doing("read", &path),
         Err(_) => None,
     };
-    if let Some(floor) = known {
-        return Ok(floor);
+    if let Some(max_epoch) = known {
+        return Ok(max_epoch);
     }
     let now = clock::now().unix_ms;
     file::copy_aside(&path, now)?;
-    raise_floor(layout, 0, now.unsigned_abs())?;
+    raise_max_epoch(layout, 0, now.unsigned_abs())?;
     Ok(now.unsigned_abs())
 }
 
-fn raise_floor(layout: &Layout, from: u64, to: u64) -> Result<()> {
+fn raise_max_epoch(layout: &Layout, from: u64, to: u64) -> Result<()> {
     match to > from {
-        true => file::write(&layout.claims_floor(), format!("{to}\n").as_bytes(), 0o600, Durability::Durable),
+        true => {
+            file::write(&layout.claims_max_epoch(), format!("{to}\n").as_bytes(), 0o600, Durability::Durable)
+        }
         false => Ok(()),
     }
 }

@@ -23,17 +23,17 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn person(text: &str) -> Holder {
+fn user(text: &str) -> Holder {
     Holder::User(text.to_owned())
 }
 
 impl Dir {
-    fn take(&self, resource: &str, who: &Claimant) -> Result<Granted, Refusal> {
+    fn take(&self, resource: &str, who: &HolderIdentity) -> Result<Acquired, Refusal> {
         acquire(&self.layout, &name(resource), who, &here()).map_err(|denied| denied.refusal().unwrap())
     }
 
-    fn hand(&self, resource: &str, who: &str) -> Result<Granted, Refusal> {
-        self.take(resource, &by_hand(&person(who), Ttl::DEFAULT))
+    fn hand(&self, resource: &str, who: &str) -> Result<Acquired, Refusal> {
+        self.take(resource, &by_hand(&user(who), Ttl::DEFAULT))
     }
 
     fn lease(&self, resource: &str) -> Option<Lease> {
@@ -69,7 +69,7 @@ impl Dir {
 #[test]
 fn a_lease_is_a_file_and_its_epoch_outlives_it() {
     let dir = dir();
-    let ada = person("ada");
+    let ada = user("ada");
     let first = dir.hand("door", "ada").unwrap();
     assert_eq!((first.holding.epoch, &first.note), (1, &None));
     assert_eq!(dir.hand("door", "bob").unwrap_err().holder, ada);
@@ -103,17 +103,17 @@ fn a_corrupt_lease_is_quarantined_and_blocks_no_holder() {
         damage(&dir.layout.claim(&name("door")));
         let (leases, problems) = list(&dir.layout, &here()).unwrap();
         assert_eq!((leases.len(), problems.len()), (0, 1), "{what}: {problems:?}");
-        let granted = dir.hand("door", "bob").unwrap();
-        assert!(granted.holding.epoch > old.epoch, "{what}");
-        let note = granted.note.unwrap();
+        let acquired = dir.hand("door", "bob").unwrap();
+        assert!(acquired.holding.epoch > old.epoch, "{what}");
+        let note = acquired.note.unwrap();
         assert!(note.contains("corrupt") && note.contains("door.json.corrupt-"), "{what}: {note}");
         assert_eq!(dir.files().len(), 3, "{what}: {:?}", dir.files());
         assert_eq!(list(&dir.layout, &here()).unwrap().1, Vec::<String>::new(), "{what}");
-        let lost = renew(&dir.layout, &person("ada"), &[old], 0).unwrap();
-        assert_eq!(lost[0].to, Some((person("bob"), granted.holding.epoch)), "{what}");
+        let lost = renew(&dir.layout, &user("ada"), &[old], 0).unwrap();
+        assert_eq!(lost[0].to, Some((user("bob"), acquired.holding.epoch)), "{what}");
         fs::write(dir.layout.claim(&name("door")), "").unwrap();
         let again = dir.hand("door", "ada").unwrap();
-        assert!(again.holding.epoch > granted.holding.epoch, "{what}, and once more");
+        assert!(again.holding.epoch > acquired.holding.epoch, "{what}, and once more");
     }
 }
 
@@ -124,9 +124,9 @@ fn a_floor_that_is_lost_never_brings_an_epoch_back() {
         for round in 1..4 {
             let held = dir.hand("door", "ada").unwrap().holding;
             assert_eq!(held.epoch, round);
-            release(&dir.layout, &person("ada"), &[held]).unwrap();
+            release(&dir.layout, &user("ada"), &[held]).unwrap();
         }
-        fs::write(dir.layout.claims_floor(), damage).unwrap();
+        fs::write(dir.layout.claims_max_epoch(), damage).unwrap();
         assert!(dir.hand("door", "ada").unwrap().holding.epoch > 3, "{damage:?}");
         assert!(dir.files().iter().any(|file| file.starts_with("floor.corrupt-")), "{:?}", dir.files());
     }
@@ -140,24 +140,24 @@ fn a_worker_holds_a_lease_while_its_supervisor_lives() {
     assert_eq!(dir.take("door", &fix).unwrap().holding.epoch, 1);
     assert_eq!(dir.take("door", &fix).unwrap().holding.epoch, 1, "its own again");
     assert_eq!(dir.hand("door", "ada").unwrap_err().epoch, 1);
-    let standing = |dir: &Dir| list(&dir.layout, &here()).unwrap().0[0].1;
-    assert!(matches!(standing(&dir), LeaseStatus::Held(_)));
+    let status = |dir: &Dir| list(&dir.layout, &here()).unwrap().0[0].1;
+    assert!(matches!(status(&dir), LeaseStatus::Held(_)));
     // Another process with the same number has started a worker of the same name.
     dir.begun("fix", fix.pid_start + 1);
-    assert_eq!(standing(&dir), LeaseStatus::Free("its worker is gone"));
+    assert_eq!(status(&dir), LeaseStatus::Free("its worker is gone"));
     dir.begun("fix", fix.pid_start);
-    assert!(matches!(standing(&dir), LeaseStatus::Held(_)));
+    assert!(matches!(status(&dir), LeaseStatus::Held(_)));
     drop(life);
-    assert_eq!(standing(&dir), LeaseStatus::Free("its worker is gone"));
-    let granted = dir.hand("door", "ada").unwrap();
-    assert_eq!(granted.holding.epoch, 2);
-    assert_eq!(granted.note.as_deref(), Some("taken from worker fix (epoch 1): its worker is gone"));
+    assert_eq!(status(&dir), LeaseStatus::Free("its worker is gone"));
+    let acquired = dir.hand("door", "ada").unwrap();
+    assert_eq!(acquired.holding.epoch, 2);
+    assert_eq!(acquired.note.as_deref(), Some("taken from worker fix (epoch 1): its worker is gone"));
 }
 
 #[test]
 fn the_fence_admits_only_the_current_holder_of_all_leases() {
     let dir = dir();
-    let ada = person("ada");
+    let ada = user("ada");
     let door = dir.hand("door", "ada").unwrap().holding;
     let window = dir.hand("window", "ada").unwrap().holding;
     let both = [door.clone(), window.clone()];
@@ -167,8 +167,8 @@ fn the_fence_admits_only_the_current_holder_of_all_leases() {
         Ok(7)
     };
     assert_eq!(fenced(&dir.layout, &ada, &both, run).unwrap(), 7);
-    let freed = free(&dir.layout, &name("window"), &person("bob"), true).unwrap();
-    assert!(matches!(freed, Freed::Lease(lease) if lease.holding() == window));
+    let released = release_for_user(&dir.layout, &name("window"), &user("bob"), true).unwrap();
+    assert!(matches!(released, Released::Lease(lease) if lease.holding() == window));
     let newer = dir.hand("window", "bob").unwrap().holding;
     let refused = |holder: &Holder, holdings: &[Holding]| {
         fenced(&dir.layout, holder, holdings, || -> Result<()> { panic!("the operation started") })
@@ -178,26 +178,29 @@ fn the_fence_admits_only_the_current_holder_of_all_leases() {
     };
     assert_eq!(refused(&ada, &both).to_string(), "the lease window (epoch 1) went to bob (epoch 2)");
     assert_eq!(refused(&ada, &[Holding { epoch: 0, ..door.clone() }]).to, Some((ada.clone(), 1)));
-    assert_eq!(refused(&person("bob"), std::slice::from_ref(&door)).to, Some((ada.clone(), 1)));
+    assert_eq!(refused(&user("bob"), std::slice::from_ref(&door)).to, Some((ada.clone(), 1)));
     assert_eq!(refused(&ada, &[door, newer]).holding.resource, name("window"));
 }
 
 #[test]
 fn only_the_current_holder_releases_a_lease() {
     let dir = dir();
-    let (ada, bob) = (person("ada"), person("bob"));
+    let (ada, bob) = (user("ada"), user("bob"));
     let old = dir.hand("door", "ada").unwrap().holding;
-    let others = free(&dir.layout, &name("door"), &bob, false).unwrap();
-    assert!(matches!(others, Freed::NotTheirs(_)));
-    assert!(matches!(free(&dir.layout, &name("door"), &ada, false).unwrap(), Freed::Lease(_)));
-    assert_eq!(free(&dir.layout, &name("door"), &ada, false).unwrap(), Freed::Nobody);
+    let others = release_for_user(&dir.layout, &name("door"), &bob, false).unwrap();
+    assert!(matches!(others, Released::NotTheirs(_)));
+    assert!(matches!(release_for_user(&dir.layout, &name("door"), &ada, false).unwrap(), Released::Lease(_)));
+    assert_eq!(release_for_user(&dir.layout, &name("door"), &ada, false).unwrap(), Released::Nobody);
     let new = dir.hand("door", "ada").unwrap().holding;
     assert_eq!((old.epoch, new.epoch), (1, 2));
     let lost = release(&dir.layout, &ada, &[old]).unwrap();
     assert_eq!(lost[0].to, Some((ada.clone(), 2)), "the same person, an older epoch");
     assert!(dir.lease("door").is_some());
     fs::write(dir.layout.claim(&name("door")), "").unwrap();
-    assert!(matches!(free(&dir.layout, &name("door"), &bob, false).unwrap(), Freed::Corrupt(_)));
+    assert!(matches!(
+        release_for_user(&dir.layout, &name("door"), &bob, false).unwrap(),
+        Released::Corrupt(_)
+    ));
     assert!(dir.hand("door", "bob").unwrap().holding.epoch > new.epoch);
 }
 
@@ -206,7 +209,7 @@ fn an_unreadable_lease_is_an_error() {
     let dir = dir();
     fs::remove_dir(dir.layout.claims()).unwrap();
     fs::write(dir.layout.claims(), "").unwrap();
-    let asked = acquire(&dir.layout, &name("door"), &by_hand(&person("ada"), Ttl::DEFAULT), &here());
+    let asked = acquire(&dir.layout, &name("door"), &by_hand(&user("ada"), Ttl::DEFAULT), &here());
     assert!(format!("{:#}", asked.unwrap_err().refusal().unwrap_err()).contains("claims/door.json"));
     assert!(list(&dir.layout, &here()).is_err());
 }
@@ -221,12 +224,12 @@ fn of_many_claimants_one_holds_the_lease_and_epochs_rise() {
             let (dir, inside, newest) = (&dir, &inside, &newest);
             scope.spawn(move || {
                 for _ in 0..25 {
-                    let Ok(granted) = dir.hand("door", who) else { continue };
-                    let epoch = granted.holding.epoch;
+                    let Ok(acquired) = dir.hand("door", who) else { continue };
+                    let epoch = acquired.holding.epoch;
                     assert!(newest.fetch_max(epoch, Ordering::SeqCst) < epoch);
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two have it");
                     inside.fetch_sub(1, Ordering::SeqCst);
-                    assert_eq!(release(&dir.layout, &person(who), &[granted.holding]).unwrap(), []);
+                    assert_eq!(release(&dir.layout, &user(who), &[acquired.holding]).unwrap(), []);
                 }
             });
         }

@@ -40,22 +40,22 @@ pub struct Totals {
     /// The number of calls of the day without a reported cost.
     pub unmetered: u64,
     /// The price of each runner's most expensive decision of the month.
-    dearest_calls: BTreeMap<String, u64>,
+    max_call_costs: BTreeMap<String, u64>,
     ledger_bytes: u64,
 }
 
 impl Totals {
     /// Returns the price of this runner's most expensive decision of the month, in millionths of a US dollar: the
     /// estimate for a call of unknown cost. `None` if no decision had a price.
-    pub fn dearest_call(&self, runner: &str) -> Option<u64> {
-        self.dearest_calls.get(runner).copied()
+    pub fn max_call_cost(&self, runner: &str) -> Option<u64> {
+        self.max_call_costs.get(runner).copied()
     }
 
     fn add(&mut self, charge: &Charge, now: Now) {
         let usage = &charge.usage;
         // A worker reports its own figures, so they do not estimate other calls.
         if usage.basis.is_metered() && charge.worker.is_none() {
-            let most = self.dearest_calls.entry(charge.runner.clone()).or_default();
+            let most = self.max_call_costs.entry(charge.runner.clone()).or_default();
             *most = usage.cost_micros.max(*most);
         }
         if charge.day == self.day {
@@ -139,7 +139,7 @@ fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
 
 /// Writes the sums beside the ledger, so that these lines are not read again.
 pub fn save_totals(layout: &Layout, totals: &Totals) -> Result<()> {
-    file::write(&layout.cost().join("totals.json"), json_line(totals)?.as_bytes(), 0o600, Durability::Whole)
+    file::write(&layout.cost().join("totals.json"), json_line(totals)?.as_bytes(), 0o600, Durability::Atomic)
 }
 
 /// Syncs the whole ledger.
@@ -194,8 +194,8 @@ mod tests {
         add("b", None, Usage::estimate(4, 4));
         for _ in 0..2 {
             let totals = totals(&layout, NOV_30).unwrap();
-            let dearest = ["a", "b", "c"].map(|runner| totals.dearest_call(runner));
-            assert_eq!(dearest, [Some(30), None, None], "assumed prices and workers' words measure nothing");
+            let max_call = ["a", "b", "c"].map(|runner| totals.max_call_cost(runner));
+            assert_eq!(max_call, [Some(30), None, None], "assumed prices and workers' words measure nothing");
             assert_eq!((totals.spending.day_micros, totals.unmetered), (1940, 2));
             save_totals(&layout, &totals).unwrap();
         }

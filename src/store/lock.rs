@@ -39,7 +39,7 @@ impl Drop for Held {
 /// The kernel's list of held locks.
 const LOCKS: &str = "/proc/locks";
 /// How long to wait while another process only inspects the lock, in milliseconds.
-const LOOK_MS: i64 = 200;
+const POLL_MS: i64 = 200;
 /// How long to wait for a short lock before it is an error, in milliseconds.
 const SHORT_WAIT_MS: i64 = 10_000;
 
@@ -62,7 +62,7 @@ fn open(path: &Path) -> Result<File> {
 pub fn tick(path: &Path) -> Result<Held> {
     let file = open(path)?;
     // A process that inspects the lock shares it for a moment, and must never count as a beat.
-    let wait_limit = Deadline::after_ms(LOOK_MS);
+    let wait_limit = Deadline::after_ms(POLL_MS);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Held(file)),
@@ -119,7 +119,7 @@ pub fn look(path: &Path) -> Result<Held> {
     // On a read-only disk the file may still exist and can be locked.
     let file = File::open(path).or_else(|_| open(path))?;
     // A process that asks for the shared holders has the lock exclusively for a moment.
-    wait(file, path, LOOK_MS, File::try_lock_shared)
+    wait(file, path, POLL_MS, File::try_lock_shared)
 }
 
 /// The holders of a lock, for a decision that must not be wrong.

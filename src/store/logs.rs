@@ -83,7 +83,7 @@ pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Valu
             std::fs::rename(&path, &old).doing("rotate", &path)?;
         }
     }
-    file::append_line(&path, &Value::Object(fields).to_string(), Durability::Whole)
+    file::append_line(&path, &Value::Object(fields).to_string(), Durability::Atomic)
 }
 
 /// Keeps a prompt or a reply, truncated to a few megabytes.
@@ -91,7 +91,7 @@ pub fn archive(layout: &Layout, beat: &str, name: &str, bytes: &[u8]) -> Result<
     let dir = layout.runs().join(beat);
     file::make_dir(&dir)?;
     let path = dir.join(name);
-    file::write(&path, &bytes[..bytes.len().min(RUN_FILE_BYTES)], 0o600, Durability::Whole)?;
+    file::write(&path, &bytes[..bytes.len().min(RUN_FILE_BYTES)], 0o600, Durability::Atomic)?;
     Ok(path)
 }
 
@@ -137,7 +137,7 @@ mod tests {
             });
             for _ in 0..40 {
                 let human = "x".repeat(300_000) + "\n";
-                file::append_line(&layout.journal(), human.trim_end(), Durability::Whole).unwrap();
+                file::append_line(&layout.journal(), human.trim_end(), Durability::Atomic).unwrap();
                 rotate_journal(&layout, NOW).unwrap();
             }
             rotated.store(true, std::sync::atomic::Ordering::Relaxed);

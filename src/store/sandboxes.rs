@@ -39,7 +39,7 @@ const KEYS: [&str; 2] = [".ssh", ".gnupg"];
 
 /// The environment of a child: its sandbox (`None` if it runs without one) and the variables that belong to it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Cell {
+pub struct SandboxedEnv {
     pub sandbox: Option<Sandbox>,
     /// Names the directory for temporary files inside the sandbox.
     pub env: Vec<(String, String)>,
@@ -62,20 +62,20 @@ pub struct Decider<'a> {
 #[serde(deny_unknown_fields)]
 struct ProbeResult {
     stamp: String,
-    powers: Capabilities,
+    capabilities: Capabilities,
 }
 
 /// The best capabilities that a probe has found on this machine.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BestSandbox {
-    powers: Capabilities,
+    capabilities: Capabilities,
     /// True if the user was notified that the sandbox is weaker now.
     notified: bool,
 }
 
 /// Deletes the cached probe of this machine, so that the next start probes it again.
-pub fn forget_powers(layout: &Layout) {
+pub fn forget_capabilities(layout: &Layout) {
     // A missing cache is not an error.
     drop(fs::remove_file(layout.sandbox()));
 }
@@ -85,23 +85,27 @@ pub struct SandboxBuilder<'a> {
     layout: &'a Layout,
     settings: &'a Settings,
     keep: bool,
-    powers: OnceCell<Capabilities>,
+    capabilities: OnceCell<Capabilities>,
 }
 
 impl<'a> SandboxBuilder<'a> {
     /// Makes a builder that probes this machine. If `keep` is true, results may be stored in the cache.
     pub fn new(layout: &'a Layout, settings: &'a Settings, keep: bool) -> SandboxBuilder<'a> {
-        SandboxBuilder { layout, settings, keep, powers: OnceCell::new() }
+        SandboxBuilder { layout, settings, keep, capabilities: OnceCell::new() }
     }
 
     /// Makes a builder for a machine with these capabilities, without a probe.
-    pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Capabilities) -> SandboxBuilder<'a> {
-        SandboxBuilder { layout, settings, keep: false, powers: OnceCell::from(powers) }
+    pub fn with(
+        layout: &'a Layout,
+        settings: &'a Settings,
+        capabilities: Capabilities,
+    ) -> SandboxBuilder<'a> {
+        SandboxBuilder { layout, settings, keep: false, capabilities: OnceCell::from(capabilities) }
     }
 
     /// Returns what this machine can do, from the cached probe or from a new one.
-    pub fn powers(&self) -> &Capabilities {
-        self.powers.get_or_init(|| {
+    pub fn capabilities(&self) -> &Capabilities {
+        self.capabilities.get_or_init(|| {
             let stamp = probe::stamp(&self.settings.path);
             self.tried(&stamp).unwrap_or_else(|| self.probe(stamp, None))
         })
@@ -110,13 +114,13 @@ impl<'a> SandboxBuilder<'a> {
     /// Reads the cached probe, if it is valid for this machine as it is now.
     fn tried(&self, stamp: &str) -> Option<Capabilities> {
         let tried = json_file::read_json::<ProbeResult>(&self.layout.sandbox()).ok().flatten();
-        tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.powers)
+        tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.capabilities)
     }
 
     /// Probes this machine again. Overlays are probed only if their result is unknown, because that probe writes files.
     pub fn probe_again(&self) -> Capabilities {
         let stamp = probe::stamp(&self.settings.path);
-        let layers = self.tried(&stamp).map(|powers| powers.overlays);
+        let layers = self.tried(&stamp).map(|capabilities| capabilities.overlays);
         self.probe(stamp, layers)
     }
 
@@ -125,22 +129,22 @@ impl<'a> SandboxBuilder<'a> {
         // Two processes may probe at the same time.
         let fresh = || self.fresh_temp(&format!("try-{}", std::process::id())).ok();
         let scratch = (self.keep && layers.is_none()).then(fresh).flatten();
-        let mut powers = probe::probe(&self.settings.path, scratch.as_deref(), &cancel);
-        powers.overlays |= layers.unwrap_or(false) && powers.engine.is_some();
+        let mut capabilities = probe::probe(&self.settings.path, scratch.as_deref(), &cancel);
+        capabilities.overlays |= layers.unwrap_or(false) && capabilities.engine.is_some();
         // The next probe empties what stays there.
         drop(scratch.map(|dir| file::remove_tree(&dir)));
         // A failure may concern this caller alone, so it is not cached: the next caller probes again.
-        if self.keep && powers.is_success() && self.tried(&stamp).as_ref() != Some(&powers) {
-            let best = self.best().filter(|best| powers.lost_since(&best.powers).is_some());
-            let best = best.unwrap_or(BestSandbox { powers: powers.clone(), notified: false });
-            let tried = ProbeResult { stamp, powers: powers.clone() };
+        if self.keep && capabilities.is_success() && self.tried(&stamp).as_ref() != Some(&capabilities) {
+            let best = self.best().filter(|best| capabilities.lost_since(&best.capabilities).is_some());
+            let best = best.unwrap_or(BestSandbox { capabilities: capabilities.clone(), notified: false });
+            let tried = ProbeResult { stamp, capabilities: capabilities.clone() };
             let kept = file::make_dir(self.layout.cache())
-                .and_then(|()| json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Whole))
-                .and_then(|()| json_file::write_json(&self.layout.sandbox(), &tried, Durability::Whole));
+                .and_then(|()| json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Atomic))
+                .and_then(|()| json_file::write_json(&self.layout.sandbox(), &tried, Durability::Atomic));
             // If the cache cannot be written, the next caller probes again.
             drop(kept);
         }
-        powers
+        capabilities
     }
 
     fn best(&self) -> Option<BestSandbox> {
@@ -149,7 +153,7 @@ impl<'a> SandboxBuilder<'a> {
 
     /// Describes how sandboxes are weaker than they once were on this machine; `None` if they are not.
     pub fn downgrade(&self) -> Option<String> {
-        self.powers().lost_since(&self.best()?.powers)
+        self.capabilities().lost_since(&self.best()?.capabilities)
     }
 
     /// Returns the text of [`SandboxBuilder::downgrade`] if the user was not notified of it yet.
@@ -158,10 +162,10 @@ impl<'a> SandboxBuilder<'a> {
     /// When the notification cannot be recorded.
     pub fn news_of_downgrade(&self) -> Result<Option<String>> {
         let Some(best) = self.best() else { return Ok(None) };
-        let lost = self.powers().lost_since(&best.powers);
+        let lost = self.capabilities().lost_since(&best.capabilities);
         if lost.is_some() != best.notified {
             let best = BestSandbox { notified: lost.is_some(), ..best.clone() };
-            json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Whole)?;
+            json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Atomic)?;
         }
         Ok(lost.filter(|_| !best.notified))
     }
@@ -182,7 +186,7 @@ impl<'a> SandboxBuilder<'a> {
         let request = self.settings.sandbox.request(kind);
         match request.mode {
             SandboxMode::None => Ok(SandboxGrant::default()),
-            _ => self.powers().grant(kind, &request),
+            _ => self.capabilities().grant(kind, &request),
         }
     }
 
@@ -194,7 +198,7 @@ impl<'a> SandboxBuilder<'a> {
         for kind in SandboxSubject::iter() {
             if let Err(why) = self.level(kind) {
                 let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
-                fault.hints.extend(self.powers().fixes.iter().cloned());
+                fault.hints.extend(self.capabilities().fixes.iter().cloned());
                 let less = format!("or ask for less: \"sandbox\": {{\"{kind}\": \"auto\"}} in the config");
                 return Err(fault.hint(less).into());
             }
@@ -204,26 +208,26 @@ impl<'a> SandboxBuilder<'a> {
 
     /// Builds a sandbox with these mounts and the network of `grant`; `endpoint` is that of its runner, and `temp` its
     /// temporary directory.
-    fn cell(
+    fn sandboxed(
         &self,
         kind: SandboxSubject,
         grant: &SandboxGrant,
         mut access: Access,
         endpoint: Option<&Endpoint>,
         temp: Option<&Path>,
-    ) -> Result<Cell, String> {
+    ) -> Result<SandboxedEnv, String> {
         access.net = grant.net.clone();
         if grant.has_files && grant.model {
             network::forward(&mut access, kind, endpoint, self.layout.cache())?;
         }
-        let engine = self.powers().engine.clone().filter(|_| grant.has_files);
-        let mut sandbox = Sandbox { landlock: self.powers().landlock, ..Sandbox::new(engine, access) };
+        let engine = self.capabilities().engine.clone().filter(|_| grant.has_files);
+        let mut sandbox = Sandbox { landlock: self.capabilities().landlock, ..Sandbox::new(engine, access) };
         if sandbox.has_pasta() {
             sandbox.access.read_only_binds.extend(network::resolver(self.layout.cache())?);
         }
         let temp = temp.map(|temp| if grant.has_files { Path::new("/tmp") } else { temp });
         let env = temp.map(|temp| ("TMPDIR".to_owned(), temp.to_string_lossy().into_owned()));
-        Ok(Cell { sandbox: Some(sandbox), env: env.into_iter().collect() })
+        Ok(SandboxedEnv { sandbox: Some(sandbox), env: env.into_iter().collect() })
     }
 
     /// Builds the sandbox of a sensor: it reads everything, and writes its temporary directory and the paths in its
@@ -231,10 +235,10 @@ impl<'a> SandboxBuilder<'a> {
     ///
     /// # Errors
     /// Says why the sandbox cannot be made; the sensor does not run then.
-    pub fn sensor(&self, name: &Name, header: &SensorHeader) -> Result<Cell, String> {
+    pub fn sensor(&self, name: &Name, header: &SensorHeader) -> Result<SandboxedEnv, String> {
         let grant = self.grant(SandboxSubject::Sensor)?;
         if grant.level == Level::None {
-            return Ok(Cell::default());
+            return Ok(SandboxedEnv::default());
         }
         // If the cache cannot be written, the sensor only loses its temporary directory.
         let temp = self.fresh_temp(&format!("sensor-{name}")).ok();
@@ -244,7 +248,7 @@ impl<'a> SandboxBuilder<'a> {
         for path in &header.write {
             access.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
         }
-        self.cell(SandboxSubject::Sensor, &grant, access, None, temp.as_deref())
+        self.sandboxed(SandboxSubject::Sensor, &grant, access, None, temp.as_deref())
     }
 
     /// Builds the sandbox of a `run` move: it reads everything, and writes its working directory except looop's own
@@ -252,10 +256,10 @@ impl<'a> SandboxBuilder<'a> {
     ///
     /// # Errors
     /// Says why the sandbox cannot be made; the command does not run then.
-    pub fn run(&self, cwd: &Path) -> Result<Cell, String> {
+    pub fn run(&self, cwd: &Path) -> Result<SandboxedEnv, String> {
         let grant = self.grant(SandboxSubject::Run)?;
         if grant.level == Level::None {
-            return Ok(Cell::default());
+            return Ok(SandboxedEnv::default());
         }
         let temp = self.fresh_temp("run").ok();
         let mut access = self.allow_all(temp.as_deref());
@@ -269,7 +273,7 @@ impl<'a> SandboxBuilder<'a> {
         };
         access.read.extend(own);
         access.read.retain(|path| !access.masks.contains(path));
-        self.cell(SandboxSubject::Run, &grant, access, None, temp.as_deref())
+        self.sandboxed(SandboxSubject::Run, &grant, access, None, temp.as_deref())
     }
 
     /// Builds the sandbox of a runner that decides. A runner that looop knows sees only its own configuration. looop
@@ -278,11 +282,11 @@ impl<'a> SandboxBuilder<'a> {
     ///
     /// # Errors
     /// Says why the sandbox cannot be made; the runner does not start then.
-    pub fn decide(&self, decider: &Decider) -> Result<Cell, String> {
+    pub fn decide(&self, decider: &Decider) -> Result<SandboxedEnv, String> {
         let agent = decider.agent;
         let grant = self.grant(SandboxSubject::Decide)?;
         if grant.level == Level::None {
-            return Ok(Cell::default());
+            return Ok(SandboxedEnv::default());
         }
         let temp = self.fresh_temp("decide");
         let home = self.home()?;
@@ -316,7 +320,7 @@ impl<'a> SandboxBuilder<'a> {
         access.read.extend(decider.read.iter().cloned());
         access.write.extend(decider.write.iter().cloned());
         let endpoint = agent.and_then(|(name, _)| self.settings.sandbox.endpoint(&[name]));
-        self.cell(SandboxSubject::Decide, &grant, access, endpoint, temp.as_deref().ok())
+        self.sandboxed(SandboxSubject::Decide, &grant, access, endpoint, temp.as_deref().ok())
     }
 
     /// The places of an agent that exist.
@@ -409,7 +413,7 @@ impl<'a> SandboxBuilder<'a> {
 
     /// Names the programs that isolate the file system on this machine, for the user.
     pub fn engine(&self) -> &'static str {
-        match &self.powers().engine {
+        match &self.capabilities().engine {
             None => "none",
             Some(engine) if engine.pasta.is_none() => "bubblewrap",
             Some(_) => "bubblewrap, pasta",

@@ -32,7 +32,7 @@ pub struct StateFile {
 
 impl StateFile {
     /// Reads the memory; the caller holds the tick's lock. If it is absent and no beat has ever run, writes a new one.
-    /// If it is lost, starts a halted one (see `afresh`) and returns why as the second value; a corrupt file is
+    /// If it is lost, starts a halted one (see `start_over`) and returns why as the second value; a corrupt file is
     /// quarantined.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl StateFile {
         let mut file = StateFile { path: layout.beat(), state: LoopState::default() };
         let lost = match parse_beat(&file.path)? {
             Parsed::Good(state) => return Ok((StateFile { state, ..file }, None)),
-            Parsed::Absent if !has_beaten(layout) => {
+            Parsed::Absent if !has_history(layout) => {
                 // Before the first beat leaves any other trace, so that a beat killed then has lost nothing.
                 file.apply(LoopEvent::Began(Box::default()))?;
                 return Ok((file, None));
@@ -52,7 +52,7 @@ impl StateFile {
                 format!("`beat.json` was corrupt ({why}); it is kept as `{}`", aside.display())
             }
         };
-        let mut fresh = afresh(layout, lost)?;
+        let mut fresh = start_over(layout, lost)?;
         fresh.failure = Some(Failure {
             beat: beat_id(now.unix_ms),
             at_ms: now.unix_ms,
@@ -107,7 +107,7 @@ impl Deref for StateFile {
 
 fn parse_beat(path: &Path) -> Result<Parsed<LoopState>> {
     Ok(match parse::<LoopState>(path)? {
-        Parsed::Good(beat) => beat.is_absurd().map_or(Parsed::Good(beat), Parsed::Corrupt),
+        Parsed::Good(beat) => beat.problem().map_or(Parsed::Good(beat), Parsed::Corrupt),
         other => other,
     })
 }
@@ -118,7 +118,7 @@ const GONE: &str = "`beat.json` is gone";
 
 /// Returns true if a beat ever decided in this data dir: each leaves a journal line, a run or an answered approval.
 /// Lines and answers of workers that the user started do not count.
-fn has_beaten(layout: &Layout) -> bool {
+fn has_history(layout: &Layout) -> bool {
     let names = |dir: PathBuf| file::names(&dir).unwrap_or_default().into_iter();
     let has_approval = |dir| names(dir).any(|name| name.starts_with("ap-") && name.ends_with(".answer.json"));
     // An unreadable journal may have a beat's line.
@@ -132,9 +132,10 @@ fn has_beaten(layout: &Layout) -> bool {
 
 /// Builds the memory after a loss. It is unknown which approvals were used, which goals were written after untrusted
 /// content was read, and what was in progress: so no move is made until the user has checked.
-fn afresh(layout: &Layout, lost: String) -> Result<LoopState> {
-    let is_yes = |answer: &AnswerFile| matches!(answer.reply, AskReply::Approve { .. });
-    let approved = asks(layout)?.0.into_values().filter(|(_, answer)| answer.as_ref().is_some_and(is_yes));
+fn start_over(layout: &Layout, lost: String) -> Result<LoopState> {
+    let is_approval = |answer: &AnswerFile| matches!(answer.reply, AskReply::Approve { .. });
+    let approved =
+        asks(layout)?.0.into_values().filter(|(_, answer)| answer.as_ref().is_some_and(is_approval));
     let used: BTreeMap<_, _> =
         approved.map(|(ask, _)| (ask.id, ask.expires_ms.unwrap_or(i64::MAX))).collect();
     let goals: Vec<_> = user_files::goals(layout)?.0.into_values().map(|goal| goal.digest()).collect();
@@ -158,7 +159,7 @@ fn afresh(layout: &Layout, lost: String) -> Result<LoopState> {
 /// Reads the memory without ever writing, for commands that only read.
 pub fn peek_beat(layout: &Layout) -> Result<LoopState> {
     match parse_beat(&layout.beat())? {
-        Parsed::Absent if has_beaten(layout) => afresh(layout, GONE.to_owned()),
+        Parsed::Absent if has_history(layout) => start_over(layout, GONE.to_owned()),
         Parsed::Absent => Ok(LoopState::default()),
         Parsed::Good(beat) => Ok(beat),
         Parsed::Corrupt(why) => {

@@ -129,11 +129,11 @@ pub fn live_at_most(layout: &Layout, ids: &[Name]) -> usize {
 /// starter keeps the returned lock until the supervisor has reported its start, and only then syncs the name: a sync
 /// while the command starts would only delay it. Returns `None` if there is a worker of that name.
 pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Option<lock::Held>> {
-    file::write(&staged.spec(), json_file::json_text(spec)?.as_bytes(), 0o600, Durability::Whole)?;
-    file::write(&staged.brief(), brief.as_bytes(), 0o600, Durability::Whole)?;
-    file::write(&staged.alive(), b"", 0o600, Durability::Whole)?;
+    file::write(&staged.spec(), json_file::json_text(spec)?.as_bytes(), 0o600, Durability::Atomic)?;
+    file::write(&staged.brief(), brief.as_bytes(), 0o600, Durability::Atomic)?;
+    file::write(&staged.alive(), b"", 0o600, Durability::Atomic)?;
     let held = lock::store(&staged.spec())?;
-    let published = file::publish_dir(staged.path(), layout.worker(&spec.id).path(), Durability::Whole)?;
+    let published = file::publish_dir(staged.path(), layout.worker(&spec.id).path(), Durability::Atomic)?;
     Ok(published.then_some(held))
 }
 
@@ -164,7 +164,7 @@ pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
 
 /// Replaces a worker's state. Transitions survive a power loss; other updates only change times, and these may be lost.
 pub fn save_state(dir: &WorkerDir, state: &WorkerState) -> Result<()> {
-    json_file::write_json(&dir.state(), state, Durability::Whole)
+    json_file::write_json(&dir.state(), state, Durability::Atomic)
 }
 
 /// One line of `workers/past/index.jsonl`: an ended worker without its long texts.

@@ -110,11 +110,11 @@ fn exec(ctx: &Ctx, notes: &mut BeatNotes, state: &mut StateFile, intent: &Intent
         let start = tree::start_of(pid).context("the process ended before it started")?;
         state.apply(LoopEvent::Spawned(Started { pid, start, boot: tree::boot_id() }))
     };
-    let mut cell = match ctx.fleet.sandboxes.run(Path::new(cwd)) {
-        Ok(cell) => cell,
+    let mut sandboxed = match ctx.fleet.sandboxes.run(Path::new(cwd)) {
+        Ok(sandboxed) => sandboxed,
         Err(why) => return Ok(MoveOutcome::NotDone { why }),
     };
-    git_watch::begin(&layout.git_watch(), cell.sandbox.as_ref(), None)?;
+    git_watch::begin(&layout.git_watch(), sandboxed.sandbox.as_ref(), None)?;
     let mut args = vec!["__exec-gated".to_owned()];
     if !files.is_empty() {
         let files = serde_json::to_string(files).context("could not record the approved files")?;
@@ -127,7 +127,7 @@ fn exec(ctx: &Ctx, notes: &mut BeatNotes, state: &mut StateFile, intent: &Intent
             serde_json::to_string(&folders).context("could not list the folders that an approval covers")?;
         args.extend(["--folders".to_owned(), folders]);
     }
-    if let Some(sandbox) = &mut cell.sandbox {
+    if let Some(sandbox) = &mut sandboxed.sandbox {
         sandbox.sealed = files.to_vec();
         args.extend([
             "--box".to_owned(),
@@ -136,12 +136,12 @@ fn exec(ctx: &Ctx, notes: &mut BeatNotes, state: &mut StateFile, intent: &Intent
     }
     args.extend([exe.to_owned(), "--".to_owned()]);
     args.extend(argv.iter().cloned());
-    let env = ctx.settings.base_env.iter().cloned().chain(cell.env).collect();
+    let env = ctx.settings.base_env.iter().cloned().chain(sandboxed.env).collect();
     let command = ProcessCommand::new(program::self_path(), args, env, cwd);
     let timeout_ms = ctx.settings.limits.run_timeout_ms;
     let job = Job {
         gate: Some(Box::new(gate)),
-        layer: sandbox::layer(cell.sandbox),
+        layer: sandbox::layer(sandboxed.sandbox),
         ..Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms)
     };
     let mut ended = process::run_one(job, ctx.cancel, None)?;

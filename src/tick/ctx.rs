@@ -33,7 +33,7 @@ pub struct Ctx<'a> {
     /// The goal for which the user requested a move now.
     pub forced: Option<Name>,
     /// The author name of commits with the user's edits.
-    pub person: String,
+    pub user: String,
     /// Called while the runner works, to show progress.
     pub on_wait: Option<Box<dyn Fn() + 'a>>,
     /// If true, nothing is written, not even to the cache.

@@ -23,7 +23,7 @@ use crate::store::file;
 use crate::store::json_file;
 use crate::store::layout::{self, Layout};
 use crate::store::operations;
-use crate::store::sandboxes::Cell;
+use crate::store::sandboxes::SandboxedEnv;
 use crate::store::state_files;
 use crate::store::user_files;
 use crate::store::user_files::SensorFile;
@@ -63,16 +63,16 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
     layout::check(layout)?;
     let now = ctx.now;
     let wanted = BudgetRequest::decision(ctx.runner.name(), ctx.forced.as_ref());
-    let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;
+    let budget_status = budget::status(layout, &ctx.settings.budget, wanted, now)?;
     // Reservations come and go, and are not a reason to decide.
-    let budget = BudgetState::of(money.day_spent_micros, money.day_limit_micros);
+    let budget = BudgetState::of(budget_status.day_spent_micros, budget_status.day_limit_micros);
     let read = LoopStatus { workers, reports, budget, problems, ..LoopStatus::default() };
     let (own, approved) = observed::own_state(read, beat, now, &asks, &schedules);
     let world = World { playbook, goals, readings, own };
     Ok(Observed {
         items: world.items(),
         changed: Vec::new(),
-        human: world.human_digest(),
+        user_files: world.user_files_digest(),
         tainted: world.is_tainted(beat),
         world,
         asks,
@@ -80,7 +80,7 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
         held,
         approved,
         paused,
-        capped: money.capped,
+        capped: budget_status.capped,
     })
 }
 
@@ -143,8 +143,8 @@ fn readings(
                 Some(reading) => reading,
                 None => match ctx.fleet.sandboxes.sensor(&sensor.name, header) {
                     Err(why) => failed("not_started", &why, header.trust),
-                    Ok(cell) => {
-                        jobs.push(job(ctx, sensor, header, cell));
+                    Ok(sandboxed) => {
+                        jobs.push(job(ctx, sensor, header, sandboxed));
                         due.push((sensor, header));
                         continue;
                     }
@@ -170,7 +170,7 @@ fn readings(
     if ran_timed && !ctx.dry {
         runs.retain(|name, _| readings.contains_key(name));
         let kept = file::make_dir(ctx.layout.cache())
-            .and_then(|()| json_file::write_json(&cache_path, &runs, file::Durability::Whole));
+            .and_then(|()| json_file::write_json(&cache_path, &runs, file::Durability::Atomic));
         // If the cache cannot be written, those sensors run again, and the beat continues.
         notes.warn_on_error(kept);
     }
@@ -217,16 +217,16 @@ fn still_good(
     (same && !now.waited(run.at_ms, header.interval_ms?)).then(|| run.reading.clone())
 }
 
-fn job(ctx: &Ctx, sensor: &SensorFile, header: &SensorHeader, cell: Cell) -> Job<'static> {
+fn job(ctx: &Ctx, sensor: &SensorFile, header: &SensorHeader, sandboxed: SandboxedEnv) -> Job<'static> {
     let settings = ctx.settings;
     let granted = settings.full_env.iter().filter(|(key, _)| header.env.contains(key));
     let mut env: Vec<(String, String)> = settings.base_env.iter().chain(granted).cloned().collect();
     env.push(("LOOOP_DATA_DIR".to_owned(), ctx.layout.root().to_string_lossy().into_owned()));
-    env.extend(cell.env);
+    env.extend(sandboxed.env);
     let command = ProcessCommand::new(&sensor.path, [""; 0], env, ctx.layout.root());
     let timeout_ms = header.timeout_ms.unwrap_or(settings.limits.sensor_timeout_ms);
     Job {
-        layer: sandbox::layer(cell.sandbox),
+        layer: sandbox::layer(sandboxed.sandbox),
         ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), timeout_ms)
     }
 }

@@ -108,9 +108,17 @@ fn plan(
             }
             let (scope, diff) = scope_of(ctx, decided, &plan.operation)?;
             let clean = !observed.tainted;
-            let wish = consent::Wish { id, decided, because, scope, operation: plan.operation, diff, clean };
+            let request = consent::ApprovalRequest {
+                id,
+                decided,
+                because,
+                scope,
+                operation: plan.operation,
+                diff,
+                clean,
+            };
             let ttl_ms = ctx.settings.limits.approval_ttl_ms;
-            consent::ask_first(beat, &observed.asks, ctx.now, ttl_ms, wish)
+            consent::ask_first(beat, &observed.asks, ctx.now, ttl_ms, request)
         }),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
@@ -257,7 +265,11 @@ pub fn reply(
         DecideOutcome::Cancelled(usage) => LoopEvent::Cancelled { charge: charge(usage, None) },
         DecideOutcome::Failed(failure, usage) => {
             let failure = Failure { clean: !seen.tainted, ..failure };
-            LoopEvent::Failed { charge: usage.map(|usage| charge(usage, None)), human: seen.human, failure }
+            LoopEvent::Failed {
+                charge: usage.map(|usage| charge(usage, None)),
+                user_files: seen.user_files,
+                failure,
+            }
         }
         DecideOutcome::Move(decided, usage) => {
             let MovePlan { operation, then } = plan(ctx, state, observed, &seen.beat, &decided, &prompt);

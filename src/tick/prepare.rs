@@ -52,14 +52,14 @@ pub fn gate(ctx: &Ctx, state: &LoopState, observed: &Observed) -> Result<GateDec
 }
 
 /// Reserves the cost of a decision. Another process may have used up the budget first.
-pub fn reserve(ctx: &Ctx, verdict: GateDecision) -> Result<GateDecision> {
-    if !matches!(verdict, GateDecision::Decide(_)) || ctx.settings.budget == Budget::default() {
-        return Ok(verdict);
+pub fn reserve(ctx: &Ctx, decision: GateDecision) -> Result<GateDecision> {
+    if !matches!(decision, GateDecision::Decide(_)) || ctx.settings.budget == Budget::default() {
+        return Ok(decision);
     }
     let _held = lock::store(&ctx.layout.store_lock())?;
     let wanted = BudgetRequest::decision(ctx.runner.name(), ctx.forced.as_ref());
     match budget::reserve(ctx.layout, &ctx.settings.budget, wanted, ctx.now) {
-        Ok(()) => Ok(verdict),
+        Ok(()) => Ok(decision),
         Err(denied) => Ok(GateDecision::Hold(gate::Hold::capped(denied.refusal()?, ctx.now))),
     }
 }
@@ -102,7 +102,7 @@ fn frame(
         changes: changes(ctx, beat, observed, notes),
         last: beat.last.clone(),
         failure: beat.failure.clone(),
-        starving: beat.starving(world.goals.keys()),
+        starved: beat.starved(world.goals.keys()),
         flapping: beat.flaps.keys().filter(|s| beat.is_flapping(s, ctx.now)).cloned().collect(),
         forced: ctx.forced.clone(),
         untrusted_goals: world.goals.iter().filter(untrusted).map(|(name, _)| name.clone()).collect(),
@@ -178,12 +178,12 @@ pub fn call(ctx: &Ctx, seen: &ObservedInputs, committed: Vec<String>) -> LoopEve
         beat: seen.beat.clone(),
         runner: runner.to_owned(),
         at_ms: seen.at.unix_ms,
-        human: seen.human.clone(),
+        user_files: seen.user_files.clone(),
         sensors: seen.sensors.clone(),
         // An unreadable ledger is reported where it is read for a budget, or written.
         reserved_micros: ledger::totals(ctx.layout, ctx.now)
             .ok()
-            .and_then(|totals| totals.dearest_call(runner))
+            .and_then(|totals| totals.max_call_cost(runner))
             .unwrap_or(0),
     };
     LoopEvent::Asking { call: Box::new(call), committed }

@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::rules::beat::ask::QuestionFile;
 use crate::rules::beat::gate::{self, Hold};
 use crate::rules::beat::observed::Observed;
-use crate::rules::beat::state::{CommitNote, Failure, LastResult, LoopState, Settled};
+use crate::rules::beat::state::{CommitNote, Convergence, Failure, LastResult, LoopState};
 use crate::rules::beat::step::LoopEvent;
 use crate::rules::cost::budget::BudgetExceeded;
 use crate::rules::cost::charge::{Usage, dollars};
@@ -36,7 +36,7 @@ pub struct BeatReport {
     /// Problems that did not end the beat, and parts that did not fit into the prompt.
     pub warnings: Vec<String>,
     /// When the gate's decision could change by itself, in milliseconds from now.
-    pub next_look_ms: Option<i64>,
+    pub next_beat_due_ms: Option<i64>,
 }
 
 /// The result of a beat.
@@ -60,40 +60,40 @@ pub enum BeatResult {
 /// # Errors
 /// The user cannot be notified.
 pub fn hold(ctx: &Ctx, mut notes: BeatNotes, mut state: StateFile, hold: Hold) -> Result<BeatReport> {
-    if let Hold::OutOfBudget { hit, why } = &hold
-        && state.budget_notice != Some(notice_of(hit))
+    if let Hold::OutOfBudget { exceeded, why } = &hold
+        && state.budget_notice != Some(notice_of(exceeded))
     {
-        apply::carry_out(ctx, &mut notes, &mut state, out_of_budget(ctx, hit, why))?;
-        notes.event(ctx, "out_of_budget", &[("budget", hit.window.clone().into())]);
+        apply::carry_out(ctx, &mut notes, &mut state, out_of_budget(ctx, exceeded, why))?;
+        notes.event(ctx, "out_of_budget", &[("budget", exceeded.window.clone().into())]);
     }
     if ctx.layout.commit_pending().exists() {
         commit_moves(ctx, &mut notes, &state);
     }
     let text = format!("{}\n", ctx.now.unix_ms);
     let noted = file::make_dir(ctx.layout.cache())
-        .and_then(|()| file::write(&ctx.layout.idle(), text.as_bytes(), 0o600, file::Durability::Whole));
+        .and_then(|()| file::write(&ctx.layout.idle(), text.as_bytes(), 0o600, file::Durability::Atomic));
     notes.warn_on_error(noted);
     Ok(report(ctx, &notes, &state, BeatResult::Held(hold), None))
 }
 
 /// The key by which a notification about a budget is remembered. A cap that was raised and is used up again has another
 /// key.
-fn notice_of(hit: &BudgetExceeded) -> String {
-    match hit.limit_micros == hit.cap_micros {
-        true => hit.window.clone(),
-        false => format!("{} of {}", hit.window, dollars(hit.limit_micros)),
+fn notice_of(exceeded: &BudgetExceeded) -> String {
+    match exceeded.limit_micros == exceeded.cap_micros {
+        true => exceeded.window.clone(),
+        false => format!("{} of {}", exceeded.window, dollars(exceeded.limit_micros)),
     }
 }
 
-fn out_of_budget(ctx: &Ctx, hit: &BudgetExceeded, why: &str) -> LoopEvent {
+fn out_of_budget(ctx: &Ctx, exceeded: &BudgetExceeded, why: &str) -> LoopEvent {
     let text = format!("No decision is made: {why}. `looop resume --budget` raises it until then.");
     let now_ms = ctx.now.unix_ms;
     let ask = QuestionFile {
-        reference: Some(hit.key.clone()),
-        expires_ms: Some(hit.resets_ms),
-        ..QuestionFile::new(budget::ask_id(hit), &beat_id(now_ms), now_ms, text)
+        reference: Some(exceeded.key.clone()),
+        expires_ms: Some(exceeded.resets_ms),
+        ..QuestionFile::new(budget::ask_id(exceeded), &beat_id(now_ms), now_ms, text)
     };
-    LoopEvent::OutOfBudget { notice: notice_of(hit), ask: Box::new(ask) }
+    LoopEvent::OutOfBudget { notice: notice_of(exceeded), ask: Box::new(ask) }
 }
 
 fn report(
@@ -107,8 +107,8 @@ fn report(
     let mut warnings: Vec<String> = notes.warnings.iter().map(clean).collect();
     let mut stated = BTreeSet::new();
     warnings.retain(|warning| stated.insert(warning.clone()));
-    let next_look_ms = gate::next_look_ms(state, &ctx.settings.limits, ctx.now);
-    BeatReport { what, usage, warnings, next_look_ms }
+    let next_beat_due_ms = gate::next_beat_due_ms(state, &ctx.settings.limits, ctx.now);
+    BeatReport { what, usage, warnings, next_beat_due_ms }
 }
 
 /// Rotates the journal, before a decision reads its end.
@@ -142,7 +142,7 @@ pub fn world(
 }
 
 fn open_commits<'a>(ctx: &Ctx<'a>, notes: &mut BeatNotes) -> Result<Commits<'a>> {
-    let commits = Commits::open(ctx.layout, ctx.now, &ctx.person)?;
+    let commits = Commits::open(ctx.layout, ctx.now, &ctx.user)?;
     notes.warnings.extend(commits.notes.clone());
     Ok(commits)
 }
@@ -186,7 +186,7 @@ fn commit_moves(ctx: &Ctx, notes: &mut BeatNotes, state: &LoopState) {
     let marked = match &made {
         Ok(_) if mark.exists() => file::remove(&mark),
         Ok(_) => Ok(()),
-        Err(_) => file::write(&mark, b"", 0o600, file::Durability::Whole),
+        Err(_) => file::write(&mark, b"", 0o600, file::Durability::Atomic),
     };
     notes.warn_on_error(marked);
     notes.warn_on_error(made);
@@ -272,7 +272,7 @@ pub fn finish(
 /// Archives the workers whose end this beat's decision has seen. A worker with reports stays until there is nothing
 /// more to do: each beat makes one move, and each of its reports may lead to a move.
 fn put_away(ctx: &Ctx, state: &LoopState, observed: &Observed) -> Result<()> {
-    let is_settled = matches!(state.settled, Settled::Noop { .. });
+    let is_settled = matches!(state.converged, Convergence::Noop { .. });
     let workers = observed.world.own.workers.iter();
     let seen: Vec<_> = workers.filter(|worker| is_settled || worker.reports.is_empty()).cloned().collect();
     ctx.fleet.put_away(&seen, |worker| alerts::is_untold(ctx.layout, worker))

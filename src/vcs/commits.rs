@@ -29,7 +29,7 @@ pub fn write_frame(layout: &Layout, files: &BTreeMap<String, Vec<u8>>) -> Result
     for (path, bytes) in files.iter().filter(|(path, _)| is_machine_made(path)) {
         let target = layout.file(path);
         if file::read(&target, MAX_FILE_BYTES).ok().flatten().as_ref() != Some(bytes) {
-            file::write(&target, bytes, 0o600, Durability::Whole)?;
+            file::write(&target, bytes, 0o600, Durability::Atomic)?;
         }
     }
     let Ok(entries) = std::fs::read_dir(layout.snapshots()) else { return Ok(()) };
@@ -82,7 +82,7 @@ pub(super) fn commit_own(history: &History, message: &str, now: Now, edits: Vec<
 pub struct Commits<'a> {
     layout: &'a Layout,
     history: History,
-    person: Signature,
+    user: Signature,
     looop: Signature,
     /// Messages about lost history and removed locks.
     pub notes: Vec<String>,
@@ -93,13 +93,13 @@ impl<'a> Commits<'a> {
     ///
     /// # Errors
     /// When it cannot be opened, or when a commit is blocked now.
-    pub fn open(layout: &'a Layout, now: Now, person: &str) -> Result<Commits<'a>> {
+    pub fn open(layout: &'a Layout, now: Now, user: &str) -> Result<Commits<'a>> {
         let history = History::open(layout.root())?;
         let notes = history.heal()?;
         if let Some(blocked) = history.blocked()? {
             return Err(blocked.into());
         }
-        Ok(Commits { layout, history, person: signature(person, now), looop: looop_signature(now), notes })
+        Ok(Commits { layout, history, user: signature(user, now), looop: looop_signature(now), notes })
     }
 
     /// Lists the beats that the newest commits name in their trailers.
@@ -132,7 +132,7 @@ impl<'a> Commits<'a> {
         }
         let names: Vec<&str> = edits.iter().map(|edit| edit.path.as_str()).collect();
         let message = format!("human: edit {}\n", crate::rules::json::clip(&names.join(", "), 200));
-        self.commit(&message, &self.person, edits)?;
+        self.commit(&message, &self.user, edits)?;
         Ok(left_out)
     }
 

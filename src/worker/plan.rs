@@ -18,7 +18,7 @@ use crate::rules::worker::{Check, Objects, Spec, WorkerLimits};
 use crate::rules::world;
 use crate::store::file;
 use crate::store::layout::{self, WorkerDir};
-use crate::store::sandboxes::{AgentSandbox, Cell};
+use crate::store::sandboxes::{AgentSandbox, SandboxedEnv};
 use crate::store::user_files::MAX_TEXT_BYTES;
 use crate::vcs::clone;
 
@@ -267,7 +267,7 @@ impl Fleet<'_> {
         let build = |kind| self.sandboxes.agent_sandbox(kind, &agent_sandbox).map_err(WorkerRefusal::Sandbox);
         // A fix is looop itself, which needs its own files.
         let own = build(SandboxSubject::Worker)?;
-        let own = if spec.kind == FIX { Cell::default() } else { own };
+        let own = if spec.kind == FIX { SandboxedEnv::default() } else { own };
         spec.checks_sandbox = build(SandboxSubject::Verify)?.sandbox;
         spec.sandbox = own.sandbox;
         spec.env.extend(own.env);

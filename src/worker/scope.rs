@@ -139,5 +139,5 @@ fn sandbox_scope(spec: &Spec) -> SandboxScope {
             .chain(["a home and a temporary folder of its own".to_owned()])
             .collect(),
     };
-    SandboxScope { level: spec.box_words(), network: spec.network_words(), writes }
+    SandboxScope { level: spec.sandbox_words(), network: spec.network_words(), writes }
 }

@@ -137,7 +137,7 @@ impl Fleet<'_> {
     fn prepare(&self, spec: &Spec, staged: &WorkerDir) -> Result<(), WorkerError> {
         let runners = &self.settings.workers.runners;
         if let Some(file) = spec.runner.as_ref().and_then(|name| runners.get(name)?.status) {
-            file::write(&staged.status(file), file.text.as_bytes(), 0o600, Durability::Whole)?;
+            file::write(&staged.status(file), file.text.as_bytes(), 0o600, Durability::Atomic)?;
         }
         let sandboxes: Vec<&Sandbox> = spec.sandbox.iter().chain(&spec.checks_sandbox).collect();
         if !sandboxes.is_empty() {
@@ -160,7 +160,7 @@ impl Fleet<'_> {
         let git = self.git()?;
         let found = self.source(&git, Path::new(&repo.source))?;
         // Written first, so that the owner of the base of an abandoned clone is known.
-        json_file::write_json(&staged.spec(), spec, Durability::Whole)?;
+        json_file::write_json(&staged.spec(), spec, Durability::Atomic)?;
         let objects = spec.objects.unwrap_or_default();
         Ok(clone::make(&git, &found, &staged.clone_dir(), repo, objects)?)
     }
@@ -249,7 +249,8 @@ impl Fleet<'_> {
         if spec.runner.is_some() || spec.kind == FIX || agents::events_of(&spec.argv).is_some() {
             let turn = budget::BudgetRequest::turn(spec, 0);
             let reserved = budget::reserve(self.layout, &spec.limits.budget, turn, self.now);
-            reserved.map_err(|denied| denied.map(|hit| WorkerRefusal::Budget(hit.words(self.now))))?;
+            reserved
+                .map_err(|denied| denied.map(|exceeded| WorkerRefusal::Budget(exceeded.words(self.now))))?;
         }
         let created = workers::create(self.layout, spec, brief, staged)?;
         Ok(created.ok_or_else(|| {

@@ -176,7 +176,7 @@ impl Supervisor {
         let count = self.clients.count();
         let ready = self.wait()?;
         let is_ready = |at: usize| ready.get(at).is_some_and(|flags| !flags.is_empty());
-        if is_ready(0) && self.term.rang() {
+        if is_ready(0) && self.term.triggered() {
             self.end(EndCause::Signal);
         }
         let output = ready.get(4 + count).copied().unwrap_or(PollFlags::empty());
@@ -187,7 +187,7 @@ impl Supervisor {
             self.tty.type_keys();
         }
         // After the output, so that the last output of a process is read before its end.
-        if is_ready(1) && self.child.rang() {
+        if is_ready(1) && self.child.triggered() {
             self.reap();
         }
         self.serve(&ready[4..4 + count]);
@@ -231,7 +231,7 @@ impl Supervisor {
             self.renew_leases();
         }
         if self.attention.answer_is_due(&self.record) {
-            self.look_for_answers();
+            self.read_answers();
         }
         if self.record.unsaved.as_ref().is_some_and(Deadline::passed) {
             self.record.save();
@@ -239,7 +239,7 @@ impl Supervisor {
                 self.record.journal();
             }
         }
-        self.attention.look(&mut self.record, self.lifecycle.stage() == Stage::Running);
+        self.attention.poll(&mut self.record, self.lifecycle.stage() == Stage::Running);
         if self.lifecycle.is_late() {
             self.main_ended(WorkerExit::Signal(0));
         }
@@ -302,12 +302,12 @@ impl Supervisor {
     }
 
     fn write_end(&mut self, outcome: WorkerOutcome) {
-        let was_needed = self.record.state.needs_human();
+        let was_needed = self.record.state.needs_user();
         self.lifecycle.wait_for_last_state();
         self.record.end(outcome);
         self.record.journal();
-        if was_needed || self.record.state.needs_human() {
-            self.attention.surface(&self.record);
+        if was_needed || self.record.state.needs_user() {
+            self.attention.sync_alerts(&self.record);
         }
     }
 
@@ -427,7 +427,7 @@ impl Supervisor {
     /// Handles the one request of a connection. Some are answered later.
     fn open(&mut self, at: usize, side: Side, request: WireRequest) {
         let done = match (side, request) {
-            (Side::Human, WireRequest::Attach { cols, rows, view }) => {
+            (Side::User, WireRequest::Attach { cols, rows, view }) => {
                 self.clients.view(at, (!view).then_some(Size { cols, rows }));
                 return self.tty.resize(self.clients.size());
             }
@@ -450,8 +450,8 @@ impl Supervisor {
     /// Carries out a request that is answered at once.
     fn answer(&mut self, side: Side, request: WireRequest) -> Result<String, RequestRefusal> {
         match (side, request) {
-            (Side::Human, WireRequest::Kill) => self.end(EndCause::User),
-            (Side::Human, WireRequest::Wake) => self.look_for_answers(),
+            (Side::User, WireRequest::Kill) => self.end(EndCause::User),
+            (Side::User, WireRequest::Wake) => self.read_answers(),
             (_, WireRequest::Flag { text }) => {
                 self.attention.raise(&mut self.record, &clip(&text, MAX_TEXT), false);
             }
@@ -481,14 +481,14 @@ impl Supervisor {
                 let state = state.parse().map_err(|_| RequestRefusal::NoStatus(state))?;
                 self.heard(ProgramStatus { state, kind: None, message: text });
             }
-            (Side::Human, _) => return Err(RequestRefusal::ForWorker),
+            (Side::User, _) => return Err(RequestRefusal::ForWorker),
             (Side::Worker, _) => return Err(RequestRefusal::ForUser),
         }
         Ok(String::new())
     }
 
     /// Delivers the answer to the open ask, if there is one.
-    fn look_for_answers(&mut self) {
+    fn read_answers(&mut self) {
         self.attention.answer(&mut self.record, |ask, answer| self.clients.answer(ask, answer));
     }
 

@@ -188,7 +188,7 @@ pub fn records(bytes: &[u8]) {
         if let Some(lease) = reads_back::<Lease>(line) {
             for mono_ms in [i64::MIN, 0, i64::MAX] {
                 let here = Here { host: lease.host.clone(), boot: lease.boot.clone(), mono_ms, unix_ms: 0 };
-                lease.standing(&here, Alive::Unknown);
+                lease.status(&here, Alive::Unknown);
             }
         }
         if let Some(beat) = reads_back::<LoopState>(line) {
@@ -204,16 +204,16 @@ pub fn records(bytes: &[u8]) {
 
 /// A memory with odd numbers is called absurd, or the rules can go on with it.
 fn stands(beat: &LoopState) {
-    if beat.is_absurd().is_some() {
+    if beat.problem().is_some() {
         return;
     }
     assert!(beat.next_ms(NOW) > beat.last_ms && beat.next_ms(NOW) >= NOW.unix_ms);
     let mut observed = Observed::default();
     observed.items = observed.world.items();
     observed.changed = diff::items(&beat.baseline, &observed.items);
-    observed.human = observed.world.human_digest();
+    observed.user_files = observed.world.user_files_digest();
     gate::judge(beat, &observed, None, &Limits::default(), NOW);
-    gate::next_look_ms(beat, &Limits::default(), NOW);
+    gate::next_beat_due_ms(beat, &Limits::default(), NOW);
 }
 
 /// What can be read is written and read again as the same.

@@ -140,7 +140,7 @@ fn long_journal(profile: &Profile) {
     fs::write(profile.data().join("journal.md"), "x".repeat(300_000) + "\n").unwrap();
     // Where there is a journal there is a memory; that it were lost would be said.
     let memory = looop::rules::beat::state::LoopState::default();
-    let whole = looop::store::file::Durability::Whole;
+    let whole = looop::store::file::Durability::Atomic;
     looop::store::json_file::write_json(&profile.data().join("beat.json"), &memory, whole).unwrap();
 }
 
@@ -351,7 +351,7 @@ fn points(profile: &Profile, verb: &[&str]) -> Vec<Point> {
 #[derive(Clone, Copy, PartialEq)]
 enum Sweep {
     /// A few, for the daily tests.
-    Sample,
+    AttemptDiff,
     /// Every fourth one, and of the [`COMMON`] ones fewer.
     Gate,
     Every,
@@ -368,7 +368,7 @@ fn sweep(scene: &Scene, which: Sweep) -> Tally {
     let found = points.len();
     let (step, mut at, mut common) = (found.div_ceil(SAMPLE), 0.., 0..);
     points.retain(|point| match which {
-        Sweep::Sample => at.next().unwrap() % step == step / 2,
+        Sweep::AttemptDiff => at.next().unwrap() % step == step / 2,
         Sweep::Gate if has(COMMON, &point.call) => common.next().unwrap() % scene.every == 0,
         Sweep::Gate => at.next().unwrap() % 4 == 0,
         Sweep::Every => true,
@@ -404,8 +404,8 @@ fn holds(tally: Option<Tally>) {
 
 #[test]
 fn a_beat_killed_at_some_points_is_made_whole_by_the_next() {
-    holds(sweep_of("write_goal", Sweep::Sample));
-    holds(sweep_of("answer", Sweep::Sample));
+    holds(sweep_of("write_goal", Sweep::AttemptDiff));
+    holds(sweep_of("answer", Sweep::AttemptDiff));
 }
 
 /// A test for each scene, and the list of their names.

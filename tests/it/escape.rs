@@ -189,7 +189,7 @@ fn successes(outcome: &BTreeMap<&'static str, bool>) -> Vec<&'static str> {
 /// What comes of all attempts in a worker's full box on a machine with this version of Landlock.
 fn gets_out_with_landlock(version: u8) -> Vec<&'static str> {
     let target = Target::new(json!({ "worker": "full", "verify": "full" }));
-    crate::sandbox::pretend(&target.profile, |powers| powers["landlock"] = version.into());
+    crate::sandbox::pretend(&target.profile, |capabilities| capabilities["landlock"] = version.into());
     let script = target.script();
     target.profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &script]).ok();
     ended(&target, "exited");
@@ -285,13 +285,13 @@ const FROM: [(&str, From); 3] = [("worker", from_worker), ("check", from_check),
 #[test]
 fn nothing_gets_out_of_a_full_box() {
     assert!(ATTEMPTS.len() >= 20);
-    if let Some(came) = from_full_boxes() {
+    if let Some(came) = from_full_sandboxes() {
         came.holds();
     }
 }
 
 /// What came of all attempts in full boxes; none where they cannot be made.
-pub fn from_full_boxes() -> Option<&'static Tally> {
+pub fn from_full_sandboxes() -> Option<&'static Tally> {
     static CAME: OnceLock<Option<Tally>> = OnceLock::new();
     let try_all = || {
         let got_out = |(who, from): (&str, From)| -> Vec<String> {

@@ -35,7 +35,7 @@ fn left_over(profile: &Profile) -> Vec<String> {
         let environ = fs::read(process.join("environ")).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|var| var == marker.as_bytes())
     };
-    processes(|process| at_home(process) || is_in_box(profile, process))
+    processes(|process| at_home(process) || is_sandboxed(profile, process))
 }
 
 /// The names of the processes for which this holds. A zombie has no environment and no mounts: it is none of them.
@@ -47,7 +47,7 @@ fn processes(is_one: impl Fn(&Path) -> bool) -> Vec<String> {
 }
 
 /// What a program calls itself and its variables does not matter to this.
-fn is_in_box(profile: &Profile, process: &Path) -> bool {
+fn is_sandboxed(profile: &Profile, process: &Path) -> bool {
     let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
     mounts.contains(profile.path("home").parent().unwrap().to_str().unwrap())
 }

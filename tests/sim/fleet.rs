@@ -7,7 +7,8 @@ use looop::rules::beat::entry::MoveOutcome;
 use looop::rules::beat::state::Intent;
 use looop::rules::beat::step::Probe;
 use looop::rules::lease::{
-    Alive, Claimant, Here, Holder, Lease, LeaseRead, Ttl, acquire, alive, floor_after, held, renewed,
+    Alive, Here, Holder, HolderIdentity, Lease, LeaseRead, Ttl, acquire, alive, held, max_epoch_after,
+    renewed,
 };
 use looop::rules::name::Name;
 use looop::rules::process::Started;
@@ -18,7 +19,7 @@ use super::disk::Disk;
 use super::outside::{World, name};
 use super::tick::Stop;
 
-const FLOOR: &str = "claims/floor";
+const MAX_EPOCH: &str = "claims/floor";
 const RESOURCES: [&str; 2] = ["db", "door"];
 const TTL_MS: i64 = 60_000;
 
@@ -42,7 +43,7 @@ pub struct Fleet {
     /// Beats by which a worker was started.
     started: BTreeMap<String, u32>,
     leases: BTreeMap<Name, LeaseRead>,
-    floor: u64,
+    max_epoch: u64,
     /// The newest epoch that was given on each resource, and the newest under which something was written.
     given: BTreeMap<Name, u64>,
     written: BTreeMap<Name, u64>,
@@ -62,7 +63,7 @@ impl Fleet {
 
     /// Reads the leases and the floor anew.
     pub fn read(&mut self, disk: &Disk) {
-        self.floor = disk.text(FLOOR).trim().parse().unwrap_or(0);
+        self.max_epoch = disk.text(MAX_EPOCH).trim().parse().unwrap_or(0);
         for resource in RESOURCES.map(name) {
             let found = match disk.read(&claim(&resource)) {
                 None => LeaseRead::Absent,
@@ -279,18 +280,18 @@ impl World {
         self.fleet.leases.insert(resource.clone(), LeaseRead::Lease(lease));
     }
 
-    fn raises_floor(&mut self, to: u64) {
-        if to > self.fleet.floor {
-            self.fleet.floor = to;
-            self.disk.place(FLOOR, &to.to_string());
+    fn raises_max_epoch(&mut self, to: u64) {
+        if to > self.fleet.max_epoch {
+            self.fleet.max_epoch = to;
+            self.disk.place(MAX_EPOCH, &to.to_string());
         }
     }
 
     fn releases(&mut self, id: &Name, resource: &Name) {
         let Some(epoch) = self.fleet.lives[id].holds.get(resource).copied() else { return };
         if self.passes(id, resource, epoch) {
-            let floor = floor_after(&self.fleet.leases[resource], self.fleet.floor);
-            self.raises_floor(floor);
+            let max_epoch = max_epoch_after(&self.fleet.leases[resource], self.fleet.max_epoch);
+            self.raises_max_epoch(max_epoch);
             self.disk.take(&claim(resource));
             self.fleet.leases.insert(resource.clone(), LeaseRead::Absent);
         }
@@ -308,7 +309,8 @@ impl World {
         let Some(Started { pid, start, .. }) = self.fleet.process(id, self.boot) else { return Ok(()) };
         let here = self.here();
         let ttl = Ttl::try_from(60).expect("a lifetime");
-        let claimant = Claimant { holder: Holder::Worker(id.clone()), pid, pid_start: start, pid_ns: 1, ttl };
+        let identity =
+            HolderIdentity { holder: Holder::Worker(id.clone()), pid, pid_start: start, pid_ns: 1, ttl };
         let found = self.fleet.leases[resource].clone();
         let sees = self.rng.usize(..1000) >= 100;
         if !sees {
@@ -317,7 +319,7 @@ impl World {
         let life = found.lease().map_or(Alive::Unknown, |lease| self.liveness(lease, sees));
         let owner = found.lease().and_then(|lease| self.owner(lease)).cloned();
         let age_ms = found.lease().map_or(0, |lease| lease.age_ms(&here));
-        match acquire(resource, &found, self.fleet.floor, &claimant, &here, life) {
+        match acquire(resource, &found, self.fleet.max_epoch, &identity, &here, life) {
             Ok(mut grant) => {
                 if let (true, Some(old)) = (self.is(Mutant::EpochStays), found.lease()) {
                     grant.lease.epoch = old.epoch;
@@ -332,7 +334,7 @@ impl World {
                     return Err(format!("{resource} is taken from a living worker after {age_ms} ms"));
                 }
                 self.fleet.given.insert(resource.clone(), epoch.max(last));
-                self.raises_floor(grant.floor);
+                self.raises_max_epoch(grant.max_epoch);
                 self.keeps(resource, grant.lease, true);
                 self.fleet.lives.get_mut(id).map(|life| life.holds.insert(resource.clone(), epoch));
             }
@@ -369,7 +371,7 @@ impl World {
         for found in self.fleet.leases.values() {
             let Some(lease) = found.lease() else { continue };
             let is_free = matches!(
-                lease.standing(&here, self.liveness(lease, true)),
+                lease.status(&here, self.liveness(lease, true)),
                 looop::rules::lease::LeaseStatus::Free(_)
             );
             let must = self.owner(lease).is_none() || lease.age_ms(&here) >= 2 * TTL_MS;

@@ -9,7 +9,7 @@ use looop::rules::beat::entry::{self, MoveOutcome};
 use looop::rules::beat::gate::{GateDecision, Hold};
 use looop::rules::beat::observed::Observed;
 use looop::rules::beat::schedule::FireTime;
-use looop::rules::beat::state::{Intent, LoopState, Operation, STARVING_AFTER};
+use looop::rules::beat::state::{Intent, LoopState, Operation, STARVED_AFTER};
 use looop::rules::cost::charge::Charge;
 use looop::rules::name::Name;
 use looop::rules::world::{Goal, Trust, World as Sight};
@@ -337,7 +337,7 @@ impl Judge {
         self.catch_up(beat);
         // A power loss may take back a decision that was counted here.
         let hidden = self.since.iter().find(|(goal, since)| {
-            **since > STARVING_AFTER + 2
+            **since > STARVED_AFTER + 2
                 && goals.contains_key(*goal)
                 && !shown.iter().any(|(other, _)| other == *goal)
         });

@@ -50,7 +50,7 @@ mutants! {
     NeverExpires,
     BudgetIsEndless,
     RateIsEndless,
-    HidesStarving,
+    HidesStarved,
     LosesAnswers,
     FiresAgain,
     EpochStays,

@@ -121,8 +121,9 @@ impl World {
                 }
                 let (scope, operation) = (self.scope(decided), plan.operation);
                 let (diff, clean) = (String::new(), !sensed.tainted);
-                let wish = consent::Wish { id, decided, because, scope, operation, diff, clean };
-                consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, wish)
+                let request =
+                    consent::ApprovalRequest { id, decided, because, scope, operation, diff, clean };
+                consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, request)
                     .expect("an ask has a form")
             }
         }

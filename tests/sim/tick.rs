@@ -102,7 +102,7 @@ impl World {
                 &bent
             }
             Some(Mutant::SeesChanges) => {
-                bent = LoopState { settled: looop::rules::beat::state::Settled::No, ..beat.clone() };
+                bent = LoopState { converged: looop::rules::beat::state::Convergence::No, ..beat.clone() };
                 &bent
             }
             _ => beat,
@@ -118,7 +118,7 @@ impl World {
         let Some(text) = self.disk.read(BEAT) else { return Ok(LoopState::default()) };
         let beat: LoopState = serde_json::from_str(text)
             .map_err(|error| Stop::Broken(format!("the memory is no more: {error}: {text:.40}")))?;
-        match beat.is_absurd() {
+        match beat.problem() {
             Some(why) => Err(Stop::Broken(why)),
             None => Ok(beat),
         }
@@ -173,13 +173,13 @@ impl World {
             sight.own.answers.iter().map(|a| (a.ask.clone(), a.answer.clone())).collect(),
         );
         let known = self.known.take().filter(|known| known.0 == key);
-        let known = known.unwrap_or_else(|| (key, sight.items(), sight.human_digest()));
-        let (facts, items, human) = (known.0.0.clone(), known.1.clone(), known.2.clone());
+        let known = known.unwrap_or_else(|| (key, sight.items(), sight.user_files_digest()));
+        let (facts, items, user_files) = (known.0.0.clone(), known.1.clone(), known.2.clone());
         self.known = Some(known);
         let paused = self.paused.then(|| Paused { since_ms: 0, why: "a human".to_owned() });
         let capped = self.capped();
         let observed =
-            Observed { world: sight, approved, items, human, paused, capped, ..Observed::default() };
+            Observed { world: sight, approved, items, user_files, paused, capped, ..Observed::default() };
         Look { observed, facts }
     }
 
@@ -199,20 +199,20 @@ impl World {
         let budget = Budget { day_micros: self.day_micros, ..Budget::default() };
         let micros = if ledger.dearest > 0 { ledger.dearest } else { UNKNOWN_CALL_MICROS };
         let wanted = Reserved { micros, goal: None, runner: "pi".to_owned() };
-        budget::hit(&budget, &spent, &[], &Raised::default(), &wanted, now)
+        budget::exceeded(&budget, &spent, &[], &Raised::default(), &wanted, now)
     }
 
     fn held(&mut self, beat: &mut LoopState, hold: &Hold) -> Result<(), Stop> {
-        if let Hold::OutOfBudget { hit, .. } = hold
-            && beat.budget_notice.as_ref() != Some(&hit.window)
+        if let Hold::OutOfBudget { exceeded, .. } = hold
+            && beat.budget_notice.as_ref() != Some(&exceeded.window)
         {
             let now_ms = self.now().unix_ms;
             let text = "No decision is made.".to_owned();
             let ask = QuestionFile {
-                expires_ms: Some(hit.resets_ms),
+                expires_ms: Some(exceeded.resets_ms),
                 ..QuestionFile::new(Name::joined("budget", "day"), &beat_id(now_ms), now_ms, text)
             };
-            self.drive(beat, LoopEvent::OutOfBudget { notice: hit.window.clone(), ask: Box::new(ask) })?;
+            self.drive(beat, LoopEvent::OutOfBudget { notice: exceeded.window.clone(), ask: Box::new(ask) })?;
         }
         Ok(())
     }
@@ -271,7 +271,7 @@ impl World {
             beat: id.clone(),
             runner: "pi".to_owned(),
             at_ms: self.now().unix_ms,
-            human: seen.human.clone(),
+            user_files: seen.user_files.clone(),
             sensors: seen.sensors.clone(),
             reserved_micros: self.judge.ledger.dearest,
         };
@@ -297,7 +297,7 @@ impl World {
         (self.wall_ms, self.true_ms, self.mono_ms) =
             (self.wall_ms + took, self.true_ms + took, self.mono_ms + took);
         let now = self.now();
-        let human = seen.human.clone();
+        let user_files = seen.user_files.clone();
         let event = match self.reply() {
             Err(Class::Cancelled) => LoopEvent::Cancelled { charge: charge(usage, now) },
             Err(class) => {
@@ -315,7 +315,7 @@ impl World {
                 if charge.is_none() {
                     self.judge.forget_call(&id);
                 }
-                LoopEvent::Failed { failure, charge, human }
+                LoopEvent::Failed { failure, charge, user_files }
             }
             Ok(decided) => {
                 let plan = self.plan(beat, &sensed, &id, &decided);
@@ -338,9 +338,9 @@ impl World {
         self.tidy(beat)?;
         if is_move {
             self.fleet.put_away(&sensed.world.own.workers);
-            let starving = beat.starving(self.goals.keys());
-            let starving = if self.is(Mutant::HidesStarving) { Vec::new() } else { starving };
-            self.judge.starves(beat, &starving, &self.goals).map_err(Stop::Broken)?;
+            let starved = beat.starved(self.goals.keys());
+            let starved = if self.is(Mutant::HidesStarved) { Vec::new() } else { starved };
+            self.judge.starves(beat, &starved, &self.goals).map_err(Stop::Broken)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::product::{DiffLine, FileDelta, Sample, Thresholds, alike, parse_diff, tokens};
+use crate::product::{AttemptDiff, BreakerConfig, DiffLine, FileDelta, alike, parse_diff, tokens};
 
 /// Parts of this repository that become histories of their own; the rest is the last one.
 const PARTS: [&str; 3] = ["src/store", "src/worker", "tests"];
@@ -139,17 +139,17 @@ fn percent(part: usize, of: usize) -> f64 {
 
 /// Two fresh starts from the same files, told apart by what each changed.
 fn compare(one: &Change, other: &Change, count: &mut Count) {
-    let sample = |n: u32, change: &Change| Sample {
+    let sample = |n: u32, change: &Change| AttemptDiff {
         n,
         start: "base".to_owned(),
         end: format!("end {n}"),
         from_base: vec![change.file.clone()],
         delta: vec![change.file.clone()],
-        ..Sample::default()
+        ..AttemptDiff::default()
     };
     count.pairs += 1;
-    let base = Sample { start: "base".into(), end: "base".into(), ..Sample::default() };
-    let like = alike(&sample(2, other), &[sample(1, one), base], &Thresholds::default());
+    let base = AttemptDiff { start: "base".into(), end: "base".into(), ..AttemptDiff::default() };
+    let like = similarity(&sample(2, other), &[sample(1, one), base], &BreakerConfig::default());
     count.ratio += usize::from(like.is_some());
     count.exact += usize::from(one.file.hunks == other.file.hunks);
     let of = |change: &Change| -> Vec<String> {

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::product::{
-    Alike, Cancel, Defaults, Endpoints, FixDeps, FixRequest, Fixes, Layout, Lean, Leanfile, LedgerLine,
-    Progress, SandboxConfig, SandboxMode, Settings, Task, TaskStatus, Tests, Thresholds, Tone, fix, ledger,
-    make_dirs,
+    BreakerConfig, Cancel, Defaults, Endpoints, FixDeps, FixRequest, Fixes, Layout, Lean, Leanfile,
+    LedgerLine, Progress, SandboxConfig, SandboxMode, Settings, Similarity, Task, TaskStatus, Tests, Tone,
+    fix, ledger, make_dirs,
 };
 
 /// What a trial is made of.
@@ -128,7 +128,7 @@ fn outcome(lines: &[LedgerLine], status: TaskStatus, tokens: u64, looped: bool) 
         lines.iter().rev().find_map(of)
     });
     let halted = last.or(looped.then_some(1));
-    let like = |one: &Alike| {
+    let like = |one: &Similarity| {
         let word = serde_json::to_value(one.by).ok();
         word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
     };
@@ -151,12 +151,12 @@ fn breaker(on: bool) -> Fixes {
     if on {
         return Fixes::default();
     }
-    let never = Thresholds {
+    let never = BreakerConfig {
         halt: u32::MAX,
         rollback: u32::MAX,
         same_failure: u32::MAX,
         replans: u32::MAX,
-        ..Thresholds::default()
+        ..BreakerConfig::default()
     };
     Fixes { thresholds: never, nudge: usize::MAX, stop: usize::MAX, ..Fixes::default() }
 }

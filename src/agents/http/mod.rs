@@ -37,7 +37,7 @@ const RETRY_MS: i64 = 500;
 const RETRY_LONGEST_MS: i64 = 15_000;
 
 /// How often an interruption is checked, in milliseconds.
-const LOOK_MS: u64 = 50;
+const POLL_MS: u64 = 50;
 /// The largest part of an error's body that is read, in bytes.
 const ERROR_BYTES: usize = 64 * 1024;
 
@@ -193,14 +193,14 @@ impl Http {
             false => health.clone(),
         };
         let down = |why: String| Failed::before_asking(Class::Down, format!("{url} is down: {why}"));
-        match link::status(&url, &mut || self.look(call))? {
+        match link::status(&url, &mut || self.poll(call))? {
             Ok(200..=499) => Ok(()),
             Ok(status) => Err(down(format!("it answered with {status}"))),
             Err(why) => Err(down(why)),
         }
     }
 
-    fn look(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
+    fn poll(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
         if let Some(frame) = call.frame.as_mut() {
             frame();
         }
@@ -213,8 +213,8 @@ impl Http {
     fn wait(&self, call: &mut ModelCall, wait_ms: i64) -> Result<(), Box<Failed>> {
         let until = Deadline::after_ms(wait_ms);
         while !until.passed() {
-            self.look(call)?;
-            pause_ms(LOOK_MS.min(until.left().as_millis() as u64 + 1));
+            self.poll(call)?;
+            pause_ms(POLL_MS.min(until.left().as_millis() as u64 + 1));
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Http {
             idle: Duration::from_millis(self.idle_ms.max(1) as u64),
         };
         let protocol = self.protocol;
-        let result = link::wait_for(move || exchange(request, protocol), &mut || self.look(call))?;
+        let result = link::wait_for(move || exchange(request, protocol), &mut || self.poll(call))?;
         Ok(result.unwrap_or_else(|(class, why)| {
             // A refused connection carried no request; a later error may have.
             let begun = !why.contains("refused") && !why.contains("host not found");

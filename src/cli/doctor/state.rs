@@ -32,7 +32,7 @@ const KEYS_FILE: &str = "looop.env";
 /// Checks the disk that holds the data dir.
 pub(super) fn disk(app: &App, found: &mut Findings) {
     let root = app.layout.root();
-    let disk = match disk::look(root) {
+    let disk = match disk::space(root) {
         Ok(disk) => disk,
         Err(error) => {
             let what = format!("could not inspect it: {error}");

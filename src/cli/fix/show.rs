@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::super::{App, print};
-use crate::fix::{Finished, Progress, Tone};
+use crate::fix::{Finished, Progress, Severity};
 use crate::os::clock::Deadline;
 use crate::os::tty;
 use crate::rules::fix::attempt::LedgerLine;
@@ -47,8 +47,8 @@ impl ProgressView<'_> {
     /// Prints a line, or the duration of the step in progress.
     pub(super) fn take(&mut self, progress: &Progress) {
         let elapsed = human_ms(self.began.spent_ms());
-        let (tone, text) = match progress {
-            Progress::Line(tone, text) => (*tone, visible(text, false)),
+        let (severity, text) = match progress {
+            Progress::Line(severity, text) => (*severity, visible(text, false)),
             Progress::Step(text) => return self.goes_on_with(&visible(text, false)),
             Progress::Heartbeat => {
                 let text = format!("{elapsed:>7}  … {} ({})", self.last, human_ms(self.since.spent_ms()));
@@ -60,11 +60,11 @@ impl ProgressView<'_> {
             }
         };
         self.clear();
-        let paint = |line: &str| match tone {
-            Tone::Plain => line.to_owned(),
-            Tone::Good => self.app.style.green(line),
-            Tone::Warn => self.app.style.yellow(line),
-            Tone::Bad => self.app.style.red(line),
+        let paint = |line: &str| match severity {
+            Severity::Plain => line.to_owned(),
+            Severity::Good => self.app.style.green(line),
+            Severity::Warn => self.app.style.yellow(line),
+            Severity::Bad => self.app.style.red(line),
         };
         let width = if is_watched() { width().saturating_sub(INDENT) } else { usize::MAX };
         for (nth, line) in wrapped(&text, width).iter().enumerate() {
@@ -160,7 +160,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
     print::raw(print::table(&rows).as_bytes());
     below.iter().for_each(|note| print::line(note));
     print::line("");
-    print::line(&visible(&finished.landed.words(), false));
+    print::line(&visible(&finished.applied.words(), false));
     if let Some(words) = saved(finished).filter(|_| savings) {
         print::line(&words);
     }

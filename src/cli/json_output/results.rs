@@ -41,7 +41,7 @@ pub struct BeatJson {
     /// The usage of the model call.
     pub usage: Option<Usage>,
     /// The latest time of the next beat, in milliseconds from now.
-    pub next_look_ms: Option<i64>,
+    pub next_beat_due_ms: Option<i64>,
 }
 
 /// The kind of a beat's result.

@@ -15,7 +15,7 @@ use crate::store::workers::{self, Worker};
 /// How long the user's windows may take to open before the pulse prints a line instead, in milliseconds.
 const WINDOW_MS: i64 = 800;
 /// How often the pulse checks while the windows open, in milliseconds.
-const LOOK_MS: i64 = 50;
+const POLL_MS: i64 = 50;
 
 /// The state of the bell: what it has rung for, and the processes that update windows.
 pub(super) struct WakeSignals<'a> {
@@ -36,7 +36,7 @@ impl<'a> WakeSignals<'a> {
 
     /// The time until the next check, in milliseconds; at most `usual_ms`.
     pub(super) fn step_ms(&self, usual_ms: i64) -> i64 {
-        if self.awaited.is_some() { usual_ms.min(LOOK_MS) } else { usual_ms }
+        if self.awaited.is_some() { usual_ms.min(POLL_MS) } else { usual_ms }
     }
 
     /// The helper processes that are still running; they end by themselves.
@@ -46,7 +46,7 @@ impl<'a> WakeSignals<'a> {
     }
 
     /// Rings if it is time. If no worker's state has changed, this reads only one file's time stamp.
-    pub(super) fn look(&mut self) {
+    pub(super) fn poll(&mut self) {
         if let Some((helper, wait_limit)) = &self.awaited {
             if !wait_limit.passed() && is_alive(*helper) {
                 return;
@@ -59,18 +59,18 @@ impl<'a> WakeSignals<'a> {
         let poked = wake.and_then(|wake| file::stamp(&wake).ok());
         if poked != self.poked {
             self.poked = poked;
-            self.surface(false);
+            self.sync_alerts(false);
         }
     }
 
     /// Updates the windows after a beat: tmux may be new since the last call, or the loop may ask something.
     pub(super) fn after_beat(&mut self, config: &Config) {
-        self.surface(self.app.layout.surface_lock().exists() || tick::has_news(self.app, config));
+        self.sync_alerts(self.app.layout.alerts_lock().exists() || tick::has_news(self.app, config));
     }
 
     /// Updates the windows if a worker calls and no window shows it, or in any case. A printed line waits for
     /// the windows, so that the user is not notified twice.
-    fn surface(&mut self, at_any_rate: bool) {
+    fn sync_alerts(&mut self, at_any_rate: bool) {
         let silent = self.silent();
         if silent.is_empty() && !at_any_rate {
             return;

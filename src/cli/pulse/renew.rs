@@ -57,7 +57,7 @@ impl Renewal {
     }
 
     /// Executes the new program, if one exists and can continue. A failure is reported once.
-    pub(super) fn look(&mut self, app: &App, bell: &mut WakeSignals, cancel: &Cancel, held: &Held) {
+    pub(super) fn poll(&mut self, app: &App, bell: &mut WakeSignals, cancel: &Cancel, held: &Held) {
         self.is_due |= self.own.is_replaced();
         // Only this program knows its helper processes: the new one would kill them as orphans.
         if !self.is_due || !bell.helpers().is_empty() {
@@ -90,11 +90,11 @@ impl Renewal {
         // Global arguments stay; a pulse has no others.
         let args = config::own_args().into_iter().filter(|arg| arg != VERB && arg != OLD_VERB);
         let args: Vec<_> = args.chain([VERB.into()]).collect();
-        cancel.set_deaf(true);
+        cancel.set_default_action(true);
         // A signal that arrived before ends this program as usual.
         let tried =
             (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, app.env.places(), lock));
-        cancel.set_deaf(false);
+        cancel.set_default_action(false);
         tried.map_or(Ok(()), |error| Err(error.to_string()))
     }
 }

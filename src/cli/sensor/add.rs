@@ -236,7 +236,7 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let dir = app.layout.cache().join(format!("try-{}", beat_id(app.now.unix_ms)));
     file::make_dir(&dir)?;
     let path = dir.join(name.as_str());
-    let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Whole).and_then(|()| {
+    let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Atomic).and_then(|()| {
         let sensor = user_files::sensor_at(name.clone(), path);
         tick::dry(app, &config, runner.as_ref(), |ctx| observe::try_out(ctx, sensor))
     });

@@ -6,7 +6,7 @@ use super::{Leanfile, Task};
 use crate::rules::text::{nearest, visible};
 
 /// How similar a known key must be to be named, of 1.
-const ALIKE: f64 = 0.7;
+const MIN_SIMILARITY: f64 = 0.7;
 
 /// One warning for each unknown key, with the nearest known one.
 pub(super) fn unknown(table: &toml::Table) -> Vec<String> {
@@ -24,7 +24,7 @@ fn look(table: &toml::Table, place: &str, known: &Value, odd: &mut Vec<String>) 
         match (known.get(key), value) {
             (None, _) => {
                 let keys = known.as_object().into_iter().flat_map(|known| known.keys());
-                let near = nearest(key, keys, ALIKE);
+                let near = nearest(key, keys, MIN_SIMILARITY);
                 let meant = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 odd.push(format!("unknown key `{shown}` has no effect{meant}"));
             }

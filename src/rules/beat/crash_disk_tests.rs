@@ -17,7 +17,7 @@ pub const ARCHIVED: &str = "goals/archive/old.md";
 pub const TIMER: &str = "schedules/t.json";
 pub const QUESTION: &str = "asks/ask-1.json";
 pub const APPROVAL: &str = "asks/ap-1.json";
-pub const YES: &str = "asks/ap-1.answer.json";
+pub const ANSWER: &str = "asks/ap-1.answer.json";
 
 /// The replies of a scenario's decider.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,8 +9,8 @@ use crate::rules::beat::failing::Class;
 #[path = "crash_disk_tests.rs"]
 mod disk;
 use disk::{
-    APPROVAL, BEAT, Disk, JOURNAL, LEDGER, PowerLoss, Reply, YES, is_made, look, make, new_disk, plan, tag,
-    wrecks,
+    ANSWER, APPROVAL, BEAT, Disk, JOURNAL, LEDGER, PowerLoss, Reply, is_made, look, make, new_disk, plan,
+    tag, wrecks,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -179,7 +179,7 @@ impl Sim {
         let open = |path: &str| self.disk.has(path) && !beat.closed_asks.contains(&name("ap-1"));
         let mut seen = seen(&id, at);
         seen.asks = vec![name("ap-1")];
-        if open(YES) {
+        if open(ANSWER) {
             let (run, operation) = exec();
             let approval = approval(T0 + 24 * HOUR);
             let decided = Decided { seen, decided: run, operation, then: done(), charge: None, approval };
@@ -200,8 +200,10 @@ impl Sim {
             clean: true,
         };
         match reply {
-            Reply::Fails => self
-                .event(&mut beat, LoopEvent::Failed { failure, charge: Some(charge), human: String::new() }),
+            Reply::Fails => self.event(
+                &mut beat,
+                LoopEvent::Failed { failure, charge: Some(charge), user_files: String::new() },
+            ),
             Reply::Cancelled => self.event(&mut beat, LoopEvent::Cancelled { charge }),
             _ => {
                 let meets = matches!(reply, Reply::WriteMeets | Reply::ArchiveMeets | Reply::DropMeets);
@@ -218,8 +220,8 @@ impl Sim {
     fn play(&mut self, replies: &[Reply]) -> Result<(), TickStop> {
         for reply in replies {
             self.tick(*reply)?;
-            if self.disk.has(APPROVAL) && !self.disk.has(YES) {
-                self.disk.place(YES, "");
+            if self.disk.has(APPROVAL) && !self.disk.has(ANSWER) {
+                self.disk.place(ANSWER, "");
             }
         }
         Ok(())

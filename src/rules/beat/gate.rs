@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::observed::Observed;
 use crate::rules::beat::failing::Class;
 use crate::rules::beat::settings::Limits;
-use crate::rules::beat::state::{FLAP_DECAY_MS, LoopState, Settled};
+use crate::rules::beat::state::{Convergence, FLAP_DECAY_MS, LoopState};
 use crate::rules::beat::step::recent;
 use crate::rules::cost::budget::BudgetExceeded;
 use crate::rules::digest::Digest;
@@ -30,7 +30,7 @@ pub enum Reason {
     /// The world has been settled for longer than the noop's lifetime.
     Aged,
     /// The decider requested another look.
-    Nudge,
+    Requeue,
     /// The user requested a move for this goal.
     Forced(Name),
 }
@@ -45,7 +45,7 @@ impl Reason {
             Reason::Answer(ask) => format!("ask {ask} is closed"),
             Reason::Due(name) => format!("schedule {name} is due"),
             Reason::Aged => "the last noop is old".to_owned(),
-            Reason::Nudge => "the decider asked for another look".to_owned(),
+            Reason::Requeue => "the decider asked for another look".to_owned(),
             Reason::Forced(goal) => format!("the user wants a move for {goal}"),
         }
     }
@@ -89,7 +89,7 @@ pub enum Hold {
     /// A budget is used up.
     OutOfBudget {
         /// The cap, and when it resets.
-        hit: BudgetExceeded,
+        exceeded: BudgetExceeded,
         /// The same as text.
         why: String,
     },
@@ -102,8 +102,8 @@ pub fn in_a_row(fails: u32) -> String {
 
 impl Hold {
     /// Creates the hold for a budget that leaves no room for a call.
-    pub fn capped(hit: BudgetExceeded, now: Now) -> Hold {
-        Hold::OutOfBudget { why: hit.words(now), hit }
+    pub fn capped(exceeded: BudgetExceeded, now: Now) -> Hold {
+        Hold::OutOfBudget { why: exceeded.words(now), exceeded }
     }
 
     /// The hold as text.
@@ -175,8 +175,8 @@ pub fn judge(
         let sensors = flapping;
         return GateDecision::Hold(if sensors.is_empty() { Hold::Idle } else { Hold::Flapping { sensors } });
     }
-    let waits = if forced.is_none() { backing_off(beat, &observed.human, now) } else { None };
-    let capped = || observed.capped.clone().map(|hit| Hold::capped(hit, now));
+    let waits = if forced.is_none() { backing_off(beat, &observed.user_files, now) } else { None };
+    let capped = || observed.capped.clone().map(|exceeded| Hold::capped(exceeded, now));
     let hold = waits.or_else(|| rate(beat, limits, now)).or_else(capped);
     hold.map_or(GateDecision::Decide(reasons), GateDecision::Hold)
 }
@@ -206,15 +206,15 @@ fn reasons(
     }
     reasons.extend(observed.world.own.answers.iter().map(|answer| Reason::Answer(answer.ask.clone())));
     reasons.extend(observed.world.own.due.iter().map(|due| Reason::Due(due.name.clone())));
-    match (&beat.settled, limits.noop_ttl_ms) {
-        (Settled::No, _) => reasons.push(Reason::AfterMove),
-        (Settled::Noop { at_ms, again: false }, Some(ttl)) if now.waited(*at_ms, ttl) => {
+    match (&beat.converged, limits.noop_ttl_ms) {
+        (Convergence::No, _) => reasons.push(Reason::AfterMove),
+        (Convergence::Noop { at_ms, rechecked: false }, Some(ttl)) if now.waited(*at_ms, ttl) => {
             reasons.push(Reason::Aged)
         }
         _ => {}
     }
-    if beat.nudge.as_ref().is_some_and(|nudge| now.waited(nudge.set_ms, nudge.wait_ms)) {
-        reasons.push(Reason::Nudge);
+    if beat.requeue.as_ref().is_some_and(|requeue| now.waited(requeue.set_ms, requeue.wait_ms)) {
+        reasons.push(Reason::Requeue);
     }
     (reasons, flapping)
 }
@@ -225,12 +225,12 @@ fn is_resting(beat: &LoopState, sensor: &str, now: Now) -> bool {
     beat.is_flapping(sensor, now) && !now.waited(woke_ms, FLAP_DECAY_MS)
 }
 
-fn backing_off(beat: &LoopState, human: &Digest, now: Now) -> Option<Hold> {
+fn backing_off(beat: &LoopState, user_files: &Digest, now: Now) -> Option<Hold> {
     let backoff = beat.backoff.as_ref()?;
     let class = beat.failure.as_ref().map_or(Class::Crashed, |failure| failure.class);
     let until = beat.failure.as_ref().and_then(|failure| failure.retry_at_ms);
     let wait_ms = class.wait_ms(backoff.fails, until.map(|at| at.saturating_sub(backoff.at_ms)));
-    let holds = backoff.human == *human && !now.waited(backoff.at_ms, wait_ms);
+    let holds = backoff.user_files == *user_files && !now.waited(backoff.at_ms, wait_ms);
     let left_ms = wait_ms.saturating_sub(now.elapsed_ms(backoff.at_ms));
     holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })
 }
@@ -247,14 +247,14 @@ fn rate(beat: &LoopState, limits: &Limits, now: Now) -> Option<Hold> {
 }
 
 /// Returns the longest time that the pulse may sleep before the gate's decision could change by itself.
-pub fn next_look_ms(beat: &LoopState, limits: &Limits, now: Now) -> Option<i64> {
+pub fn next_beat_due_ms(beat: &LoopState, limits: &Limits, now: Now) -> Option<i64> {
     let until = |since: i64, wait: i64| wait.saturating_sub(now.elapsed_ms(since)).max(0);
-    let nudge = beat.nudge.as_ref().map(|nudge| until(nudge.set_ms, nudge.wait_ms));
-    let aged = match (&beat.settled, limits.noop_ttl_ms) {
-        (Settled::Noop { at_ms, again: false }, Some(ttl)) => Some(until(*at_ms, ttl)),
+    let requeue = beat.requeue.as_ref().map(|requeue| until(requeue.set_ms, requeue.wait_ms));
+    let aged = match (&beat.converged, limits.noop_ttl_ms) {
+        (Convergence::Noop { at_ms, rechecked: false }, Some(ttl)) => Some(until(*at_ms, ttl)),
         _ => None,
     };
-    nudge.into_iter().chain(aged).min()
+    requeue.into_iter().chain(aged).min()
 }
 
 #[cfg(test)]

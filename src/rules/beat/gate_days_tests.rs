@@ -24,7 +24,7 @@ fn no_hour_has_more_decisions_than_allowed() {
 
 #[test]
 fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
-    let mut looped = Loop::settled();
+    let mut looped = Loop::converged();
     looped.limits.decides_per_hour = 12;
     looped.reply = ScriptedReply::Done;
     looped.sets("a", 1);
@@ -40,7 +40,8 @@ fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
     );
     assert!((5 * 12..=6 * 12).contains(&asked), "{asked}");
     looped.beat.decides.clear();
-    looped.beat.backoff = Some(Backoff { fails: 9, at_ms: back + DAY, human: looped.observed.human.clone() });
+    looped.beat.backoff =
+        Some(Backoff { fails: 9, at_ms: back + DAY, user_files: looped.observed.user_files.clone() });
     assert!(matches!(looped.judge(), GateDecision::Decide(_)), "a wait that starts in the future is over");
 }
 
@@ -48,12 +49,12 @@ fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
 fn a_flapping_sensor_costs_one_decision_each_quarter_of_an_hour() {
     // The sensor's value at the n-th beat: always another one; or two changes in three beats.
     for pattern in [|n: i64| n, |n: i64| n - n / 3] {
-        let mut looped = Loop::settled();
+        let mut looped = Loop::converged();
         let asked = looped.runs(MINUTE, DAY, &mut |l, n| l.sets("a", pattern(n + 1)));
         assert!((90..=5 + 24 * 4 + 2).contains(&asked), "{asked}");
         looped.sets("a", -1);
-        let verdict = looped.after(S);
-        assert_eq!(hold(&verdict), &Hold::Flapping { sensors: vec!["a".to_owned()] });
+        let decision = looped.after(S);
+        assert_eq!(hold(&decision), &Hold::Flapping { sensors: vec!["a".to_owned()] });
         looped.sets("b", 1);
         assert_eq!(
             looped.tick(),
@@ -61,7 +62,7 @@ fn a_flapping_sensor_costs_one_decision_each_quarter_of_an_hour() {
             "another sensor wakes at once"
         );
     }
-    let mut looped = Loop::settled();
+    let mut looped = Loop::converged();
     looped.beat.flaps.insert("a".to_owned(), Flap { count: 50, at_ms: T0 });
     looped.sets("a", 1);
     assert!(matches!(hold(&looped.after(15 * MINUTE - 1)), Hold::Flapping { .. }));
@@ -74,31 +75,31 @@ fn a_flapping_sensor_costs_one_decision_each_quarter_of_an_hour() {
 
 #[test]
 fn a_settled_world_is_checked_once_more_and_then_never() {
-    let mut looped = Loop::settled();
-    assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(6 * HOUR));
+    let mut looped = Loop::converged();
+    assert_eq!(next_beat_due_ms(&looped.beat, &looped.limits, looped.now), Some(6 * HOUR));
     assert_eq!(looped.after(6 * HOUR - 1), GateDecision::Hold(Hold::Idle));
     assert_eq!(looped.after(1), only(Reason::Aged));
     assert_eq!(looped.after(300 * DAY), GateDecision::Hold(Hold::Idle));
-    assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), None);
+    assert_eq!(next_beat_due_ms(&looped.beat, &looped.limits, looped.now), None);
     looped.sets("a", 1);
     assert_eq!(looped.tick(), only(Reason::Changed("sensor/a".to_owned())));
     assert_eq!(looped.after(6 * HOUR), only(Reason::Aged), "a change allows a second check again");
-    let mut never = Loop::settled();
+    let mut never = Loop::converged();
     never.limits.noop_ttl_ms = None;
     assert_eq!(never.after(300 * DAY), GateDecision::Hold(Hold::Idle));
 }
 
 #[test]
 fn a_requested_look_is_clamped_durable_and_granted_three_times() {
-    for (wish, wait) in [(0, 30 * S), (100, 100 * S), (u32::MAX, 300 * S)] {
+    for (seconds, wait) in [(0, 30 * S), (100, 100 * S), (u32::MAX, 300 * S)] {
         let mut looped = Loop::new();
-        looped.reply = ScriptedReply::Noop(Some(wish));
+        looped.reply = ScriptedReply::Noop(Some(seconds));
         looped.tick();
         let text = serde_json::to_string(&looped.beat).unwrap();
         looped.beat = serde_json::from_str(&text).unwrap();
-        assert_eq!(looped.after(wait - 1), GateDecision::Hold(Hold::Idle), "{wish}");
-        assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(1));
-        assert_eq!(looped.after(1), only(Reason::Nudge), "{wish}");
+        assert_eq!(looped.after(wait - 1), GateDecision::Hold(Hold::Idle), "{seconds}");
+        assert_eq!(next_beat_due_ms(&looped.beat, &looped.limits, looped.now), Some(1));
+        assert_eq!(looped.after(1), only(Reason::Requeue), "{seconds}");
     }
     let mut looped = Loop::new();
     looped.reply = ScriptedReply::Noop(Some(60));
@@ -126,15 +127,15 @@ fn a_requested_look_is_used_up_only_by_an_attempt() {
     let mut looped = Loop::new();
     looped.reply = ScriptedReply::Noop(Some(60));
     looped.tick();
-    let wish = looped.beat.nudge.clone();
+    let requeue = looped.beat.requeue.clone();
     looped.limits.decides_per_hour = 1;
     assert!(matches!(hold(&looped.after(MINUTE)), Hold::RateLimited { .. }));
-    assert_eq!(looped.beat.nudge, wish, "a beat that is held keeps the request");
+    assert_eq!(looped.beat.requeue, requeue, "a beat that is held keeps the request");
     looped.limits.decides_per_hour = 9;
     looped.reply = ScriptedReply::Cancelled;
-    assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &wish));
+    assert_eq!((looped.tick(), &looped.beat.requeue), (only(Reason::Requeue), &requeue));
     looped.reply = ScriptedReply::Fails;
-    assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &None));
+    assert_eq!((looped.tick(), &looped.beat.requeue), (only(Reason::Requeue), &None));
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn thirty_days_of_an_unchanged_world_cost_two_requests() {
 #[test]
 fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
     for goal in ["g", "playbook"] {
-        let mut looped = Loop::settled();
+        let mut looped = Loop::converged();
         let edit = |l: &mut Loop, text: &str| {
             l.observed.world.goals.insert(name(goal), Goal::Text(text.to_owned()));
             l.look();

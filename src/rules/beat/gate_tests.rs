@@ -7,7 +7,7 @@ use crate::rules::beat::entry::MoveOutcome;
 use crate::rules::beat::observed::Observed;
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::schedule::{FireTime, Schedule};
-use crate::rules::beat::state::{Backoff, Flap, Inflight, Nudge};
+use crate::rules::beat::state::{Backoff, Flap, Inflight, Requeue};
 use crate::rules::beat::step::{self, Decided, Effect, LoopEvent};
 use crate::rules::beat::{diff, prompt};
 use crate::rules::time::beat_id;
@@ -74,7 +74,7 @@ impl Loop {
     }
 
     /// A loop after its first decision, which settled its world.
-    fn settled() -> Loop {
+    fn converged() -> Loop {
         let mut new = Loop::new();
         assert_eq!(new.tick(), GateDecision::Decide(vec![Reason::First]));
         new
@@ -99,7 +99,7 @@ impl Loop {
         let answers = answers.collect();
         self.observed.world.own = LoopStatus { due, answers, ..self.observed.world.own.clone() };
         self.observed.items = self.observed.world.items();
-        self.observed.human = self.observed.world.human_digest();
+        self.observed.user_files = self.observed.world.user_files_digest();
     }
 
     fn sets(&mut self, sensor: &str, n: i64) {
@@ -115,11 +115,11 @@ impl Loop {
 
     /// Runs one beat: the gate and, if it decides, a decision that the script answers.
     fn tick(&mut self) -> GateDecision {
-        let verdict = self.judge();
-        if let GateDecision::Decide(reasons) = &verdict {
+        let decision = self.judge();
+        if let GateDecision::Decide(reasons) = &decision {
             self.decide(reasons);
         }
-        verdict
+        decision
     }
 
     fn after(&mut self, ms: i64) -> GateDecision {
@@ -137,7 +137,7 @@ impl Loop {
             beat: id.clone(),
             runner: "scripted".to_owned(),
             at_ms: self.now.unix_ms,
-            human: seen.human.clone(),
+            user_files: seen.user_files.clone(),
             sensors: seen.sensors.clone(),
             reserved_micros: 0,
         };
@@ -156,7 +156,7 @@ impl Loop {
             ),
             ScriptedReply::Cancelled => return self.drive(LoopEvent::Cancelled { charge }),
             ScriptedReply::Fails => {
-                let (at_ms, human) = (self.now.unix_ms, seen.human);
+                let (at_ms, user_files) = (self.now.unix_ms, seen.user_files);
                 let failure = crate::rules::beat::state::Failure {
                     beat: id,
                     at_ms,
@@ -165,7 +165,7 @@ impl Loop {
                     clean: true,
                     why: String::new(),
                 };
-                return self.drive(LoopEvent::Failed { failure, charge: Some(charge), human });
+                return self.drive(LoopEvent::Failed { failure, charge: Some(charge), user_files });
             }
         };
         let mut action = action;
@@ -207,8 +207,8 @@ impl Loop {
     }
 }
 
-fn hold(verdict: &GateDecision) -> &Hold {
-    match verdict {
+fn hold(decision: &GateDecision) -> &Hold {
+    match decision {
         GateDecision::Hold(hold) => hold,
         other => panic!("it did not hold: {other:?}"),
     }
@@ -224,15 +224,18 @@ fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
     let rows: [(Change, Reason); 8] = [
         (|l| l.beat = LoopState::default(), Reason::First),
         (|l| l.sets("a", 1), Reason::Changed("sensor/a".to_owned())),
-        (|l| l.beat.settled = Settled::No, Reason::AfterMove),
+        (|l| l.beat.converged = Convergence::No, Reason::AfterMove),
         (|l| l.now.unix_ms += 6 * HOUR, Reason::Aged),
-        (|l| l.beat.nudge = Some(Nudge { set_ms: T0 - MINUTE, wait_ms: MINUTE, streak: 1 }), Reason::Nudge),
+        (
+            |l| l.beat.requeue = Some(Requeue { set_ms: T0 - MINUTE, wait_ms: MINUTE, streak: 1 }),
+            Reason::Requeue,
+        ),
         (|l| l.forced = Some(name("g")), Reason::Forced(name("g"))),
         (|l| answer(l, "ask-1"), Reason::Answer(name("ask-1"))),
         (|l| timer(l, FireTime::InS(0)), Reason::Due(name("t"))),
     ];
     for (change, reason) in rows {
-        let mut looped = Loop::settled();
+        let mut looped = Loop::converged();
         assert_eq!(looped.tick(), GateDecision::Hold(Hold::Idle));
         change(&mut looped);
         assert!(!reason.words().is_empty());
@@ -280,7 +283,7 @@ fn timer(looped: &mut Loop, when: FireTime) {
 
 #[test]
 fn timers_and_answers_wake_once_until_the_next_time() {
-    let mut looped = Loop::settled();
+    let mut looped = Loop::converged();
     answer(&mut looped, "ask-1");
     timer(&mut looped, FireTime::EveryS(600));
     looped.reply = ScriptedReply::Fails;
@@ -294,8 +297,8 @@ fn timers_and_answers_wake_once_until_the_next_time() {
 
 #[test]
 fn holds_are_checked_in_order() {
-    let mut looped = Loop::settled();
-    let hit = BudgetExceeded {
+    let mut looped = Loop::converged();
+    let exceeded = BudgetExceeded {
         window: "day 2026-11-21".to_owned(),
         key: "budget.day_usd".to_owned(),
         cap_micros: 5_000_000,
@@ -305,13 +308,13 @@ fn holds_are_checked_in_order() {
         wants_micros: 0,
         resets_ms: T0 + HOUR,
     };
-    looped.observed.capped = Some(hit.clone());
+    looped.observed.capped = Some(exceeded.clone());
     looped.limits.decides_per_hour = 1;
     let beat = &mut looped.beat;
     beat.halted = Some("lost".to_owned());
-    beat.backoff = Some(Backoff { fails: 3, at_ms: T0, human: looped.observed.human.clone() });
+    beat.backoff = Some(Backoff { fails: 3, at_ms: T0, user_files: looped.observed.user_files.clone() });
     let (approved, change) = (name("ap-1"), [("playbook".to_owned(), ChangeKind::Changed)]);
-    let judged =
+    let decide_gate =
         |l: &Loop, paused: Option<&str>, approved: Option<&Name>, changed: &[(String, ChangeKind)]| {
             let observed = Observed {
                 paused: paused.map(|why| Paused { since_ms: 0, why: why.to_owned() }),
@@ -322,46 +325,57 @@ fn holds_are_checked_in_order() {
             judge(&l.beat, &observed, l.forced.as_ref(), &l.limits, l.now)
         };
     let halted = Hold::Halted { why: "lost".to_owned() };
-    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), GateDecision::Hold(halted));
+    assert_eq!(decide_gate(&looped, Some("tea"), Some(&approved), &change), GateDecision::Hold(halted));
     looped.beat.halted = None;
     let paused = Hold::Paused { why: "tea".to_owned() };
-    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), GateDecision::Hold(paused.clone()));
+    assert_eq!(
+        decide_gate(&looped, Some("tea"), Some(&approved), &change),
+        GateDecision::Hold(paused.clone())
+    );
     looped.forced = Some(name("g"));
     assert_eq!(
-        judged(&looped, Some("tea"), None, &change),
+        decide_gate(&looped, Some("tea"), None, &change),
         GateDecision::Hold(paused),
         "a pause takes precedence over a forced move"
     );
     looped.forced = None;
-    assert_eq!(judged(&looped, None, Some(&approved), &change), GateDecision::Approved(approved.clone()));
-    assert_eq!(judged(&looped, None, None, &[]), GateDecision::Hold(Hold::Idle), "no reason to hold");
-    let verdict = judged(&looped, None, None, &change);
-    assert_eq!(hold(&verdict), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
+    assert_eq!(
+        decide_gate(&looped, None, Some(&approved), &change),
+        GateDecision::Approved(approved.clone())
+    );
+    assert_eq!(decide_gate(&looped, None, None, &[]), GateDecision::Hold(Hold::Idle), "no reason to hold");
+    let decision = decide_gate(&looped, None, None, &change);
+    assert_eq!(hold(&decision), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
     looped.forced = Some(name("g"));
     let rate = Hold::RateLimited { per_hour: 1, left_ms: HOUR };
     assert_eq!(
-        hold(&judged(&looped, None, None, &[])),
+        hold(&decide_gate(&looped, None, None, &[])),
         &rate,
         "a forced move overrides idle and backoff, but not the rate"
     );
     (looped.beat.backoff, looped.forced) = (None, None);
-    assert_eq!(hold(&judged(&looped, None, None, &change)), &rate);
+    assert_eq!(hold(&decide_gate(&looped, None, None, &change)), &rate);
     looped.limits.decides_per_hour = 2;
-    let out = Hold::capped(hit, looped.now);
-    assert_eq!(hold(&judged(&looped, None, None, &change)), &out);
+    let out = Hold::capped(exceeded, looped.now);
+    assert_eq!(hold(&decide_gate(&looped, None, None, &change)), &out);
     looped.forced = Some(name("g"));
-    assert_eq!(hold(&judged(&looped, None, None, &[])), &out, "a forced move does not override the budget");
+    assert_eq!(
+        hold(&decide_gate(&looped, None, None, &[])),
+        &out,
+        "a forced move does not override the budget"
+    );
     looped.observed.capped = None;
-    assert_eq!(judged(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
+    assert_eq!(decide_gate(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
 }
 
 #[test]
 fn a_backoff_doubles_up_to_five_minutes_for_any_count() {
-    let mut looped = Loop::settled();
+    let mut looped = Loop::converged();
     looped.sets("a", 1);
     for fails in 1..=200_u32 {
         let wait = 15 * S * (1 << (fails - 1).min(5));
-        looped.beat.backoff = Some(Backoff { fails, at_ms: T0, human: looped.observed.human.clone() });
+        looped.beat.backoff =
+            Some(Backoff { fails, at_ms: T0, user_files: looped.observed.user_files.clone() });
         let wait = wait.min(300 * S);
         looped.now.unix_ms = T0 + wait - 1;
         assert_eq!(hold(&looped.judge()), &Hold::BackingOff { fails, left_ms: 1 }, "after {fails} failures");

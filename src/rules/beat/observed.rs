@@ -39,7 +39,7 @@ pub struct Observed {
     /// The items that differ from the world of the last decision.
     pub changed: Vec<(String, ChangeKind)>,
     /// Digest of the user's side.
-    pub human: Digest,
+    pub user_files: Digest,
     /// True if the world, or the memory of the last decision, contains untrusted text.
     pub tainted: bool,
     /// Asks that are not archived, with their answers.
@@ -69,7 +69,7 @@ impl Observed {
             at,
             world: digest_items(&self.items),
             items: self.items.clone(),
-            human: self.human.clone(),
+            user_files: self.user_files.clone(),
             commit: None,
             prompt: blake3::hash(prompt.text.as_bytes()).to_hex().to_string(),
             sensors: self.changed.iter().filter_map(flapping).collect(),
@@ -153,7 +153,7 @@ fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
     of_seen
         .filter_map(|(ask, answer)| match (&ask.approval, answer) {
             (Some(approval), Some(answer)) if matches!(answer.reply, AskReply::Reject { .. }) => {
-                Some((approval.scope.wish(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
+                Some((approval.scope.request_digest(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
             }
             _ => None,
         })

@@ -168,8 +168,8 @@ fn a_freed_sensor_that_asks_for_a_credential_or_a_path_waits() {
     ] {
         let script = format!("#!/bin/sh\n# looop: {header}\necho '{{}}'\n");
         let sensor = decided(json!({ "move": "write_sensor", "name": "s", "script": script }));
-        let verdict = judge(&sensor, &facts(&allow));
-        assert_eq!(verdict == PolicyDecision::Free, free, "{header}: {verdict:?}");
+        let decision = judge(&sensor, &facts(&allow));
+        assert_eq!(decision == PolicyDecision::Free, free, "{header}: {decision:?}");
     }
 }
 

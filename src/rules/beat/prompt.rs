@@ -326,12 +326,12 @@ fn history(out: &mut Prompt, frame: &Frame, words: &Words) {
         out.heading("Last failure (data)");
         out.short("Last failure", notified(failure), words);
     }
-    let starving: Vec<Value> = context
-        .starving
+    let starved: Vec<Value> = context
+        .starved
         .iter()
         .map(|(goal, since)| json!({ "goal": goal, "decisions_since": since }))
         .collect();
-    out.list("Starving goals: no move served them for a while (data)", starving, OWN_BYTES);
+    out.list("Starving goals: no move served them for a while (data)", starved, OWN_BYTES);
     out.list(words.flapping, values(&context.flapping), OWN_BYTES);
     if let Some(goal) = &context.forced {
         out.heading(words.forced);

@@ -107,7 +107,7 @@ fn saying(text: &str) -> Frame {
             retry_at_ms: None,
             clean: false,
         }),
-        starving: vec![(name("mine"), 12)],
+        starved: vec![(name("mine"), 12)],
         flapping: vec![own_words()],
         forced: Some(name("mine")),
         untrusted_goals: vec![name("theirs")],

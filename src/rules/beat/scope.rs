@@ -179,22 +179,22 @@ impl ApprovalScope {
 
     /// blake3 over the parts that identify a request: the move, its command, and the content of the files that it
     /// names. A rejection applies to this digest, even if other parts of the scope have changed.
-    pub fn wish(&self) -> String {
-        let mut wish = ApprovalScope { folders: Vec::new(), beyond: Vec::new(), ..self.clone() };
-        wish.files.retain(|file| !file.role.starts_with("read by"));
-        wish.files.iter_mut().for_each(|file| file.place.clear());
-        wish.grants.iter_mut().for_each(|grant| (grant.content, grant.place) = (None, None));
-        if let Some(command) = &mut wish.command {
+    pub fn request_digest(&self) -> String {
+        let mut request = ApprovalScope { folders: Vec::new(), beyond: Vec::new(), ..self.clone() };
+        request.files.retain(|file| !file.role.starts_with("read by"));
+        request.files.iter_mut().for_each(|file| file.place.clear());
+        request.grants.iter_mut().for_each(|grant| (grant.content, grant.place) = (None, None));
+        if let Some(command) = &mut request.command {
             command.place = None;
             command.values.clear();
         }
-        if let Some(goal) = &mut wish.goal {
+        if let Some(goal) = &mut request.goal {
             goal.content = None;
         }
-        if let Some(repo) = &mut wish.repo {
+        if let Some(repo) = &mut request.repo {
             [&mut repo.place, &mut repo.head, &mut repo.base].into_iter().for_each(String::clear);
         }
-        wish.digest()
+        request.digest()
     }
 
     /// The id of the ask for this scope, so that the same request gets the same ask.

@@ -100,7 +100,7 @@ fn a_request_is_recognized_when_other_parts_of_the_scope_have_changed() {
     other.files[0].place = text("other");
     other.repo.as_mut().unwrap().base = text("other");
     other.command.as_mut().unwrap().values = text("other");
-    assert!(other.wish() == base.wish() && other.digest() != base.digest());
+    assert!(other.request_digest() == base.request_digest() && other.digest() != base.digest());
     other.files[0].content = text("other");
-    assert_ne!(other.wish(), base.wish(), "another program is another request");
+    assert_ne!(other.request_digest(), base.request_digest(), "another program is another request");
 }

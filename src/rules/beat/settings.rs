@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::rules::cost::budget::Budget;
-use crate::rules::fix::attempt::Thresholds;
+use crate::rules::fix::attempt::BreakerConfig;
 use crate::rules::sandbox::SandboxConfig;
 use crate::rules::secret::Secrets;
 use crate::rules::worker::{Objects, WorkerLimits};
@@ -188,11 +188,11 @@ pub struct Fixes {
     /// The runners after the first, the second and each further new plan; empty: the same runner.
     pub escalate: Vec<String>,
     /// The thresholds of the rule that stops an agent that repeats itself.
-    pub thresholds: Thresholds,
+    pub thresholds: BreakerConfig,
     /// If true, agents are shown the files that a failure leads to.
     pub map: bool,
     /// After this number of repeats of the same commands within one call, the next call is warned.
-    pub nudge: usize,
+    pub warn_repeats: usize,
     /// After this number of repeats of the same commands within one call, the call is stopped.
     pub stop: usize,
     /// Runners that can be called, with `{brief}` for the path of the prompt; a command without it reads the prompt
@@ -218,9 +218,9 @@ impl Default for Fixes {
         Fixes {
             runner: None,
             escalate: Vec::new(),
-            thresholds: Thresholds::default(),
+            thresholds: BreakerConfig::default(),
             map: true,
-            nudge: 3,
+            warn_repeats: 3,
             stop: 5,
             runners: BTreeMap::new(),
         }

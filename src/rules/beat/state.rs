@@ -27,9 +27,9 @@ pub struct LoopState {
     /// The commit with that world, for the diff.
     pub base_commit: Option<String>,
     /// Whether that world is settled.
-    pub settled: Settled,
+    pub converged: Convergence,
     /// When the decider wants to look again.
-    pub nudge: Option<Nudge>,
+    pub requeue: Option<Requeue>,
     /// The starts of the decisions of the last hour, in milliseconds.
     pub decides: Vec<i64>,
     pub backoff: Option<Backoff>,
@@ -97,7 +97,7 @@ fn goal_digests<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Digest>
 /// Whether the decider is done with the world that it saw.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Settled {
+pub enum Convergence {
     /// The last move was not `noop`: the next beat decides again and sees its effect.
     #[default]
     No,
@@ -106,14 +106,14 @@ pub enum Settled {
         /// The time of the `noop`, in milliseconds.
         at_ms: i64,
         /// True if the decider confirmed the `noop` after its lifetime: it then stays settled until the world changes.
-        again: bool,
+        rechecked: bool,
     },
 }
 
 /// The decider's request to look again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Nudge {
+pub struct Requeue {
     /// When it was requested, in milliseconds.
     pub set_ms: i64,
     /// The delay, in milliseconds.
@@ -131,7 +131,7 @@ pub struct Backoff {
     /// When the last failure occurred, in milliseconds.
     pub at_ms: i64,
     /// Digest of the user's side at that time; an edit ends the present wait and keeps the count.
-    pub human: Digest,
+    pub user_files: Digest,
 }
 
 /// How often a sensor changes: `count` at `at_ms`, which decays by one every quarter of an hour.
@@ -154,7 +154,7 @@ pub struct Inflight {
     /// When the call began, in milliseconds.
     pub at_ms: i64,
     /// Digest of the user's side at that time.
-    pub human: Digest,
+    pub user_files: Digest,
     /// The sensors whose change woke the beat.
     pub sensors: Vec<String>,
     /// What is reserved for the call, in millionths of a US dollar; it is charged if the real cost stays unknown.
@@ -329,8 +329,8 @@ pub struct Failure {
 pub const FLAP_DECAY_MS: i64 = 15 * 60_000;
 /// From this count on, a sensor is flapping.
 pub const FLAP_LIMIT: u32 = 5;
-/// After this number of decisions without a move for it, a goal is starving.
-pub const STARVING_AFTER: u64 = 10;
+/// After this number of decisions without a move for it, a goal is starved.
+pub const STARVED_AFTER: u64 = 10;
 
 impl Flap {
     /// The count after decay.
@@ -342,7 +342,7 @@ impl Flap {
 
 impl LoopState {
     /// Says why these values are impossible although the format is right; `None` if they are possible.
-    pub fn is_absurd(&self) -> Option<String> {
+    pub fn problem(&self) -> Option<String> {
         let last = self.last_ms;
         (!(0..=LAST_MS).contains(&last)).then(|| format!("its last beat, {last}, is not a valid time"))
     }
@@ -370,12 +370,12 @@ impl LoopState {
     }
 
     /// Returns the goals without a move for some time, with the number of decisions since the last one.
-    pub fn starving<'a>(&self, goals: impl Iterator<Item = &'a Name>) -> Vec<(Name, u64)> {
+    pub fn starved<'a>(&self, goals: impl Iterator<Item = &'a Name>) -> Vec<(Name, u64)> {
         let since = |goal: &Name| {
             self.decisions.saturating_sub(self.served.get(goal).copied().unwrap_or(self.decisions))
         };
         let mut all: Vec<(Name, u64)> = goals.map(|goal| (goal.clone(), since(goal))).collect();
-        all.retain(|(_, count)| *count >= STARVING_AFTER);
+        all.retain(|(_, count)| *count >= STARVED_AFTER);
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         all
     }
@@ -400,7 +400,7 @@ mod tests {
         let now = Now { unix_ms: 1, offset_s: 0 };
         for odd in [i64::MIN, -1, LAST_MS + 1, i64::MAX] {
             let beat = LoopState { last_ms: odd, ..LoopState::default() };
-            assert!(beat.is_absurd().is_some() && beat.next_ms(now) >= 1, "{odd}");
+            assert!(beat.problem().is_some() && beat.next_ms(now) >= 1, "{odd}");
             assert!(Flap { count: 1, at_ms: odd }.level(now) <= 1);
         }
         let beat = LoopState {
@@ -408,7 +408,7 @@ mod tests {
             served: [(Name::parse("g").unwrap(), 9)].into(),
             ..LoopState::default()
         };
-        assert_eq!((beat.is_absurd(), beat.starving(beat.served.keys())), (None, vec![]));
+        assert_eq!((beat.problem(), beat.starved(beat.served.keys())), (None, vec![]));
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
         let served = [(name("loud"), 30), (name("quiet"), 12)].into();
         let beat = LoopState { decisions: 30, served, ..LoopState::default() };
         let goals = [name("loud"), name("quiet"), name("new")];
-        assert_eq!(beat.starving(goals.iter()), [(name("quiet"), 18)]);
+        assert_eq!(beat.starved(goals.iter()), [(name("quiet"), 18)]);
     }
 
     #[test]

@@ -21,7 +21,8 @@ use super::decision::{Action, Move};
 use super::entry::{self, MoveOutcome};
 use super::failing::Class;
 use super::state::{
-    Backoff, CommitNote, Failure, Flap, Inflight, Intent, LastResult, LoopState, Nudge, Operation, Settled,
+    Backoff, CommitNote, Convergence, Failure, Flap, Inflight, Intent, LastResult, LoopState, Operation,
+    Requeue,
 };
 use crate::rules::cost::charge::{Charge, Usage};
 use crate::rules::digest::{Digest, Items};
@@ -33,9 +34,9 @@ use crate::rules::world::{Goal, WORKER_ITEM};
 pub use recovery::{CHANGED, compare, probe};
 
 /// The shortest and longest delay of a requested look, in milliseconds.
-const NUDGE_MS: (i64, i64) = (30_000, 300_000);
+const REQUEUE_MS: (i64, i64) = (30_000, 300_000);
 /// How many requested looks in a row are granted while nothing changes.
-const MAX_NUDGES: u32 = 3;
+const MAX_REQUEUES: u32 = 3;
 /// The window of the decision rate, in milliseconds.
 const HOUR_MS: i64 = 3_600_000;
 /// The maximum number of commit notes that are kept while commits fail.
@@ -84,7 +85,7 @@ pub struct ObservedInputs {
     /// The digest over the items.
     pub world: Digest,
     /// Digest of the user's side.
-    pub human: Digest,
+    pub user_files: Digest,
     /// The commit with the world, if one could be made.
     pub commit: Option<String>,
     /// blake3 of the prompt; empty if no runner was asked.
@@ -166,7 +167,7 @@ pub enum LoopEvent {
         /// The cost of the call.
         charge: Option<Box<Charge>>,
         /// Digest of the user's side at that time.
-        human: Digest,
+        user_files: Digest,
     },
     /// The user cancelled the call.
     Cancelled {
@@ -213,20 +214,22 @@ pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
     match (event, &beat.intent) {
         (LoopEvent::Began(fresh), _) => vec![Effect::Save(fresh)],
         (LoopEvent::Asking { call, committed }, _) => save(asking(beat, *call, &committed)),
-        (LoopEvent::Failed { failure, charge, human }, _) => {
-            charged(charge, LoopState { nudge: None, ..failed(beat, failure, human) })
+        (LoopEvent::Failed { failure, charge, user_files }, _) => {
+            charged(charge, LoopState { requeue: None, ..failed(beat, failure, user_files) })
         }
         (LoopEvent::Cancelled { charge }, _) => {
             charged(Some(charge), LoopState { inflight: None, ..beat.clone() })
         }
-        (LoopEvent::CutOff { at, charge }, _) => believed(cut_off(beat, at, charge)),
+        (LoopEvent::CutOff { at, charge }, _) => synced_first(cut_off(beat, at, charge)),
         (LoopEvent::Decided(decided), _) => decide(beat, *decided),
         (LoopEvent::Spawned(started), Some(intent)) => {
             let intent = Intent { started: Some(started), ..intent.clone() };
             save(LoopState { intent: Some(intent), ..beat.clone() })
         }
         (LoopEvent::Acted { at, outcome }, Some(intent)) => settle(beat, intent, at, outcome),
-        (LoopEvent::Unfinished { at, probe }, Some(intent)) => believed(unfinished(beat, intent, at, probe)),
+        (LoopEvent::Unfinished { at, probe }, Some(intent)) => {
+            synced_first(unfinished(beat, intent, at, probe))
+        }
         (LoopEvent::Spawned(_) | LoopEvent::Acted { .. } | LoopEvent::Unfinished { .. }, None) => Vec::new(),
         (LoopEvent::OutOfBudget { notice, ask }, _) => out_of_budget(beat, notice, ask),
         (LoopEvent::TimerSpent { path }, _) => timer_spent(beat, path),
@@ -241,7 +244,7 @@ fn save(next: LoopState) -> Vec<Effect> {
 
 /// Recovery publishes results under the saved beat id. Sync the memory first: if it were lost, the same id could be
 /// issued twice.
-fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
+fn synced_first(mut effects: Vec<Effect>) -> Vec<Effect> {
     if !effects.is_empty() {
         effects.insert(0, Effect::Sync(Evidence::Memory));
     }
@@ -288,11 +291,11 @@ pub fn recent(decides: &[i64], now_ms: i64) -> Vec<i64> {
     decides.iter().map(|at| (*at).min(now_ms)).filter(|at| now_ms.saturating_sub(*at) < HOUR_MS).collect()
 }
 
-fn failed(beat: &LoopState, failure: Failure, human: Digest) -> LoopState {
+fn failed(beat: &LoopState, failure: Failure, user_files: Digest) -> LoopState {
     let fails = beat.backoff.as_ref().map_or(0, |b| b.fails).saturating_add(1);
     LoopState {
         inflight: None,
-        backoff: Some(Backoff { fails, at_ms: failure.at_ms, human }),
+        backoff: Some(Backoff { fails, at_ms: failure.at_ms, user_files }),
         failure: Some(failure),
         ..beat.clone()
     }
@@ -309,7 +312,7 @@ fn cut_off(beat: &LoopState, at: Now, charge: Option<Box<Charge>>) -> Vec<Effect
         clean: true,
     };
     let known = charge.is_none().then_some(Effect::Sync(Evidence::Charge));
-    known.into_iter().chain(charged(charge, failed(beat, failure, call.human.clone()))).collect()
+    known.into_iter().chain(charged(charge, failed(beat, failure, call.user_files.clone()))).collect()
 }
 
 /// Notifies the user once of a budget that is used up.
@@ -348,7 +351,7 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
     let Decided { seen, decided, operation, then, charge, approval } = event;
     let is_approved = approval.is_some();
     let mut next = seen_by(beat, &seen, approval);
-    next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
+    next.converged = remember_move(beat, &mut next, &seen, &decided, &then);
     // The user approved each byte of an approved move, but not the text around it.
     let tainted = seen.tainted && !is_approved;
     next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
@@ -456,7 +459,7 @@ fn remember_move(
     seen: &ObservedInputs,
     decided: &Move,
     then: &MoveOutcome,
-) -> Settled {
+) -> Convergence {
     let aim = match &decided.action {
         Action::WriteGoal { id, .. } => Some(id),
         _ => decided.goal.as_ref(),
@@ -466,22 +469,26 @@ fn remember_move(
         next.served.entry(goal.clone()).or_insert(next.decisions);
     }
     next.served.extend(aim.map(|goal| (goal.clone(), next.decisions)));
-    let streak =
-        beat.nudge.as_ref().filter(|_| seen.unchanged).map_or(0, |nudge| nudge.streak).saturating_add(1);
-    let asked_again = seen.unchanged && matches!(beat.settled, Settled::Noop { again: true, .. });
+    let streak = beat
+        .requeue
+        .as_ref()
+        .filter(|_| seen.unchanged)
+        .map_or(0, |requeue| requeue.streak)
+        .saturating_add(1);
+    let asked_again = seen.unchanged && matches!(beat.converged, Convergence::Noop { rechecked: true, .. });
     // A decision on an old `noop` is the last one until something changes.
-    let may_wish = streak <= MAX_NUDGES && !(seen.unchanged && seen.aged) && !asked_again;
-    next.nudge = decided.next_beat_s.filter(|_| may_wish).map(|seconds| Nudge {
+    let may_requeue = streak <= MAX_REQUEUES && !(seen.unchanged && seen.aged) && !asked_again;
+    next.requeue = decided.next_beat_s.filter(|_| may_requeue).map(|seconds| Requeue {
         set_ms: seen.at.unix_ms,
-        wait_ms: (i64::from(seconds) * 1000).clamp(NUDGE_MS.0, NUDGE_MS.1),
+        wait_ms: (i64::from(seconds) * 1000).clamp(REQUEUE_MS.0, REQUEUE_MS.1),
         streak,
     });
     let at_ms = seen.at.unix_ms;
     match &decided.action {
-        Action::Noop {} => Settled::Noop { at_ms, again: seen.aged || asked_again },
+        Action::Noop {} => Convergence::Noop { at_ms, rechecked: seen.aged || asked_again },
         // A repeated move without effect counts as a noop; otherwise it would be paid for forever.
-        _ if repeats(beat, decided, then) => Settled::Noop { at_ms, again: seen.aged || asked_again },
-        _ => Settled::No,
+        _ if repeats(beat, decided, then) => Convergence::Noop { at_ms, rechecked: seen.aged || asked_again },
+        _ => Convergence::No,
     }
 }
 

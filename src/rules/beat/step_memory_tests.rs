@@ -1,12 +1,12 @@
 //! Tests of what a decision records in the memory: served goals, taint, rejections, flapping, ids.
 
 use super::*;
-use crate::rules::beat::state::{FLAP_LIMIT, PlannedStart, STARVING_AFTER};
+use crate::rules::beat::state::{FLAP_LIMIT, PlannedStart, STARVED_AFTER};
 
 #[test]
 fn a_goal_is_served_by_its_moves_and_starves_without_them() {
     let mut beat = LoopState::default();
-    for n in 0..STARVING_AFTER + 1 {
+    for n in 0..STARVED_AFTER + 1 {
         let mut one = event(decided(json!({ "move": "noop", "goal": "loud" })), Operation::Nothing, done());
         one.seen.goals = vec![name("loud"), name("quiet"), name("written")];
         if n == 5 {
@@ -16,7 +16,7 @@ fn a_goal_is_served_by_its_moves_and_starves_without_them() {
         beat = after(&beat, one);
     }
     let goals = [name("loud"), name("quiet"), name("written"), name("new")];
-    assert_eq!(beat.starving(goals.iter()), [(name("quiet"), STARVING_AFTER)]);
+    assert_eq!(beat.starved(goals.iter()), [(name("quiet"), STARVED_AFTER)]);
     let next = after(&beat, event(noop(), Operation::Nothing, done()));
     assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "removed goals are forgotten");
 }
@@ -232,22 +232,22 @@ fn the_same_move_without_effect_twice_settles_the_world_like_a_noop() {
         let (run, _) = exec();
         let fruitless = || event(run.clone(), Operation::Nothing, then.clone());
         let once = after(&LoopState::default(), fruitless());
-        assert_eq!(once.settled, Settled::No, "the decider sees once that the move has no effect");
+        assert_eq!(once.converged, Convergence::No, "the decider sees once that the move has no effect");
         let twice = after(&once, fruitless());
-        assert_eq!(twice.settled, Settled::Noop { at_ms: T0, again: false });
+        assert_eq!(twice.converged, Convergence::Noop { at_ms: T0, rechecked: false });
         let mut aged = fruitless();
         aged.seen.aged = true;
         assert_eq!(
-            after(&twice, aged).settled,
-            Settled::Noop { at_ms: T0, again: true },
+            after(&twice, aged).converged,
+            Convergence::Noop { at_ms: T0, rechecked: true },
             "it is not paid for forever"
         );
         let other =
             event(decided(json!({ "move": "run", "argv": ["ls"] })), Operation::Nothing, then.clone());
-        assert_eq!(after(&once, other).settled, Settled::No, "another move resets it");
+        assert_eq!(after(&once, other).converged, Convergence::No, "another move resets it");
     }
     let fruitful = || event(exec().0, Operation::Nothing, done());
-    assert_eq!(after(&after(&LoopState::default(), fruitful()), fruitful()).settled, Settled::No);
+    assert_eq!(after(&after(&LoopState::default(), fruitful()), fruitful()).converged, Convergence::No);
 }
 
 #[test]

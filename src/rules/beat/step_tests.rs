@@ -6,7 +6,7 @@ use super::*;
 use crate::rules::beat::ask::AskKind;
 use crate::rules::beat::entry;
 use crate::rules::beat::failing::Class;
-use crate::rules::beat::state::{Backoff, CommitNote, LastResult, Nudge, Settled};
+use crate::rules::beat::state::{Backoff, CommitNote, Convergence, LastResult, Requeue};
 use crate::rules::process::Started;
 use crate::rules::time::beat_id;
 use crate::rules::world::Goal;
@@ -43,7 +43,7 @@ fn call(beat: &str, at_ms: i64) -> Inflight {
         beat: beat.to_owned(),
         runner: "pi".to_owned(),
         at_ms,
-        human: "edits".to_owned(),
+        user_files: "edits".to_owned(),
         sensors,
         reserved_micros: 0,
     }
@@ -67,7 +67,7 @@ fn seen(beat: &str, at: Now) -> ObservedInputs {
         at,
         items: [("playbook".to_owned(), "p1".to_owned())].into(),
         world: "w".to_owned(),
-        human: "edits".to_owned(),
+        user_files: "edits".to_owned(),
         commit: Some("c0ffee".to_owned()),
         prompt: "p".to_owned(),
         sensors: vec![],
@@ -169,8 +169,8 @@ fn a_call_is_counted_before_it_is_made() {
 
 #[test]
 fn failures_count_until_a_decision_succeeds() {
-    let nudge = Some(Nudge { set_ms: T0, wait_ms: 30_000, streak: 1 });
-    let mut beat = LoopState { nudge, baseline: seen("b0", NOW).items, ..asking() };
+    let requeue = Some(Requeue { set_ms: T0, wait_ms: 30_000, streak: 1 });
+    let mut beat = LoopState { requeue, baseline: seen("b0", NOW).items, ..asking() };
     for fails in 1..=3 {
         let failure = Failure {
             beat: "b1".to_owned(),
@@ -181,12 +181,12 @@ fn failures_count_until_a_decision_succeeds() {
             clean: true,
         };
         let charge = Some(charge("b1", NOW));
-        let failed = LoopEvent::Failed { failure: failure.clone(), charge, human: "edits".to_owned() };
+        let failed = LoopEvent::Failed { failure: failure.clone(), charge, user_files: "edits".to_owned() };
         let effects = step(&beat, failed);
         assert_eq!(order(&effects), ["charge", "save"]);
-        let backoff = Some(Backoff { fails, at_ms: T0 + 5, human: "edits".to_owned() });
+        let backoff = Some(Backoff { fails, at_ms: T0 + 5, user_files: "edits".to_owned() });
         let expected =
-            LoopState { inflight: None, nudge: None, backoff, failure: Some(failure), ..beat.clone() };
+            LoopState { inflight: None, requeue: None, backoff, failure: Some(failure), ..beat.clone() };
         assert_eq!(saved(&effects), expected, "and nothing else");
         beat = saved(&effects);
     }
@@ -214,7 +214,7 @@ fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
         "the ledger has it"
     );
     let next = saved(&effects);
-    assert_eq!(next.backoff, Some(Backoff { fails: 1, at_ms: T0 + HOUR, human: "edits".to_owned() }));
+    assert_eq!(next.backoff, Some(Backoff { fails: 1, at_ms: T0 + HOUR, user_files: "edits".to_owned() }));
     let failure = next.failure.unwrap();
     assert_eq!((failure.beat.as_str(), failure.class, next.inflight), ("b1", Class::CutOff, None));
 }
@@ -226,7 +226,7 @@ fn a_move_without_an_effect_is_journaled_and_then_saved() {
     let next = saved(&effects);
     assert!(entry::find(&line_of(&effects), "b1").is_some());
     assert_eq!((next.inflight.clone(), next.intent.clone(), next.decisions), (None, None, 1));
-    assert_eq!(next.settled, Settled::Noop { at_ms: T0, again: false });
+    assert_eq!(next.converged, Convergence::Noop { at_ms: T0, rechecked: false });
     assert_eq!((next.baseline, next.base_commit), (seen("b1", NOW).items, Some("c0ffee".to_owned())));
     let last = LastResult {
         beat: "b1".to_owned(),
@@ -255,7 +255,7 @@ fn an_intent_is_saved_before_its_operation_and_kept_until_its_journal_line() {
     assert_eq!(order(&effects), ["journal", "save"]);
     assert!(line_of(&effects).contains("exit 0") && entry::find(&line_of(&effects), "b1").is_some());
     let next = saved(&effects);
-    assert_eq!((next.intent, next.last.unwrap().outcome, next.settled), (None, outcome, Settled::No));
+    assert_eq!((next.intent, next.last.unwrap().outcome, next.converged), (None, outcome, Convergence::No));
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn a_call_and_an_approved_move_drop_the_moves_that_git_holds() {
 fn an_approval_is_used_up_together_with_its_intent() {
     let beat = LoopState {
         decisions: 7,
-        backoff: Some(Backoff { fails: 2, at_ms: T0, human: String::new() }),
+        backoff: Some(Backoff { fails: 2, at_ms: T0, user_files: String::new() }),
         ..LoopState::default()
     };
     let (run, operation) = exec();
@@ -360,7 +360,7 @@ fn an_approval_is_used_up_together_with_its_intent() {
             (7, &beat.baseline, &beat.backoff),
             "no runner saw it"
         );
-        assert_eq!(next.settled, Settled::No, "the next decision sees the result");
+        assert_eq!(next.converged, Convergence::No, "the next decision sees the result");
     }
 }
 

@@ -183,7 +183,7 @@ pub fn own_budget(
 }
 
 /// Returns the cap that leaves no room for this call; of several caps, the one that resets last.
-pub fn hit(
+pub fn exceeded(
     budget: &Budget,
     spent: &Spending,
     others: &[Reserved],
@@ -191,12 +191,14 @@ pub fn hit(
     wanted: &Reserved,
     now: Now,
 ) -> Option<BudgetExceeded> {
-    hits(budget, spent, others, raised, wanted, now).into_iter().max_by_key(|hit| hit.resets_ms)
+    all_exceeded(budget, spent, others, raised, wanted, now)
+        .into_iter()
+        .max_by_key(|exceeded| exceeded.resets_ms)
 }
 
 /// Returns each cap that leaves no room for this call, given what was spent and what is reserved for others. A call
 /// that needs more than a whole cap has room as long as nothing was spent.
-pub fn hits(
+pub fn all_exceeded(
     budget: &Budget,
     spent: &Spending,
     others: &[Reserved],
@@ -207,18 +209,18 @@ pub fn hits(
     let reserved = |counts: &dyn Fn(&Reserved) -> bool| {
         others.iter().filter(|one| counts(one)).fold(0_u64, |sum, one| sum.saturating_add(one.micros))
     };
-    let hit = |what: &str,
-               key: &str,
-               cap_micros: Option<u64>,
-               spent_micros,
-               reserved_micros,
-               period: BudgetPeriod| {
+    let exceeded = |what: &str,
+                    key: &str,
+                    cap_micros: Option<u64>,
+                    spent_micros,
+                    reserved_micros,
+                    period: BudgetPeriod| {
         let window = format!("{what} {}", period.name(now));
         let cap_micros = cap_micros?;
         let limit_micros = with_raises(cap_micros, raised, &window);
         let left = limit_micros.saturating_sub(spent_micros).saturating_sub(reserved_micros);
-        let is_hit = spent_micros >= limit_micros || wanted.micros.min(limit_micros) > left;
-        is_hit.then(|| BudgetExceeded {
+        let is_exceeded = spent_micros >= limit_micros || wanted.micros.min(limit_micros) > left;
+        is_exceeded.then(|| BudgetExceeded {
             window,
             key: key.to_owned(),
             cap_micros,
@@ -233,10 +235,10 @@ pub fn hits(
     let of_goal = wanted.goal.as_ref().and_then(|goal| {
         let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
         let held = reserved(&|one| one.goal.as_ref() == Some(goal));
-        hit(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, DAY)
+        exceeded(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, DAY)
     });
     let runner = &wanted.runner;
-    let of_runner = hit(
+    let of_runner = exceeded(
         &format!("runner {runner}"),
         "budget.runner_usd",
         budget.runner_micros.get(runner).copied(),
@@ -244,8 +246,8 @@ pub fn hits(
         reserved(&|one| one.runner == *runner),
         DAY,
     );
-    let hour = hit("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, HOUR);
-    let day = hit("day", "budget.day_usd", budget.day_micros, spent.day_micros, all, DAY);
+    let hour = exceeded("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, HOUR);
+    let day = exceeded("day", "budget.day_usd", budget.day_micros, spent.day_micros, all, DAY);
     [hour, day, of_goal, of_runner].into_iter().flatten().collect()
 }
 

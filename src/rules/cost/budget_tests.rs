@@ -28,7 +28,7 @@ fn each_cap_stops_what_it_counts_and_nothing_else() {
         caps
     };
     let stopped = |key: &str, wanted: &Reserved| {
-        hit(&caps(key), &spent(90), &[], &Raised::new(), wanted, NOW).map(|hit| hit.window)
+        exceeded(&caps(key), &spent(90), &[], &Raised::new(), wanted, NOW).map(|exceeded| exceeded.window)
     };
     let (mine, other) = (want(11, Some("g"), "pi"), want(11, Some("other"), "codex"));
     assert_eq!(stopped("hour", &mine).as_deref(), Some("hour 2026-11-21T13"));
@@ -45,7 +45,11 @@ fn each_cap_stops_what_it_counts_and_nothing_else() {
     for key in ["hour", "day", "goal", "runner"] {
         assert_eq!(stopped(key, &want(10, Some("g"), "pi")), None, "{key}: the call fits exactly");
     }
-    assert_eq!(hit(&Budget::default(), &spent(u64::MAX), &[], &Raised::new(), &mine, NOW), None, "no cap");
+    assert_eq!(
+        exceeded(&Budget::default(), &spent(u64::MAX), &[], &Raised::new(), &mine, NOW),
+        None,
+        "no cap"
+    );
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn what_is_reserved_for_others_is_not_available() {
     let caps = Budget { day_micros: Some(100), goal_micros: Some(50), ..Budget::default() };
     let held = [want(20, Some("g"), "pi"), want(30, Some("h"), "pi")];
     let stopped = |micros, goal| {
-        hit(&caps, &Spending::default(), &held, &Raised::new(), &want(micros, goal, "pi"), NOW)
+        exceeded(&caps, &Spending::default(), &held, &Raised::new(), &want(micros, goal, "pi"), NOW)
     };
     assert!(stopped(30, Some("g")).is_none());
     let over = stopped(31, Some("g")).unwrap();
@@ -65,11 +69,12 @@ fn what_is_reserved_for_others_is_not_available() {
 #[test]
 fn a_call_that_costs_more_than_a_whole_cap_has_room_once() {
     let caps = Budget { day_micros: Some(10), ..Budget::default() };
-    let stopped = |spent: &Spending| hit(&caps, spent, &[], &Raised::new(), &want(250_000, None, "pi"), NOW);
+    let stopped =
+        |spent: &Spending| exceeded(&caps, spent, &[], &Raised::new(), &want(250_000, None, "pi"), NOW);
     assert_eq!(stopped(&Spending::default()), None, "otherwise a small cap would block every call");
     assert!(stopped(&spent(1)).is_some());
     let none = Budget { day_micros: Some(0), ..Budget::default() };
-    let out = hit(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW);
+    let out = exceeded(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW);
     assert!(out.is_some(), "a cap of 0 blocks every call");
 }
 
@@ -77,17 +82,17 @@ fn a_call_that_costs_more_than_a_whole_cap_has_room_once() {
 fn a_raised_cap_has_room_for_the_call_until_it_resets() {
     let caps = Budget { day_micros: Some(100), hour_micros: Some(100), ..Budget::default() };
     let (spent, wanted) = (spent(360), want(70, None, "pi"));
-    let judged = |raised: &Raised, now| hit(&caps, &spent, &[], raised, &wanted, now);
-    let day = judged(&Raised::new(), NOW).unwrap();
+    let exceeded_at = |raised: &Raised, now| exceeded(&caps, &spent, &[], raised, &wanted, now);
+    let day = exceeded_at(&Raised::new(), NOW).unwrap();
     assert_eq!(day.window, "day 2026-11-21", "the cap that resets last");
     let raised: Raised = [(day.window, Raise::Times(4))].into();
-    let hour = judged(&raised, NOW).unwrap();
+    let hour = exceeded_at(&raised, NOW).unwrap();
     assert_eq!(hour.window, "hour 2026-11-21T13");
     let raised: Raised = raised.into_iter().chain([(hour.window, Raise::Times(4))]).collect();
-    assert_eq!(judged(&raised, NOW), None);
+    assert_eq!(exceeded_at(&raised, NOW), None);
     assert_eq!(caps.day_limit(&raised, NOW), Some(500));
     let tomorrow = NOW.at(NOW.unix_ms + 86_400_000);
-    assert!(judged(&raised, tomorrow).is_some(), "tomorrow is another day");
+    assert!(exceeded_at(&raised, tomorrow).is_some(), "tomorrow is another day");
     assert_eq!(caps.day_limit(&raised, tomorrow), Some(100));
 }
 
@@ -95,7 +100,7 @@ fn a_raised_cap_has_room_for_the_call_until_it_resets() {
 fn a_cap_reports_its_reset_in_local_time() {
     let caps = Budget { hour_micros: Some(1_000_000), ..Budget::default() };
     let at = |now: Now| {
-        hit(
+        exceeded(
             &caps,
             &spent(900_000),
             &[want(50_000, None, "x")],
@@ -118,7 +123,8 @@ fn a_cap_reports_its_reset_in_local_time() {
         "an hour in a zone with a half-hour offset"
     );
     let day = Budget { day_micros: Some(0), ..Budget::default() };
-    let midnight = hit(&day, &spent(0), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap().resets_ms;
+    let midnight =
+        exceeded(&day, &spent(0), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap().resets_ms;
     assert_eq!(NOW.at(midnight).stamp(), "2026-11-22 00:00:00 +01:00");
     for far in [i64::MIN, i64::MAX] {
         assert!(at(NOW.at(far)).is_some(), "a clock that is far off");

@@ -2,20 +2,20 @@
 //!
 //! # Terms
 //! - *Progress*: fewer failing tests than ever before, or a failure that was not seen before.
-//! - *Alike*: near-identical to one of the two previous attempts; see [`alike`].
+//! - *Similarity*: near-identical to one of the two previous attempts; see [`alike`].
 //! - *Row*: the number of consecutive attempts up to now that are alike and made no progress. An attempt unlike the
 //!   others starts a row of one.
 //!
 //! The rule reads only the ledger, so that a process that was killed resumes with the same ruling.
 
-pub mod alike;
 pub mod delta;
 mod rule;
+pub mod similarity;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use rule::{EpisodeState, Ruling, rule, standing};
+pub use rule::{EpisodeState, NextAction, episode_state, rule};
 
 /// One line of a ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -131,7 +131,7 @@ pub struct Attempt {
     /// The presumed cause before the attempt, in one sentence; may be empty.
     pub hypothesis: String,
     /// The earlier attempt that this one resembles.
-    pub like: Option<Alike>,
+    pub like: Option<Similarity>,
     /// Input and output tokens.
     pub tokens: u64,
     /// True if the tokens were estimated from bytes.
@@ -143,7 +143,7 @@ pub struct Attempt {
 /// The earlier attempt that an attempt resembles, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Alike {
+pub struct Similarity {
     /// The number of the earlier attempt; 0 is the base.
     pub to: u32,
     /// The kind of similarity.
@@ -235,7 +235,7 @@ pub struct AnsweredHalt {
 
 /// The thresholds of the rule.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Thresholds {
+pub struct BreakerConfig {
     /// The ratio from which two changes, or two plans, count as nearly the same.
     pub same_ratio: f64,
     /// The share of changed lines that touch earlier work, from which an attempt counts as rework.
@@ -254,9 +254,9 @@ pub struct Thresholds {
     pub replans: u32,
 }
 
-impl Default for Thresholds {
-    fn default() -> Thresholds {
-        Thresholds {
+impl Default for BreakerConfig {
+    fn default() -> BreakerConfig {
+        BreakerConfig {
             same_ratio: 0.80,
             rework_share: 0.70,
             novel_tokens: 8,

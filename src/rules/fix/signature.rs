@@ -8,12 +8,12 @@
 mod generic;
 mod go;
 mod js;
-mod normal;
+mod normalize;
 mod python;
 mod rust;
 mod tap;
 
-pub use normal::{normal, steady};
+pub use normalize::{normalize, normalize_run_noise};
 
 /// The maximum number of failing tests that are named.
 const MAX_TESTS: usize = 200;
@@ -106,7 +106,7 @@ pub fn read(output: &str, ended: &TestExit, root: &str) -> TestReport {
     report.tests.sort();
     report.tests.dedup();
     report.tests.truncate(MAX_TESTS);
-    report.message = normal(&report.stated);
+    report.message = normalize(&report.stated);
     report
 }
 

@@ -27,11 +27,11 @@ const MAX_CYCLE: usize = 5;
 
 /// Judges the end of a transcript. Repeated commands alone are not a loop: their output and the files must not change,
 /// and none of the commands may be one that waits.
-pub fn judge(steps: &[CommandRun], nudge: usize, stop: usize) -> LoopSignal {
+pub fn judge(steps: &[CommandRun], warn: usize, stop: usize) -> LoopSignal {
     let repeats = (1..=MAX_CYCLE).map(|length| repeats(steps, length)).max().unwrap_or(0);
     match repeats {
         many if many >= stop.max(1) => LoopSignal::Stop,
-        some if some >= nudge.max(1) => LoopSignal::Warn,
+        some if some >= warn.max(1) => LoopSignal::Warn,
         _ => LoopSignal::Fine,
     }
 }

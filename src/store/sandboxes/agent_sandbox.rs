@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{AgentHome, Cell, SandboxBuilder, copy, tools};
+use super::{AgentHome, SandboxBuilder, SandboxedEnv, copy, tools};
 use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Access, Endpoint, Level, SandboxSubject};
 use crate::sandbox;
@@ -36,15 +36,19 @@ impl SandboxBuilder<'_> {
     ///
     /// # Errors
     /// Says why the sandbox cannot be made; nothing is started then.
-    pub fn agent_sandbox(&self, kind: SandboxSubject, agent_sandbox: &AgentSandbox) -> Result<Cell, String> {
+    pub fn agent_sandbox(
+        &self,
+        kind: SandboxSubject,
+        agent_sandbox: &AgentSandbox,
+    ) -> Result<SandboxedEnv, String> {
         let grant = self.grant(kind)?;
         if grant.level == Level::None {
-            return Ok(Cell::default());
+            return Ok(SandboxedEnv::default());
         }
         let access = self.access(agent_sandbox, grant.has_files)?;
         let endpoint =
             agent_sandbox.endpoint.or_else(|| self.settings.sandbox.endpoint(&agent_sandbox.names));
-        self.cell(kind, &grant, access, endpoint, Some(&agent_sandbox.dirs.temp()))
+        self.sandboxed(kind, &grant, access, endpoint, Some(&agent_sandbox.dirs.temp()))
     }
 
     fn access(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<Access, String> {
@@ -74,7 +78,7 @@ impl SandboxBuilder<'_> {
         if is_full {
             binds.push((dirs.home(), home.to_owned()));
             binds.extend(found.elsewhere.map(|moved| (dirs.home().join(moved.dir), moved.place)));
-            if self.powers().overlays {
+            if self.capabilities().overlays {
                 overlays.extend(tools::layers(home).map(|(dir, name)| (dir, dirs.caches().join(name))));
             }
         }
@@ -94,7 +98,7 @@ impl SandboxBuilder<'_> {
         if let (true, Ok(own)) = (is_full, self.home()) {
             let home = &dirs.home();
             file::make_dir(home)?;
-            for (_, name) in tools::layers(own).filter(|_| self.powers().overlays) {
+            for (_, name) in tools::layers(own).filter(|_| self.capabilities().overlays) {
                 for part in sandbox::LAYER_PARTS {
                     file::make_dir(&dirs.caches().join(&name).join(part))?;
                 }

@@ -91,7 +91,7 @@ impl AgentHome {
             let Ok(text) = file::present(fs::read_to_string(&path)) else { continue };
             if let Some(text) = add(&text.unwrap_or_default(), &dirs) {
                 path.parent().map_or(Ok(()), file::make_dir)?;
-                file::write(&path, text.as_bytes(), 0o600, Durability::Whole)?;
+                file::write(&path, text.as_bytes(), 0o600, Durability::Atomic)?;
             }
         }
         Ok(())

@@ -67,7 +67,7 @@ fn place(file: &Path, text: &str) -> Result<PathBuf, String> {
         return Ok(file.to_owned());
     }
     let made = file.parent().map_or(Ok(()), file::make_dir);
-    made.and_then(|()| file::write(file, text.as_bytes(), 0o644, Durability::Whole))
+    made.and_then(|()| file::write(file, text.as_bytes(), 0o644, Durability::Atomic))
         .map_err(|error| format!("{error:#}"))?;
     Ok(file.to_owned())
 }

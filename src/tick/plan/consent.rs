@@ -17,7 +17,7 @@ use crate::rules::time::Now;
 
 /// A move that needs an approval.
 #[derive(Clone, Debug)]
-pub struct Wish<'a> {
+pub struct ApprovalRequest<'a> {
     pub id: &'a str,
     pub decided: &'a Move,
     /// Why it needs an approval.
@@ -34,17 +34,23 @@ pub struct Wish<'a> {
 
 /// Creates the ask for a move that needs an approval, unless the user rejected it or too many asks are open. `ttl_ms`
 /// is the time in which the user can approve.
-pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<MovePlan> {
-    let Wish { id, decided, because, scope, operation, diff, clean } = wish;
+pub fn ask_first(
+    beat: &LoopState,
+    asks: &Asks,
+    now: Now,
+    ttl_ms: i64,
+    request: ApprovalRequest,
+) -> Result<MovePlan> {
+    let ApprovalRequest { id, decided, because, scope, operation, diff, clean } = request;
     let refuse = |why: String| Ok(MovePlan::refused(why));
     let digest = scope.digest();
-    let wish = scope.wish();
-    if beat.rejected.get(&wish).is_some_and(|until| *until > now.unix_ms) {
+    let request_digest = scope.request_digest();
+    if beat.rejected.get(&request_digest).is_some_and(|until| *until > now.unix_ms) {
         return refuse("the user rejected exactly this; the loop can ask again a day later".to_owned());
     }
     let is_rejected = |(ask, answer): &(QuestionFile, Option<AnswerFile>)| {
         ask.state(answer.as_ref(), now) == QuestionState::Rejected
-            && ask.approval.as_ref().is_some_and(|approval| approval.scope.wish() == wish)
+            && ask.approval.as_ref().is_some_and(|approval| approval.scope.request_digest() == request_digest)
     };
     if asks.values().any(is_rejected) {
         return refuse("the user rejected exactly this".to_owned());
@@ -102,7 +108,7 @@ pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wis
 pub fn approved(ask: &QuestionFile, approval: &Approval, answer: Option<&AnswerFile>) -> Option<Operation> {
     let bound = approval.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
     let reply = answer.map(|answer| &answer.reply);
-    let is_yes =
+    let is_approval =
         matches!(reply, Some(AskReply::Approve { hash }) if *hash == bound && approval.hash == bound);
-    approval.operation.clone().filter(|_| is_yes).map(|operation| operation.with_scope(&approval.scope))
+    approval.operation.clone().filter(|_| is_approval).map(|operation| operation.with_scope(&approval.scope))
 }

@@ -239,7 +239,7 @@ impl Trees {
     }
 
     fn remember(&self, word: &str, what: &FolderMemory) -> Result<()> {
-        file::write(&self.list_of(word), &what.bytes()?, 0o600, Durability::Whole)
+        file::write(&self.list_of(word), &what.bytes()?, 0o600, Durability::Atomic)
     }
 
     /// Stores files and links as blobs; returns their ids, in the same order.

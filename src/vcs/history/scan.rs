@@ -83,7 +83,7 @@ impl<'a> Scan<'a> {
         let staged = self.index.entry_by_path_and_stage(path.as_str().into(), Stage::Unconflicted);
         if let Some(leaf) = self.head.get(&path) {
             let known = staged.map(|entry| (entry, &**self.index));
-            let now = OnDisk::look(self.dir, path.as_str().into(), known)?;
+            let now = OnDisk::read(self.dir, path.as_str().into(), known)?;
             if now.is_none_or(|now| now.leaf != *leaf) {
                 self.found.push(path.clone());
             }
@@ -116,7 +116,7 @@ pub(super) struct OnDisk {
 impl OnDisk {
     /// Inspects `path` below `dir`; `None` if no file or link is there. Reads the content unless `known`, an entry and
     /// its index, still describes the file.
-    pub(super) fn look(
+    pub(super) fn read(
         dir: &Path,
         path: &BStr,
         known: Option<(&Entry, &gix::index::State)>,

@@ -19,7 +19,7 @@ use crate::rules::worker::{Flag, Phase};
 use crate::screen;
 
 /// How often the supervisor checks for an answer to an open ask without a wake-up, in milliseconds.
-const LOOK_MS: i64 = 1_000;
+const POLL_MS: i64 = 1_000;
 /// How many helper processes may run at once.
 const MAX_HELPERS: usize = 4;
 /// The longest text of a flag that no command raised, in bytes.
@@ -27,7 +27,7 @@ const TEXT_BYTES: usize = 2_000;
 /// How long a program may take to draw its question after it reported that it asks one, in milliseconds.
 const DRAW_MS: i64 = 300;
 /// How long a newly started program may be silent before its screen is checked, in milliseconds.
-const FIRST_LOOK_MS: i64 = 700;
+const FIRST_POLL_MS: i64 = 700;
 /// How much a newly started program prints at most, in bytes: questions of a first start come early.
 const FIRST_BYTES: u64 = 128 * 1024;
 
@@ -37,13 +37,13 @@ pub(super) struct UserAttention {
     question: Option<blake3::Hash>,
     unread: Option<String>,
     /// When to check for an answer next.
-    look: Deadline,
+    poll: Deadline,
     /// True if the program raised the flag by a status on its terminal.
     flag_by_status: bool,
     /// When to check its silence; `None` if that was done since it last printed.
     quiet: Option<Deadline>,
     /// True if that check is the early one.
-    first_look: bool,
+    first_poll: bool,
     /// When to flag a question that the program reported without a text, and the text to use if its screen shows none.
     unworded: Option<(Deadline, String)>,
     /// Running helper processes of looop, which are not the worker's, and whether another one must start.
@@ -65,10 +65,10 @@ impl UserAttention {
         UserAttention {
             question: None,
             unread: None,
-            look: Deadline::after_ms(LOOK_MS),
+            poll: Deadline::after_ms(POLL_MS),
             flag_by_status: false,
             quiet: Some(Deadline::after_ms(idle_ms)),
-            first_look: false,
+            first_poll: false,
             unworded: None,
             helpers: Vec::new(),
             helper_due: false,
@@ -108,16 +108,16 @@ impl UserAttention {
     /// Updates the state and the user's windows.
     fn changed(&mut self, record: &mut Record) {
         match record.state.phase {
-            Phase::Running | Phase::Waiting if record.state.needs_human() => record.enter(Phase::Waiting),
+            Phase::Running | Phase::Waiting if record.state.needs_user() => record.enter(Phase::Waiting),
             Phase::Running | Phase::Waiting => record.enter(Phase::Running),
             _ => record.save(),
         }
-        self.surface(record);
+        self.sync_alerts(record);
     }
 
     /// Starts a helper process that updates the user's windows. A worker that raises flags all the time does not start
     /// many of them: the next one sees all changes before its start.
-    pub(super) fn surface(&mut self, record: &Record) {
+    pub(super) fn sync_alerts(&mut self, record: &Record) {
         if self.helpers.len() >= MAX_HELPERS {
             self.helper_due = true;
             return;
@@ -137,7 +137,7 @@ impl UserAttention {
         self.helpers.retain(|helper| *helper != pid);
         if self.helper_due && self.helpers.len() < MAX_HELPERS {
             self.helper_due = false;
-            self.surface(record);
+            self.sync_alerts(record);
         }
     }
 
@@ -169,7 +169,7 @@ impl UserAttention {
 
     /// Hands the answer to the open ask to `deliver`, which returns true if it was heard.
     pub(super) fn answer(&mut self, record: &mut Record, deliver: impl FnOnce(&Name, &WireReply) -> bool) {
-        self.look = Deadline::after_ms(LOOK_MS);
+        self.poll = Deadline::after_ms(POLL_MS);
         let Some(id) = &record.state.ask else { return };
         let Some(answer) = question::answer(record, id) else { return };
         let is_heard = deliver(id, &answer);
@@ -226,17 +226,17 @@ impl UserAttention {
     pub(super) fn due(&self, record: &Record) -> Option<Duration> {
         let unworded = self.unworded.as_ref().map(|(due, _)| due.left());
         let quiet = self.quiet.as_ref().map(Deadline::left);
-        let answer = record.state.ask.as_ref().map(|_| self.look.left());
+        let answer = record.state.ask.as_ref().map(|_| self.poll.left());
         [unworded, quiet, answer].into_iter().flatten().min()
     }
 
     /// Returns true if it is time to check for an answer.
     pub(super) fn answer_is_due(&self, record: &Record) -> bool {
-        record.state.ask.is_some() && self.look.passed()
+        record.state.ask.is_some() && self.poll.passed()
     }
 
     /// Does the checks that are due: reads a drawn question, or checks the silence.
-    pub(super) fn look(&mut self, record: &mut Record, is_running: bool) {
+    pub(super) fn poll(&mut self, record: &mut Record, is_running: bool) {
         if let Some((_, stated)) = self.unworded.take_if(|(due, _)| due.passed()) {
             let question = silence::question(&screen::whole_of(&record.dir));
             self.call(record, &question.unwrap_or(stated));
@@ -250,9 +250,9 @@ impl UserAttention {
     /// from it. A new viewer changes the size and makes the program redraw; that alone must not lower the flag, because
     /// its window would close at once.
     pub(super) fn printed(&mut self, record: &mut Record, offset: u64, is_redraw: bool) {
-        self.first_look = offset < FIRST_BYTES;
+        self.first_poll = offset < FIRST_BYTES;
         let idle_ms = record.spec.limits.idle_ms;
-        let wait_ms = if self.first_look { idle_ms.min(FIRST_LOOK_MS) } else { idle_ms };
+        let wait_ms = if self.first_poll { idle_ms.min(FIRST_POLL_MS) } else { idle_ms };
         self.quiet = Some(Deadline::after_ms(wait_ms));
         if is_guessed(record) && !is_redraw {
             self.lower(record);
@@ -262,10 +262,10 @@ impl UserAttention {
     /// Handles a long silence: if the screen looks like a prompt, raises a flag as a guess. Questions that agents ask
     /// at their first start are known by their text and checked for at once.
     fn look_at_silence(&mut self, record: &mut Record, is_running: bool) {
-        let is_first = std::mem::take(&mut self.first_look);
-        let rest_ms = record.spec.limits.idle_ms.saturating_sub(FIRST_LOOK_MS);
+        let is_first = std::mem::take(&mut self.first_poll);
+        let rest_ms = record.spec.limits.idle_ms.saturating_sub(FIRST_POLL_MS);
         self.quiet = is_first.then(|| Deadline::after_ms(rest_ms.max(0)));
-        let is_known = record.state.needs_human() && !is_guessed(record);
+        let is_known = record.state.needs_user() && !is_guessed(record);
         if is_known || !is_running {
             return;
         }

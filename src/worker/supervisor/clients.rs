@@ -34,7 +34,7 @@ const MAX_TOTAL: usize = 32 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     /// A command of the user.
-    Human,
+    User,
     /// The worker.
     Worker,
 }
@@ -172,8 +172,8 @@ impl Clients {
         let bind = |path: &std::path::Path| {
             socket::listen(path).with_context(|| format!("could not make the socket `{}`", path.display()))
         };
-        let human = (bind(&dir.attach_socket())?, Side::Human);
-        let listeners = [human, (bind(&dir.worker_socket())?, Side::Worker)];
+        let user = (bind(&dir.attach_socket())?, Side::User);
+        let listeners = [user, (bind(&dir.worker_socket())?, Side::Worker)];
         Ok(Clients { listeners, conns: Vec::new(), begun: 0, complete: 0, complete_bytes: 0 })
     }
 

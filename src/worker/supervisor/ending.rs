@@ -15,7 +15,7 @@ pub(super) struct Ending {
     asked: bool,
     grace: Deadline,
     give_up: Deadline,
-    look: Deadline,
+    poll: Deadline,
 }
 
 impl Ending {
@@ -25,12 +25,12 @@ impl Ending {
             asked: false,
             grace: Deadline::after_ms(GRACE_MS),
             give_up: Deadline::after_ms(GIVE_UP_MS),
-            look: Deadline::after_ms(0),
+            poll: Deadline::after_ms(0),
         }
     }
 
     pub(super) fn due(&self) -> Duration {
-        self.look.left()
+        self.poll.left()
     }
 
     /// Checks what is left besides these processes; returns true if nothing is. The outer process of a sandbox would
@@ -45,7 +45,7 @@ impl Ending {
             tree::signal_all(&notified.collect::<Vec<_>>(), self.asked);
             self.asked = true;
         }
-        self.look = Deadline::after_ms(STEP_MS);
+        self.poll = Deadline::after_ms(STEP_MS);
         false
     }
 }

@@ -101,7 +101,7 @@ fn reserve(record: &Record) -> Result<(), RequestRefusal> {
         .and_then(|_held| budget::reserve(&record.layout, &record.spec.limits.budget, wanted, clock::now()));
     match reserved {
         Ok(()) => Ok(()),
-        Err(Denied::Refused(hit)) => Err(RequestRefusal::SpentAll(hit.words(clock::now()))),
+        Err(Denied::Refused(exceeded)) => Err(RequestRefusal::SpentAll(exceeded.words(clock::now()))),
         Err(Denied::Failed(error)) => {
             record.log("turn_not_reserved", &format!("{error:#}"));
             Ok(())

@@ -98,6 +98,6 @@ fn network_failed(record: &Record, exit: WorkerExit, stated: &[u8]) -> Option<St
         return None;
     }
     let why = probe::try_internet(sandbox).err()?;
-    sandboxes::forget_powers(&record.layout);
+    sandboxes::forget_capabilities(&record.layout);
     Some(format!("the network of its sandbox could not be made: {why} (`looop doctor` tries again)"))
 }

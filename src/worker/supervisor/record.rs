@@ -10,7 +10,7 @@ use crate::os::clock::{self, Deadline};
 use crate::os::path;
 use crate::os::process::tree;
 use crate::rules::beat::entry;
-use crate::rules::lease::{self, Claimant, Ttl};
+use crate::rules::lease::{self, HolderIdentity, Ttl};
 use crate::rules::name::Name;
 use crate::rules::process::Started;
 use crate::rules::secret::Secrets;
@@ -36,7 +36,7 @@ pub(super) struct Record {
     pub(super) state: WorkerState,
     /// When to write a state that is out of date or whose write failed.
     pub(super) unsaved: Option<Deadline>,
-    claimant: Claimant,
+    identity: HolderIdentity,
     renew: Deadline,
 }
 
@@ -45,12 +45,12 @@ impl Record {
     pub(super) fn begin(layout: Layout, dir: WorkerDir, spec: Box<Spec>, secrets: Secrets) -> Result<Record> {
         let secrets = secrets.and(Secrets::of(&spec.env, &path::is_there));
         let ttl = Ttl::try_from(spec.limits.ttl_s).map_err(anyhow::Error::msg)?;
-        let claimant = leases::supervisor(&spec.id, ttl);
-        let me = Started { pid: claimant.pid, start: claimant.pid_start, boot: tree::boot_id() };
+        let identity = leases::supervisor(&spec.id, ttl);
+        let me = Started { pid: identity.pid, start: identity.pid_start, boot: tree::boot_id() };
         let state = WorkerState::new(spec.id.clone(), clock::unix_ms(), me);
         workers::save_state(&dir, &state)?;
         let renew = Deadline::after_ms(ttl.ms() / 3);
-        Ok(Record { layout, dir, spec, secrets, state, unsaved: None, claimant, renew })
+        Ok(Record { layout, dir, spec, secrets, state, unsaved: None, identity, renew })
     }
 
     /// Writes the state.
@@ -122,7 +122,7 @@ impl Record {
 
     /// Does what only the holder of all its leases may do.
     pub(super) fn fenced<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T, RequestRefusal> {
-        leases::fenced(&self.layout, &self.claimant.holder, &self.state.leases, write)
+        leases::fenced(&self.layout, &self.identity.holder, &self.state.leases, write)
             .map_err(|denied| RequestRefusal::of(denied, RequestRefusal::LeaseLost))
     }
 
@@ -133,8 +133,8 @@ impl Record {
             wanted.push(lease::free_name(claim).map_err(anyhow::Error::msg)?);
         }
         for resource in wanted {
-            match leases::acquire(&self.layout, &resource, &self.claimant, &leases::here()) {
-                Ok(granted) => self.state.leases.push(granted.holding),
+            match leases::acquire(&self.layout, &resource, &self.identity, &leases::here()) {
+                Ok(acquired) => self.state.leases.push(acquired.holding),
                 Err(denied) => anyhow::bail!("could not take the lease on {resource}: {}", denied.refusal()?),
             }
         }
@@ -149,17 +149,17 @@ impl Record {
         if held >= MAX_LEASES {
             return Err(RequestRefusal::TooManyLeases(held));
         }
-        let mut claimant = self.claimant.clone();
+        let mut identity = self.identity.clone();
         if let Some(ttl_s) = ttl_s {
             // All leases are renewed together, at a third of the shortest time.
-            claimant.ttl = Ttl::try_from(ttl_s).map_err(RequestRefusal::Invalid)?;
-            self.claimant.ttl = self.claimant.ttl.min(claimant.ttl);
+            identity.ttl = Ttl::try_from(ttl_s).map_err(RequestRefusal::Invalid)?;
+            self.identity.ttl = self.identity.ttl.min(identity.ttl);
         }
-        let granted = leases::acquire(&self.layout, &resource, &claimant, &leases::here())
+        let acquired = leases::acquire(&self.layout, &resource, &identity, &leases::here())
             .map_err(|denied| RequestRefusal::of(denied, RequestRefusal::LeaseTaken))?;
-        let epoch = granted.holding.epoch.to_string();
-        self.state.leases.retain(|other| other.resource != granted.holding.resource);
-        self.state.leases.push(granted.holding);
+        let epoch = acquired.holding.epoch.to_string();
+        self.state.leases.retain(|other| other.resource != acquired.holding.resource);
+        self.state.leases.push(acquired.holding);
         self.save();
         Ok(epoch)
     }
@@ -171,8 +171,8 @@ impl Record {
 
     /// Renews the leases. A worker that lost one must not write any more, so its loss ends the worker.
     pub(super) fn renew(&mut self) -> Option<EndCause> {
-        self.renew = Deadline::after_ms(self.claimant.ttl.ms() / 3);
-        match leases::renew(&self.layout, &self.claimant.holder, &self.state.leases, clock::mono_ms()) {
+        self.renew = Deadline::after_ms(self.identity.ttl.ms() / 3);
+        match leases::renew(&self.layout, &self.identity.holder, &self.state.leases, clock::mono_ms()) {
             Ok(lost) if lost.is_empty() => None,
             Ok(lost) => {
                 let words: Vec<String> = lost.iter().map(ToString::to_string).collect();
@@ -191,14 +191,14 @@ impl Record {
         let index = held.ok_or_else(|| RequestRefusal::LeaseUnknown(resource.to_owned()))?;
         lease::free_name(resource).map_err(|_| RequestRefusal::LeaseOfGoal)?;
         let released = self.state.leases.remove(index);
-        leases::release(&self.layout, &self.claimant.holder, &[released])?;
+        leases::release(&self.layout, &self.identity.holder, &[released])?;
         self.save();
         Ok(())
     }
 
     /// Releases all leases, at the end.
     pub(super) fn release_all(&mut self) {
-        if let Err(error) = leases::release(&self.layout, &self.claimant.holder, &self.state.leases) {
+        if let Err(error) = leases::release(&self.layout, &self.identity.holder, &self.state.leases) {
             self.log("lease_not_released", &format!("{error:#}"));
         }
         self.state.leases.clear();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::rules::lease::{self, Lost};
+use crate::rules::lease::{self, LostLease};
 use crate::rules::name::Name;
 use crate::rules::worker::protocol::{self, MAX_REPORT, MAX_TEXT, WireReply};
 use crate::store::Denied;
@@ -19,7 +19,7 @@ pub(super) enum RequestRefusal {
     Invalid(String),
     /// It could not be done.
     Failed(anyhow::Error),
-    LeaseLost(Lost),
+    LeaseLost(LostLease),
     LeaseTaken(lease::Refusal),
     LeaseUnknown(String),
     LeaseOfGoal,

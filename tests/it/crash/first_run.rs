@@ -51,7 +51,7 @@ fn sweep(which: Sweep) -> usize {
     let mut points = points(&fresh(), &["init"]);
     let (step, mut at) = (points.len().div_ceil(SAMPLE), 0..);
     points.retain(|point| match which {
-        Sweep::Sample => at.next().unwrap() % step == step / 2,
+        Sweep::AttemptDiff => at.next().unwrap() % step == step / 2,
         Sweep::Gate => !has(COMMON, &point.call) || at.next().unwrap() % EVERY == 0,
         Sweep::Every => true,
     });
@@ -73,7 +73,7 @@ fn sweep(which: Sweep) -> usize {
 #[test]
 #[ignore = "slow"]
 fn a_first_run_killed_at_some_points_is_made_whole_by_running_it_again() {
-    assert!(sweep(Sweep::Sample) > 2);
+    assert!(sweep(Sweep::AttemptDiff) > 2);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn beat(uses: usize) {
         now,
         clock: &clock,
         forced: None,
-        person: env.user_name(),
+        user: env.user_name(),
         on_wait: None,
         dry: false,
     };

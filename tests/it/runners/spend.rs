@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ALL, Decider, NOOP, charges, is_in_box, left_over, processes, profile};
+use super::{ALL, Decider, NOOP, charges, is_sandboxed, left_over, processes, profile};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::{Profile, wait_until};
 
@@ -28,7 +28,7 @@ fn a_call_that_was_cut_off_is_settled_with_what_was_set_aside() {
         server.wait_for_requests(2);
         let inflight = profile.read_json("beat.json")["inflight"].clone();
         assert_eq!(inflight["reserved_micros"], paid, "{decider:?}: {inflight}");
-        let in_box = processes(|process| is_in_box(&profile, process));
+        let in_box = processes(|process| is_sandboxed(&profile, process));
         assert_eq!(!in_box.is_empty(), decider.is_program(), "{decider:?}: what works is seen: {in_box:?}");
         child.kill().unwrap();
         child.wait().unwrap();

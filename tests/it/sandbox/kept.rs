@@ -95,7 +95,7 @@ fn a_sandbox_is_full_at_each_version_of_landlock() {
                 "sandbox": { "network": { "worker": network } },
                 "runners": { "sh": { "base_url": "http://127.0.0.1:9" } },
             }));
-            pretend(&profile, |powers| powers["landlock"] = version.into());
+            pretend(&profile, |capabilities| capabilities["landlock"] = version.into());
             assert_eq!(worker_level(&profile), "full", "Landlock {version}, {network}");
             let id = format!("w{version}-{network}");
             profile.looop(&["worker", "start", &id, "--", "sh", "-c", "exit 0"]).ok();
@@ -105,9 +105,9 @@ fn a_sandbox_is_full_at_each_version_of_landlock() {
             };
             wait_until("the worker to end", || row()["exit"].is_object());
             assert_eq!((&row()["sandbox"], &row()["exit"]["code"]), (&json!("full"), &json!(0)), "{}", row());
-            pretend(&profile, |powers| {
-                powers["landlock"] = version.into();
-                powers["engine"].as_object_mut().unwrap().remove("pasta");
+            pretend(&profile, |capabilities| {
+                capabilities["landlock"] = version.into();
+                capabilities["engine"].as_object_mut().unwrap().remove("pasta");
             });
             assert_eq!(worker_level(&profile), without_pasta, "Landlock {version}, {network}, no pasta");
         }

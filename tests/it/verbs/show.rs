@@ -209,7 +209,7 @@ fn json_answers_keep_their_forms() {
     );
     assert_eq!(
         keys(&json(&["tick", "--json"])["beat"]),
-        ["next_look_ms", "result", "usage", "warnings", "why"]
+        ["next_beat_due_ms", "result", "usage", "warnings", "why"]
     );
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::product::{DiffLine, FileDelta, Sample, Thresholds, alike};
+use crate::product::{AttemptDiff, BreakerConfig, DiffLine, FileDelta, similarity};
 
 /// How many seeds are tried: one in a hundred is a percent.
 const SEEDS: u64 = 100;
@@ -64,9 +64,9 @@ fn perform(step: &str, files: &mut Files) {
 /// Behind which attempt an agent is halted whose failure never moves; none where it never is within its steps.
 fn halted(kind: Kind, seed: u64) -> Option<usize> {
     let project = Project::new(seed, false);
-    let limits = Thresholds::default();
+    let limits = BreakerConfig::default();
     let base: Files = project.files().into_iter().collect();
-    let sample = |n: usize, start: &Files, end: &Files| Sample {
+    let sample = |n: usize, start: &Files, end: &Files| AttemptDiff {
         n: n as u32,
         start: format!("{start:?}"),
         end: format!("{end:?}"),
@@ -80,8 +80,8 @@ fn halted(kind: Kind, seed: u64) -> Option<usize> {
         let start = files.clone();
         perform(step, &mut files);
         let new = sample(at + 1, &start, &files);
-        let shown: Vec<Sample> = earlier.iter().rev().take(2).chain(earlier.first()).cloned().collect();
-        let like = alike(&new, &shown, &limits);
+        let shown: Vec<AttemptDiff> = earlier.iter().rev().take(2).chain(earlier.first()).cloned().collect();
+        let like = similarity(&new, &shown, &limits);
         row = if like.is_some() && row > 0 { row + 1 } else { 1 };
         if row >= limits.halt {
             return Some(at + 1);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Attempt, Begin, LedgerLine, RepairPlan, Thresholds};
+use super::{Attempt, Begin, BreakerConfig, LedgerLine, RepairPlan};
 
 /// What may happen next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ruling {
-    GoOn,
+pub enum NextAction {
+    Continue,
     /// The next attempt needs a new plan first.
     Replan,
     /// Reset to the base in a fresh clone, then make the next attempt.
@@ -15,7 +15,7 @@ pub enum Ruling {
     /// Ask the user, for this reason.
     Ask(String),
     /// The user was asked, by the ask with this id, and has not answered.
-    Parked(String),
+    Blocked(String),
 }
 
 /// The state of an episode.
@@ -43,7 +43,7 @@ pub struct EpisodeState<'a> {
 }
 
 /// Computes the state at the end of a ledger.
-pub fn standing(lines: &[LedgerLine]) -> EpisodeState<'_> {
+pub fn episode_state(lines: &[LedgerLine]) -> EpisodeState<'_> {
     let mut now = EpisodeState::default();
     for line in lines {
         match line {
@@ -131,26 +131,26 @@ impl<'a> EpisodeState<'a> {
 }
 
 /// Decides what may happen next.
-pub fn rule(lines: &[LedgerLine], limits: &Thresholds) -> Ruling {
-    let now = standing(lines);
+pub fn rule(lines: &[LedgerLine], limits: &BreakerConfig) -> NextAction {
+    let now = episode_state(lines);
     if let Some(ask) = now.asked {
-        return Ruling::Parked(ask.to_owned());
+        return NextAction::Blocked(ask.to_owned());
     }
     let is_back = now.row >= limits.rollback;
     // A plan did not help if the attempt after it made the row longer.
     let failed = now.failed_plans + u32::from(is_back && now.planned);
     if failed >= limits.replans {
-        return Ruling::Ask(format!("{failed} new plans did not help"));
+        return NextAction::Ask(format!("{failed} new plans did not help"));
     }
     if now.same >= limits.same_failure {
-        return Ruling::Ask(format!("the same failure came {} times", now.same));
+        return NextAction::Ask(format!("the same failure came {} times", now.same));
     }
     if is_back {
-        Ruling::RollBack
+        NextAction::RollBack
     } else if now.row >= limits.halt && !now.planned {
-        Ruling::Replan
+        NextAction::Replan
     } else {
-        Ruling::GoOn
+        NextAction::Continue
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rules::fix::attempt::{
-    Alike, AnsweredHalt, AttemptOutcome, HaltQuestion, Rollback, SimilarityBasis,
+    AnsweredHalt, AttemptOutcome, HaltQuestion, Rollback, Similarity, SimilarityBasis,
 };
 
 fn begin() -> LedgerLine {
@@ -22,7 +22,7 @@ fn attempt(n: u32, signature: &str, failures: u32, like: bool) -> LedgerLine {
         outcome: AttemptOutcome::Failed,
         signature: Some(signature.into()),
         failures: Some(failures),
-        like: like.then_some(Alike { to: 0, by: SimilarityBasis::Rework }),
+        like: like.then_some(Similarity { to: 0, by: SimilarityBasis::Rework }),
         ..Attempt::default()
     }))
 }
@@ -52,8 +52,8 @@ fn answer() -> LedgerLine {
 }
 
 #[track_caller]
-fn says(lines: &[LedgerLine], expected: &Ruling) {
-    assert_eq!(rule(lines, &Thresholds::default()), *expected, "{:?}", standing(lines));
+fn says(lines: &[LedgerLine], expected: &NextAction) {
+    assert_eq!(rule(lines, &BreakerConfig::default()), *expected, "{:?}", episode_state(lines));
 }
 
 /// Attempts that all fail as at the start and make no progress; `like` says which of them resemble another one.
@@ -64,28 +64,28 @@ fn ledger(like: &[bool]) -> Vec<LedgerLine> {
 
 #[test]
 fn three_in_a_row_are_halted_and_four_are_rolled_back() {
-    says(&ledger(&[]), &Ruling::GoOn);
-    says(&ledger(&[false, true]), &Ruling::GoOn);
-    says(&ledger(&[false, true, true]), &Ruling::Replan);
-    says(&ledger(&[true, true]), &Ruling::GoOn);
-    says(&ledger(&[true, true, true]), &Ruling::Replan);
-    says(&ledger(&[false, true, false, true]), &Ruling::GoOn);
+    says(&ledger(&[]), &NextAction::Continue);
+    says(&ledger(&[false, true]), &NextAction::Continue);
+    says(&ledger(&[false, true, true]), &NextAction::Replan);
+    says(&ledger(&[true, true]), &NextAction::Continue);
+    says(&ledger(&[true, true, true]), &NextAction::Replan);
+    says(&ledger(&[false, true, false, true]), &NextAction::Continue);
     let mut lines = ledger(&[false, true, true]);
     lines.push(plan(None));
-    says(&lines, &Ruling::GoOn);
+    says(&lines, &NextAction::Continue);
     lines.push(attempt(4, "first", 3, true));
-    says(&lines, &Ruling::RollBack);
+    says(&lines, &NextAction::RollBack);
     lines.push(rollback());
-    says(&lines, &Ruling::GoOn);
+    says(&lines, &NextAction::Continue);
 }
 
 #[test]
 fn a_plan_that_helped_starts_a_new_row() {
     let mut lines = ledger(&[false, true, true]);
     lines.extend([plan(None), attempt(4, "first", 3, false), attempt(5, "first", 3, true)]);
-    says(&lines, &Ruling::GoOn);
+    says(&lines, &NextAction::Continue);
     lines.push(attempt(6, "first", 3, true));
-    says(&lines, &Ruling::Replan);
+    says(&lines, &NextAction::Replan);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn progress_is_fewer_failures_than_ever_or_a_failure_not_seen_before() {
     let row = |last: LedgerLine| {
         let mut lines = ledger(&[false, true]);
         lines.push(last);
-        standing(&lines).row
+        episode_state(&lines).row
     };
     assert_eq!(row(attempt(3, "first", 3, true)), 3);
     assert_eq!(row(attempt(3, "first", 2, true)), 1, "fewer than ever");
@@ -102,76 +102,77 @@ fn progress_is_fewer_failures_than_ever_or_a_failure_not_seen_before() {
     // A failure that was seen before is not progress, nor is a count that was reached before.
     let mut lines = vec![begin(), attempt(1, "x", 2, false), attempt(2, "first", 3, true)];
     lines.push(attempt(3, "x", 2, true));
-    assert_eq!(standing(&lines).row, 3);
-    says(&lines, &Ruling::Replan);
+    assert_eq!(episode_state(&lines).row, 3);
+    says(&lines, &NextAction::Replan);
 }
 
 #[test]
 fn two_plans_that_were_refused_or_did_not_help_ask() {
-    let expected = Ruling::Ask("2 new plans did not help".into());
+    let expected = NextAction::Ask("2 new plans did not help".into());
     let mut lines = ledger(&[false, true, true]);
     lines.push(plan(Some("it has no hypothesis")));
-    says(&lines, &Ruling::Replan);
+    says(&lines, &NextAction::Replan);
     lines.push(plan(Some("it has no hypothesis")));
     says(&lines, &expected);
     // One plan that did not help, and one that was refused.
     let mut lines = ledger(&[false, true, true]);
     lines.extend([plan(None), attempt(4, "first", 3, true), rollback()]);
     lines.extend((5..8).map(|n| attempt(n, "first", 3, n > 5)));
-    says(&lines, &Ruling::Replan);
+    says(&lines, &NextAction::Replan);
     lines.push(plan(Some("old")));
     says(&lines, &expected);
     // Progress in between resets the count.
     lines.push(attempt(8, "second", 1, true));
-    says(&lines, &Ruling::GoOn);
+    says(&lines, &NextAction::Continue);
 }
 
 #[test]
 fn the_same_failure_eight_times_asks_and_never_rolls_back() {
     let lines = ledger(&[false; 7]);
-    says(&lines, &Ruling::GoOn);
+    says(&lines, &NextAction::Continue);
     let lines = ledger(&[false; 8]);
-    says(&lines, &Ruling::Ask("the same failure came 8 times".into()));
+    says(&lines, &NextAction::Ask("the same failure came 8 times".into()));
     // Also if the eighth is one of a row: the rule asks instead of rolling back.
     let mut lines = ledger(&[false, false, false, false, false, true, true]);
     lines.push(plan(None));
     lines.push(attempt(8, "first", 3, true));
-    says(&lines, &Ruling::Ask("the same failure came 8 times".into()));
+    says(&lines, &NextAction::Ask("the same failure came 8 times".into()));
 }
 
 #[test]
 fn an_open_ask_blocks_until_an_answer_or_another_task() {
     let mut lines = ledger(&[false; 8]);
     lines.push(asked());
-    says(&lines, &Ruling::Parked("fix-1".into()));
+    says(&lines, &NextAction::Blocked("fix-1".into()));
     let mut same = lines.clone();
     same.push(begin());
-    says(&same, &Ruling::Parked("fix-1".into()));
+    says(&same, &NextAction::Blocked("fix-1".into()));
     for other in [again("edited", "base"), again("task", "other files")] {
         let mut lines = lines.clone();
         lines.push(other);
-        says(&lines, &Ruling::GoOn);
+        says(&lines, &NextAction::Continue);
     }
     lines.push(answer());
-    says(&lines, &Ruling::GoOn);
-    assert_eq!(standing(&lines).answer, Some("do this"));
+    says(&lines, &NextAction::Continue);
+    assert_eq!(episode_state(&lines).answer, Some("do this"));
     lines.extend((9..16).map(|n| attempt(n, "first", 3, false)));
-    says(&lines, &Ruling::GoOn);
+    says(&lines, &NextAction::Continue);
     lines.push(attempt(16, "first", 3, false));
-    says(&lines, &Ruling::Ask("the same failure came 8 times".into()));
+    says(&lines, &NextAction::Ask("the same failure came 8 times".into()));
 }
 
 #[test]
 fn the_thresholds_are_those_of_the_config() {
-    let limits = Thresholds { halt: 2, rollback: 5, same_failure: 4, replans: 1, ..Thresholds::default() };
-    assert_eq!(rule(&ledger(&[false, true]), &limits), Ruling::Replan);
+    let limits =
+        BreakerConfig { halt: 2, rollback: 5, same_failure: 4, replans: 1, ..BreakerConfig::default() };
+    assert_eq!(rule(&ledger(&[false, true]), &limits), NextAction::Replan);
     let mut lines = ledger(&[false, true]);
     lines.push(plan(None));
     lines.push(attempt(3, "first", 3, true));
-    assert_eq!(rule(&lines, &limits), Ruling::GoOn);
-    assert!(matches!(rule(&ledger(&[false; 4]), &limits), Ruling::Ask(_)));
+    assert_eq!(rule(&lines, &limits), NextAction::Continue);
+    assert!(matches!(rule(&ledger(&[false; 4]), &limits), NextAction::Ask(_)));
     lines.push(plan(Some("x")));
-    assert!(matches!(rule(&lines, &limits), Ruling::Ask(_)));
+    assert!(matches!(rule(&lines, &limits), NextAction::Ask(_)));
 }
 
 proptest::proptest! {
@@ -179,18 +180,18 @@ proptest::proptest! {
     /// stopped.
     #[test]
     fn no_ledger_escapes(steps in proptest::collection::vec((0_u32..4, 0_u32..4, proptest::bool::ANY), 1..60)) {
-        let limits = Thresholds::default();
+        let limits = BreakerConfig::default();
         let mut lines = vec![begin()];
         for (n, (signature, failures, like)) in steps.into_iter().enumerate() {
             match rule(&lines, &limits) {
-                Ruling::GoOn => {
+                NextAction::Continue => {
                     lines.push(attempt(n as u32 + 1, &format!("s{signature}"), failures, like));
-                    proptest::prop_assert!(standing(&lines).row <= limits.rollback);
+                    proptest::prop_assert!(episode_state(&lines).row <= limits.rollback);
                 }
-                Ruling::Replan => lines.push(plan(like.then_some("no"))),
-                Ruling::RollBack => lines.push(rollback()),
-                Ruling::Ask(_) => lines.push(asked()),
-                Ruling::Parked(_) => lines.push(answer()),
+                NextAction::Replan => lines.push(plan(like.then_some("no"))),
+                NextAction::RollBack => lines.push(rollback()),
+                NextAction::Ask(_) => lines.push(asked()),
+                NextAction::Blocked(_) => lines.push(answer()),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{App, print};
-use crate::alerts::{self, Reach};
+use crate::alerts::{self, AlertTargets};
 use crate::store::layout;
 
 /// Updates the windows and notifications once.
@@ -22,7 +22,7 @@ pub fn bring_in_line(app: &App) -> Result<bool> {
         Ok(config) => (config.settings.path, config.settings.workers.notify),
         Err(_) => (env.path(), Vec::new()),
     };
-    let reach = Reach {
+    let targets = AlertTargets {
         tmux: env.get("TMUX").map(str::to_owned),
         tmux_dir: PathBuf::from(env.get("TMUX_TMPDIR").unwrap_or("/tmp")),
         path,
@@ -30,7 +30,7 @@ pub fn bring_in_line(app: &App) -> Result<bool> {
         config: env.config_path(),
         notify,
     };
-    let report = alerts::reconcile(&app.layout, &reach, app.now)?;
+    let report = alerts::reconcile(&app.layout, &targets, app.now)?;
     print::warn(&report.problems);
     Ok(report.problems.is_empty())
 }

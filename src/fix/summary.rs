@@ -37,10 +37,10 @@ const FOREIGN: &str = "site-packages/ dist-packages/ node_modules/ /.cargo/regis
 
 /// The last `lines` meaningful lines of the tests' output, and how many were left out.
 pub fn summarize(output: &str, lines: usize) -> (String, usize) {
-    compress(output, signature::read(output, &TestExit::Code(1), "/").kind, lines)
+    shorten(output, signature::read(output, &TestExit::Code(1), "/").kind, lines)
 }
 
-fn compress(output: &str, kind: TestFramework, lines: usize) -> (String, usize) {
+fn shorten(output: &str, kind: TestFramework, lines: usize) -> (String, usize) {
     let mut own: Vec<String> = Vec::new();
     let mut foreign = false;
     for line in output.lines().map(str::trim_end) {
@@ -99,7 +99,7 @@ const EMPTY: [&str; 16] = [
 
 /// True if a sentence says something about a failure: it is short, has some length of prose or code, and shares
 /// a significant word with the failure. This works for every language.
-pub fn has_substance(sentence: &str, failure: &str) -> bool {
+pub fn is_informative(sentence: &str, failure: &str) -> bool {
     let words = |text: &str| -> std::collections::BTreeSet<String> {
         let split = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
         split.filter(|word| word.chars().count() >= 3).map(str::to_lowercase).collect()
@@ -115,7 +115,7 @@ pub fn diagnosis(answer: &str, failure: &str) -> Option<String> {
     let lines = answer.lines().map(|line| line.trim().trim_start_matches(['#', '-', '*', '>', ' ']).trim());
     let found = lines
         .filter(|line| !line.is_empty() && !line.starts_with("```"))
-        .find(|line| has_substance(line, failure))?;
+        .find(|line| is_informative(line, failure))?;
     Some(clip(&visible(found, false), 400))
 }
 
@@ -126,15 +126,15 @@ mod tests {
     #[test]
     fn output_of_dependencies_is_dropped_and_the_end_is_kept() {
         let text = "   Compiling serde v1\nTraceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\n  File \"/usr/lib/python3/x.py\", line 1, in g\n    deep()\nValueError: no\nx\nx\nx\n\n\n";
-        let (short, left_out) = compress(text, TestFramework::Unittest, 40);
+        let (short, left_out) = shorten(text, TestFramework::Unittest, 40);
         assert_eq!(
             short,
             "Traceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\nValueError: no\nx\n(the same line 2 more times)"
         );
         assert!(left_out > 0);
-        assert_eq!(compress("a\nb\nc", TestFramework::Generic, 2), ("b\nc".to_owned(), 1));
+        assert_eq!(shorten("a\nb\nc", TestFramework::Generic, 2), ("b\nc".to_owned(), 1));
         assert_eq!(
-            compress("test a ... ok\ntest b ... FAILED", TestFramework::Cargo, 9).0,
+            shorten("test a ... ok\ntest b ... FAILED", TestFramework::Cargo, 9).0,
             "test b ... FAILED"
         );
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::ctx::FixContext;
 use super::edits::is_inside;
-use super::exec::Tone;
+use super::exec::Severity;
 use crate::os::beneath::{self, FilePlace, Parents};
 use crate::rules::digest::Digest;
 use crate::rules::exchange::FileChange;
@@ -28,7 +28,7 @@ const GITLINK: u32 = 0o160_000;
 
 /// Where the result is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Landed {
+pub struct ApplyResult {
     /// The files that were written into the project.
     pub files: Vec<String>,
     /// The branch that holds the result.
@@ -41,7 +41,7 @@ pub struct Landed {
     pub user_side: Vec<UserSidePath>,
 }
 
-impl Landed {
+impl ApplyResult {
     /// The place of the result, in one sentence.
     pub fn words(&self) -> String {
         let user_side = match self.user_side.as_slice() {
@@ -74,16 +74,16 @@ impl Landed {
 }
 
 /// Applies the result to the project. A second call changes nothing.
-pub(super) fn land(ctx: &FixContext, run: &FixSession) -> Result<Landed> {
+pub(super) fn apply(ctx: &FixContext, run: &FixSession) -> Result<ApplyResult> {
     if run.tree == run.base_tree {
-        return Ok(Landed::default());
+        return Ok(ApplyResult::default());
     }
     let git = ctx.git()?;
     let changes = ctx.trees.changes(&git, &run.base_tree, &run.tree)?;
     let is_worker = ctx.env.deps.socket.is_some();
-    let mut landed = Landed { user_side: user_side_of(ctx, &git, &changes)?, ..Landed::default() };
+    let mut applied = ApplyResult { user_side: user_side_of(ctx, &git, &changes)?, ..ApplyResult::default() };
     // Files that execute on the user's side stay on a branch until the user has read them.
-    if is_worker || (!ctx.request.branch && landed.user_side.is_empty()) {
+    if is_worker || (!ctx.request.branch && applied.user_side.is_empty()) {
         for change in changes.iter().filter(|change| is_inside(&ctx.project, &change.path)) {
             // Temporary files of a crash during this step.
             if let Ok(place) = place_of(ctx, change, Parents::Existing) {
@@ -91,18 +91,18 @@ pub(super) fn land(ctx: &FixContext, run: &FixSession) -> Result<Landed> {
                 exchange::settle_file(place.path())?;
             }
         }
-        landed.conflicts = conflicts(ctx, &git, &changes)?;
-        if landed.conflicts.is_empty() {
-            landed.conflicts = write_all(ctx, &git, &changes)?;
+        applied.conflicts = conflicts(ctx, &git, &changes)?;
+        if applied.conflicts.is_empty() {
+            applied.conflicts = write_all(ctx, &git, &changes)?;
         }
-        if landed.conflicts.is_empty() {
-            landed.files = changes.iter().map(|change| shown(&change.path)).collect();
+        if applied.conflicts.is_empty() {
+            applied.files = changes.iter().map(|change| shown(&change.path)).collect();
             if is_worker {
                 ctx.trees.commit_into(&git, &ctx.project, "project", &message(run))?;
             }
-            return Ok(landed);
+            return Ok(applied);
         }
-        ctx.say(Tone::Warn, format!("changed in the meantime: {}", landed.conflicts.join(", ")));
+        ctx.say(Severity::Warn, format!("changed in the meantime: {}", applied.conflicts.join(", ")));
     }
     let commit = ctx.trees.commit(&git, &run.tree, Some(&run.base), &message(run))?;
     match &run.head {
@@ -112,14 +112,14 @@ pub(super) fn land(ctx: &FixContext, run: &FixSession) -> Result<Landed> {
             // The branch is fetched from HEAD.
             ctx.trees.begin_at(&git, &commit)?;
             let repo = Repo { source: run.project.clone(), base: head.clone(), branch: name };
-            landed.branch = clone::collect(&git, &repo, ctx.trees.dir())?.branch;
+            applied.branch = clone::collect(&git, &repo, ctx.trees.dir())?.branch;
         }
         None => {
             ctx.trees.point(&git, "refs/heads/result", &commit)?;
-            landed.kept = Some(ctx.trees.dir().to_owned());
+            applied.kept = Some(ctx.trees.dir().to_owned());
         }
     }
-    Ok(landed)
+    Ok(applied)
 }
 
 /// A path for display.

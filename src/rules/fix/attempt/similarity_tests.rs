@@ -28,12 +28,12 @@ fn delta(path: &str, from: &str, to: &str) -> Vec<FileDelta> {
     vec![FileDelta { path: path.to_owned(), hunks }]
 }
 
-fn sample(n: u32, start: &str, end: &str) -> Sample {
+fn sample(n: u32, start: &str, end: &str) -> AttemptDiff {
     sample_of("calc.py", n, start, end)
 }
 
-fn sample_of(path: &str, n: u32, start: &str, end: &str) -> Sample {
-    Sample {
+fn sample_of(path: &str, n: u32, start: &str, end: &str) -> AttemptDiff {
+    AttemptDiff {
         n,
         start: format!("{path}{start}"),
         end: format!("{path}{end}"),
@@ -43,19 +43,28 @@ fn sample_of(path: &str, n: u32, start: &str, end: &str) -> Sample {
     }
 }
 
-fn base() -> Sample {
-    Sample { n: 0, start: format!("calc.py{BASE}"), end: format!("calc.py{BASE}"), ..Sample::default() }
+fn base() -> AttemptDiff {
+    AttemptDiff {
+        n: 0,
+        start: format!("calc.py{BASE}"),
+        end: format!("calc.py{BASE}"),
+        ..AttemptDiff::default()
+    }
 }
 
 /// Returns what the last of these attempts resembles; `texts` are the results of attempts that build on each other.
-fn chain(texts: &[String]) -> Option<Alike> {
+fn chain(texts: &[String]) -> Option<Similarity> {
     let mut samples = vec![base()];
     let mut start = BASE.to_owned();
     for (at, end) in texts.iter().enumerate() {
         samples.insert(0, sample(at as u32 + 1, &start, end));
         start.clone_from(end);
     }
-    alike(&samples[0], &samples[1..].iter().take(3).cloned().collect::<Vec<_>>(), &Thresholds::default())
+    similarity(
+        &samples[0],
+        &samples[1..].iter().take(3).cloned().collect::<Vec<_>>(),
+        &BreakerConfig::default(),
+    )
 }
 
 fn with(text: &str, line: usize, put: &str) -> String {
@@ -67,14 +76,14 @@ fn with(text: &str, line: usize, put: &str) -> String {
 #[test]
 fn no_change_and_the_same_files_are_alike() {
     let tweaked = with(BASE, 2, "    return a");
-    assert_eq!(chain(&[BASE.to_owned()]), Some(Alike { to: 0, by: SimilarityBasis::NoChange }));
+    assert_eq!(chain(&[BASE.to_owned()]), Some(Similarity { to: 0, by: SimilarityBasis::NoChange }));
     assert_eq!(
         chain(&[tweaked.clone(), tweaked.clone()]),
-        Some(Alike { to: 1, by: SimilarityBasis::NoChange })
+        Some(Similarity { to: 1, by: SimilarityBasis::NoChange })
     );
     assert_eq!(
         chain(&[tweaked.clone(), BASE.to_owned()]),
-        Some(Alike { to: 0, by: SimilarityBasis::SameTree }),
+        Some(Similarity { to: 0, by: SimilarityBasis::SameTree }),
         "back to the base, which replaces the missing attempt"
     );
     let other = with(BASE, 6, "    return [a for a in reversed(range(b)) if a not in seen][-1]");
@@ -87,7 +96,7 @@ fn no_change_and_the_same_files_are_alike() {
 
 #[test]
 fn fresh_starts_are_compared_by_their_changes() {
-    let limits = Thresholds::default();
+    let limits = BreakerConfig::default();
     let fresh = |n: u32, end: &str| sample(n, BASE, end);
     let old = fresh(1, &with(BASE, 2, "    return add_all([a, 7], key=\"left\")  # first"));
     for same in [
@@ -95,15 +104,15 @@ fn fresh_starts_are_compared_by_their_changes() {
         "    return add_all([a, 7], key=\"right side\")  # first",
         "    return add_all([a, 7], key=\"left\")  # now it must work",
     ] {
-        let like = alike(&fresh(2, &with(BASE, 2, same)), &[old.clone(), base()], &limits);
-        assert_eq!(like, Some(Alike { to: 1, by: SimilarityBasis::SameChange }), "{same}");
+        let like = similarity(&fresh(2, &with(BASE, 2, same)), &[old.clone(), base()], &limits);
+        assert_eq!(like, Some(Similarity { to: 1, by: SimilarityBasis::SameChange }), "{same}");
     }
     let other = fresh(2, &with(BASE, 6, "    raise NotImplementedError(a)"));
-    assert_eq!(alike(&other, &[old.clone(), base()], &limits), None, "another change");
+    assert_eq!(similarity(&other, &[old.clone(), base()], &limits), None, "another change");
     let elsewhere =
         sample_of("other.py", 2, BASE, &with(BASE, 2, "    return add_all([a, 7], key=\"left\")"));
-    let old = Sample { start: elsewhere.start.clone(), ..old };
-    assert_eq!(alike(&elsewhere, &[old, base()], &limits), None, "no common file");
+    let old = AttemptDiff { start: elsewhere.start.clone(), ..old };
+    assert_eq!(similarity(&elsewhere, &[old, base()], &limits), None, "no common file");
 }
 
 #[test]
@@ -111,7 +120,7 @@ fn changing_the_same_lines_again_with_little_new_is_alike() {
     let one = with(BASE, 2, "    return a - b + 1");
     for again in ["    return a - b + 2", "    return a - b + 2 + a", "    return b - a + 1  # swap"] {
         let like = chain(&[one.clone(), with(BASE, 2, again)]);
-        assert_eq!(like, Some(Alike { to: 1, by: SimilarityBasis::Rework }), "{again}");
+        assert_eq!(like, Some(Similarity { to: 1, by: SimilarityBasis::Rework }), "{again}");
     }
     // The same kind of edit, repeated many times.
     let heap = |count: usize| {
@@ -137,13 +146,13 @@ fn attempts_that_make_progress_are_not_alike() {
     );
     assert_eq!(chain(&[one, rewritten]), None, "the same place with a new idea");
     // The same edit in one file after the other.
-    let limits = Thresholds::default();
+    let limits = BreakerConfig::default();
     let edited = with(BASE, 2, "    return a + b");
     let first = sample_of("a.py", 1, BASE, &edited);
     let second =
-        Sample { start: first.end.clone(), end: "both".into(), ..sample_of("b.py", 2, BASE, &edited) };
-    let second = Sample { before: first.delta.clone(), ..second };
-    assert_eq!(alike(&second, &[first, base()], &limits), None, "a batch of legitimate edits");
+        AttemptDiff { start: first.end.clone(), end: "both".into(), ..sample_of("b.py", 2, BASE, &edited) };
+    let second = AttemptDiff { before: first.delta.clone(), ..second };
+    assert_eq!(similarity(&second, &[first, base()], &limits), None, "a batch of legitimate edits");
 }
 
 #[test]
@@ -174,13 +183,13 @@ fn comments_in_the_same_file_are_alike_and_comments_in_one_file_after_the_other_
     let over = with(BASE, 2, "    # second\n    return left(a)\n    # second");
     assert_eq!(chain(&[with_remark, over]).map(|like| like.by), Some(SimilarityBasis::Rework));
     let first = sample_of("a.py", 1, BASE, &remark(1));
-    let second = Sample {
+    let second = AttemptDiff {
         start: first.end.clone(),
         end: "both".into(),
         before: first.delta.clone(),
         ..sample_of("b.py", 2, BASE, &remark(1))
     };
-    assert_eq!(alike(&second, &[first, base()], &Thresholds::default()), None);
+    assert_eq!(similarity(&second, &[first, base()], &BreakerConfig::default()), None);
 }
 
 #[test]
@@ -196,7 +205,7 @@ fn a_rewritten_file_is_alike_even_if_it_rewords_untouched_places() {
     assert_eq!(chain(&[one.clone(), elsewhere]), None, "the change touches no earlier work");
     // The same words in an untouched file count as work on that file.
     let new = sample("calc.py".len() as u32, &one, &tweaked);
-    let wide = Sample {
+    let wide = AttemptDiff {
         delta: [
             new.delta.clone(),
             delta("b.py", BASE, &with(&with(BASE, 6, "    return (a * b)"), 10, "    return (a / b)")),
@@ -204,7 +213,7 @@ fn a_rewritten_file_is_alike_even_if_it_rewords_untouched_places() {
         .concat(),
         ..new
     };
-    assert_eq!(alike(&wide, &[sample(1, BASE, &one), base()], &Thresholds::default()), None);
+    assert_eq!(similarity(&wide, &[sample(1, BASE, &one), base()], &BreakerConfig::default()), None);
 }
 
 #[test]

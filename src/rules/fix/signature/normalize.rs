@@ -20,12 +20,12 @@ const UNITS: [&str; 9] = ["ns", "us", "µs", "ms", "s", "m", "sec", "secs", "sec
 
 /// Replaces numbers by `0`, durations by `0t`, addresses and random names by `0`, temporary paths by `T`, and other
 /// absolute paths by their last part. Collapses white space.
-pub fn normal(text: &str) -> String {
+pub fn normalize(text: &str) -> String {
     write(text, false)
 }
 
 /// Does the same, but keeps numbers that show progress, as in `12 of 40` or `37 %`.
-pub fn steady(text: &str) -> String {
+pub fn normalize_run_noise(text: &str) -> String {
     write(text, true)
 }
 
@@ -159,22 +159,22 @@ mod tests {
             ("in /home/a/src/x.py:12", "in /home/b/other/x.py:99"),
             ("tmp_12 x", "tmp_9 x"),
         ] {
-            assert_eq!(normal(one), normal(other), "{one}");
+            assert_eq!(normalize(one), normalize(other), "{one}");
         }
         for (one, other) in
             [("expected a got b", "expected a got c"), ("x.py", "y.py"), ("and/or", "and/not")]
         {
-            assert_ne!(normal(one), normal(other), "{one}");
+            assert_ne!(normalize(one), normalize(other), "{one}");
         }
-        assert_eq!(normal("assert 3 == 4.5  now"), "assert 0 == 0 now");
+        assert_eq!(normalize("assert 3 == 4.5  now"), "assert 0 == 0 now");
     }
 
     #[test]
     fn counters_are_kept_and_clock_times_are_not() {
         for (one, other) in [("building: 37 % done", "building: 38 % done"), ("[12/40] cc a", "[13/40] cc a")]
         {
-            assert_ne!(steady(one), steady(other), "{one}");
-            assert_eq!(normal(one), normal(other), "{one}");
+            assert_ne!(normalize_run_noise(one), normalize_run_noise(other), "{one}");
+            assert_eq!(normalize(one), normalize(other), "{one}");
         }
         for (one, other) in [
             ("10:00:07 still at it", "10:00:09 still at it"),
@@ -182,7 +182,7 @@ mod tests {
             ("3 passed in 0.03s", "3 passed in 0.41s"),
             ("from 127.0.0.1:40001", "from 127.0.0.1:50002"),
         ] {
-            assert_eq!(steady(one), steady(other), "{one}");
+            assert_eq!(normalize_run_noise(one), normalize_run_noise(other), "{one}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::delta::{DiffLine, FileDelta};
-use super::{Alike, SimilarityBasis, Thresholds};
+use super::{BreakerConfig, Similarity, SimilarityBasis};
 use crate::rules::fix::tokens;
 
 /// With at least this number of new words, and half of all words new, a change is another idea even if it is short.
@@ -14,7 +14,7 @@ const IDEA_SHARE: f64 = 0.15;
 
 /// The data of an attempt that is compared.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
+pub struct AttemptDiff {
     /// The number of the attempt; 0 is the base.
     pub n: u32,
     pub start: String,
@@ -28,15 +28,15 @@ pub struct Sample {
 
 /// Returns which of the two previous attempts (newest first) the new attempt resembles. The base replaces a missing
 /// one.
-pub fn alike(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> Option<Alike> {
+pub fn similarity(new: &AttemptDiff, earlier: &[AttemptDiff], limits: &BreakerConfig) -> Option<Similarity> {
     if new.start == new.end {
         let to = earlier.first().map_or(0, |one| one.n);
-        return Some(Alike { to, by: SimilarityBasis::NoChange });
+        return Some(Similarity { to, by: SimilarityBasis::NoChange });
     }
     let near = || earlier.iter().take(2);
     // Check the simplest reason first.
     if let Some(old) = near().find(|old| new.end == old.end) {
-        return Some(Alike { to: old.n, by: SimilarityBasis::SameTree });
+        return Some(Similarity { to: old.n, by: SimilarityBasis::SameTree });
     }
     near().filter(|old| old.n > 0).find_map(|old| {
         let by = if new.start == old.start {
@@ -44,15 +44,15 @@ pub fn alike(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> Option<Al
         } else {
             is_rework(new, earlier, limits).then_some(SimilarityBasis::Rework)?
         };
-        Some(Alike { to: old.n, by })
+        Some(Similarity { to: old.n, by })
     })
 }
 
 /// True for two fresh starts that change a common file, if their changes from the base are nearly the same.
-fn is_same_change(new: &Sample, old: &Sample, limits: &Thresholds) -> bool {
+fn is_same_change(new: &AttemptDiff, old: &AttemptDiff, limits: &BreakerConfig) -> bool {
     let paths: BTreeSet<&str> = old.from_base.iter().map(|file| file.path.as_str()).collect();
     let shared = new.from_base.iter().any(|file| paths.contains(file.path.as_str()));
-    let of = |sample: &Sample| {
+    let of = |sample: &AttemptDiff| {
         let lines = sample.from_base.iter().flat_map(|file| file.hunks.iter().flatten());
         lines.flat_map(signed_tokens).collect::<Vec<String>>()
     };
@@ -70,7 +70,7 @@ fn signed_tokens(line: &DiffLine) -> Vec<String> {
 
 /// True for attempts that build on each other, if most changed lines touch what earlier attempts wrote, and little is
 /// new.
-fn is_rework(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> bool {
+fn is_rework(new: &AttemptDiff, earlier: &[AttemptDiff], limits: &BreakerConfig) -> bool {
     let known = Known::of(new, earlier);
     let lines = || new.delta.iter().flat_map(|file| file.hunks.iter().flatten());
     if lines().all(|line| signed_tokens(line).is_empty()) {
@@ -103,7 +103,7 @@ fn places(hunk: &[DiffLine]) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// True if the added lines of a place are nearly the same as its removed lines.
-fn says_the_same(place: &[DiffLine], limits: &Thresholds) -> bool {
+fn says_the_same(place: &[DiffLine], limits: &BreakerConfig) -> bool {
     let of = |sign: char| -> Vec<String> {
         let lines = place.iter().filter(|line| line.sign == sign);
         lines.flat_map(|line| tokens::of_line(&line.text)).collect()
@@ -123,7 +123,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(new: &'a Sample, earlier: &'a [Sample]) -> Known<'a> {
+    fn of(new: &'a AttemptDiff, earlier: &'a [AttemptDiff]) -> Known<'a> {
         let mut known = Known::default();
         let deltas = earlier.iter().take(2).map(|old| &old.delta);
         for source in std::iter::once(&new.before).chain(deltas) {
@@ -154,7 +154,7 @@ impl<'a> Known<'a> {
     }
 
     /// True if the added lines bring little that did not exist before.
-    fn is_little(&self, lines: &[&DiffLine], limits: &Thresholds) -> bool {
+    fn is_little(&self, lines: &[&DiffLine], limits: &BreakerConfig) -> bool {
         let mut left = self.supply.clone();
         let (mut added, mut novel) = (0_usize, 0_usize);
         let mut words: BTreeSet<String> = BTreeSet::new();
@@ -187,5 +187,5 @@ fn beside(hunk: &[DiffLine], at: usize) -> impl Iterator<Item = &DiffLine> {
 }
 
 #[cfg(test)]
-#[path = "alike_tests.rs"]
+#[path = "similarity_tests.rs"]
 mod tests;
