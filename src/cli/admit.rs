@@ -56,7 +56,7 @@ impl App {
             _ => ready(&self)?,
         }
         if let Some(what) = user_only {
-            self.human_only(what)?;
+            self.user_only(what)?;
             if seed::is_set_up(&self.layout) {
                 self.say_migrated(migrate::between_beats(&self.layout, self.now)?);
             }
@@ -75,7 +75,7 @@ impl App {
 
     /// Refuses a verb that only the user may use to every process that a beat or a fix of this data dir has
     /// started. A beat that is invisible from here may be the parent of this process, so it counts as one.
-    pub(super) fn human_only(&self, verb: &str) -> Result<()> {
+    pub(super) fn user_only(&self, verb: &str) -> Result<()> {
         refuse(verb, "a beat of looop", lock::holders([self.layout.tick_lock()]))?;
         refuse(verb, "a beat of looop", lock::readers(&self.layout.look_lock()))?;
         refuse(verb, "an agent or a test of `looop fix`", lock::holders(fixes::locks(&self.layout)))?;

@@ -129,7 +129,7 @@ fn init(app: &App, path: &Path) -> Result<u8> {
         let what = format!("could not write `{}`: it exists already", path.display());
         return Err(Fault::failed(what).hint("name another file with --init FILE").into());
     }
-    if app.human_only("trust a file").is_ok() {
+    if app.user_only("trust a file").is_ok() {
         app.note_own_state(&app.layout.fixes());
         // The user asked for this text, and looop itself is its author.
         trust::allow(&app.layout, &source::place_of(path)?, SAMPLE, app.now)?;

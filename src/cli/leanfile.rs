@@ -111,7 +111,7 @@ pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
             continue;
         }
         let shown = source.place.display().to_string();
-        if *is_loops.get_or_insert_with(|| app.human_only("use a file of a project").is_err()) {
+        if *is_loops.get_or_insert_with(|| app.user_only("use a file of a project").is_err()) {
             let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
             print::note(&format!(
                 "warning: looop started this fix, so these keys of {shown} have no effect: {}",

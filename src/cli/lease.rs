@@ -135,6 +135,6 @@ fn taken(resource: &Name, what: String) -> anyhow::Error {
 
 /// The user as the holder of a lease.
 fn by_hand(app: &App, what: &str) -> Result<Holder> {
-    app.human_only(what)?;
+    app.user_only(what)?;
     Ok(Holder::User(app.env.user_name()))
 }

@@ -138,12 +138,12 @@ pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
             Ok(0)
         }
         ServiceVerb::Install { which, now, force } => {
-            app.human_only("install a service")?;
+            app.user_only("install a service")?;
             app.ready()?;
             install(app, &which, now, force)
         }
         ServiceVerb::Uninstall { which, now } => {
-            app.human_only("remove a service")?;
+            app.user_only("remove a service")?;
             uninstall(app, &which, now)
         }
     }

@@ -86,7 +86,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 /// Runs one beat that decides on a move for a goal.
 pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     app.ready()?;
-    app.human_only("run a goal")?;
+    app.user_only("run a goal")?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick_patiently(&app.layout.tick_lock(), WAIT_LIMIT_MS, &cancel)?;
     let output = Args { json: args.json, ..Args::default() };

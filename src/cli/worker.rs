@@ -282,7 +282,7 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
         client::call(&socket, WireRequest::Flag { text: args.words.join(" ") })?;
         return Ok(0);
     }
-    app.human_only("flag a worker")?;
+    app.user_only("flag a worker")?;
     let worker = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?;
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
@@ -297,7 +297,7 @@ pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
         client::call(&socket, WireRequest::Unflag)?;
         return Ok(0);
     }
-    app.human_only("unflag a worker")?;
+    app.user_only("unflag a worker")?;
     let any = ls::choose(app, args.id.as_deref(), Chosen::Any).ok();
     // A worker that has ended keeps its flag while work exists only in its clone.
     let ended = any.filter(|worker| worker.state.phase.is_over() && worker.state.flag.is_some());

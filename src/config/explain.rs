@@ -20,6 +20,9 @@ pub(super) fn refuse_shared(path: &Path) -> Result<()> {
     Err(Fault::usage(what).hint(format!("chmod go-w {shown}")).into())
 }
 
+/// The keys that 0.1 named differently.
+const RENAMED: [(&str, &str); 1] = [("nudge", "warn")];
+
 /// Turns a JSON error into a message with its place and the nearest known key.
 pub(super) fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
     let text = error.to_string();
@@ -31,7 +34,9 @@ pub(super) fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
         Some((key, known)) if cause.starts_with("unknown field") => {
             let fault =
                 Fault::usage(format!("could not read the config: {place}: `{key}` is not a key here"));
-            match nearest(key, known, 0.0) {
+            let renamed =
+                RENAMED.iter().find(|(old, new)| old == key && known.contains(new)).map(|(_, new)| new);
+            match renamed.or_else(|| nearest(key, known, 0.0)) {
                 Some(near) => {
                     fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
                 }

@@ -29,7 +29,7 @@ impl ConfigSource<'_> {
             escalate: file.escalate.clone(),
             thresholds: self.thresholds()?,
             map: file.map.unwrap_or(base.map),
-            warn_repeats: file.warn_repeats.unwrap_or(base.warn_repeats),
+            warn: file.warn.unwrap_or(base.warn),
             stop: file.stop.unwrap_or(base.stop),
             runners,
         })

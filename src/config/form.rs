@@ -217,7 +217,7 @@ pub(super) struct FixFile {
     /// If true, agents are shown the files that a failure leads to, if there is room. Default: true.
     pub(super) map: Option<bool>,
     /// After this many repeats within one call the agent is warned in its next prompt.
-    pub(super) warn_repeats: Option<usize>,
+    pub(super) warn: Option<usize>,
     /// After this many repeats within one call the call is ended.
     pub(super) stop: Option<usize>,
 }

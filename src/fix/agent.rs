@@ -260,7 +260,7 @@ impl Watched<'_> {
             output: call.output,
             tree: stamp(self.cwd),
         }));
-        let signal = transcript::judge(&self.steps, self.fixes.warn_repeats, self.fixes.stop);
+        let signal = transcript::judge(&self.steps, self.fixes.warn, self.fixes.stop);
         self.worst = self.worst.max(signal);
         self.worst != LoopSignal::Stop
     }

@@ -34,6 +34,7 @@ pub struct FixSession {
     /// The command that the last call repeated without progress, if any.
     pub looped: Option<String>,
     /// True if all tasks are finished and the result is being applied to the project.
+    #[serde(alias = "landing")]
     pub applying: bool,
     /// How the run ended; `None` while it is running.
     pub end: Option<String>,

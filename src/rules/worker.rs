@@ -398,7 +398,7 @@ impl WorkerState {
         self.flag = Some(Flag { text, at_ms: now_ms, nth: self.flags, guess: false });
     }
 
-    /// True while a human is waited for.
+    /// True while a user is waited for.
     pub fn needs_user(&self) -> bool {
         self.flag.is_some() || self.ask.is_some()
     }

@@ -1,4 +1,4 @@
-//! A strict reader of what goes to a human's terminal, for the tests of the painter and the fuzz targets.
+//! A strict reader of what goes to a user's terminal, for the tests of the painter and the fuzz targets.
 
 /// Reads what goes to a terminal byte by byte, knows only what a frame may hold, and says what else is in it.
 pub fn forbidden(out: &str) -> Option<String> {

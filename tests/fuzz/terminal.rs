@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use super::{pieces, strict};
 
 /// Frames are the same however they are cut, hold no more than they may, and what is read of them reads back. Keys of a
-/// human are passed on whole or end the connection, and never come twice.
+/// user are passed on whole or end the connection, and never come twice.
 pub fn frames(bytes: &[u8]) {
     let (cut, bytes) = pieces(bytes);
     let whole = decode(bytes, bytes.len().max(1));
@@ -73,7 +73,7 @@ fn reads_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(byt
     }
 }
 
-/// Of all that a worker prints, a human's terminal gets cells and no byte of the worker's own; text of it has no control
+/// Of all that a worker prints, a user's terminal gets cells and no byte of the worker's own; text of it has no control
 /// character; and what it asks of its terminal is the same however it is cut.
 pub fn screen(bytes: &[u8]) {
     let (cut, bytes) = pieces(bytes);

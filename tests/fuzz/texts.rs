@@ -60,7 +60,7 @@ pub fn reply(bytes: &[u8]) {
     }
 }
 
-/// Without a rule of the human, what cannot be undone is never free.
+/// Without a rule of the user, what cannot be undone is never free.
 fn is_never_free(decided: &Move) {
     let data_dir = Path::new("/home/ada/.local/state/looop");
     let facts = PolicyFacts {

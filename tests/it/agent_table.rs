@@ -16,7 +16,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// arguments and environment in the folder `state`.
 fn fixture(agent: &Agent, body: &str) -> Fixture {
     let mut fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    fixture.profile.unboxed(&["fix", "decide", "worker", "verify"]);
+    fixture.profile.without_sandbox(&["fix", "decide", "worker", "verify"]);
     agent.env_names().for_each(|name| fixture.profile.var(name, "a-value"));
     let state = fixture.profile.path("state");
     let state = state.display();

@@ -1,4 +1,4 @@
-//! Agents as workers: the real CLIs in a terminal of looop's are flagged when they stop to ask, are answered by a human
+//! Agents as workers: the real CLIs in a terminal of looop's are flagged when they stop to ask, are answered by a user
 //! through `looop attach`, and finish.
 
 use std::env;
@@ -21,7 +21,7 @@ pub fn row(profile: &Profile) -> Value {
     profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone()
 }
 
-/// Waits until worker w1 waits for a human with a flag that says this.
+/// Waits until worker w1 waits for a user with a flag that says this.
 #[track_caller]
 pub fn wait_flag(profile: &Profile, text: &str) {
     wait_until(text, || {
@@ -64,13 +64,13 @@ pub fn go(profile: &Profile) {
 
 /// An agent whose question was answered works on, stops to ask whether it may go on, is told to and ends.
 #[track_caller]
-fn goes_on_and_is_done(profile: &Profile, mut human: Outer, yes: &[u8]) {
-    human.type_in(yes);
+fn goes_on_and_is_done(profile: &Profile, mut user: Outer, yes: &[u8]) {
+    user.type_in(yes);
     let mut typed = Instant::now();
     wait_until("it works on", || {
         // A dialog that has just come takes no key for a moment.
         if typed.elapsed() > Duration::from_secs(3) {
-            human.type_in(yes);
+            user.type_in(yes);
             typed = Instant::now();
         }
         row(profile)["state"] == "running"
@@ -78,13 +78,13 @@ fn goes_on_and_is_done(profile: &Profile, mut human: Outer, yes: &[u8]) {
     assert_eq!(row(profile)["flag"], Value::Null, "an answered question calls for nobody");
     go(profile);
     wait_flag(profile, "it stopped");
-    human.type_in(b"yes");
-    human.wait_for("yes");
-    human.type_in(b"\r");
+    user.type_in(b"yes");
+    user.wait_for("yes");
+    user.type_in(b"\r");
     wait_state(profile, "done");
-    human.wait_for("w1 \u{b7} done");
-    human.type_in(b"q");
-    assert_eq!(human.end().0, 0);
+    user.wait_for("w1 \u{b7} done");
+    user.type_in(b"q");
+    assert_eq!(user.end().0, 0);
 }
 
 /// Both agents were told only where their brief is, and have read it there.
@@ -122,14 +122,14 @@ fn claude_is_flagged_when_it_asks_and_finishes() {
     claude::settle_in(&mut profile, &claude, &server.url(), true);
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
     wait_flag(&profile, "Which colour?");
-    let mut human = Outer::start(&profile, &["attach"], 100, 30);
-    human.wait_for("2. Blue");
-    human.type_in(b"2");
+    let mut user = Outer::start(&profile, &["attach"], 100, 30);
+    user.wait_for("2. Blue");
+    user.type_in(b"2");
     wait_flag(&profile, "touch made");
     assert_eq!(row(&profile)["sandbox"], "full", "what its human set up is read in there");
-    human.wait_for("Do you want to proceed?");
+    user.wait_for("Do you want to proceed?");
     was_flagged_at_once(&profile, "proceed");
-    goes_on_and_is_done(&profile, human, b"\r");
+    goes_on_and_is_done(&profile, user, b"\r");
     has_read_its_brief(&server);
     let answered = server.requests()[2].body["messages"].to_string();
     assert!(answered.contains("Blue"), "{answered}");
@@ -220,10 +220,10 @@ fn codex_is_flagged_when_it_asks_and_finishes() {
     // It says that it asks, and its screen says what.
     wait_flag(&profile, "to make it $ touch made");
     was_flagged_at_once(&profile, "proceed");
-    let human = Outer::start(&profile, &["attach"], 100, 30);
-    human.wait_for("Yes, proceed");
-    // Its own box lets `looop done` through.
-    goes_on_and_is_done(&profile, human, b"y");
+    let user = Outer::start(&profile, &["attach"], 100, 30);
+    user.wait_for("Yes, proceed");
+    // Its own sandbox lets `looop done` through.
+    goes_on_and_is_done(&profile, user, b"y");
     let read = server
         .requests()
         .iter()
@@ -296,14 +296,14 @@ fn qwen_is_flagged_when_it_asks_and_when_it_stops() {
     }
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
     wait_flag(&profile, "run_shell_command: touch made");
-    let mut human = Outer::start(&profile, &["attach"], 100, 30);
-    human.wait_for("Yes, allow once");
-    human.type_in(b"\r");
+    let mut user = Outer::start(&profile, &["attach"], 100, 30);
+    user.wait_for("Yes, allow once");
+    user.type_in(b"\r");
     wait_until("it made it", || profile.data().join("workers/w1/clone/made").exists());
     go(&profile);
     wait_flag(&profile, "it stopped: Shall I go on?");
-    human.type_in(b"\x1c\x1c");
-    assert_eq!(human.end().0, 0);
+    user.type_in(b"\x1c\x1c");
+    assert_eq!(user.end().0, 0);
     profile.looop(&["kill", "w1"]).ok();
 }
 
@@ -361,7 +361,7 @@ fn settle_pi_in(profile: &mut Profile, pi: &PiInstall, url: &str) {
     profile.var("PI_OFFLINE", "1");
 }
 
-/// An extension of the human's that asks before each command.
+/// An extension of the user's that asks before each command.
 const ASKS_FIRST: &str = r#"export default (pi) => pi.on("tool_call", async (event, ctx) => {
     if (event.toolName === "bash" && event.input.command.startsWith("touch")) await ctx.ui.confirm("May it?", "run");
 });"#;
@@ -385,20 +385,20 @@ fn pi_is_flagged_when_it_asks_and_finishes() {
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
     wait_flag(&profile, "May it?");
     assert_eq!(row(&profile)["sandbox"], "full", "what its human set up is read in there");
-    let mut human = Outer::start(&profile, &["attach"], 100, 30);
-    human.wait_for("May it?");
-    human.type_in(b"\r");
+    let mut user = Outer::start(&profile, &["attach"], 100, 30);
+    user.wait_for("May it?");
+    user.type_in(b"\r");
     wait_state(&profile, "running");
     assert_eq!(row(&profile)["flag"], Value::Null, "an answered question calls for nobody");
     go(&profile);
     wait_flag(&profile, "it stopped: Which colour do you want?");
-    human.type_in(b"red");
-    human.wait_for("red");
-    human.type_in(b"\r");
+    user.type_in(b"red");
+    user.wait_for("red");
+    user.type_in(b"\r");
     wait_state(&profile, "done");
-    human.wait_for("w1 \u{b7} done");
-    human.type_in(b"q");
-    assert_eq!(human.end().0, 0);
+    user.wait_for("w1 \u{b7} done");
+    user.type_in(b"q");
+    assert_eq!(user.end().0, 0);
     has_read_its_brief(&server);
     let answered = server.requests()[3].body["messages"].to_string();
     assert!(answered.contains("red"), "{answered}");
@@ -479,12 +479,12 @@ fn a_program_that_is_silent_at_a_prompt_is_flagged_as_a_guess() {
     wait_flag(&profile, "it is silent at: Overwrite it? [y/N]");
     assert_eq!(row(&profile)["flag"]["guess"], true);
     assert!(profile.looop(&["ls"]).ok().stdout.contains("(a guess)"));
-    let mut human = Outer::start(&profile, &["attach"], 80, 24);
-    human.wait_for("Overwrite");
-    human.type_in(b"y\r");
+    let mut user = Outer::start(&profile, &["attach"], 80, 24);
+    user.wait_for("Overwrite");
+    user.type_in(b"y\r");
     wait_until("nobody is needed", || row(&profile)["flag"].is_null());
-    human.type_in(b"\x1c\x1c");
-    assert_eq!(human.end().0, 0);
+    user.type_in(b"\x1c\x1c");
+    assert_eq!(user.end().0, 0);
     wait_until("it counts as stuck", || row(&profile)["stuck"] == true);
     profile.looop(&["kill", "w1"]).ok();
     assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 1, "silence alone calls for nobody");
@@ -500,11 +500,11 @@ fn a_guess_is_taken_back_by_output_but_not_by_a_look_at_the_screen() {
         while :; do echo printing; sleep 0.05; done"#;
     let profile = shell(json!({ "limits": { "worker_idle": "300ms" } }), &[], script);
     wait_flag(&profile, "it is silent at: Overwrite it? [y/N]");
-    let mut human = Outer::start(&profile, &["attach"], 100, 30);
-    human.wait_for("drawn anew?");
+    let mut user = Outer::start(&profile, &["attach"], 100, 30);
+    user.wait_for("drawn anew?");
     assert_eq!(row(&profile)["flag"]["guess"], true);
-    human.type_in(b"\x1c\x1c");
-    assert_eq!(human.end().0, 0);
+    user.type_in(b"\x1c\x1c");
+    assert_eq!(user.end().0, 0);
     wait_flag(&profile, "it is silent at: Overwrite it? [y/N] drawn anew?");
     // Never silent again, so that only the output itself can take it back.
     go(&profile);

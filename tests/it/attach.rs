@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::profile::{LOOOP, Profile, wait_until};
 pub use fake::Fake;
 
-/// A human's terminal with the program in it.
+/// A user's terminal with the program in it.
 pub struct Outer {
     pair: PtyPair,
     child: Box<dyn Child + Send + Sync>,
@@ -60,7 +60,7 @@ impl Outer {
         self.bytes.lock().unwrap().clone()
     }
 
-    /// What the human sees.
+    /// What the user sees.
     pub fn screen(&self) -> vt100::Screen {
         let cell = |n: u16| std::num::NonZeroU16::new(n.max(2)).unwrap();
         let mut terminal = vt100::Parser::new(cell(self.size.1), cell(self.size.0), 0);

@@ -1,4 +1,4 @@
-//! Bad files of a human or of a crash: each has one defined result, which names the file and says how to mend it.
+//! Bad files of a user or of a crash: each has one defined result, which names the file and says how to mend it.
 
 mod dir;
 mod git;
@@ -209,7 +209,7 @@ fn a_goal_file_with_a_bad_name_is_reported_and_kept() {
     assert!(list.stdout.is_empty() && list.stderr.contains("my goal.md is not read"), "{list:?}");
     assert!(messages.stdout.contains(" noop "), "{messages:?}");
     assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
-    // It is the human's file all the same, and the history has it.
+    // It is the user's file all the same, and the history has it.
     assert!(profile.git(&["ls-files", "goals"]).contains("my goal.md"));
 }
 
@@ -274,7 +274,7 @@ fn a_move_on_a_file_of_another_kind_is_refused_and_blocks_nothing() {
     refuses_the_move(fifo, "schedules/odd.json", drop, "not a regular file");
 }
 
-/// Checks a memory that cannot be used: kept aside, no move until a human resumes.
+/// Checks a memory that cannot be used: kept aside, no move until a user resumes.
 #[track_caller]
 fn halts(make: Make) {
     let profile = Profile::scripted(&[NOOP]);
@@ -309,7 +309,7 @@ fn halts(make: Make) {
 
 #[test]
 #[ignore = "slow"]
-fn a_corrupt_memory_halts_the_loop_until_a_human_resumes() {
+fn a_corrupt_memory_halts_the_loop_until_a_user_resumes() {
     let make: [Make; 11] = [
         |path| fs::write(path, "garbage").unwrap(),
         |path| fs::write(path, "{}").unwrap(),

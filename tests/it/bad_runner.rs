@@ -104,7 +104,7 @@ fn a_runner_that_is_not_there_is_missing() {
 fn a_runner_that_hangs_is_ended_with_all_its_children() {
     let profile = Profile::scripted(&[NOOP]);
     let here = profile.path("script").display().to_string();
-    // Their command lines name the folder, whatever numbers they have in a box.
+    // Their command lines name the folder, whatever numbers they have in a sandbox.
     decide_by(&profile, &format!("trap '' TERM; setsid sh -c 'sleep 1000; : {here}' & sleep 1000"));
     profile.config_more(json!({ "limits": { "decide_timeout": "1s" } }));
     let printed = fails(&profile, "timeout", 1);
@@ -224,8 +224,8 @@ fn one_repair_call_quotes_the_error_and_saves_the_beat() {
 fn a_paid_call_is_charged_although_the_repair_finds_no_runner() {
     let profile = Profile::scripted(&[NOOP]);
     fs::write(profile.path("once"), "#!/bin/sh\nrm once\necho nonsense\n").unwrap();
-    // It removes itself, which no box lets a runner do.
-    profile.unboxed(&["decide"]);
+    // It removes itself, which no sandbox lets a runner do.
+    profile.without_sandbox(&["decide"]);
     std::process::Command::new("chmod").arg("755").arg(profile.path("once")).status().unwrap();
     profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["./once"] } } }));
     let ran = profile.looop(&["tick"]);
@@ -237,7 +237,7 @@ fn a_paid_call_is_charged_although_the_repair_finds_no_runner() {
 }
 
 #[test]
-fn only_success_clears_a_failure_and_a_human_edit_ends_its_wait() {
+fn only_success_clears_a_failure_and_a_user_edit_ends_its_wait() {
     let profile = decided_by("echo broken >&2; exit 1");
     fails(&profile, "crashed", 1);
     let dry = profile.looop(&["tick", "--dry-run"]).ok().stdout;
@@ -254,7 +254,7 @@ fn only_success_clears_a_failure_and_a_human_edit_ends_its_wait() {
     assert!(waits.contains("after 2 failures in a row"), "{waits}");
     decide_by(&profile, &format!("echo '{NOOP}'"));
     assert!(profile.looop(&["tick"]).ok().stdout.contains("backing off"), "a new runner alone ends nothing");
-    // A human who wants a move now does not wait.
+    // A user who wants a move now does not wait.
     profile.looop(&["run", "g"]).ok();
     let beat = profile.read_json("beat.json");
     assert_eq!((&beat["failure"], &beat["backoff"]), (&Value::Null, &Value::Null));
@@ -373,7 +373,7 @@ fn while_a_runner_thinks_another_beat_does_not_start_and_an_end_is_clean() {
     let other = profile.looop(&["tick"]);
     assert_eq!(other.code, 75, "{other:?}");
     assert!(other.stderr.contains(&format!("process {} is in one", child.id())), "{other:?}");
-    // Reading and the human's own verbs do not wait for it.
+    // Reading and the user's own verbs do not wait for it.
     profile.looop(&["status"]).ok();
     profile.looop_with(&["goal", "write", "g"], "a goal\n").ok();
     let id = rustix::process::Pid::from_child(&child);

@@ -1,4 +1,4 @@
-//! The private clones of workers, with real git: the human's checkout stays as it is, and no work is lost.
+//! The private clones of workers, with real git: the user's checkout stays as it is, and no work is lost.
 
 pub mod commands;
 pub mod fixture;

@@ -135,7 +135,7 @@ fn old_goal(profile: &Profile) {
     profile.goal("old", "goal: is over\n");
 }
 
-/// One line of a human's that is longer than the whole journal may be, so that the beat begins with a rotation.
+/// One line of a user's that is longer than the whole journal may be, so that the beat begins with a rotation.
 fn long_journal(profile: &Profile) {
     fs::write(profile.data().join("journal.md"), "x".repeat(300_000) + "\n").unwrap();
     // Where there is a journal there is a memory; that it were lost would be said.
@@ -233,9 +233,9 @@ impl Stage {
         let reply = scene.reply.as_deref().unwrap_or(NOOP);
         let profile = Profile::scripted(&[reply, NOOP]);
         // What is swept are looop's own writes, in hundreds of beats, and commands leave their traces outside. One scene
-        // is boxed like everybody's.
+        // is sandboxed like everybody's.
         if scene.name != "noop" {
-            profile.unboxed(&["decide", "sensor", "run"]);
+            profile.without_sandbox(&["decide", "sensor", "run"]);
         }
         profile.goal("keep", "goal: stay as you are\n");
         profile.sensor("one.sh", "echo '{\"n\":1}'");

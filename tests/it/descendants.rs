@@ -33,7 +33,7 @@ fn a_child_of_a_beat_is_not_the_user_even_if_the_beat_is_process_1() {
     }
     let profile = Profile::scripted(&[NOOP]);
     // It tells of it outside.
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     profile.sensor(
         "s.sh",
         &format!(
@@ -55,8 +55,8 @@ fn a_child_of_a_beat_is_not_the_user_in_a_namespace_with_the_hosts_proc() {
         return skipped("no namespaces for processes");
     }
     let profile = Profile::scripted(&[NOOP]);
-    // A box has no namespaces within it, and is not what is looked at here.
-    profile.unboxed(&["sensor", "worker"]);
+    // A sandbox has no namespaces within it, and is not what is looked at here.
+    profile.without_sandbox(&["sensor", "worker"]);
     let away = format!(
         "export LOOOP_CONFIG={0}/looop.json HOME={0}/home\nunshare -Urpf {LOOOP} pause >{0}/said 2>&1",
         profile.path("").display()
@@ -92,7 +92,7 @@ fn a_child_that_left_the_group_of_a_sensor_is_ended_at_its_deadline() {
 #[ignore = "slow"]
 fn a_child_that_left_the_group_of_a_command_is_ended_by_the_beat_after_a_crash() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
-    profile.unboxed(&["run"]);
+    profile.without_sandbox(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
     script(&profile, "work.sh", &with_another_group(&profile, "open(F, \">working\"); close(F);"));
     let mut tick = profile.spawn(&["tick"]);
@@ -131,7 +131,7 @@ fn a_command_that_cannot_be_watched_never_begins() {
         return skipped("no strace");
     }
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
-    profile.unboxed(&["run"]);
+    profile.without_sandbox(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
     script(&profile, "work.sh", "touch began");
     profile.looop(&["status"]).ok();
@@ -148,7 +148,7 @@ fn what_a_child_that_looop_did_not_start_leaves_behind_is_left_alone() {
     let profile = Profile::scripted(&[NOOP]);
     let here = profile.path("").display().to_string();
     let wait_for = |file: &str| format!("while [ ! -s {here}/{file} ]; do sleep 0.02; done");
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     profile.sensor("s.sh", &format!("echo y >{here}/sensed; {}; echo '{{}}'", wait_for("pid")));
     let job = format!("({}; sleep 300 >/dev/null 2>&1 & echo $! >{here}/pid)", wait_for("sensed"));
     let line = format!("{job} >/dev/null 2>&1 & exec {LOOOP} tick");

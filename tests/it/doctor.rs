@@ -82,7 +82,7 @@ fn a_runner_that_is_not_logged_in() {
 }
 
 #[test]
-fn what_tells_the_human_and_what_checks_the_work_are_not_installed() {
+fn what_tells_the_user_and_what_checks_the_work_are_not_installed() {
     let profile = well();
     profile.config_more(json!({ "notify": ["nosuchbell", "looop"] }));
     finds(&profile, &[], "notify", "`nosuchbell` is not on", "correct \"notify\"");
@@ -231,7 +231,7 @@ fn a_timer_that_never_comes_is_reported_and_kept() {
 #[test]
 fn a_worker_without_its_supervisor() {
     let profile = well();
-    profile.unboxed(&["worker"]);
+    profile.without_sandbox(&["worker"]);
     profile.looop(&["worker", "start", "w", "--", "sh", "-c", "echo on; exec sleep 600"]).ok();
     let state = || profile.read_json("workers/w/state.json");
     wait_until("it runs", || state()["phase"] == "running");

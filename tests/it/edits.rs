@@ -1,4 +1,4 @@
-//! What a human writes while a beat goes on is kept, and is the human's in git.
+//! What a user writes while a beat goes on is kept, and is the user's in git.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,8 +18,8 @@ use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
-/// A timer as the human sets it.
-const TIMER: &str = r#"{"when":{"in_s":4000000000},"note":"the human's","created_ms":1}"#;
+/// A timer as the user sets it.
+const TIMER: &str = r#"{"when":{"in_s":4000000000},"note":"the user's","created_ms":1}"#;
 
 /// A profile with a goal, a timer and a sensor.
 fn profile() -> Profile {
@@ -30,7 +30,7 @@ fn profile() -> Profile {
     profile
 }
 
-/// A runner that writes a file of the data dir as a human would, and then decides.
+/// A runner that writes a file of the data dir as a user would, and then decides.
 fn edits_and_decides(profile: &Profile, path: &str, text: &str, decided: &Value) {
     fs::write(profile.path("text"), text).unwrap();
     fs::write(profile.path("reply"), decided.to_string()).unwrap();
@@ -41,7 +41,7 @@ fn edits_and_decides(profile: &Profile, path: &str, text: &str, decided: &Value)
     profile.shell_runner(&format!("cat >/dev/null; cat {from} >{to}; chmod {mode} {to}; cat {reply}"));
 }
 
-/// Moves on a file that is there and on one that is not, and what the human writes there meanwhile.
+/// Moves on a file that is there and on one that is not, and what the user writes there meanwhile.
 fn moves() -> Vec<(&'static str, &'static str, Value)> {
     let script = "#!/bin/sh\necho '{}'\n# the human";
     let timer = |name: &str| json!({"move": "schedule", "name": name, "in_s": 3600, "note": "n", "why": "w"});
@@ -95,8 +95,8 @@ fn a_yes_is_void_for_a_file_that_changes_while_the_sensors_of_its_beat_run() {
     let [text, target] = [profile.path("text"), target].map(|path| path.display().to_string());
     let body = format!("[ -e {text} ] && mv {text} {target}\necho '{{}}'");
     profile.sensor("late.sh", &body);
-    // It stands for the human.
-    profile.unboxed(&["sensor"]);
+    // It stands for the user.
+    profile.without_sandbox(&["sensor"]);
     profile.looop(&["tick"]).ok();
     let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
     let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
@@ -114,7 +114,7 @@ fn authors(profile: &Profile, path: &str) -> String {
 
 #[test]
 #[ignore = "slow"]
-fn what_a_human_writes_while_the_model_thinks_is_the_humans_in_git() {
+fn what_a_user_writes_while_the_model_thinks_is_the_humans_in_git() {
     let noop: Value = serde_json::from_str(NOOP).unwrap();
     let beside = ["schedules/t.json", "schedules/new.json"].map(|path| (path, TIMER, noop.clone()));
     for (path, text, decided) in moves().into_iter().chain(beside) {
@@ -136,7 +136,7 @@ fn what_a_human_writes_while_the_model_thinks_is_the_humans_in_git() {
 }
 
 #[test]
-fn what_a_human_writes_over_a_move_that_git_could_not_take_is_the_humans_in_git() {
+fn what_a_user_writes_over_a_move_that_git_could_not_take_is_the_humans_in_git() {
     let profile = profile();
     let wrote = json!({"move": "write_goal", "id": "new", "body": "looop's", "why": "w"});
     profile.script(&[&wrote.to_string(), NOOP]);
@@ -154,7 +154,7 @@ fn what_a_human_writes_over_a_move_that_git_could_not_take_is_the_humans_in_git(
 }
 
 #[test]
-fn what_a_human_removes_while_the_model_thinks_is_the_humans_in_git() {
+fn what_a_user_removes_while_the_model_thinks_is_the_humans_in_git() {
     let profile = profile();
     profile.script(&[r#"{"move":"ask","text":"Which?","why":"w"}"#, NOOP]);
     profile.looop(&["tick"]).ok();
@@ -195,7 +195,7 @@ fn what_the_tick_puts_away_is_looops_in_git() {
 }
 
 #[test]
-fn what_a_human_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_reported() {
+fn what_a_user_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_reported() {
     let profile = profile();
     fs::set_permissions(profile.data().join("goals/g.md"), fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", profile.data().join("goals/link.md")).unwrap();

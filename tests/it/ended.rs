@@ -301,7 +301,7 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     }
     // A line of an earlier version has none of this, and is read.
     let index = scene.profile.data().join("workers/past/index.jsonl");
-    let old = r#"{"dir":"old@5","id":"old","goal":null,"kind":"agent","runner":null,"by":"human","phase":"done","created_ms":5,"ended_ms":6,"cost_micros":7}"#;
+    let old = r#"{"dir":"old@5","id":"old","goal":null,"kind":"agent","runner":null,"by":"user","phase":"done","created_ms":5,"ended_ms":6,"cost_micros":7}"#;
     let lines = fs::read_to_string(&index).unwrap();
     fs::write(&index, format!("{old}\n{lines}")).unwrap();
     let row = scene.row("old");

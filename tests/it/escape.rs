@@ -1,6 +1,6 @@
-//! Escapes: what a hostile worker, check or sensor tries, without a box, in a partial one and in a full one.
+//! Escapes: what a hostile worker, check or sensor tries, without a sandbox, in a partial one and in a full one.
 //!
-//! Each attempt succeeds without a box, so that none of them fails for another reason than the box.
+//! Each attempt succeeds without a sandbox, so that none of them fails for another reason than the sandbox.
 
 mod attempts;
 mod repositories;
@@ -23,10 +23,10 @@ use crate::support::tally::Tally;
 use attempts::{ATTEMPTS, Proof};
 
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
-/// What stands in files and memory that nobody in a box may read.
+/// What stands in files and memory that nobody in a sandbox may read.
 const KEY: &str = "the-key-of-the-human";
 
-/// A human's machine as far as the attempts need it, and a process and sockets of theirs.
+/// A user's machine as far as the attempts need it, and a process and sockets of theirs.
 struct Target {
     profile: Profile,
     victim: Child,
@@ -186,7 +186,7 @@ fn successes(outcome: &BTreeMap<&'static str, bool>) -> Vec<&'static str> {
     outcome.iter().filter(|(_, done)| **done).map(|(name, _)| *name).collect()
 }
 
-/// What comes of all attempts in a worker's full box on a machine with this version of Landlock.
+/// What comes of all attempts in a worker's full sandbox on a machine with this version of Landlock.
 fn gets_out_with_landlock(version: u8) -> Vec<&'static str> {
     let target = Target::new(json!({ "worker": "full", "verify": "full" }));
     crate::sandbox::pretend(&target.profile, |capabilities| capabilities["landlock"] = version.into());
@@ -225,7 +225,7 @@ fn nothing_gets_out_of_a_full_box_with_the_landlock_of_current_distributions() {
 const READS: [&str; 1] = ["config"];
 
 #[test]
-fn a_run_in_a_full_box_reads_the_files_of_its_human_and_changes_nothing() {
+fn a_run_in_a_full_box_reads_the_files_of_its_user_and_changes_nothing() {
     if lacks_tools() {
         return;
     }
@@ -290,7 +290,7 @@ fn nothing_gets_out_of_a_full_box() {
     }
 }
 
-/// What came of all attempts in full boxes; none where they cannot be made.
+/// What came of all attempts in full sandboxes; none where they cannot be made.
 pub fn from_full_sandboxes() -> Option<&'static Tally> {
     static CAME: OnceLock<Option<Tally>> = OnceLock::new();
     let try_all = || {

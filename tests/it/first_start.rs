@@ -224,7 +224,7 @@ fn a_map_a_fix_and_a_trust_keep_their_own_state_and_say_so() {
 #[test]
 fn a_beat_whose_data_dir_goes_away_before_it_decides_pays_nothing_and_makes_nothing() {
     let profile = Profile::scripted(&[NOOP]);
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     profile.goal("g", "goal: g\n");
     let (data, away) = (profile.data(), profile.path("away"));
     profile.sensor("s.sh", &format!("mv {} {}; echo '{{}}'", data.display(), away.display()));

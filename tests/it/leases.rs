@@ -130,7 +130,7 @@ fn a_claim_by_hand_from_its_beginning_to_its_end() {
 }
 
 #[test]
-fn another_machines_lease_is_only_ended_by_a_human() {
+fn another_machines_lease_is_only_ended_by_a_user() {
     let profile = Profile::scripted(&[NOOP]);
     profile.looop(&["claim", "door"]).ok();
     bend(&profile, |lease| {

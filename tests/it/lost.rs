@@ -1,4 +1,4 @@
-//! A memory that is lost or forged: what was used up stays used up, and nobody's words are taken for a human's.
+//! A memory that is lost or forged: what was used up stays used up, and nobody's words are taken for a user's.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ const LOSSES: [Loss; 3] = [
     },
 ];
 
-/// Loses the memory and lets the human go on. Returns what the loop said of the loss.
+/// Loses the memory and lets the user go on. Returns what the loop said of the loss.
 #[track_caller]
 fn lose(profile: &Profile, lose: Loss) -> String {
     lose(profile);
@@ -42,7 +42,7 @@ fn asks(profile: &Profile) -> Vec<Value> {
 fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
     for loss in LOSSES {
         let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
-        profile.unboxed(&["run"]);
+        profile.without_sandbox(&["run"]);
         let here = profile.path("").display().to_string();
         // Its own path is on its command line, so that the test can see its end.
         let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
@@ -73,7 +73,7 @@ fn a_command_that_was_cut_off_by_a_loss_is_not_made_again_in_silence() {
     for loss in LOSSES {
         let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
         let here = profile.path("").display().to_string();
-        profile.unboxed(&["run"]);
+        profile.without_sandbox(&["run"]);
         profile.config_more(json!({ "policy": { "allow": [{ "argv": ["../work.sh"] }] } }));
         let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
         script(&profile, "work.sh", &body);
@@ -108,7 +108,7 @@ fn resume_ends_the_halt_of_a_memory_that_no_beat_has_looked_for() {
 
 #[test]
 #[ignore = "slow"]
-fn after_a_loss_a_goal_is_a_humans_again_when_a_human_edits_it() {
+fn after_a_loss_a_goal_is_a_humans_again_when_a_user_edits_it() {
     for loss in LOSSES {
         let profile = Profile::scripted(&[NOOP]);
         profile.goal("g", "goal: who wrote this?\n");
@@ -160,9 +160,9 @@ fn odd_times_within_a_memory_do_no_harm() {
         profile.looop(&["tick"]).ok();
         let mut beat = profile.read_json("beat.json");
         beat["decides"] = json!([odd]);
-        beat["settled"]["noop"]["at_ms"] = odd.into();
-        beat["nudge"] = json!({ "set_ms": odd, "wait_ms": odd, "streak": u32::MAX });
-        beat["backoff"] = json!({ "fails": u32::MAX, "at_ms": odd, "human": "" });
+        beat["converged"]["noop"]["at_ms"] = odd.into();
+        beat["requeue"] = json!({ "set_ms": odd, "wait_ms": odd, "streak": u32::MAX });
+        beat["backoff"] = json!({ "fails": u32::MAX, "at_ms": odd, "user_files": "" });
         beat["flaps"] = json!({ "s": { "count": u32::MAX, "at_ms": odd } });
         beat["served"] = json!({ "g": u64::MAX });
         beat["fired"] = json!({ "t": odd });

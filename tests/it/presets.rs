@@ -32,14 +32,14 @@ sleep 600
     profile.config_more(json!({ "worker": "gemini" }));
     profile.looop(&["worker", "start", "w1", "make it"]).ok();
     wait_flag(&profile, "Allow execution of [Shell]? Shell  touch made");
-    let mut human = Outer::start(&profile, &["attach"], 100, 30);
-    human.wait_for("Allow once");
-    human.type_in(b"\r");
+    let mut user = Outer::start(&profile, &["attach"], 100, 30);
+    user.wait_for("Allow once");
+    user.type_in(b"\r");
     wait_until("it works on", || row(&profile)["flag"].is_null());
     go(&profile);
     wait_flag(&profile, "it stopped and did not say that its work is done");
-    human.type_in(b"\x1c\x1c");
-    assert_eq!(human.end().0, 0);
+    user.type_in(b"\x1c\x1c");
+    assert_eq!(user.end().0, 0);
     profile.looop(&["kill", "w1"]).ok();
 }
 

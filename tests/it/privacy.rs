@@ -40,7 +40,7 @@ fn plain() -> Option<Plain> {
         released.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("looop-"));
     fs::copy(binary.unwrap(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    profile.unboxed(&["sensor", "decide", "worker", "run"]);
+    profile.without_sandbox(&["sensor", "decide", "worker", "run"]);
     profile.config(json!({
         "decide": "mine", "runners": { "mine": { "decide": ["echo", r#"{"move":"noop","why":"w"}"#] } },
     }));

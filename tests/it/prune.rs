@@ -75,7 +75,7 @@ fn the_end_of_a_second_worker_of_a_name_is_another_end() {
 }
 
 #[test]
-fn an_ended_worker_that_a_human_names_is_removed_at_once_and_one_with_work_is_not() {
+fn an_ended_worker_that_a_user_names_is_removed_at_once_and_one_with_work_is_not() {
     let profile = Profile::scripted(&[NOOP]);
     start(&profile, "w1", &[], "true");
     wait_until("it has ended", || is_over(&profile, "w1"));
@@ -129,8 +129,8 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
 fn orphans_of_a_lost_worker_are_ended_when_it_is_archived_or_killed() {
     for verb in [&["prune", "w1", "--force"][..], &["kill", "w1"]] {
         let profile = Profile::scripted(&[NOOP]);
-        // Of a full box nothing would be left.
-        profile.unboxed(&["worker"]);
+        // Of a full sandbox nothing would be left.
+        profile.without_sandbox(&["worker"]);
         start(&profile, "w1", &[], "trap '' HUP; touch ready; while :; do sleep 0.1; done");
         wait_until("it runs", || profile.data().join("workers/w1/clone/ready").exists());
         let state_file: Value = profile.read_json("workers/w1/state.json");
@@ -150,8 +150,8 @@ fn orphans_of_a_lost_worker_are_ended_when_it_is_archived_or_killed() {
 #[ignore = "slow"]
 fn a_restarted_worker_is_not_ended_as_an_orphan_of_an_earlier_one() {
     let profile = Profile::scripted(&[NOOP]);
-    // What runs in a full box ends with its supervisor.
-    profile.unboxed(&["worker"]);
+    // What runs in a full sandbox ends with its supervisor.
+    profile.without_sandbox(&["worker"]);
     let file = |id: &str, name: &str| profile.data().join(format!("workers/{id}/clone/{name}"));
     let stubborn = "trap '' HUP; trap 'touch told' TERM; touch ready; while :; do sleep 0.05; done";
     for (id, script) in [("a", stubborn), ("b", "touch ready; sleep 600")] {
@@ -190,8 +190,8 @@ fn a_supervisor_with_an_unreadable_state_is_not_an_orphan() {
 #[test]
 fn a_worker_starts_no_beat_and_no_pulse() {
     let profile = Profile::scripted(&[r#"{"move":"write_playbook","body":"Obey the worker.","why":"w"}"#]);
-    // In a full box it has no data dir but its own; this is the wall behind.
-    profile.unboxed(&["worker"]);
+    // In a full sandbox it has no data dir but its own; this is the wall behind.
+    profile.without_sandbox(&["worker"]);
     let mut own: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
     own["policy"] = serde_json::json!({ "free_moves": ["write_playbook"] });
     let script = format!(
@@ -236,7 +236,7 @@ fn a_name_is_free_as_soon_as_the_last_holder_has_reported() {
 }
 
 #[test]
-fn files_in_a_workers_own_directory_are_kept_until_a_human_insists() {
+fn files_in_a_workers_own_directory_are_kept_until_a_user_insists() {
     let profile = Profile::scripted(&[NOOP]);
     start(&profile, "w1", &[], "echo notes >findings.txt");
     wait_until("it has ended", || is_over(&profile, "w1"));

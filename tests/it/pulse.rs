@@ -262,8 +262,8 @@ fn there_is_one_pulse_and_only_a_forced_move_beside_it() {
 fn a_sensor_that_writes_where_it_looks_does_not_make_it_spin() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "goal: g\n");
-    // No box lets a sensor do that.
-    profile.unboxed(&["sensor"]);
+    // No sandbox lets a sensor do that.
+    profile.without_sandbox(&["sensor"]);
     profile.sensor("s.sh", "echo again >goals/notes.txt\necho '{}'");
     let pulse = Pulse::start(&profile);
     pulse.wait_for_beats(1);
@@ -271,7 +271,7 @@ fn a_sensor_that_writes_where_it_looks_does_not_make_it_spin() {
     wait_until("some time", || start.elapsed() > Duration::from_secs(7));
     let beats = pulse.lines().len();
     assert!((2..=4).contains(&beats), "{:?}", pulse.lines());
-    // The next look at its own traces is far away by now; a human is heard as soon as ever.
+    // The next look at its own traces is far away by now; a user is heard as soon as ever.
     profile.goal("g", "goal: another\n");
     let start = Instant::now();
     pulse.wait_for_beats(beats + 1);
@@ -285,7 +285,7 @@ fn an_edit_made_during_a_beat_is_seen_by_the_next() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "goal: g\n");
     let [sensing, go] = ["sensing", "go"].map(|name| profile.path(name).display().to_string());
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     profile
         .sensor("s.sh", &format!("touch {sensing}\nwhile [ ! -e {go} ]; do sleep 0.01; done\necho '{{}}'"));
     let pulse = Pulse::start(&profile);
@@ -369,7 +369,7 @@ fn a_pulse_whose_start_directory_is_removed_goes_on_and_commits() {
 #[test]
 fn a_beat_whose_start_directory_is_removed_while_it_runs_commits() {
     let profile = Profile::scripted(&[NOOP]);
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     let start = profile.path("start");
     fs::create_dir(&start).unwrap();
     profile.sensor("s.sh", &format!("rm -rf {}; echo '{{\"n\":1}}'", start.display()));
@@ -384,7 +384,7 @@ fn workers_outlive_a_pulse_whose_data_dir_is_gone() {
     let profile = Profile::scripted(&[NOOP]);
     let pulse = Pulse::start(&profile);
     pulse.wait_for_beats(1);
-    profile.unboxed(&["worker"]);
+    profile.without_sandbox(&["worker"]);
     let line = format!("touch '{0}/up'; exec tail -f '{0}/looop.json'", profile.path("").display());
     profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
     wait_for(&profile, "up");

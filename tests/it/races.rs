@@ -1,4 +1,4 @@
-//! Two beats at once, a human beside a thinking model, beats that are interrupted, and verbs tried from inside a beat.
+//! Two beats at once, a user beside a thinking model, beats that are interrupted, and verbs tried from inside a beat.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ use crate::support::tally::Tally;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
-/// What a human verb may take while a model thinks: far more than it needs, far less than a model does.
+/// What a user verb may take while a model thinks: far more than it needs, far less than a model does.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// A script in the profile's own directory, outside of the data dir.
@@ -141,7 +141,7 @@ fn a_look_at_the_lock_never_keeps_a_beat_from_its_start() {
 }
 
 #[test]
-fn a_human_never_waits_for_a_thinking_model_and_is_never_overwritten() {
+fn a_user_never_waits_for_a_thinking_model_and_is_never_overwritten() {
     let profile = Profile::scripted(&[r#"{"move":"ask","text":"Which?","why":"w"}"#]);
     profile.goal("g", "goal: old\n");
     profile.looop(&["tick"]).ok();
@@ -154,8 +154,8 @@ fn a_human_never_waits_for_a_thinking_model_and_is_never_overwritten() {
     assert_eq!(busy.code, 75, "{busy:?}");
     assert!(busy.stderr.contains(&format!("process {}", tick.id())), "{busy:?}");
     profile.looop(&["status", "--json"]).ok().json();
-    let human = "goal: new\n\nA human's own words, \u{e9}.\n";
-    profile.looop_with(&["goal", "write", "g", "-"], human).ok();
+    let user = "goal: new\n\nA human's own words, \u{e9}.\n";
+    profile.looop_with(&["goal", "write", "g", "-"], user).ok();
     profile.looop(&["answer", &ask, "this one"]).ok();
     profile.looop(&["schedule", "set", "later", "--in", "1h", "note"]).ok();
     assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
@@ -164,8 +164,8 @@ fn a_human_never_waits_for_a_thinking_model_and_is_never_overwritten() {
     let ran = end(tick).ok();
     assert!(ran.stdout.contains("refused: changed by someone else"), "{ran:?}");
     assert!(profile.read("journal.md").contains("write_goal g — refused: changed by someone else"));
-    assert_eq!(profile.read("goals/g.md"), human);
-    // The next decision sees what the human said meanwhile.
+    assert_eq!(profile.read("goals/g.md"), user);
+    // The next decision sees what the user said meanwhile.
     runner(&profile, &format!("cat >prompt\necho '{NOOP}'"));
     profile.looop(&["tick"]).ok();
     let prompt = fs::read_to_string(profile.path("prompt")).unwrap();
@@ -202,7 +202,7 @@ fn an_interrupted_decision_leaves_no_runner_and_is_made_again() {
 #[ignore = "slow"]
 fn an_interrupted_command_is_ended_and_reported() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
-    profile.unboxed(&["run"]);
+    profile.without_sandbox(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
     script(
         &profile,
@@ -269,8 +269,8 @@ fn a_beat_that_is_not_visible_is_not_the_user() {
         return skipped("no namespaces for users");
     }
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../try.sh"],"why":"w"}"#, NOOP]);
-    // A box has no namespaces within it.
-    profile.unboxed(&["run"]);
+    // A sandbox has no namespaces within it.
+    profile.without_sandbox(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../try.sh"]}]}}));
     let vars = "export LOOOP_DATA_DIR=data LOOOP_CONFIG=looop.json HOME=home";
     script(&profile, "try.sh", &format!("{vars}\n{away} {LOOOP} goal write x y >said 2>&1"));
@@ -280,11 +280,11 @@ fn a_beat_that_is_not_visible_is_not_the_user() {
     assert!(!profile.data().join("goals/x.md").exists());
 }
 
-/// Ways to get away from the beat that are still no way to be a human.
+/// Ways to get away from the beat that are still no way to be a user.
 const GUISES: [&str; 5] =
     ["", "env -i LOOOP_DATA_DIR=data LOOOP_CONFIG=looop.json HOME=home", "setsid", "nohup", "setsid -f -w"];
 
-/// What only a human may do, and what would show that it was done.
+/// What only a user may do, and what would show that it was done.
 const VERBS: [&str; 11] = [
     "goal write x y",
     "goal archive g",
@@ -316,12 +316,12 @@ fn attempts() -> String {
 
 #[test]
 #[ignore = "slow"]
-fn nothing_that_a_beat_started_can_use_a_human_verb() {
+fn nothing_that_a_beat_started_can_use_a_user_verb() {
     assert_eq!(GUISES.len() * (VERBS.len() + 1), 60);
     for place in ["run", "runner", "sensor"] {
         let profile = Profile::scripted(&[r#"{"move":"run","argv":["../try.sh"],"why":"w"}"#, NOOP]);
-        // The wall behind the box is what is looked at here.
-        profile.unboxed(&["run", "sensor"]);
+        // The wall behind the sandbox is what is looked at here.
+        profile.without_sandbox(&["run", "sensor"]);
         profile.goal("g", "goal: g\n");
         profile.sensor("s.sh", "echo '{}'");
         profile.looop(&["schedule", "set", "timer", "--in", "9h", "note"]).ok();

@@ -28,7 +28,7 @@ fn charges(profile: &Profile) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The processes that run in this profile's home, or in a box into which some of the profile is mounted.
+/// The processes that run in this profile's home, or in a sandbox into which some of the profile is mounted.
 fn left_over(profile: &Profile) -> Vec<String> {
     let marker = format!("HOME={}", profile.path("home").display());
     let at_home = |process: &Path| {
@@ -144,7 +144,7 @@ fn a_tool_call_in_the_reply_does_not_run() {
         assert!(!trap.exists(), "{decider:?}: {ran:?}");
         let request = &calls(&server)[0].body;
         let tools = request["tools"].as_array().map_or(0, Vec::len);
-        // codex keeps one, by which it may ask a human in a mode that it is not in.
+        // codex keeps one, by which it may ask a user in a mode that it is not in.
         assert_eq!(tools, usize::from(decider == Decider::Codex), "{decider:?}: {}", request["tools"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What works in boxes of each kind, and what is said where one cannot be made.
+//! What works in sandboxes of each kind, and what is said where one cannot be made.
 
 mod agents;
 mod bad;
@@ -24,7 +24,7 @@ fn has(level: &str) -> bool {
     profile.config_more(json!({ "sandbox": { "worker": level } }));
     let had = profile.looop(&["worker", "start", "w1", "--", "true"]).code == 0;
     if !had {
-        skipped(&format!("no {level} box"));
+        skipped(&format!("no {level} sandbox"));
     }
     had
 }

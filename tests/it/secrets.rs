@@ -50,7 +50,7 @@ fn what_sensors_and_commands_print_is_redacted_before_it_is_kept() {
     assert!(profile.read("snapshots/bad.json").contains("bad token ‹redacted:LEAK_TOKEN›"));
     for text in [SECRET, github.as_str()] {
         let mut found = holders(&profile.data(), text);
-        // What a human wrote into their own files is theirs: the script, and the file that the command read.
+        // What a user wrote into their own files is theirs: the script, and the file that the command read.
         found.retain(|path| !path.ends_with("sensors/good.sh") && path != "the history");
         assert_eq!(found, Vec::<String>::new());
     }

@@ -1,4 +1,4 @@
-//! Services: what `looop service` writes is read by those who are to read it, and nothing of a human's is overwritten.
+//! Services: what `looop service` writes is read by those who are to read it, and nothing of a user's is overwritten.
 
 use std::fs;
 use std::io::Write;

@@ -14,7 +14,7 @@ const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 /// A profile with a worker that holds the lease of a goal, and has a child of its own.
 fn running() -> Profile {
     let profile = Profile::scripted(&[NOOP]);
-    profile.unboxed(&["worker"]);
+    profile.without_sandbox(&["worker"]);
     profile.goal("g", "goal: g\n");
     start(&profile);
     profile
@@ -153,7 +153,7 @@ fn a_supervisor_without_its_socket_gets_a_signal() {
 #[test]
 fn what_a_lost_worker_left_is_found_without_its_environment() {
     let profile = Profile::scripted(&[NOOP]);
-    profile.unboxed(&["worker"]);
+    profile.without_sandbox(&["worker"]);
     let file = profile.path("looop.json").display().to_string();
     let line = format!("trap '' HUP; (exec env -i tail -f {file}) & exec env -i tail -f {file}");
     profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();

@@ -1,4 +1,4 @@
-//! The story of the README in real tmux: a beat starts a worker, it calls, the human answers, its work is checked.
+//! The story of the README in real tmux: a beat starts a worker, it calls, the user answers, its work is checked.
 
 mod first_run;
 mod survival;
@@ -37,8 +37,8 @@ fn configure(fixture: &TmuxFixture, replies: &[Value], worker: &str) {
     let config = fs::read_to_string(fixture.profile.config_file()).unwrap();
     let mut runners = serde_json::from_str::<Value>(&config).unwrap()["runners"].clone();
     runners["mine"] = json!({ "worker": ["sh", script, "{brief}"] });
-    // A worker in a full box waits for nobody, and these tell of one that does.
-    fixture.profile.unboxed(&["worker", "verify"]);
+    // A worker in a full sandbox waits for nobody, and these tell of one that does.
+    fixture.profile.without_sandbox(&["worker", "verify"]);
     fixture.profile.config_more(json!({
         "interval": "1h",
         "runners": runners,
@@ -72,7 +72,7 @@ fn unix_ms() -> i64 {
 
 #[test]
 #[ignore = "slow"]
-fn a_worker_calls_and_the_human_answers_in_its_window() {
+fn a_worker_calls_and_the_user_answers_in_its_window() {
     let start = json!({"move": "start_worker", "id": "paint", "goal": "shed", "verify": "blue",
         "brief": "Find out the colour.", "why": "the shed is bare"});
     let script = "
@@ -85,7 +85,7 @@ fn a_worker_calls_and_the_human_answers_in_its_window() {
         looop report result.md <result";
     let fixture = fixture(&[start, noop()], script);
     fixture.profile.goal("shed", "goal: the shed is painted\n");
-    let _human = Human::attach(&fixture, "mine");
+    let _user = Human::attach(&fixture, "mine");
     let pulse = fixture.shell("pulse");
     fixture.type_line(&pulse, "looop");
     fixture.wait_for(&pulse, "start_worker paint — waits");
@@ -118,7 +118,7 @@ fn a_worker_calls_and_the_human_answers_in_its_window() {
     fixture.type_line("=mine:⚑paint", "blue");
     fixture.wait_for("=mine:⚑paint", "it will be blue");
     wait_until("its end", || worker(&fixture, "paint")["state"] == "done");
-    // Its last screen stays until the human has seen it.
+    // Its last screen stays until the user has seen it.
     fixture.wait_for("=mine:⚑paint", "done · q leaves");
     fixture.tmux(&["send-keys", "-t", "=mine:⚑paint", "q"]);
     wait_until("the window is gone", || fixture.flags().is_empty());

@@ -1,4 +1,4 @@
-//! Workers that wait for a human, shown in a real tmux server: once per flag, found by label, gone with the flag.
+//! Workers that wait for a user, shown in a real tmux server: once per flag, found by label, gone with the flag.
 
 mod notices;
 
@@ -50,7 +50,7 @@ fn an_ended_worker_sets_no_flag() {
 }
 
 #[test]
-fn a_window_that_the_human_closed_stays_closed() {
+fn a_window_that_the_user_closed_stays_closed() {
     let terminal = TmuxFixture::new("data");
     terminal.worker("a").flag(1, "help");
     terminal.surface().ok();
@@ -135,20 +135,20 @@ fn hostile_text_runs_nothing_and_hostile_names_do_nothing() {
     terminal.tmux(&["new-session", "-d", "-s", "$1;kill-server ##(touch x)", "-n", "⚑a"]);
     terminal.tmux(&["set-option", "-g", "@looop", "client 99999999999 %0"]);
     terminal.tmux(&["set-option", "-p", "-t", "=mine:mine", "@looop", "ffffffffffffffff/a@1"]);
-    // The human's status line is drawn, with all that it names.
+    // The user's status line is drawn, with all that it names.
     let sessions = terminal.tmux(&["list-sessions", "-F", "#{session_id} #{session_name}"]);
     assert!(sessions.contains(" $1;kill-server #(touch x)\n"), "{sessions}");
-    let human = Human::attach(&terminal, "$1");
-    wait_until("the status line is drawn", || human.screen().contains("⚑a"));
+    let user = Human::attach(&terminal, "$1");
+    wait_until("the status line is drawn", || user.screen().contains("⚑a"));
     let before = terminal.windows();
     terminal.worker("a").flag(1, evil);
     terminal.surface().ok();
     assert_eq!(terminal.windows().len(), before.len() + 1, "a window of that name is no window of ours");
-    wait_until("the new window is drawn", || human.screen().matches("⚑a").count() == 2);
+    wait_until("the new window is drawn", || user.screen().matches("⚑a").count() == 2);
     terminal.worker("a").unflag();
     terminal.surface().ok();
     assert_eq!(terminal.windows(), before, "and is left alone");
-    drop(human);
+    drop(user);
     assert_eq!(terminal.touched(), [] as [PathBuf; 0]);
 }
 
@@ -191,20 +191,20 @@ fn without_a_flag_nothing_is_written() {
 fn a_window_opens_in_the_users_session_without_taking_the_focus() {
     let terminal = TmuxFixture::new("data");
     terminal.tmux(&["new-session", "-d", "-s", "other", "-n", "other"]);
-    let human = Human::attach(&terminal, "=mine");
+    let user = Human::attach(&terminal, "=mine");
     wait_until("the human is there", || terminal.tmux(&["list-clients"]).contains("mine"));
     terminal.worker("a").flag(1, "help");
     terminal.surface().ok();
     assert_eq!(terminal.of("⚑a", "#{session_name}"), "mine");
     assert_eq!(terminal.of("mine", "#{window_active}"), "1", "no focus taken");
-    drop(human);
+    drop(user);
 }
 
-/// What the human types next would go to another program.
+/// What the user types next would go to another program.
 #[test]
-fn a_window_that_the_human_looks_at_is_closed_once_they_leave_it() {
+fn a_window_that_the_user_looks_at_is_closed_once_they_leave_it() {
     let terminal = TmuxFixture::new("data");
-    let human = Human::attach(&terminal, "=mine");
+    let user = Human::attach(&terminal, "=mine");
     wait_until("the human is there", || terminal.tmux(&["list-clients"]).contains("mine"));
     terminal.worker("a").flag(1, "help");
     terminal.surface().ok();
@@ -215,11 +215,11 @@ fn a_window_that_the_human_looks_at_is_closed_once_they_leave_it() {
     terminal.tmux(&["select-window", "-t", "=mine:mine"]);
     terminal.surface().ok();
     assert_eq!(terminal.windows(), ["mine"]);
-    drop(human);
+    drop(user);
 }
 
 #[test]
-fn panes_that_the_human_made_live_on() {
+fn panes_that_the_user_made_live_on() {
     let terminal = TmuxFixture::new("data");
     terminal.worker("a").flag(1, "help");
     terminal.surface().ok();

@@ -37,7 +37,7 @@ fn probed(profile: &Profile, name: &str) -> String {
 #[test]
 fn no_child_of_a_beat_gets_at_the_terminal() {
     let profile = Profile::scripted(&[]);
-    profile.unboxed(&["sensor", "run", "decide", "verify", "worker"]);
+    profile.without_sandbox(&["sensor", "run", "decide", "verify", "worker"]);
     let run = script(&profile, "run.sh", &probe(&profile, "run"));
     let notify = script(&profile, "notify.sh", &probe(&profile, "notify"));
     let check = script(&profile, "check.sh", &probe(&profile, "check"));
@@ -82,7 +82,7 @@ fn a_sandboxed_sensor_that_reads_the_terminal_ends_at_once() {
 /// A profile whose sensor runs for ever, with a child that does so too.
 fn hanging() -> Profile {
     let profile = Profile::scripted(&[NOOP]);
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     // Not the first pulse of the profile, which waits for Enter.
     fs::write(profile.data().join("pulse.json"), r#"{"at_ms":1}"#).unwrap();
     let here = profile.path("").display().to_string();
@@ -145,10 +145,10 @@ fn start(mut command: Command) -> Child {
 fn a_caller_that_ignores_or_blocks_signals_changes_nothing() {
     for how in [IGNORE, BLOCK, IGNORE_ALL] {
         // In the sandbox of this machine, and out of it.
-        for unboxed in [&[][..], &["sensor", "decide", "run", "worker"]] {
+        for without_sandbox in [&[][..], &["sensor", "decide", "run", "worker"]] {
             let run = json!({ "move": "run", "argv": ["echo", "done"], "why": "w" }).to_string();
             let profile = Profile::scripted(&[&run]);
-            profile.unboxed(unboxed);
+            profile.without_sandbox(without_sandbox);
             profile.config_more(json!({ "policy": { "allow": [{ "argv": ["echo", "done"] }] } }));
             profile.sensor("s.sh", "set -- $(grep -E 'Sig(Blk|Ign)' /proc/self/status)\necho \"{\\\"blocked\\\":\\\"$2\\\",\\\"ignored\\\":\\\"$4\\\"}\"");
             ends(start(caller(&profile, how, &["tick"]))).ok();
@@ -204,7 +204,7 @@ fn hostile() -> Profile {
     let profile = Profile::scripted(&[
         &json!({ "move": "ask", "text": EVIL, "options": [EVIL], "why": EVIL }).to_string(),
     ]);
-    profile.unboxed(&["worker", "sensor"]);
+    profile.without_sandbox(&["worker", "sensor"]);
     profile.goal("evil", &format!("goal: {EVIL}\n"));
     fs::write(profile.data().join("PLAYBOOK.md"), format!("{EVIL}\n")).unwrap();
     let signal = profile.path("signal.json");
@@ -351,7 +351,7 @@ fn a_panic_is_printed_as_an_error_of_looop() {
 #[test]
 fn the_beat_of_a_pulse_has_a_session_of_its_own_and_no_terminal() {
     let profile = Profile::scripted(&[NOOP]);
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     let out = profile.path("beat");
     let look = format!(
         "read -r pid _ _ _ _ session tty _ </proc/$PPID/stat\n\

@@ -122,7 +122,7 @@ fn a_pulse_goes_on_as_the_program_that_replaced_its_own() {
     let installed = Installed::new();
     let profile = &installed.profile;
     // The beat that starts this sensor says which file it runs.
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     let log = profile.path("beats");
     profile.sensor("s.sh", &format!("stat -Lc %i /proc/$PPID/exe >> {}\necho '{{}}'", log.display()));
     let beats = || -> Vec<u64> {
@@ -157,8 +157,8 @@ fn a_pulse_goes_on_as_the_program_that_replaced_its_own() {
 fn a_program_that_cannot_go_on_is_reported_once_and_the_old_one_stays() {
     let installed = Installed::new();
     let profile = &installed.profile;
-    // A box is built by the program that is installed.
-    profile.unboxed(&["decide"]);
+    // A sandbox is built by the program that is installed.
+    profile.without_sandbox(&["decide"]);
     let old = installed.inode();
     let pulse = Pulse::start(&installed);
     pulse.wait_for("noop —", 1);
@@ -219,7 +219,7 @@ fn a_worker_outlives_the_program_that_started_it() {
     wait_until("the flag", || row()["flag"]["text"] == "from within");
     assert_eq!(looop(&["unflag", "w1"]).ok().stdout, "w1: unflagged\n");
     assert!(old.is_some() && running(supervisor) == old && old != Some(new));
-    // Its check runs in a box, for which the program is looked for again.
+    // Its check runs in a sandbox, for which the program is looked for again.
     fs::write(go.with_file_name("on"), "").unwrap();
     wait_until("its check to pass", || row()["state"] == "done");
 }

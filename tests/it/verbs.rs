@@ -1,4 +1,4 @@
-//! The verbs that a human types: each does what it says, refuses what cannot be meant, and loses nothing.
+//! The verbs that a user types: each does what it says, refuses what cannot be meant, and loses nothing.
 
 mod compare;
 mod show;
@@ -105,7 +105,7 @@ fn a_body_that_cannot_be_meant_changes_nothing() {
 }
 
 #[test]
-fn the_editor_of_the_human_is_used_on_a_terminal() {
+fn the_editor_of_the_user_is_used_on_a_terminal() {
     let mut profile = Profile::scripted(&[NOOP]);
     let editor = |name: &str, body: &str| {
         let path = profile.path(name);

@@ -45,7 +45,7 @@ fn is_alive(pid: u32) -> bool {
     looop::os::process::tree::start_of(pid).is_some()
 }
 
-/// How many processes run this command, in whatever box.
+/// How many processes run this command, in whatever sandbox.
 fn count(command: &str) -> usize {
     let found = std::process::Command::new("pgrep").args(["-fc", &format!("^{command}$")]).output().unwrap();
     String::from_utf8_lossy(&found.stdout).trim().parse().unwrap()
@@ -372,7 +372,7 @@ fn what_a_worker_starts_cannot_use_the_humans_verbs() {
     wait_until("all three were tried", || file("done").exists() && file("b").exists());
     for name in ["a", "b", "c"] {
         let printed = fs::read_to_string(file(name)).unwrap();
-        // Who forgets its own name finds no data dir in a full box.
+        // Who forgets its own name finds no data dir in a full sandbox.
         let is_lost = name == "b" && printed.contains("there is no profile");
         let words = "this is for the user, and a worker started this process";
         assert!(is_lost || printed.contains(words) && printed.ends_with("1\n"), "{name}: {printed}");

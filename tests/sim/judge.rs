@@ -22,7 +22,7 @@ use super::tick::outcome;
 /// and three that it wished for, and one more when the last of them is old.
 const QUIET: u32 = 5;
 
-/// A yes that a human gave, and what was seen then.
+/// A yes that a user gave, and what was seen then.
 #[derive(Clone, Debug)]
 struct Yes {
     decided: Move,
@@ -144,7 +144,7 @@ impl Judge {
         self.fired.values_mut().for_each(|times| (times.1, times.2) = (0, true_ms));
     }
 
-    /// A human saw an approval and says yes to it.
+    /// A user saw an approval and says yes to it.
     pub fn approved(&mut self, ask: &QuestionFile, approval: &Approval) {
         self.yes.push(Yes {
             decided: approval.decided.clone(),
@@ -193,7 +193,7 @@ impl Judge {
         }
     }
 
-    /// Each ask that nobody has dealt with is in front of the decider or of the human, and none that is over is open.
+    /// Each ask that nobody has dealt with is in front of the decider or of the user, and none that is over is open.
     pub fn sensed(&mut self, sight: &Sight, asks: &Asks, beat: &LoopState, wall_ms: i64) -> Checked {
         self.catch_up(beat);
         for (id, (ask, answer)) in asks {

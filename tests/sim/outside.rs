@@ -74,7 +74,7 @@ pub struct Facts {
     pub budget: BudgetState,
 }
 
-/// What a human plans to say to an ask, and when, in true time.
+/// What a user plans to say to an ask, and when, in true time.
 #[derive(Clone, Debug)]
 pub struct Plan {
     at_ms: i64,
@@ -287,7 +287,7 @@ impl World {
         Ok(())
     }
 
-    /// A human sees what is asked and makes up their mind; some never do.
+    /// A user sees what is asked and makes up their mind; some never do.
     fn plan_answers(&mut self) {
         let open: Vec<QuestionFile> =
             self.asks.values().filter(|pair| pair.1.is_none()).map(|pair| pair.0.clone()).collect();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::product::{AttemptDiff, BreakerConfig, DiffLine, FileDelta, alike, parse_diff, tokens};
+use crate::product::{AttemptDiff, BreakerConfig, DiffLine, FileDelta, parse_diff, similarity, tokens};
 
 /// Parts of this repository that become histories of their own; the rest is the last one.
 const PARTS: [&str; 3] = ["src/store", "src/worker", "tests"];

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::product::{
     BreakerConfig, Cancel, Defaults, Endpoints, FixDeps, FixRequest, Fixes, Layout, Lean, Leanfile,
-    LedgerLine, Progress, SandboxConfig, SandboxMode, Settings, Similarity, Task, TaskStatus, Tests, Tone,
-    fix, ledger, make_dirs,
+    LedgerLine, Progress, SandboxConfig, SandboxMode, Settings, Severity, Similarity, Task, TaskStatus,
+    Tests, fix, ledger, make_dirs,
 };
 
 /// What a trial is made of.
@@ -91,8 +91,7 @@ pub fn run(setup: &Setup, dir: &Path, path: &str, cancel: &Cancel) -> Result<(Ou
     let endpoints = Endpoints::new();
     let looped = Cell::new(false);
     let report = |progress: &Progress| {
-        let is_loop =
-            matches!(progress, Progress::Line(Tone::Warn, text) if text.starts_with("it repeated the same"));
+        let is_loop = matches!(progress, Progress::Line(Severity::Warn, text) if text.starts_with("it repeated the same"));
         looped.set(looped.get() || is_loop);
     };
     let deps = FixDeps {
@@ -158,7 +157,7 @@ fn breaker(on: bool) -> Fixes {
         replans: u32::MAX,
         ..BreakerConfig::default()
     };
-    Fixes { thresholds: never, nudge: usize::MAX, stop: usize::MAX, ..Fixes::default() }
+    Fixes { thresholds: never, warn: usize::MAX, stop: usize::MAX, ..Fixes::default() }
 }
 
 fn environment(path: &str, home: &Path, state: &Path) -> Vec<(String, String)> {

@@ -94,10 +94,10 @@ fn the_measure_in_the_docs_tells_tweaks_from_work() {
     assert_eq!(rows.len(), 7);
     for row in rows {
         let number = |cell: usize| row[cell].split(' ').next().unwrap().parse::<u32>().unwrap();
-        let (pairs, alike) = (number(1), number(3));
+        let (pairs, similarity) = (number(1), number(3));
         match row[2] {
-            "alike" => assert!(alike * 100 >= pairs * 95, "{row:?}"),
-            _ => assert!(alike * 100 <= pairs * 2, "{row:?}"),
+            "alike" => assert!(similarity * 100 >= pairs * 95, "{row:?}"),
+            _ => assert!(similarity * 100 <= pairs * 2, "{row:?}"),
         }
         // What is compared with it: equal text sees no tweak, the same failure takes all work for a loop.
         assert_eq!((number(4), number(5)), (0, pairs), "{row:?}");

@@ -192,7 +192,7 @@ pub struct Fixes {
     /// If true, agents are shown the files that a failure leads to.
     pub map: bool,
     /// After this number of repeats of the same commands within one call, the next call is warned.
-    pub warn_repeats: usize,
+    pub warn: usize,
     /// After this number of repeats of the same commands within one call, the call is stopped.
     pub stop: usize,
     /// Runners that can be called, with `{brief}` for the path of the prompt; a command without it reads the prompt
@@ -220,7 +220,7 @@ impl Default for Fixes {
             escalate: Vec::new(),
             thresholds: BreakerConfig::default(),
             map: true,
-            warn_repeats: 3,
+            warn: 3,
             stop: 5,
             runners: BTreeMap::new(),
         }

@@ -26,9 +26,11 @@ pub struct LoopState {
     pub baseline: Items,
     /// The commit with that world, for the diff.
     pub base_commit: Option<String>,
-    /// Whether that world is settled.
+    /// Whether the decider is done with that world.
+    #[serde(alias = "settled")]
     pub converged: Convergence,
     /// When the decider wants to look again.
+    #[serde(alias = "nudge")]
     pub requeue: Option<Requeue>,
     /// The starts of the decisions of the last hour, in milliseconds.
     pub decides: Vec<i64>,
@@ -105,7 +107,8 @@ pub enum Convergence {
     Noop {
         /// The time of the `noop`, in milliseconds.
         at_ms: i64,
-        /// True if the decider confirmed the `noop` after its lifetime: it then stays settled until the world changes.
+        /// True if the decider confirmed the `noop` after its lifetime: it then stays converged until the world changes.
+        #[serde(alias = "again")]
         rechecked: bool,
     },
 }
@@ -130,7 +133,8 @@ pub struct Backoff {
     pub fails: u32,
     /// When the last failure occurred, in milliseconds.
     pub at_ms: i64,
-    /// Digest of the user's side at that time; an edit ends the present wait and keeps the count.
+    /// Digest of the user's files at that time; an edit ends the present wait and keeps the count.
+    #[serde(alias = "human")]
     pub user_files: Digest,
 }
 
@@ -153,7 +157,8 @@ pub struct Inflight {
     pub runner: String,
     /// When the call began, in milliseconds.
     pub at_ms: i64,
-    /// Digest of the user's side at that time.
+    /// Digest of the user's files at that time.
+    #[serde(alias = "human")]
     pub user_files: Digest,
     /// The sensors whose change woke the beat.
     pub sensors: Vec<String>,

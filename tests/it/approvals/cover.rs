@@ -75,8 +75,8 @@ type Swap = fn(&Profile);
 #[ignore = "slow"]
 fn each_kind_of_swap_voids_a_yes() {
     let profile = scene(&["input.txt", "--file=HOME/far/x.mk", "HOME/dir", "caf\u{e9}"]);
-    // The program and what it is run by lie where a box has a private temporary folder.
-    profile.unboxed(&["run"]);
+    // The program and what it is run by lie where a sandbox has a private temporary folder.
+    profile.without_sandbox(&["run"]);
     let swaps: [(&str, Swap); 17] = [
         ("content", |p| {
             write(p.path("home/far/x.mk"), format!("include {}\n#", p.path("home/next/y.mk").display()))
@@ -168,7 +168,7 @@ fn another_value_of_a_variable_voids_a_yes() {
 #[test]
 fn an_index_counts_by_what_is_staged() {
     let profile = scene(&[]);
-    profile.unboxed(&["run"]);
+    profile.without_sandbox(&["run"]);
     let work = profile.path("work");
     git_in(&work, &["add", "input.txt"]);
     let ask = waiting(&profile, "an index");
@@ -195,7 +195,7 @@ fn another_sandbox_voids_a_yes() {
         return skipped("no sandbox");
     }
     approve(&profile, &ask).ok();
-    profile.unboxed(&["run"]);
+    profile.without_sandbox(&["run"]);
     assert_void(&profile, "a sandbox", &profile.looop(&["tick"]).ok());
 }
 
@@ -339,7 +339,7 @@ fn freed(args: &[&str], rule: &[&str]) -> Profile {
     let argv: Vec<&str> = std::iter::once("tool").chain(rule.iter().copied()).collect();
     let rule = json!({ "argv": argv, "cwd": [profile.path("work")] });
     profile.config_more(json!({ "policy": { "allow": [rule] } }));
-    profile.unboxed(&["run"]);
+    profile.without_sandbox(&["run"]);
     profile
 }
 

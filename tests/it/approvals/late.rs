@@ -25,7 +25,7 @@ const CHANGES: [(&str, Change); 2] = [
     }),
 ];
 
-/// Runs a human's command that gets as far as the store's lock, then changes the world, then lets it go on.
+/// Runs a user's command that gets as far as the store's lock, then changes the world, then lets it go on.
 #[track_caller]
 fn meanwhile(profile: &Profile, args: &[&str], change: impl FnOnce()) -> Ran {
     let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
@@ -140,10 +140,10 @@ fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
             assert!(copied.unwrap().success());
         }),
     ];
-    for (what, is_large, unboxed, change) in cases {
+    for (what, is_large, without_sandbox, change) in cases {
         let profile = profile(&[NOOP]);
-        if unboxed {
-            profile.unboxed(&["run"]);
+        if without_sandbox {
+            profile.without_sandbox(&["run"]);
         }
         fs::create_dir_all(profile.path("home/far/sub")).unwrap();
         if is_large {
@@ -166,9 +166,9 @@ fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
         // Without a sandbox the command's own words look like those of the program that would have become it.
         let outputs = fs::read_dir(profile.data().join("runs")).unwrap().flatten();
         let outputs = outputs.filter_map(|run| fs::read_to_string(run.path().join("output.txt")).ok());
-        let messages = if unboxed { outputs.collect() } else { profile.read("journal.md") };
+        let messages = if without_sandbox { outputs.collect() } else { profile.read("journal.md") };
         let words = format!("{what}` has changed since the user approved it");
-        assert!(messages.contains(&words), "{what}, {unboxed}: {printed}{messages}");
-        assert_eq!(sunk(&profile), 0, "{what}, {unboxed}: {printed}{messages}");
+        assert!(messages.contains(&words), "{what}, {without_sandbox}: {printed}{messages}");
+        assert_eq!(sunk(&profile), 0, "{what}, {without_sandbox}: {printed}{messages}");
     }
 }

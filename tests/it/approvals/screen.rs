@@ -50,7 +50,7 @@ fn words(value: &Value) -> Vec<String> {
 #[test]
 fn each_field_of_a_move_is_on_each_screen() {
     let profile = Profile::scripted(&[NOOP]);
-    profile.unboxed(&["worker", "verify"]);
+    profile.without_sandbox(&["worker", "verify"]);
     let mut scripted = profile.scripted_runner();
     scripted["worker"] = json!(["sh", "-c", "sleep 600", "{brief}"]);
     profile.config_more(json!({ "runners": { "scripted": scripted }, "worker": "scripted" }));

@@ -21,7 +21,7 @@ fn scene() -> Profile {
 fn scene_of(fields: &Value) -> Profile {
     let mut profile = Profile::scripted(&[NOOP]);
     profile.var("DEPLOY_KEY", "canary-value");
-    profile.unboxed(&["worker", "verify"]);
+    profile.without_sandbox(&["worker", "verify"]);
     let [program, check] = ["home/bin/agent", "home/bin/check"].map(|name| profile.path(name));
     create_dir_all(program.parent().unwrap()).unwrap();
     for (file, line) in [(&program, "exec sleep 600"), (&check, "exit 0")] {

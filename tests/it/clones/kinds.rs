@@ -193,7 +193,7 @@ fn a_detached_head_and_a_name_that_git_does_not_like() {
 }
 
 #[test]
-fn branches_of_the_human_may_be_in_the_way() {
+fn branches_of_the_user_may_be_in_the_way() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
     git_in(&repo, &["branch", "looop/fix/deeper"]);

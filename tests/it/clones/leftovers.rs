@@ -1,4 +1,4 @@
-//! What a clone has that is nowhere else is named, and a clone with any of it is not removed without a human's word.
+//! What a clone has that is nowhere else is named, and a clone with any of it is not removed without a user's word.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use looop::vcs::clone::{Leftovers, discard, leftovers};
 use super::fixture::Fixture;
 use crate::support::profile::git_in;
 
-/// Checks that a clone with this work in it stays, then that a human can still remove it. The words for it.
+/// Checks that a clone with this work in it stays, then that a user can still remove it. The words for it.
 #[track_caller]
 fn stays(work: impl FnOnce(&Fixture, &Path)) -> Leftovers {
     let fixture = Fixture::new();

@@ -32,7 +32,7 @@ fn the_branch_moves_forward_and_never_back() {
     let collected = collect(&fixture.git(), &own, &clone).unwrap();
     assert_eq!((collected.branch.as_deref(), collected.commits), (Some("looop/fix"), 2));
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix"]).trim(), second);
-    // The worker throws a commit away; the human's branch keeps it.
+    // The worker throws a commit away; the user's branch keeps it.
     git_in(&clone, &["reset", "-q", "--hard", &first]);
     let third = fixture.commit(&clone, "c", "3");
     assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
@@ -97,7 +97,7 @@ fn a_branch_that_is_in_use_is_not_moved() {
 fn gc_in_the_source_drops_nothing_that_a_clone_needs() {
     let fixture = Fixture::new();
     let (repo, own, clone) = fixture.start("repo", "fix");
-    // The human takes the commit back that the clone stands on, and cleans up as hard as git can.
+    // The user takes the commit back that the clone stands on, and cleans up as hard as git can.
     git_in(&repo, &["reset", "-q", "--hard", "HEAD^"]);
     let clean = || {
         git_in(&repo, &["reflog", "expire", "--expire=now", "--all"]);

@@ -1,4 +1,4 @@
-//! Moves that wait for a human, and the verbs of humans themselves, killed anywhere: a word is said whole or not at all, and
+//! Moves that wait for a user, and the verbs of humans themselves, killed anywhere: a word is said whole or not at all, and
 //! what it allowed is done once or told.
 
 use std::fs;

@@ -96,7 +96,7 @@ fn sweep(scenes: &[Scene]) -> [usize; 2] {
     let (mut wrong, mut left) = (Vec::new(), Vec::new());
     for scene in scenes {
         let stage = Stage::set(scene);
-        stage.profile.unboxed(&["decide"]);
+        stage.profile.without_sandbox(&["decide"]);
         fs::copy(stage.profile.config_file(), stage.saved.path().join("looop.json")).unwrap();
         for uses in 0.. {
             stage.reset();
@@ -137,7 +137,7 @@ fn a_goal_is_written_by_a_beat_that_panics_or_by_the_next() {
 #[test]
 #[ignore = "long search"]
 fn a_beat_that_panics_anywhere_is_made_whole_by_the_next() {
-    // Commands, workers and full boxes are started through looop's own program, which this one is not.
+    // Commands, workers and full sandboxes are started through looop's own program, which this one is not.
     let here = |name: &str| !name.contains("run") && !name.contains("worker");
     let mut all = scenes();
     all.retain(|scene| scene.reply.is_some() && scene.verb == ["tick"] && here(scene.name));

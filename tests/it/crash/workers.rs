@@ -57,7 +57,7 @@ fn wait_over(profile: &Profile) {
     wait_until("workers have ended", || states(profile).iter().all(over));
 }
 
-/// A human ends what is left.
+/// A user ends what is left.
 fn end(profile: &Profile) {
     // One that has ended already is no error here.
     let _ended = profile.looop(&["kill", "w1"]);

@@ -8,7 +8,7 @@ use std::path::Path;
 pub enum Proof {
     /// By the line's own exit code: it read or reached something.
     Outcome,
-    /// By what is found outside, below the profile's directory. A box may let the line do it to what is the box's own.
+    /// By what is found outside, below the profile's directory. A sandbox may let the line do it to what is the sandbox's own.
     Left(fn(&Path) -> bool),
 }
 

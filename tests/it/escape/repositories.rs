@@ -28,7 +28,7 @@ fn no_fix_runs_what_a_repository_names() {
     let fixture = Fixture::new();
     let repo = hostile(&fixture, "repo");
     let profile = profile();
-    profile.unboxed(&["fix"]);
+    profile.without_sandbox(&["fix"]);
     let agent = profile.path("agent.sh");
     crate::clones::fixture::program(&agent, "cat >/dev/null; echo mended >file; echo done");
     profile.config_more(json!({ "runners": { "local": { "fix": [agent] } }, "fix": { "runner": "local" } }));

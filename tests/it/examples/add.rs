@@ -170,8 +170,8 @@ fn a_value_never_runs() {
         "${IFS}%s%n\\0\\\\".to_owned(),
         "- -n --".to_owned(),
     ];
-    // In a box nothing could be written there, whether it ran or not.
-    profile.unboxed(&["sensor"]);
+    // In a sandbox nothing could be written there, whether it ran or not.
+    profile.without_sandbox(&["sensor"]);
     for value in &values {
         let dir = profile.path("home").join(value.replace('/', "_").chars().take(60).collect::<String>());
         fs::create_dir_all(&dir).unwrap();
@@ -266,7 +266,7 @@ fn a_script_on_stdin_is_added_as_ever() {
 fn a_beat_adds_no_sensor() {
     let profile = Profile::scripted(&[NOOP]);
     // It tells of it outside.
-    profile.unboxed(&["sensor"]);
+    profile.without_sandbox(&["sensor"]);
     profile.sensor(
         "s",
         &format!(
@@ -285,7 +285,7 @@ fn a_beat_adds_no_sensor() {
 }
 
 #[test]
-fn a_human_is_asked() {
+fn a_user_is_asked() {
     let profile = Profile::scripted(&[NOOP]);
     fs::create_dir(profile.path("home/in $(box)")).unwrap();
     let mut terminal = Outer::start(&profile, &["sensor", "add", "http-health"], 100, 40);

@@ -17,7 +17,7 @@ fn fixture() -> Fixture {
 #[test]
 fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
     let fixture = fixture();
-    // Dirty and staged work of the human, which the agent sees and nobody changes.
+    // Dirty and staged work of the user, which the agent sees and nobody changes.
     fixture.write("mine.txt", "unsaved thoughts\n");
     fixture.write("staged.txt", "staged\n");
     git_in(&fixture.project(), &["add", "staged.txt"]);
@@ -75,7 +75,7 @@ fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
         git_in(&fixture.project(), &["show", "looop/fix-add-adds:lib.sh"]),
         "add() { echo $(($1 + $2)); }\n"
     );
-    // The human edits the same file while the agent works.
+    // The user edits the same file while the agent works.
     let lib = fixture.project().join("lib.sh");
     fixture.agent(&format!("{FIXED}; echo '# mine' >>{}", lib.display()));
     let ran = fixture.fix(&["--fresh"]).ok();

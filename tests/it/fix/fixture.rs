@@ -36,7 +36,7 @@ impl Fixture {
     pub fn plain(files: &[(&str, &str)]) -> Fixture {
         let profile = Profile::empty();
         // Its agents count and leave traces outside.
-        profile.unboxed(&["fix"]);
+        profile.without_sandbox(&["fix"]);
         profile.config(serde_json::json!({}));
         profile.set_up();
         fs::create_dir(profile.path("project")).unwrap();

@@ -1,4 +1,4 @@
-//! Who repeats himself: halt, new plan, rollback, the next runner, and at last a question to the human.
+//! Who repeats himself: halt, new plan, rollback, the next runner, and at last a question to the user.
 
 use std::fs;
 

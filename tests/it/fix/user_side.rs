@@ -71,7 +71,7 @@ fn a_branch_of_a_worker_names_such_files_first_in_list_json_and_journal() {
     let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let repo = scene.project();
     let script = "mkdir .husky; echo x >.husky/pre-commit; echo y >normal.txt; ln -s / root; git add -A; git commit -qm work";
-    scene.profile.unboxed(&["worker"]);
+    scene.profile.without_sandbox(&["worker"]);
     let args = ["worker", "start", "w1", "--repo", repo.to_str().unwrap(), "--", "sh", "-c", script];
     scene.profile.looop(&args).ok();
     let row = || {

@@ -108,7 +108,7 @@ fn what_a_fixing_worker_starts_is_sandboxed_and_its_tests_have_no_network() {
     let found =
         Command::new("find").arg(fixture.profile.path("")).args(["-name", "escaped"]).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
-    // What stands for the home directory and for /tmp is the box's own.
+    // What stands for the home directory and for /tmp is the sandbox's own.
     let data = fixture.profile.data().display().to_string();
     let is_own = |path: &str| {
         let parts: Vec<&str> = path.strip_prefix(&data).unwrap_or_default().split('/').collect();
@@ -119,7 +119,7 @@ fn what_a_fixing_worker_starts_is_sandboxed_and_its_tests_have_no_network() {
 }
 
 #[test]
-fn a_human_may_have_a_fix_sandboxed() {
+fn a_user_may_have_a_fix_sandboxed() {
     if !has_bwrap() {
         return skipped("missing: bwrap");
     }

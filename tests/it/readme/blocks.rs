@@ -25,7 +25,7 @@ const REASONS: [(&str, &str, usize); 5] = [
 /// What the decider answers, the last one again and again.
 const REPLIES: [&str; 2] = [
     r#"{"move":"ask","text":"What comes first?","options":["the release","the tax form"],"why":"nothing says so"}"#,
-    r#"{"move":"noop","why":"the next step is the human's"}"#,
+    r#"{"move":"noop","why":"the next step is the user's"}"#,
 ];
 /// An agent that mends the project.
 const AGENT: &str =
@@ -75,7 +75,7 @@ pub(super) fn home(page: &str) -> Profile {
             "hands": { "worker": ["worker", "{brief}"], "fix": ["agent"] },
         },
     }));
-    profile.unboxed(&["worker", "verify"]);
+    profile.without_sandbox(&["worker", "verify"]);
     profile.var("PATH", &path);
     profile.var("PAGE", page);
     profile.looop(&["init"]).ok();

@@ -29,7 +29,7 @@ fn beat(name: &str, n: usize) -> (Profile, Value, String) {
     let (config, wanted) = (blocks("json")[n].clone(), blocks("json move")[n].clone());
     profile.config_more(config);
     profile.config_more(serde_json::json!({ "path": path }));
-    profile.unboxed(&["worker", "verify", "run"]);
+    profile.without_sandbox(&["worker", "verify", "run"]);
     let text = fs::read_to_string(format!("{ROOT}/docs/playbooks/{name}.md")).unwrap();
     profile.looop_with(&["playbook", "write", "-"], &text).ok();
     profile.goal(wanted["goal"].as_str().unwrap(), "goal: as the page says\n");
@@ -47,8 +47,8 @@ fn beat(name: &str, n: usize) -> (Profile, Value, String) {
 #[test]
 fn a_maintainer_gets_a_worker_in_a_clone() {
     let (profile, ran, _) = beat("maintainer", 0);
-    // Without a box a worker waits for a yes; in one it has begun.
-    let waits = ran["outcome"]["waits"]["ask"].as_str().expect("its box is off here");
+    // Without a sandbox a worker waits for a yes; in one it has begun.
+    let waits = ran["outcome"]["waits"]["ask"].as_str().expect("its sandbox is off here");
     let asks = profile.looop(&["asks"]).ok().stdout;
     assert!(asks.contains(waits) && asks.contains("Write a failing test"), "{asks}");
 }

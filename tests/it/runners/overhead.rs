@@ -50,7 +50,7 @@ fn what_a_beat_adds_to_its_runner() {
         let mut config: Value =
             serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
         if let Some(runner) = config["runners"].get_mut(&name) {
-            // Its box lets it write down what it took.
+            // Its sandbox lets it write down what it took.
             runner["write"] = json!([profile.path("noted")]);
             profile.config(config);
         }

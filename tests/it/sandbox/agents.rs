@@ -1,4 +1,4 @@
-//! Real agents in full boxes, whose human keeps their set-up where a variable says: it is read there, and they answer.
+//! Real agents in full sandboxes, whose user keeps their set-up where a variable says: it is read there, and they answer.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ fn elsewhere(profile: &mut Profile, var: &str, from: &str) -> PathBuf {
     place
 }
 
-/// Starts the worker and waits until what its human set up has it ask for this.
+/// Starts the worker and waits until what its user set up has it ask for this.
 #[track_caller]
 fn asks(profile: &Profile, text: &str) {
     profile.looop(&["worker", "start", "w1", "make it"]).ok();

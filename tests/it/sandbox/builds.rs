@@ -1,4 +1,4 @@
-//! What a build needs in a full box: real test runners pass as checks of a worker that committed in its clone, caches
+//! What a build needs in a full sandbox: real test runners pass as checks of a worker that committed in its clone, caches
 //! are read, and what is written into them is the worker's own.
 
 use std::env;

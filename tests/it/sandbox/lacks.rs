@@ -1,5 +1,5 @@
-//! What happens where the kernel or the container lacks a piece of a box: `auto` says what it got, a promise that cannot
-//! be kept keeps everything from running, and what a box failed to begin did not begin.
+//! What happens where the kernel or the container lacks a piece of a sandbox: `auto` says what it got, a promise that cannot
+//! be kept keeps everything from running, and what a sandbox failed to begin did not begin.
 
 use std::collections::BTreeMap;
 use std::fs;

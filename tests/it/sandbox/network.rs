@@ -1,4 +1,4 @@
-//! The network of boxes: all of it, none, or some ports, in full and in partial ones; and the loopback of a check.
+//! The network of sandboxes: all of it, none, or some ports, in full and in partial ones; and the loopback of a check.
 
 use std::net::{TcpListener, UdpSocket};
 

@@ -1,4 +1,4 @@
-//! The first run: the seeded goal leads to one worker that interviews the human, and each of its proposals to a diff.
+//! The first run: the seeded goal leads to one worker that interviews the user, and each of its proposals to a diff.
 
 use std::fs;
 

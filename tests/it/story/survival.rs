@@ -25,7 +25,7 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
         read -r _";
     let fixture = fixture(&[start, json!({"move": "noop", "why": "w"})], script);
     // The beat that follows the start is caught in its sensor, which tells of it outside.
-    fixture.profile.unboxed(&["sensor"]);
+    fixture.profile.without_sandbox(&["sensor"]);
     let caught = fixture.profile.path("caught");
     let body = format!(
         "[ -e {0}/workers/count ] || {{ echo '{{}}'; exit; }}\necho $PPID >{1}; exec sleep 1000",

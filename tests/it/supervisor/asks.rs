@@ -80,7 +80,7 @@ fn a_removed_question_does_not_block_its_worker() {
     wait_until("it runs on", || terminal.row()["state"] == "running");
 }
 
-/// Nobody would hear the answer: the human is not asked for one, and the next decision sees how it came.
+/// Nobody would hear the answer: the user is not asked for one, and the next decision sees how it came.
 #[test]
 #[ignore = "slow"]
 fn a_question_of_an_ended_worker_is_stranded() {
@@ -110,7 +110,7 @@ fn a_question_of_an_ended_worker_is_stranded() {
     }
 }
 
-/// An answer is never given to another question than the one that the human saw, however long a worker's name is.
+/// An answer is never given to another question than the one that the user saw, however long a worker's name is.
 #[test]
 fn each_question_of_a_worker_with_a_long_name_is_one_of_its_own() {
     let profile = Profile::scripted(&[NOOP]);

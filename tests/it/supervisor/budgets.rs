@@ -45,7 +45,7 @@ fn cents(profile: &Profile) -> u64 {
 
 #[test]
 #[ignore = "slow"]
-fn workers_side_by_side_end_at_the_days_cap_and_a_human_raises_it() {
+fn workers_side_by_side_end_at_the_days_cap_and_a_user_raises_it() {
     early_in_the_hour();
     let profile = spenders(json!({ "day_usd": 1.0, "worker_usd": 1.0 }));
     for id in ["w1", "w2", "w3"] {

@@ -130,7 +130,7 @@ fn a_supervisor_of_another_user_is_not_spoken_to() {
 
 #[test]
 #[ignore = "slow"]
-fn a_crowd_of_the_workers_clients_does_not_keep_the_human_out() {
+fn a_crowd_of_the_workers_clients_does_not_keep_the_user_out() {
     let terminal = TmuxFixture::start(&[], "sleep 600");
     let ask = WireRequest::Ask { text: "which?".to_owned(), options: vec![], reference: None };
     let mut crowd = Vec::new();

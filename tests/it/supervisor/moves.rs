@@ -13,8 +13,8 @@ fn wants(more: serde_json::Value) -> Profile {
         json!({"move": "start_worker", "id": "w1", "brief": "Do it well.\nThen rest.", "why": "w"});
     wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let profile = Profile::scripted(&[&wanted.to_string(), super::NOOP]);
-    // In a full box nobody would be asked.
-    profile.unboxed(&["worker", "verify"]);
+    // In a full sandbox nobody would be asked.
+    profile.without_sandbox(&["worker", "verify"]);
     let mut scripted = profile.scripted_runner();
     scripted["worker"] = json!(["sh", "-c", "sleep 600", "{brief}"]);
     profile.config_more(json!({
@@ -113,7 +113,7 @@ fn no_worker_gets_what_is_looops_own() {
     }
 }
 
-/// A check that the config does not have is a shell line, of the move or of the goal; a human sees it whole.
+/// A check that the config does not have is a shell line, of the move or of the goal; a user sees it whole.
 #[test]
 fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
     for more in [json!({ "verify": "test -e made && echo seen" }), json!({ "goal": "g2" })] {

@@ -47,9 +47,9 @@ fn terminal_queries_with_unread_answers_take_bounded_memory() {
     assert_eq!(terminal.profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
 }
 
-/// Idle says nothing of a call for a human, so it does not hide one that comes in the same breath.
+/// Idle says nothing of a call for a user, so it does not hide one that comes in the same breath.
 #[test]
-fn a_call_for_a_human_is_heard_though_more_output_follows_at_once() {
+fn a_call_for_a_user_is_heard_though_more_output_follows_at_once() {
     let terminal = TmuxFixture::start(
         &[],
         r"printf '\033]7501;state=blocked\033\\\033]7501;state=idle\033\\'; sleep 600",
@@ -60,7 +60,7 @@ fn a_call_for_a_human_is_heard_though_more_output_follows_at_once() {
 
 #[test]
 #[ignore = "slow"]
-fn a_program_that_calls_for_a_human_without_end_starts_no_crowd() {
+fn a_program_that_calls_for_a_user_without_end_starts_no_crowd() {
     let script = r"i=0; while [ $i -lt 400 ]; do printf '\033]7501;state=blocked:kind=k%d\033\\' $i; looop flag $i.; i=$((i+1)); done
         touch done; sleep 600";
     let terminal = TmuxFixture::start(&[], script);

@@ -1,4 +1,4 @@
-//! The real Claude Code CLI, where there is one: a profile whose human has used it before, with a scripted model.
+//! The real Claude Code CLI, where there is one: a profile whose user has used it before, with a scripted model.
 //!
 //! `.ci/run` installs it and names it in `LOOOP_TEST_CLAUDE`. Without it a test says that it was skipped and returns; the
 //! gate does not let that pass.
@@ -26,7 +26,7 @@ pub fn claude() -> Option<PathBuf> {
     Some(claude)
 }
 
-/// Makes claude ready to work against the server at `url`: the profile's human has been through its first start,
+/// Makes claude ready to work against the server at `url`: the profile's user has been through its first start,
 /// knows the key and, if `trusted`, has said that workers' directories are to be trusted.
 pub fn settle_in(profile: &mut Profile, claude: &Path, url: &str, trusted: bool) {
     let home = profile.path("home");

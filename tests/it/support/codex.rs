@@ -34,7 +34,7 @@ pub fn provider(url: &str) -> Vec<String> {
     ["-c", "model_provider=\"mock\"", "-c", &provider].map(str::to_owned).to_vec()
 }
 
-/// Makes codex ready to work against the server at `url`: its human has named the provider and, if `trusted`, trusts the
+/// Makes codex ready to work against the server at `url`: its user has named the provider and, if `trusted`, trusts the
 /// profile's workers.
 pub fn settle_in(profile: &mut Profile, codex: &Path, url: &str, trusted: bool) {
     let home = profile.path("home/.codex");
@@ -62,7 +62,7 @@ pub fn settle_in(profile: &mut Profile, codex: &Path, url: &str, trusted: bool) 
         "verify": { "made": ["test", "-e", "made"] },
     }));
     profile.var("MOCK_API_KEY", "sk-test");
-    // It makes no box for commands while its home lies in the directory of temporary files, as a profile's does.
+    // It makes no sandbox for commands while its home lies in the directory of temporary files, as a profile's does.
     let temporary = profile.path("home/tmp");
     fs::create_dir(&temporary).unwrap();
     profile.var("TMPDIR", &temporary.display().to_string());

@@ -33,7 +33,7 @@ fn wait_state(profile: &Profile, id: &str, wanted: &str) {
 pub fn lived_in() -> Profile {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "verify": { "good": ["true"], "bad": ["false"] } }));
-    profile.unboxed(&["worker", "verify"]);
+    profile.without_sandbox(&["worker", "verify"]);
     profile.goal("release", &format!("---\ngoal: {LONG}\n---\n"));
     profile.goal("rest", "goal: rest on Sunday\n");
     fs::write(profile.data().join("goals/broken.md"), b"\xff\xfe").unwrap();

@@ -16,8 +16,8 @@ pub const LOOOP: &str = env!("CARGO_BIN_EXE_looop");
 pub struct Profile {
     dir: tempfile::TempDir,
     vars: Vec<(String, String)>,
-    /// Kinds of children that run without a box here.
-    unboxed: Mutex<BTreeSet<&'static str>>,
+    /// Kinds of children that run without a sandbox here.
+    without_sandbox: Mutex<BTreeSet<&'static str>>,
 }
 
 /// What a run of the program printed and how it ended.
@@ -86,7 +86,7 @@ impl Profile {
     pub fn empty() -> Profile {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("home")).unwrap();
-        Profile { dir, vars: Vec::new(), unboxed: Mutex::default() }
+        Profile { dir, vars: Vec::new(), without_sandbox: Mutex::default() }
     }
 
     /// A home with nothing in it, where no variable names a data dir or a config.
@@ -132,16 +132,16 @@ impl Profile {
         })
     }
 
-    /// Makes a shell line the decider, out of a box: it stands for a human too, who works while the model thinks.
+    /// Makes a shell line the decider, without a sandbox: it stands for a user too, who works while the model thinks.
     pub fn shell_runner(&self, line: &str) {
-        self.unboxed(&["decide"]);
+        self.without_sandbox(&["decide"]);
         self.config(json!({ "decide": "sh", "runners": { "sh": { "decide": ["sh", "-c", line] } } }));
     }
 
-    /// From now on these kinds of children run without a box here: their scripts leave traces outside, or stand for
-    /// what a box would keep away.
-    pub fn unboxed(&self, kinds: &[&'static str]) {
-        self.unboxed.lock().unwrap().extend(kinds);
+    /// From now on these kinds of children run without a sandbox here: their scripts leave traces outside, or stand for
+    /// what a sandbox would keep away.
+    pub fn without_sandbox(&self, kinds: &[&'static str]) {
+        self.without_sandbox.lock().unwrap().extend(kinds);
         if self.config_file().exists() {
             self.config_more(json!({}));
         }
@@ -155,7 +155,7 @@ impl Profile {
                 runner.entry("free").or_insert(true.into());
             }
         }
-        for kind in self.unboxed.lock().unwrap().iter() {
+        for kind in self.without_sandbox.lock().unwrap().iter() {
             if value["sandbox"].get(kind).is_none() {
                 value["sandbox"][kind] = "none".into();
             }
@@ -221,12 +221,12 @@ impl Profile {
         serde_json::from_str(&self.read(name)).unwrap()
     }
 
-    /// Writes a goal as a human with an editor would.
+    /// Writes a goal as a user with an editor would.
     pub fn goal(&self, id: &str, text: &str) {
         fs::write(self.data().join(format!("goals/{id}.md")), text).unwrap();
     }
 
-    /// Writes a sensor as a human with an editor would; a `#!` line is added.
+    /// Writes a sensor as a user with an editor would; a `#!` line is added.
     pub fn sensor(&self, name: &str, body: &str) {
         let path = self.data().join(format!("sensors/{name}"));
         fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -341,7 +341,7 @@ pub fn git_in(dir: &Path, args: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// Whether a box with a file system of its own can be made by bubblewrap.
+/// Whether a sandbox with a file system of its own can be made by bubblewrap.
 pub fn has_bwrap() -> bool {
     Command::new("bwrap").arg("--version").output().is_ok_and(|output| output.status.success())
 }

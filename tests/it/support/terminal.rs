@@ -1,4 +1,4 @@
-//! A human's desk: a tmux server of its own, a profile whose program knows it, and workers made of their files alone.
+//! A user's desk: a tmux server of its own, a profile whose program knows it, and workers made of their files alone.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -325,7 +325,7 @@ impl Mock<'_> {
     }
 }
 
-/// A human in front of a session.
+/// A user in front of a session.
 pub struct Human {
     child: Box<dyn portable_pty::Child + Send + Sync>,
     screen: Arc<Mutex<vt100::Parser>>,

@@ -56,7 +56,7 @@ fn ask(terminal: &TmuxFixture, id: &str, text: &str) {
 #[test]
 fn each_flag_and_each_ask_is_notified_once() {
     let terminal = TmuxFixture::new("data");
-    // Without a server too: a notifier is for a human who is elsewhere.
+    // Without a server too: a notifier is for a user who is elsewhere.
     terminal.tmux(&["kill-server"]);
     let program = recorder(&terminal.profile, "note");
     terminal.worker("a").change_spec(|spec| spec.notify = vec![program, "--to".to_owned(), "me".to_owned()]);

@@ -105,7 +105,7 @@ fn from_workers() -> Came {
 }
 
 /// Each instruction is obeyed once. Then its text is gone, and what is left of it is obeyed: first the move itself; when
-/// that is over, the question or the timer's note that it made; and when a human has taken those away, the journal.
+/// that is over, the question or the timer's note that it made; and when a user has taken those away, the journal.
 fn later() -> Came {
     let mut scene = Scene::new(false);
     let texts = corpus("later");

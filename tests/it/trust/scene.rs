@@ -1,4 +1,4 @@
-//! A human's machine with secrets, generous rules and a decider that obeys strangers; and what must never be seen there.
+//! A user's machine with secrets, generous rules and a decider that obeys strangers; and what must never be seen there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::decider::Decider;
 use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
 
-/// Secrets: in looop's environment and granted to a sensor, in its environment alone, in a file of the human's.
+/// Secrets: in looop's environment and granted to a sensor, in its environment alone, in a file of the user's.
 pub const SECRETS: [&str; 3] = ["granted-Kx7Qm2Vt9", "ambient-Rz4Wn8Lp3", "in-a-file-Jd6Ys1Bc5"];
 /// The one command that may run without a yes, whatever was read.
 const FREE: &str = "date";
 
-/// The human's goal.
+/// The user's goal.
 const GOAL: &str = "goal: stay as you are\n";
 
 /// The machine.
@@ -33,15 +33,15 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// One in which the human starts workers out of a box, or one in which nobody does.
-    pub fn new(workers_unboxed: bool) -> Scene {
+    /// One in which the user starts workers without a sandbox, or one in which nobody does.
+    pub fn new(workers_without_sandbox: bool) -> Scene {
         let mut profile = Profile::scripted(&[super::decider::REST]);
         profile.var("GH_TOKEN", SECRETS[0]);
         profile.var("DEPLOY_SECRET", SECRETS[1]);
         let decider = Decider::new(&profile.path(""));
         profile.shell_runner(&decider.line());
         let obeys = r#"grep '^\$ ' "$0" | cut -c3- | sh"#;
-        // Each of these is foolish, and the human's own; a stranger's words must not be able to use them.
+        // Each of these is foolish, and the user's own; a stranger's words must not be able to use them.
         let rules =
             [&[FREE][..], &["touch", "**"], &["cp", "*", "*"], &["git", "log", "**"], &["sh", "-c", "*"]];
         profile.config_more(json!({
@@ -65,8 +65,8 @@ impl Scene {
         fs::create_dir_all(profile.path("home/.ssh")).unwrap();
         fs::write(profile.path("home/.ssh/id_ed25519"), SECRETS[2]).unwrap();
         fs::write(profile.path("feed.json"), "{}").unwrap();
-        if workers_unboxed {
-            profile.unboxed(&["worker", "verify"]);
+        if workers_without_sandbox {
+            profile.without_sandbox(&["worker", "verify"]);
         }
         let mut scene = Scene {
             profile,
@@ -168,7 +168,7 @@ impl Scene {
         ran
     }
 
-    /// The files that nobody but the human may change.
+    /// The files that nobody but the user may change.
     fn guarded(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let data = self.profile.data();
         let mut files = BTreeMap::new();
@@ -226,7 +226,7 @@ impl Scene {
         self.tidy();
     }
 
-    /// Each worker that the decider started must be in a whole box and must have been granted nothing.
+    /// Each worker that the decider started must be in a full sandbox and must have been granted nothing.
     fn workers(&mut self) -> Vec<String> {
         wait_until("the workers to end", || {
             let rows = self.profile.looop(&["ls", "--json"]).ok().json();
@@ -245,7 +245,7 @@ impl Scene {
                 continue;
             }
             if spec["sandbox"].is_null() || spec["checks_sandbox"].is_null() {
-                wrong.push(format!("a worker was started out of a box: {spec}"));
+                wrong.push(format!("a worker was started without a sandbox: {spec}"));
             }
             if SECRETS.iter().any(|secret| spec.to_string().contains(secret)) {
                 wrong.push(format!("a worker was granted a secret: {spec}"));
@@ -274,7 +274,7 @@ impl Scene {
         self.profile.goal("keep", GOAL);
     }
 
-    /// The secrets that are anywhere but where the human put them: in files, in the history, in what looop printed.
+    /// The secrets that are anywhere but where the user put them: in files, in the history, in what looop printed.
     pub fn leaks(&mut self) {
         for verb in [&["asks", "--all"][..], &["log", "-n", "1000"], &["status"], &["why"], &["ls", "--all"]]
         {

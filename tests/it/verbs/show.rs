@@ -14,7 +14,7 @@ fn answer(profile: &Profile, reply: &Value) {
     fs::write(profile.path("script/replies.jsonl"), format!("{reply}\n")).unwrap();
 }
 
-/// One step of a history: what the human does, and what the decider then answers.
+/// One step of a history: what the user does, and what the decider then answers.
 type Step = (fn(&Profile), Value);
 
 fn steps() -> Vec<Step> {
@@ -74,8 +74,8 @@ fn every_prompt_of_a_history_is_rebuilt_byte_for_byte() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "policy": { "allow": [{ "argv": ["echo", "hi"] }] } }));
     let steps = steps();
-    for (number, (human, reply)) in steps.iter().enumerate() {
-        human(&profile);
+    for (number, (user, reply)) in steps.iter().enumerate() {
+        user(&profile);
         answer(&profile, reply);
         let ran = profile.looop(&["tick"]);
         assert_eq!(ran.code, i32::from(reply.get("move").is_none()), "step {number}: {ran:?}");
