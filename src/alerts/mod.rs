@@ -229,12 +229,12 @@ impl TmuxServer<'_> {
 
 /// Reads what the user was shown of a worker.
 fn past(layout: &Layout, worker: &Worker) -> Result<ShownState> {
-    let past = json_file::read_json(&layout.worker(&worker.spec.id).surfaced())?;
+    let past = json_file::read_json(&layout.worker(&worker.spec.id).shown_state())?;
     Ok(past.unwrap_or_default())
 }
 
 fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
-    json_file::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Durability::Atomic)
+    json_file::write_json(&layout.worker(&seen.worker.spec.id).shown_state(), &seen.past, Durability::Atomic)
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
@@ -255,7 +255,7 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut ReconcileReport) -> 
 }
 
 /// Returns true if the notifier of an ended worker was not told what the worker left behind.
-pub fn is_untold(layout: &Layout, worker: &Worker) -> bool {
+pub fn is_unsent(layout: &Layout, worker: &Worker) -> bool {
     let call = Attention::notice(&worker.state).filter(|_| worker.state.phase.is_over());
     let notified = || past(layout, worker).unwrap_or_default().notified;
     !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&notified()))

@@ -13,7 +13,7 @@ use crate::store::coverage::SealedFolders;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The sandbox of the command, as JSON.
-    #[arg(long = "box", value_name = "JSON")]
+    #[arg(long = "sandbox", value_name = "JSON")]
     sandbox: Option<String>,
     /// Files whose content must be unchanged, as JSON: pairs of path and blake3 digest.
     #[arg(long, value_name = "JSON")]
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// Arguments of `__sandbox-exec`: a command to execute in namespaces that exist already.
 #[derive(Debug, clap::Args)]
-pub struct BoxArgs {
+pub struct SandboxArgs {
     /// The file descriptor over which the sockets of its network are passed.
     #[arg(long, value_name = "FD")]
     control: Option<i32>,
@@ -64,7 +64,7 @@ pub struct BoxArgs {
 }
 
 /// Applies the inner part of the sandbox and executes the command; returns only if that failed.
-pub fn run_sandboxed(args: &BoxArgs) -> Result<u8> {
+pub fn run_sandboxed(args: &SandboxArgs) -> Result<u8> {
     let sandbox: Sandbox = serde_json::from_str(&args.sandbox).context("could not read a sandbox")?;
     let error = sandbox::exec_sandboxed(&sandbox, args.control, &args.argv, print::note);
     Ok(not_begun(&args.argv, &error))

@@ -213,7 +213,7 @@ enum Verb {
     Exec(exec::Args),
     /// Execute a command inside its sandbox.
     #[command(name = "__sandbox-exec", hide = true)]
-    Sandbox(exec::BoxArgs),
+    Sandbox(exec::SandboxArgs),
     /// Create the network of a sandbox and run a command in it.
     #[command(name = "__net", hide = true)]
     Networked(exec::NetArgs),

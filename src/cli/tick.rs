@@ -174,7 +174,7 @@ pub fn has_news(app: &App, config: &Config) -> bool {
     !config.settings.workers.notify.is_empty()
         && (alerts::unsent(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
             || workers::list(&app.layout)
-                .map_or(true, |(all, _)| all.iter().any(|worker| alerts::is_untold(&app.layout, worker))))
+                .map_or(true, |(all, _)| all.iter().any(|worker| alerts::is_unsent(&app.layout, worker))))
 }
 
 /// Why a beat that had to decide for a goal asked no model.

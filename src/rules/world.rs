@@ -265,6 +265,7 @@ pub struct Context {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// Goals without a move for some time: `[goal, decisions since]`.
+    #[serde(alias = "starving")]
     pub starved: Vec<(Name, u64)>,
     /// Sensors that change all the time.
     pub flapping: Vec<String>,

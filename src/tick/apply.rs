@@ -130,7 +130,7 @@ fn exec(ctx: &Ctx, notes: &mut BeatNotes, state: &mut StateFile, intent: &Intent
     if let Some(sandbox) = &mut sandboxed.sandbox {
         sandbox.sealed = files.to_vec();
         args.extend([
-            "--box".to_owned(),
+            "--sandbox".to_owned(),
             serde_json::to_string(sandbox).context("could not record a sandbox")?,
         ]);
     }

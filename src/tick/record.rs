@@ -275,7 +275,7 @@ fn put_away(ctx: &Ctx, state: &LoopState, observed: &Observed) -> Result<()> {
     let is_settled = matches!(state.converged, Convergence::Noop { .. });
     let workers = observed.world.own.workers.iter();
     let seen: Vec<_> = workers.filter(|worker| is_settled || worker.reports.is_empty()).cloned().collect();
-    ctx.fleet.put_away(&seen, |worker| alerts::is_untold(ctx.layout, worker))
+    ctx.fleet.put_away(&seen, |worker| alerts::is_unsent(ctx.layout, worker))
 }
 
 fn tidy(ctx: &Ctx, state: &mut StateFile, observed: &Observed) -> Result<()> {

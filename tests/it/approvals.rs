@@ -125,7 +125,7 @@ fn a_run_waits_for_exactly_its_yes_and_is_made_once() {
 }
 
 #[test]
-fn a_no_is_shown_and_keeps_the_same_wish_away() {
+fn a_no_is_shown_and_keeps_the_same_request_away() {
     let profile = profile(&["RUN", "RUN", "RUN", NOOP]);
     profile.looop(&["tick"]).ok();
     let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
@@ -153,9 +153,9 @@ fn a_request_with_other_wording_is_the_same_request() {
     let urgent = json!("now it is urgent");
     let reworded = [("why", urgent), ("goal", json!("g")), ("next_beat_s", json!(60)), ("cwd", here)];
     let wishes = reworded.into_iter().map(|(key, value)| {
-        let mut wish = plain.clone();
-        wish[key] = value;
-        wish.to_string()
+        let mut request = plain.clone();
+        request[key] = value;
+        request.to_string()
     });
     let wishes: Vec<String> = std::iter::once(plain.to_string()).chain(wishes).collect();
     profile.script(&wishes.iter().map(String::as_str).collect::<Vec<_>>());
@@ -173,7 +173,7 @@ fn a_request_with_other_wording_is_the_same_request() {
 }
 
 #[test]
-fn the_same_wish_is_the_same_ask() {
+fn the_same_request_is_the_same_ask() {
     let profile = profile(&["RUN"]);
     let first = profile.looop(&["tick"]).ok();
     let second = profile.looop(&["tick"]).ok();

@@ -171,7 +171,7 @@ fn a_paste_of_ten_megabytes_arrives_whole_and_is_never_held_in_memory() {
         (seed >> 56) as u8
     }));
     paste.extend(b"\x1b[201~");
-    fake.deaf(true);
+    fake.quiet(true);
     let pid = outer.child.process_id().unwrap();
     let (mut typing, text) = (std::mem::replace(&mut outer.typing, Box::new(Vec::new())), paste.clone());
     let typist = std::thread::spawn(move || {
@@ -187,7 +187,7 @@ fn a_paste_of_ten_megabytes_arrives_whole_and_is_never_held_in_memory() {
     let start = std::time::Instant::now();
     wait_until("the paste to stand", || start.elapsed().as_millis() > 500);
     assert!(!typist.is_finished() && rss() < 60_000, "{} kB", rss());
-    fake.deaf(false);
+    fake.quiet(false);
     wait_until("all of it", || fake.got.lock().unwrap().keys.len() >= paste.len());
     assert!(fake.got.lock().unwrap().keys == paste, "byte for byte");
     outer.typing = typist.join().unwrap();

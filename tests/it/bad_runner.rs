@@ -275,9 +275,9 @@ fn a_transient_error_is_known_by_its_pattern() {
 
 #[test]
 fn a_refusal_is_shown_to_the_next_decision() {
-    let wish = r#"{"move":"archive_goal","id":"nosuch","why":"done"}"#;
+    let request = r#"{"move":"archive_goal","id":"nosuch","why":"done"}"#;
     let worker = r#"{"move":"stop_worker","id":"w","why":"x"}"#;
-    let profile = Profile::scripted(&[wish, worker, NOOP]);
+    let profile = Profile::scripted(&[request, worker, NOOP]);
     let first = profile.looop(&["tick"]).ok();
     assert!(first.stdout.contains("refused: there is no such goal"), "{first:?}");
     assert!(profile.looop(&["tick", "--dry-run"]).ok().stdout.contains("there is no such goal"));

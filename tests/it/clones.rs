@@ -98,7 +98,7 @@ fn a_clone_has_no_remote_no_hooks_and_its_own_author() {
 }
 
 #[test]
-fn each_call_of_git_is_deaf_to_what_could_run_code() {
+fn each_call_of_git_ignores_what_could_run_code() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
     // Git 2.54 and later run hooks that are settings; this shows that no git is told of them.

@@ -226,8 +226,8 @@ fn an_interrupted_command_is_ended_and_reported() {
 #[ignore = "slow"]
 fn what_a_runner_leaves_behind_is_ended() {
     let hang_on = "setsid {hang} &\n(setsid {hang} 2>&1 &)\necho '{noop}'";
-    let deaf = "trap '' TERM\nsetsid {hang} &\nexec {hang}";
-    for (body, limit, code) in [(hang_on, "10m", 0), (deaf, "1s", 1)] {
+    let quiet = "trap '' TERM\nsetsid {hang} &\nexec {hang}";
+    for (body, limit, code) in [(hang_on, "10m", 0), (quiet, "1s", 1)] {
         let profile = Profile::scripted(&[NOOP]);
         runner(&profile, &body.replace("{hang}", &hang(&profile)).replace("{noop}", NOOP));
         profile.config_more(json!({"limits": {"decide_timeout": limit}}));

@@ -81,8 +81,8 @@ fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
         let text = profile.path("").display().to_string();
         // Deaf, and one of them in a session of its own.
         let stay = |name: &str, quote: &str| {
-            let deaf = format!("trap {quote}{quote} HUP TERM INT");
-            format!("{deaf}; touch {name}; while :; do sleep 0.1; done; : {text}")
+            let quiet = format!("trap {quote}{quote} HUP TERM INT");
+            format!("{quiet}; touch {name}; while :; do sleep 0.1; done; : {text}")
         };
         let (ready, daemon) = (stay("ready", "'"), stay("daemon", "\""));
         let line = format!("setsid sh -c '{daemon}' & {ready}");

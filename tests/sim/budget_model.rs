@@ -41,7 +41,7 @@ pub struct BudgetModel {
     budget: Budget,
     /// By the number of the start of the worker that makes it.
     turns: BTreeMap<u64, Turn>,
-    dearest: BTreeMap<String, u64>,
+    max_call: BTreeMap<String, u64>,
     raised: Raised,
     /// By hour, by day, and by day and goal or runner, as they are named below.
     went: BTreeMap<String, Went>,
@@ -55,7 +55,7 @@ impl BudgetModel {
             rng: Rng::with_seed(seed ^ 0x5eed),
             budget: Budget { hour_micros, day_micros, goal_micros: Some(500_000), runner_micros },
             turns: BTreeMap::new(),
-            dearest: BTreeMap::new(),
+            max_call: BTreeMap::new(),
             raised: Raised::new(),
             went: BTreeMap::new(),
         }
@@ -118,8 +118,8 @@ impl BudgetModel {
     fn settle(&mut self, start: u64, now: Now) -> Result<(), String> {
         let Some(Turn { aside, moved }) = self.turns.remove(&start) else { return Ok(()) };
         let cost = self.rng.usize(0..MOST) as u64;
-        let dearest = self.dearest.entry(aside.runner.clone()).or_default();
-        *dearest = (*dearest).max(cost);
+        let max_call = self.max_call.entry(aside.runner.clone()).or_default();
+        *max_call = (*max_call).max(cost);
         for (limit, window, _) in self.caps(&aside, now) {
             let went = self.went.entry(window.clone()).or_default();
             went.spent += cost;
@@ -144,12 +144,12 @@ impl World {
         }
         let runner = RUNNERS[start as usize % 2].to_owned();
         let goal = Some(GOALS[start as usize / 2 % 2].to_owned());
-        let micros = self.budget_model.dearest.get(&runner).copied().unwrap_or(FIRST);
+        let micros = self.budget_model.max_call.get(&runner).copied().unwrap_or(FIRST);
         let wanted = Reserved { micros, goal, runner };
-        let (deaf, haunted) = (self.is(Mutant::SpendsAlone), self.is(Mutant::TheDeadReserve));
+        let (quiet, haunted) = (self.is(Mutant::SpendsAlone), self.is(Mutant::TheDeadReserve));
         let budget_model = &mut self.budget_model;
         let mut others: Vec<Reserved> = budget_model.turns.values().map(|turn| turn.aside.clone()).collect();
-        if deaf {
+        if quiet {
             others.clear();
         }
         if haunted {

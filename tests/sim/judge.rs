@@ -60,7 +60,7 @@ pub struct Ledger {
     read: usize,
     /// The beat and the price of a last line that lacks its end.
     tail: Option<(String, String, u64)>,
-    pub dearest: u64,
+    pub max_call: u64,
 }
 
 impl Ledger {
@@ -80,7 +80,7 @@ impl Ledger {
             let Ok(charge) = serde_json::from_str::<Charge>(line) else { continue };
             *self.lines.entry(charge.beat).or_default() += 1;
             *self.days.entry(charge.day).or_default() += charge.usage.cost_micros;
-            self.dearest = self.dearest.max(charge.usage.cost_micros);
+            self.max_call = self.max_call.max(charge.usage.cost_micros);
         }
     }
 
@@ -119,7 +119,7 @@ pub struct Judge {
     calls: BTreeSet<String>,
     yes: Vec<Yes>,
     ran: BTreeSet<String>,
-    untold: Vec<String>,
+    unsent: Vec<String>,
     /// The last beats that are settled, and whether they stand in the ledger (else: in the journal).
     kept: Vec<(String, bool)>,
     /// Something may be lost since they were looked at.
@@ -347,7 +347,7 @@ impl Judge {
     /// A command gets its byte: somebody allowed exactly this, ahead of time or with a yes that is still good.
     pub fn runs(&mut self, intent: &Intent, argv: &[String], script: u64, prints: bool) -> Checked {
         must(self.ran.insert(intent.beat.clone()), || format!("{argv:?} runs twice in {}", intent.beat))?;
-        self.untold.push(intent.beat.clone());
+        self.unsent.push(intent.beat.clone());
         self.output = prints;
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
         let allowed = match words.as_slice() {
@@ -423,7 +423,7 @@ impl Judge {
             must(stands, || format!("what was known of {id} is lost"))?;
         }
         self.doubtful = false;
-        for id in std::mem::take(&mut self.untold) {
+        for id in std::mem::take(&mut self.unsent) {
             let line = entry::find(tail_of(disk), &id);
             must(line.is_some_and(|line| line.contains("exit 0") || line.contains("unknown")), || {
                 format!("{id} ran without a trace")

@@ -79,7 +79,7 @@ impl World {
             GateDecision::Decide(reasons) => {
                 let ledger = &self.judge.ledger;
                 let spent = ledger.spent(&self.now().day());
-                let over = |limit: u64| spent >= limit || (spent > 0 && spent + ledger.dearest > limit);
+                let over = |limit: u64| spent >= limit || (spent > 0 && spent + ledger.max_call > limit);
                 if self.day_micros.is_some_and(over) {
                     return Err(Stop::Broken(format!(
                         "{spent} of {:?} are spent, and a runner is asked",
@@ -197,7 +197,7 @@ impl World {
         let (ledger, now) = (&self.judge.ledger, self.now());
         let spent = Spending { day_micros: ledger.spent(&now.day()), ..Spending::default() };
         let budget = Budget { day_micros: self.day_micros, ..Budget::default() };
-        let micros = if ledger.dearest > 0 { ledger.dearest } else { UNKNOWN_CALL_MICROS };
+        let micros = if ledger.max_call > 0 { ledger.max_call } else { UNKNOWN_CALL_MICROS };
         let wanted = Reserved { micros, goal: None, runner: "pi".to_owned() };
         budget::exceeded(&budget, &spent, &[], &Raised::default(), &wanted, now)
     }
@@ -273,7 +273,7 @@ impl World {
             at_ms: self.now().unix_ms,
             user_files: seen.user_files.clone(),
             sensors: seen.sensors.clone(),
-            reserved_micros: self.judge.ledger.dearest,
+            reserved_micros: self.judge.ledger.max_call,
         };
         self.drive(beat, LoopEvent::Asking { call: Box::new(call), committed })?;
         self.tally.count("calls");

@@ -137,7 +137,7 @@ fn with_the_map_an_agent_is_shown_the_file_with_the_bug() {
     let bugs = value["bugs"].as_array().unwrap();
     assert_eq!(bugs.len(), 5);
     for bug in bugs {
-        let solved = |which: &str| bug[which]["came"]["solved"].as_bool().unwrap();
+        let solved = |which: &str| bug[which]["outcome"]["solved"].as_bool().unwrap();
         assert!(solved("with") && !solved("without"), "{bug}");
         assert!(bug["with"]["bytes"].as_u64() < bug["bytes"].as_u64(), "{bug}");
     }

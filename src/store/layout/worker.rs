@@ -42,7 +42,7 @@ impl WorkerDir {
         /// The socket for the worker's side.
         worker_socket = 0 / "worker.sock";
         /// The flags and asks of the worker that the user was shown.
-        surfaced = 0 / "surfaced";
+        shown_state = 0 / "surfaced";
         /// The last notice that its notifier received.
         notice = 0 / "notice.json";
     }

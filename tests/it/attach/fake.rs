@@ -34,7 +34,7 @@ pub struct Fake {
     writer: TranscriptWriter,
     state: WorkerState,
     /// While true, nothing is read from the client.
-    deaf: Arc<(Mutex<bool>, Condvar)>,
+    quiet: Arc<(Mutex<bool>, Condvar)>,
 }
 
 pub fn name() -> Name {
@@ -99,7 +99,7 @@ impl Fake {
         workers::save_state(&dir, &state).unwrap();
         drop(held);
         let writer = TranscriptWriter::create(&dir, 0, cols, rows, 64 << 20).unwrap();
-        let fake = Fake { dir, got: Arc::default(), alive, writer, state, deaf: Arc::default() };
+        let fake = Fake { dir, got: Arc::default(), alive, writer, state, quiet: Arc::default() };
         fake.listen(greeting, ViewerState { cols, rows, ..fake.seen() });
         fake
     }
@@ -107,7 +107,7 @@ impl Fake {
     fn listen(&self, greeting: Option<Vec<u8>>, first: ViewerState) {
         let listener = socket::listen(&self.dir.attach_socket()).unwrap();
         listener.set_nonblocking(false).unwrap();
-        let (got, deaf) = (self.got.clone(), self.deaf.clone());
+        let (got, quiet) = (self.got.clone(), self.quiet.clone());
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             drop(listener);
@@ -117,8 +117,8 @@ impl Fake {
             stream.write_all(&hello).unwrap_or_default();
             let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 8192]);
             loop {
-                let (deaf, changed) = &*deaf;
-                drop(changed.wait_while(deaf.lock().unwrap(), |deaf| *deaf).unwrap());
+                let (quiet, changed) = &*quiet;
+                drop(changed.wait_while(quiet.lock().unwrap(), |quiet| *quiet).unwrap());
                 let length = stream.read(&mut buffer).unwrap_or(0);
                 if length == 0 {
                     got.lock().unwrap().gone = true;
@@ -176,9 +176,9 @@ impl Fake {
     }
 
     /// Takes no keys until it is called with false.
-    pub fn deaf(&self, deaf: bool) {
-        *self.deaf.0.lock().unwrap() = deaf;
-        self.deaf.1.notify_all();
+    pub fn quiet(&self, quiet: bool) {
+        *self.quiet.0.lock().unwrap() = quiet;
+        self.quiet.1.notify_all();
     }
 
     /// Is gone from one moment to the next, as by SIGKILL.

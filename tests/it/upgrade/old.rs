@@ -300,7 +300,7 @@ fn an_old_key_of_the_config_names_the_new_one_and_no_move_was_renamed() {
     assert!(known.contains(&"fix.warn".to_owned()));
     let (path, as_it_was) = (profile.config_file(), fs::read(profile.config_file()).unwrap());
     fs::write(&path, r#"{"fix": {"nudge": 3}}"#).unwrap();
-    let error = profile.looop(&["doctor"]).stderr;
+    let error = profile.looop(&["tick"]).stderr;
     fs::write(&path, as_it_was).unwrap();
     assert!(error.contains("did you mean `warn`?"), "{error}");
     let moves = schema("move");

@@ -1,7 +1,7 @@
 //! What the code map is worth to a fix: five bugs that lie where only imports lead, with and without it, and an agent that
 //! can mend only what it is shown.
 
-mod shop;
+mod fixture;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::Output;
 use crate::product::{Cancel, become_subreaper};
 use crate::trial::{self, Outcome, Setup};
-use shop::BUGS;
+use fixture::BUGS;
 
 /// How many attempts there are at most.
 const MOST: u32 = 3;
@@ -22,7 +22,7 @@ pub struct Sight {
     /// The length of the first prompt, in bytes.
     pub bytes: usize,
     /// How it ended.
-    pub came: Outcome,
+    pub outcome: Outcome,
 }
 
 /// One bug, with the map and without.
@@ -60,7 +60,7 @@ pub fn bench(args: &Args) -> Result<usize> {
     become_subreaper();
     let pairs = run(args.seed)?;
     let tables = format!("`cargo xtask bench map --seed {}`\n\n{}", args.seed, markdown(&pairs));
-    let missed = pairs.iter().filter(|pair| !pair.with.came.solved).count();
+    let missed = pairs.iter().filter(|pair| !pair.with.outcome.solved).count();
     args.output.put("bench map", &tables, &Report { seed: args.seed, bugs: pairs })?;
     Ok(missed)
 }
@@ -71,33 +71,34 @@ fn run(seed: u64) -> Result<Vec<Pair>> {
     let path = std::env::var("PATH").context("there is no PATH")?;
     let around = tempfile::tempdir()?;
     let one = |which: usize, map: bool| -> Result<Sight> {
-        let shop = shop::shop(which, seed);
+        let fixture = fixture::fixture(which, seed);
         let setup = Setup {
-            files: &shop.files,
-            script: &shop::script(&shop),
-            listed: vec![shop.listed.clone()],
-            prompt: shop.prompt,
+            files: &fixture.files,
+            script: &fixture::script(&fixture),
+            listed: vec![fixture.listed.clone()],
+            prompt: fixture.prompt,
             check: &["python3", "-m", "unittest", "discover", "-s", "tests", "-t", "."],
             breaker: true,
             map,
             most: MOST,
         };
         let dir = around.path().join(format!("{which}-{map}"));
-        let (came, prompt) = trial::run(&setup, &dir, &path, &cancel)?;
-        let prompt = prompt.with_context(|| format!("could not find what the agent was told: {came:?}"))?;
+        let (outcome, prompt) = trial::run(&setup, &dir, &path, &cancel)?;
+        let prompt =
+            prompt.with_context(|| format!("could not find what the agent was told: {outcome:?}"))?;
         // Where it lies differs from run to run.
         let prompt = prompt.replace(&*around.path().to_string_lossy(), "");
         let files = prompt.lines().filter_map(|line| line.strip_prefix("### ")?.split(' ').next());
-        Ok(Sight { files: files.map(str::to_owned).collect(), bytes: prompt.len(), came })
+        Ok(Sight { files: files.map(str::to_owned).collect(), bytes: prompt.len(), outcome })
     };
     (0..BUGS)
         .map(|which| {
-            let shop = shop::shop(which, seed);
+            let fixture = fixture::fixture(which, seed);
             Ok(Pair {
-                prompt: shop.prompt,
-                faulty: shop.faulty,
-                all: shop.files.len(),
-                all_bytes: shop.files.iter().map(|(_, text)| text.len()).sum(),
+                prompt: fixture.prompt,
+                faulty: fixture.faulty,
+                all: fixture.files.len(),
+                all_bytes: fixture.files.iter().map(|(_, text)| text.len()).sum(),
                 with: one(which, true)?,
                 without: one(which, false)?,
             })
@@ -125,8 +126,8 @@ fn markdown(pairs: &[Pair]) -> String {
             with.bytes,
             without.bytes,
             rank.map_or("–".to_owned(), |at| (at + 1).to_string()),
-            yes(with.came.solved),
-            yes(without.came.solved),
+            yes(with.outcome.solved),
+            yes(without.outcome.solved),
         ));
     }
     out

@@ -100,9 +100,9 @@ pub fn header(rng: &mut Rng) -> String {
 /// A command of an agent and what it printed, as events.
 pub fn event(id: &str, command: &str, output: &str) -> String {
     let used = json!({ "type": "tool_use", "id": id, "name": "Bash", "input": { "command": command } });
-    let came = json!({ "type": "tool_result", "tool_use_id": id, "content": output });
+    let outcome = json!({ "type": "tool_result", "tool_use_id": id, "content": output });
     let of = |kind: &str, part: serde_json::Value| json!({ "type": kind, "message": { "content": [part] } });
-    format!("{}\n{}\n", of("assistant", used), of("user", came))
+    format!("{}\n{}\n", of("assistant", used), of("user", outcome))
 }
 
 /// The end of a call, as an event.

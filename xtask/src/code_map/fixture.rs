@@ -6,7 +6,7 @@ use crate::seed::{seeded, shuffled};
 
 /// A project in Python with one wrong line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shop {
+pub struct FixtureProject {
     /// What the task says.
     pub prompt: &'static str,
     /// The file that the task lists: where the failure shows.
@@ -173,7 +173,7 @@ const THINGS: [&str; 24] = [
 ];
 
 /// One of the projects, with modules around it that have nothing to do with the bug.
-pub fn shop(which: usize, seed: u64) -> Shop {
+pub fn fixture(which: usize, seed: u64) -> FixtureProject {
     let bug = &ALL[which % BUGS];
     let mut rng = seeded(seed, &format!("shop {which}"));
     let mut files: Vec<(String, String)> = vec![("app/__init__.py".to_owned(), String::new())];
@@ -190,7 +190,7 @@ pub fn shop(which: usize, seed: u64) -> Shop {
     let first = bug.chain.first().map_or("", |(name, _)| name);
     files.push((format!("tests/test_{first}.py"), format!("import unittest\n\n{}", bug.test)));
     files.push(("tests/__init__.py".to_owned(), String::new()));
-    Shop {
+    FixtureProject {
         prompt: bug.prompt,
         listed: format!("app/{first}.py"),
         faulty: format!("app/{}.py", bug.chain.last().map_or("", |(name, _)| name)),
@@ -219,17 +219,17 @@ fn module(rng: &mut Rng, thing: &str, other: Option<&str>) -> String {
 }
 
 /// An agent that mends the wrong line where it is shown to it, and else can only leave a remark.
-pub fn script(shop: &Shop) -> String {
+pub fn script(fixture: &FixtureProject) -> String {
     format!(
         "#!/bin/sh\nS=$BENCH_STATE\nn=$(($(cat \"$S/calls\" 2>/dev/null || echo 0) + 1)); echo $n >\"$S/calls\"\n\
          printf '%s' \"$2\" >\"$S/prompt.$n\"\ncat >\"$S/wrong\" <<'END'\n{}\nEND\ncat >\"$S/right\" <<'END'\n{}\nEND\n\
          if grep -qxF -f \"$S/wrong\" \"$S/prompt.$n\"; then\n\
          awk -v w=\"$S/wrong\" -v r=\"$S/right\" 'BEGIN {{ getline wrong <w; getline right <r }} {{ print $0 == wrong ? right : $0 }}' {f} >\"$S/out\" && cat \"$S/out\" >{f}\n\
          echo 'the line is mended'\nelse\necho \"# looked at $n times\" >>{}\necho 'what I see is right; the fault is elsewhere'\nfi\n",
-        shop.wrong,
-        shop.right,
-        shop.listed,
-        f = shop.faulty,
+        fixture.wrong,
+        fixture.right,
+        fixture.listed,
+        f = fixture.faulty,
     )
 }
 
@@ -240,18 +240,21 @@ mod tests {
     #[test]
     fn the_wrong_line_is_in_one_file_that_nothing_names() {
         for which in 0..BUGS {
-            let shop = shop(which, 1);
-            let with: Vec<&str> = shop
+            let fixture = fixture(which, 1);
+            let with: Vec<&str> = fixture
                 .files
                 .iter()
-                .filter(|(_, text)| text.contains(shop.wrong))
+                .filter(|(_, text)| text.contains(fixture.wrong))
                 .map(|(path, _)| path.as_str())
                 .collect();
-            assert_eq!(with, [shop.faulty.as_str()]);
-            let stem = shop.faulty.trim_start_matches("app/").trim_end_matches(".py");
-            let (_, test) = shop.files.iter().find(|(path, _)| path.starts_with("tests/test_")).unwrap();
-            let (_, listed) = shop.files.iter().find(|(path, _)| *path == shop.listed).unwrap();
-            assert!(!test.contains(stem) && !listed.contains(stem) && !shop.prompt.contains(stem), "{stem}");
+            assert_eq!(with, [fixture.faulty.as_str()]);
+            let stem = fixture.faulty.trim_start_matches("app/").trim_end_matches(".py");
+            let (_, test) = fixture.files.iter().find(|(path, _)| path.starts_with("tests/test_")).unwrap();
+            let (_, listed) = fixture.files.iter().find(|(path, _)| *path == fixture.listed).unwrap();
+            assert!(
+                !test.contains(stem) && !listed.contains(stem) && !fixture.prompt.contains(stem),
+                "{stem}"
+            );
         }
     }
 }
