@@ -3,13 +3,12 @@
 //! Level-triggered: each run reads all workers, inspects the existing windows, and makes the difference. It is a short
 //! process of its own, so that its starter never waits for tmux.
 
-mod asks;
 mod notify;
 mod plan;
 mod tmux;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -21,11 +20,11 @@ use crate::store::json_file;
 use crate::store::layout::Layout;
 use crate::store::lock;
 use crate::store::workers::{self, Worker};
-pub use asks::untold;
 use notify::Notice;
+pub use notify::untold;
 pub use plan::{Attention, Surfaced};
 use plan::{DesiredWindow, WindowStep};
-use tmux::{Look, Server};
+use tmux::Server;
 
 /// How long to wait for another run, in milliseconds.
 const LOCK_WAIT_MS: i64 = 5_000;
@@ -94,7 +93,7 @@ pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<SurfaceRepo
     }
     windows(layout, reach, &mut all, &mut report);
     let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut report);
-    let own = report.note(asks::due(layout, &reach.notify, now)).unwrap_or_default();
+    let own = report.note(notify::due_asks(layout, &reach.notify, now)).unwrap_or_default();
     due.push((layout.notice(), own));
     // A notifier may be slow, and the windows must not wait for it.
     drop(held);
@@ -116,16 +115,14 @@ fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceRe
     let usual =
         [reach.tmux.as_deref().and_then(tmux::socket_of), Some(tmux::default_socket(&reach.tmux_dir))];
 
-    let mut servers: BTreeMap<PathBuf, (Server, Look)> = BTreeMap::new();
+    let mut servers: BTreeMap<PathBuf, Server> = BTreeMap::new();
     let mut sockets: Vec<PathBuf> = all.values().filter_map(|seen| own(&seen.worker)).collect();
     sockets.extend(usual.iter().flatten().cloned());
     sockets.sort();
     sockets.dedup();
     for socket in sockets {
-        let server = Server { program: tmux.clone(), socket: socket.clone(), locale: locale.clone() };
-        if let Some(look) = report.note(server.look(profile)).flatten() {
-            servers.insert(socket, (server, look));
-        }
+        let server = report.note(Server::find(&tmux, &socket, &locale, profile)).flatten();
+        servers.extend(server.map(|server| (socket, server)));
     }
     let home = |worker: &Worker| {
         let mut places = [own(worker)].into_iter().chain(usual.clone()).flatten();
@@ -139,92 +136,77 @@ fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceRe
             wanted.entry(socket).or_default().push(one);
         }
     }
-    for (socket, (server, look)) in &servers {
-        let server = TmuxServer { layout, config: &reach.config, profile, server, look };
-        for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &look.panes) {
-            let done = server.take(&step, all, report);
+    for (socket, server) in &servers {
+        for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &server.look.panes) {
+            let done = take(layout, &reach.config, server, &step, all, report);
             report.note(done);
         }
     }
 }
 
-/// One tmux server with the windows of one profile.
-struct TmuxServer<'a> {
-    layout: &'a Layout,
-    config: &'a PathBuf,
-    profile: &'a str,
-    server: &'a Server,
-    look: &'a Look,
-}
-
-impl TmuxServer<'_> {
-    /// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run
-    /// finds the window by its label and rings in it.
-    fn take(&self, step: &WindowStep, all: &mut All, report: &mut SurfaceReport) -> Result<()> {
-        match step {
-            WindowStep::Open(key) => {
-                let Some(seen) = all.get(key) else { return Ok(()) };
-                let id = seen.worker.spec.id.to_string();
-                self.open(&format!("⚑{id}"), key, &["attach", &id])?;
-                report.opened += 1;
-                self.shown(std::slice::from_ref(key), true, all)
-            }
-            WindowStep::Ring(pane, key) => {
-                tmux::ring(&pane.tty);
-                self.shown(std::slice::from_ref(key), true, all)
-            }
-            WindowStep::Rest { pane, keys, ring } => {
-                let (name, key) = (format!("⚑ +{}", keys.len()), format!("+{}", keys.len()));
-                match pane {
-                    None => {
-                        self.open(&name, &key, &["ls", "--watch"])?;
-                        report.opened += 1;
-                    }
-                    Some(pane) => {
-                        self.server.rename(&pane.id, &name, &self.label(&key))?;
-                        if *ring {
-                            tmux::ring(&pane.tty);
-                        }
-                    }
-                }
-                self.shown(keys, false, all)
-            }
-            WindowStep::Close(pane) => {
-                self.server.close(&pane.id)?;
-                report.closed += 1;
-                Ok(())
-            }
-        }
-    }
-
-    fn label(&self, key: &str) -> String {
-        format!("{}/{key}", self.profile)
-    }
-
-    fn open(&self, name: &str, key: &str, args: &[&str]) -> Result<()> {
-        let text = |path: &std::path::Path| {
+/// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run finds the
+/// window by its label and rings in it.
+fn take(
+    layout: &Layout,
+    config: &Path,
+    server: &Server,
+    step: &WindowStep,
+    all: &mut All,
+    report: &mut SurfaceReport,
+) -> Result<()> {
+    let mut open = |name: &str, key: &str, args: &[&str]| -> Result<()> {
+        let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
             text.with_context(|| format!("could not open a window: `{}` is not UTF-8", path.display()))
         };
-        let env = [
-            format!("LOOOP_DATA_DIR={}", text(self.layout.root())?),
-            format!("LOOOP_CONFIG={}", text(self.config)?),
-        ];
+        let env =
+            [format!("LOOOP_DATA_DIR={}", text(layout.root())?), format!("LOOOP_CONFIG={}", text(config)?)];
         let mut argv = vec![text(&program::installed_path())?];
         argv.extend(args.iter().map(|arg| (*arg).to_owned()));
-        self.server.open(&self.look.session, name, &self.label(key), &env, &argv)
-    }
-
-    fn shown(&self, keys: &[String], own: bool, all: &mut All) -> Result<()> {
-        for key in keys {
-            let Some(seen) = all.get_mut(key) else { continue };
-            let Some(call) = Attention::of(&seen.worker.state) else { continue };
-            seen.past =
-                Surfaced { shown: call.after(&seen.past.shown), own, notified: seen.past.notified.clone() };
-            save(self.layout, seen)?;
-        }
+        server.open(name, key, &env, &argv)?;
+        report.opened += 1;
         Ok(())
+    };
+    match step {
+        WindowStep::Open(key) => {
+            let Some(seen) = all.get(key) else { return Ok(()) };
+            let id = seen.worker.spec.id.to_string();
+            open(&format!("⚑{id}"), key, &["attach", &id])?;
+            shown(layout, std::slice::from_ref(key), true, all)
+        }
+        WindowStep::Ring(pane, key) => {
+            tmux::ring(&pane.tty);
+            shown(layout, std::slice::from_ref(key), true, all)
+        }
+        WindowStep::Rest { pane, keys, ring } => {
+            let (name, key) = (format!("⚑ +{}", keys.len()), format!("+{}", keys.len()));
+            match pane {
+                None => open(&name, &key, &["ls", "--watch"])?,
+                Some(pane) => {
+                    server.rename(&pane.id, &name, &key)?;
+                    if *ring {
+                        tmux::ring(&pane.tty);
+                    }
+                }
+            }
+            shown(layout, keys, false, all)
+        }
+        WindowStep::Close(pane) => {
+            server.close(&pane.id)?;
+            report.closed += 1;
+            Ok(())
+        }
     }
+}
+
+fn shown(layout: &Layout, keys: &[String], own: bool, all: &mut All) -> Result<()> {
+    for key in keys {
+        let Some(seen) = all.get_mut(key) else { continue };
+        let Some(call) = Attention::of(&seen.worker.state) else { continue };
+        (seen.past.shown, seen.past.own) = (call.after(&seen.past.shown), own);
+        save(layout, seen)?;
+    }
+    Ok(())
 }
 
 /// Reads what the user was shown of a worker.

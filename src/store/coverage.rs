@@ -70,14 +70,14 @@ pub struct Coverage {
 
 /// A command whose scope is computed.
 pub struct CoverageScan<'a> {
-    pub layout: &'a Layout,
-    pub settings: &'a Settings,
+    layout: &'a Layout,
+    settings: &'a Settings,
     /// The folder that it runs in, without symbolic links; `None` for a folder that is made later.
-    pub cwd: Option<&'a Path>,
+    cwd: Option<&'a Path>,
     /// The most entries of a folder that is covered.
-    pub most: usize,
+    most: usize,
     /// Called again and again; true ends the search.
-    pub stop: &'a dyn Fn() -> bool,
+    stop: &'a dyn Fn() -> bool,
 }
 
 /// A file that is to be covered.
@@ -105,6 +105,18 @@ fn text_of(path: &Path) -> String {
 
 fn is_system(path: &Path) -> bool {
     SYSTEM.iter().any(|dir| path.starts_with(dir))
+}
+
+impl<'a> CoverageScan<'a> {
+    /// Prepares a scan with the usual limit on the entries of a folder.
+    pub fn new(
+        layout: &'a Layout,
+        settings: &'a Settings,
+        cwd: Option<&'a Path>,
+        stop: &'a dyn Fn() -> bool,
+    ) -> CoverageScan<'a> {
+        CoverageScan { layout, settings, cwd, most: identity::MAX_ENTRIES, stop }
+    }
 }
 
 impl CoverageScan<'_> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -48,14 +48,11 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
     let playbook = user_files::playbook(layout)?;
     let (goals, mut problems) = user_files::goals(layout)?;
     problems.extend(goal_problems(&goals));
-    let (sensors, more) = user_files::sensors(layout)?;
-    problems.extend(more);
-    let (asks, more) = state_files::asks(layout)?;
-    problems.extend(more);
-    let (schedules, more) = state_files::schedules(layout)?;
-    problems.extend(more);
-    let (workers, more) = ctx.fleet.workers()?;
-    problems.extend(more);
+    let (sensors, of_sensors) = user_files::sensors(layout)?;
+    let (asks, of_asks) = state_files::asks(layout)?;
+    let (schedules, of_schedules) = state_files::schedules(layout)?;
+    let (workers, of_workers) = ctx.fleet.workers()?;
+    problems.extend([of_sensors, of_asks, of_schedules, of_workers].concat());
     let reports = reports(layout, &workers, &mut problems);
     let paused = state_files::paused(layout)?;
     let readings = readings(ctx, &sensors, notes)?;
@@ -177,32 +174,15 @@ fn readings(
     Ok(readings)
 }
 
-/// Runs one sensor, or all, regardless of their intervals.
-///
-/// # Errors
-/// The sensors cannot be listed, or the user cancels.
-pub fn fresh_readings(ctx: &Ctx, one: Option<&str>) -> Result<BTreeMap<Name, SensorReading>> {
-    let (mut sensors, _) = user_files::sensors(ctx.layout)?;
-    sensors.retain(|sensor| one.is_none_or(|name| sensor.name.as_str() == name));
-    for sensor in &mut sensors {
-        if let Ok(header) = &mut sensor.header {
-            header.interval_ms = None;
-        }
-    }
-    readings(ctx, &sensors, &mut BeatNotes::default())
-}
-
-/// Runs a sensor that is not in use yet, once.
+/// Runs sensors regardless of their intervals.
 ///
 /// # Errors
 /// The user cancels.
-pub fn try_out(ctx: &Ctx, mut sensor: SensorFile) -> Result<SensorReading> {
-    if let Ok(header) = &mut sensor.header {
+pub fn fresh_readings(ctx: &Ctx, mut sensors: Vec<SensorFile>) -> Result<BTreeMap<Name, SensorReading>> {
+    for header in sensors.iter_mut().filter_map(|sensor| sensor.header.as_mut().ok()) {
         header.interval_ms = None;
     }
-    let name = sensor.name.clone();
-    let mut readings = readings(ctx, &[sensor], &mut BeatNotes::default())?;
-    readings.remove(&name).with_context(|| format!("could not run the sensor {name}"))
+    readings(ctx, &sensors, &mut BeatNotes::default())
 }
 
 /// Returns the cached reading, if the sensor's interval is not over and its file is unchanged.

@@ -14,7 +14,7 @@ use super::ctx::Ctx;
 use super::prepare::PreparedDecision;
 use crate::os::path;
 use crate::os::program;
-use crate::rules::beat::ask::QuestionFile;
+use crate::rules::beat::ask::{Approval, QuestionFile};
 use crate::rules::beat::decision::{Action, Move};
 use crate::rules::beat::diff;
 use crate::rules::beat::entry::MoveOutcome;
@@ -107,10 +107,10 @@ fn plan(
                 return Ok(plan);
             }
             let (scope, diff) = scope_of(ctx, decided, &plan.operation)?;
-            let clean = !observed.tainted;
-            let wish = consent::Wish { id, decided, because, scope, operation: plan.operation, diff, clean };
+            let (decided, operation) = (decided.clone(), Some(plan.operation));
+            let approval = Approval { decided, scope, operation, diff, because, hash: String::new() };
             let ttl_ms = ctx.settings.limits.approval_ttl_ms;
-            consent::ask_first(beat, &observed.asks, ctx.now, ttl_ms, wish)
+            consent::ask_first(beat, observed, ctx.now, ttl_ms, id, approval)
         }),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.

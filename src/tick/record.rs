@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use serde_json::Value;
 
 use super::ctx::{BeatNotes, Ctx};
 use super::{apply, prepare};
@@ -245,27 +244,20 @@ pub fn finish(
     }
     commit_moves(ctx, &mut notes, &state);
     notes.warn_on_error(commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel));
-    let (name, fields): (&str, Vec<(&str, Value)>) = match &what {
-        BeatResult::Failed(f) => (
-            "decision_failed",
-            vec![
-                ("class", f.class.to_string().into()),
-                ("why", f.why.clone().into()),
-                ("beat", f.beat.clone().into()),
-            ],
-        ),
-        BeatResult::Moved(l) => (
-            "move",
-            vec![
-                ("move", l.tag.clone().into()),
-                ("outcome", l.outcome.words().into()),
-                ("beat", l.beat.clone().into()),
-            ],
-        ),
-        BeatResult::Waits(why) => ("move_waits", vec![("why", why.clone().into())]),
-        BeatResult::Cancelled | BeatResult::Held(_) => ("cancelled", Vec::new()),
-    };
-    notes.event(ctx, name, &fields);
+    match &what {
+        BeatResult::Failed(Failure { class, why, beat, .. }) => {
+            let class = class.to_string().into();
+            let fields = [("class", class), ("why", why.clone().into()), ("beat", beat.clone().into())];
+            notes.event(ctx, "decision_failed", &fields);
+        }
+        BeatResult::Moved(LastResult { tag, outcome, beat, .. }) => {
+            let outcome = outcome.words().into();
+            let fields = [("move", tag.clone().into()), ("outcome", outcome), ("beat", beat.clone().into())];
+            notes.event(ctx, "move", &fields);
+        }
+        BeatResult::Waits(why) => notes.event(ctx, "move_waits", &[("why", why.clone().into())]),
+        BeatResult::Cancelled | BeatResult::Held(_) => notes.event(ctx, "cancelled", &[]),
+    }
     Ok(report(ctx, &notes, &state, what, usage))
 }
 
