@@ -7,7 +7,7 @@ mod notify;
 mod plan;
 mod tmux;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -48,19 +48,12 @@ pub struct Reach {
     pub notify: Vec<String>,
 }
 
-/// The result of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SurfaceReport {
-    pub opened: usize,
-    pub closed: usize,
-    pub notified: usize,
-    /// Failures, one line each.
-    pub problems: Vec<String>,
-}
+/// What failed in a run, one line each.
+struct Problems(Vec<String>);
 
-impl SurfaceReport {
+impl Problems {
     fn note<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.problems.push(format!("{error:#}"))).ok()
+        result.map_err(|error| self.0.push(format!("{error:#}"))).ok()
     }
 }
 
@@ -74,39 +67,38 @@ struct ShownWorker {
 ///
 /// # Errors
 /// When the workers cannot be listed, or another run holds the lock for too long. The failure of one worker or one
-/// server is in the report and does not stop the others.
-pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<SurfaceReport> {
+/// server does not stop the others; it is a line of the result.
+pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Vec<String>> {
     let calls = |list: &[Worker]| list.iter().any(|worker| Attention::notice(&worker.state).is_some());
     let asked = || anyhow::Ok(!reach.notify.is_empty() && !untold(layout, now)?.is_empty());
     // If no worker ever needed the user, write nothing and do not call tmux.
     if !layout.surface_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
-        return Ok(SurfaceReport::default());
+        return Ok(Vec::new());
     }
     let held = lock::within(&layout.surface_lock(), LOCK_WAIT_MS)?;
     let (listed, problems) = workers::list(layout)?;
-    let mut report = SurfaceReport { problems, ..SurfaceReport::default() };
+    let mut problems = Problems(problems);
     let mut all = BTreeMap::new();
     for worker in listed {
         let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
-        let past = report.note(past(layout, &worker)).unwrap_or_default();
+        let past = problems.note(past(layout, &worker)).unwrap_or_default();
         all.insert(key, ShownWorker { worker, past });
     }
-    windows(layout, reach, &mut all, &mut report);
-    let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut report);
-    let own = report.note(notify::due_asks(layout, &reach.notify, now)).unwrap_or_default();
+    windows(layout, reach, &mut all, &mut problems);
+    let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut problems);
+    let own = problems.note(notify::due_asks(layout, &reach.notify, now)).unwrap_or_default();
     due.push((layout.notice(), own));
     // A notifier may be slow, and the windows must not wait for it.
     drop(held);
     for (file, notices) in due {
-        report.notified += notices.len();
-        report.note(notify::send(layout, &file, &notices, reach, now));
+        problems.note(notify::send(layout, &file, &notices, reach, now));
     }
-    Ok(report)
+    Ok(problems.0)
 }
 
 type All = BTreeMap<String, ShownWorker>;
 
-fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceReport) {
+fn windows(layout: &Layout, reach: &Reach, all: &mut All, problems: &mut Problems) {
     let profile = &blake3::hash(layout.root().as_os_str().as_encoded_bytes()).to_hex()[..16];
     let Some(tmux) = program::find_program("tmux", &reach.path, &reach.config) else { return };
     let locale = |(key, _): &&(String, String)| key == "LANG" || key.starts_with("LC_");
@@ -116,12 +108,9 @@ fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceRe
         [reach.tmux.as_deref().and_then(tmux::socket_of), Some(tmux::default_socket(&reach.tmux_dir))];
 
     let mut servers: BTreeMap<PathBuf, Server> = BTreeMap::new();
-    let mut sockets: Vec<PathBuf> = all.values().filter_map(|seen| own(&seen.worker)).collect();
-    sockets.extend(usual.iter().flatten().cloned());
-    sockets.sort();
-    sockets.dedup();
-    for socket in sockets {
-        let server = report.note(Server::find(&tmux, &socket, &locale, profile)).flatten();
+    let sockets = all.values().filter_map(|seen| own(&seen.worker)).chain(usual.iter().flatten().cloned());
+    for socket in sockets.collect::<BTreeSet<PathBuf>>() {
+        let server = problems.note(Server::find(&tmux, &socket, &locale, profile)).flatten();
         servers.extend(server.map(|server| (socket, server)));
     }
     let home = |worker: &Worker| {
@@ -138,23 +127,16 @@ fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceRe
     }
     for (socket, server) in &servers {
         for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &server.look.panes) {
-            let done = take(layout, &reach.config, server, &step, all, report);
-            report.note(done);
+            let done = take(layout, &reach.config, server, &step, all);
+            problems.note(done);
         }
     }
 }
 
 /// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run finds the
 /// window by its label and rings in it.
-fn take(
-    layout: &Layout,
-    config: &Path,
-    server: &Server,
-    step: &WindowStep,
-    all: &mut All,
-    report: &mut SurfaceReport,
-) -> Result<()> {
-    let mut open = |name: &str, key: &str, args: &[&str]| -> Result<()> {
+fn take(layout: &Layout, config: &Path, server: &Server, step: &WindowStep, all: &mut All) -> Result<()> {
+    let open = |name: &str, key: &str, args: &[&str]| -> Result<()> {
         let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
             text.with_context(|| format!("could not open a window: `{}` is not UTF-8", path.display()))
@@ -163,9 +145,7 @@ fn take(
             [format!("LOOOP_DATA_DIR={}", text(layout.root())?), format!("LOOOP_CONFIG={}", text(config)?)];
         let mut argv = vec![text(&program::installed_path())?];
         argv.extend(args.iter().map(|arg| (*arg).to_owned()));
-        server.open(name, key, &env, &argv)?;
-        report.opened += 1;
-        Ok(())
+        server.open(name, key, &env, &argv)
     };
     match step {
         WindowStep::Open(key) => {
@@ -191,11 +171,7 @@ fn take(
             }
             shown(layout, keys, false, all)
         }
-        WindowStep::Close(pane) => {
-            server.close(&pane.id)?;
-            report.closed += 1;
-            Ok(())
-        }
+        WindowStep::Close(pane) => server.close(&pane.id),
     }
 }
 
@@ -220,7 +196,7 @@ fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
-fn due_notices(layout: &Layout, all: &mut All, report: &mut SurfaceReport) -> Vec<(PathBuf, Vec<Notice>)> {
+fn due_notices(layout: &Layout, all: &mut All, problems: &mut Problems) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
         let Some(call) = Attention::notice(&seen.worker.state) else { continue };
@@ -229,7 +205,7 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut SurfaceReport) -> Ve
             continue;
         }
         seen.past.notified = call.after(&seen.past.notified);
-        if report.note(save(layout, seen)).is_some() {
+        if problems.note(save(layout, seen)).is_some() {
             due.push((layout.worker(&seen.worker.spec.id).notice(), notices));
         }
     }

@@ -70,14 +70,14 @@ pub struct Coverage {
 
 /// A command whose scope is computed.
 pub struct CoverageScan<'a> {
-    layout: &'a Layout,
-    settings: &'a Settings,
+    pub layout: &'a Layout,
+    pub settings: &'a Settings,
     /// The folder that it runs in, without symbolic links; `None` for a folder that is made later.
-    cwd: Option<&'a Path>,
+    pub cwd: Option<&'a Path>,
     /// The most entries of a folder that is covered.
-    most: usize,
+    pub most: usize,
     /// Called again and again; true ends the search.
-    stop: &'a dyn Fn() -> bool,
+    pub stop: &'a dyn Fn() -> bool,
 }
 
 /// A file that is to be covered.
@@ -105,18 +105,6 @@ fn text_of(path: &Path) -> String {
 
 fn is_system(path: &Path) -> bool {
     SYSTEM.iter().any(|dir| path.starts_with(dir))
-}
-
-impl<'a> CoverageScan<'a> {
-    /// Prepares a scan with the usual limit on the entries of a folder.
-    pub fn new(
-        layout: &'a Layout,
-        settings: &'a Settings,
-        cwd: Option<&'a Path>,
-        stop: &'a dyn Fn() -> bool,
-    ) -> CoverageScan<'a> {
-        CoverageScan { layout, settings, cwd, most: identity::MAX_ENTRIES, stop }
-    }
 }
 
 impl CoverageScan<'_> {

@@ -14,9 +14,8 @@ use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
 use crate::rules::time::Now;
 use crate::rules::worker::{Deliverable, WorkerView};
-use crate::rules::world::front_matter;
 use crate::rules::world::sensor::SensorHeader;
-use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World};
+use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World, front_matter};
 use crate::sandbox;
 use crate::store::budget::{self, BudgetRequest};
 use crate::store::file;
@@ -25,8 +24,7 @@ use crate::store::layout::{self, Layout};
 use crate::store::operations;
 use crate::store::sandboxes::Cell;
 use crate::store::state_files;
-use crate::store::user_files;
-use crate::store::user_files::SensorFile;
+use crate::store::user_files::{self, SensorFile};
 
 /// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;

@@ -19,8 +19,7 @@ use crate::rules::worker::{Phase, Spec, WorkerExit, WorkerView};
 use crate::store::inbox;
 use crate::store::layout::Layout;
 use crate::store::lock;
-use crate::store::workers;
-use crate::store::workers::Worker;
+use crate::store::workers::{self, Worker};
 
 impl Fleet<'_> {
     /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.

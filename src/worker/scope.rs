@@ -33,7 +33,13 @@ impl Fleet<'_> {
         base: ApprovalScope,
     ) -> Result<ApprovalScope, WorkerError> {
         let stop = || self.cancel.is_set();
-        let scan = CoverageScan::new(self.layout, self.settings, None, &stop);
+        let scan = CoverageScan {
+            layout: self.layout,
+            settings: self.settings,
+            cwd: None,
+            most: identity::MAX_ENTRIES,
+            stop: &stop,
+        };
         let mut covered = Coverage::default();
         for argv in std::iter::once(&spec.argv).chain(spec.verify.iter().map(|check| &check.argv)) {
             let name = argv.first().map_or("", String::as_str);

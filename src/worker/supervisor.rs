@@ -48,7 +48,7 @@ use crate::store::lock;
 use crate::store::transcript::TranscriptWriter;
 use crate::worker::secrets_pipe;
 use attention::{AskResult, UserAttention};
-use clients::{ClientEvent, Clients, Side};
+use clients::{ClientEvent, Clients, ConnectionRole, Side};
 use lifecycle::Lifecycle;
 use meter::Meter;
 use output::{READ_BYTES, is_for_now, with_returns};
@@ -408,8 +408,8 @@ impl Supervisor {
     /// Serves each connection, and removes those that are gone.
     fn serve(&mut self, ready: &[PollFlags]) {
         for (at, flags) in ready.iter().enumerate() {
-            self.clients.read(at, *flags);
-            while let Some(event) = self.clients.next_event(at) {
+            self.clients.conn(at).read(*flags);
+            while let Some(event) = self.clients.conn(at).next_event() {
                 match event {
                     ClientEvent::Request(side, request) => self.open(at, side, request),
                     ClientEvent::Keys(keys) => self.tty.press(&keys),
@@ -417,7 +417,7 @@ impl Supervisor {
                     ClientEvent::Part(bytes) => self.clients.report_part(at, &bytes, &mut self.record),
                 }
             }
-            self.clients.flush(at);
+            self.clients.conn(at).write();
         }
         if self.clients.remove_gone() {
             self.tty.resize(self.clients.size());
@@ -428,7 +428,8 @@ impl Supervisor {
     fn open(&mut self, at: usize, side: Side, request: WireRequest) {
         let done = match (side, request) {
             (Side::Human, WireRequest::Attach { cols, rows, view }) => {
-                self.clients.view(at, (!view).then_some(Size { cols, rows }));
+                let size = (!view).then_some(Size { cols, rows });
+                self.clients.conn(at).role = ConnectionRole::Viewer { size, seen: None };
                 return self.tty.resize(self.clients.size());
             }
             (Side::Worker, WireRequest::Report { name }) => {
@@ -437,14 +438,16 @@ impl Supervisor {
             (Side::Worker, WireRequest::Ask { text, options, reference }) => {
                 let question = WorkerQuestion { text, options, reference };
                 match self.attention.ask(&mut self.record, &question) {
-                    Ok(AskResult::Open(id)) => return self.clients.wait_for(at, id),
+                    Ok(AskResult::Open(id)) => {
+                        return self.clients.conn(at).role = ConnectionRole::Asking(id);
+                    }
                     Ok(AskResult::Answered(answer)) => Ok(answer),
                     Err(refusal) => Err(refusal),
                 }
             }
             (side, request) => self.answer(side, request),
         };
-        self.clients.reply(at, done);
+        self.clients.conn(at).reply(&refusal::reply(done));
     }
 
     /// Carries out a request that is answered at once.

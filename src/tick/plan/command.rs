@@ -8,6 +8,7 @@ use crate::rules::user_side::{self, UserSidePath};
 use crate::rules::worker::network_words;
 use crate::store::Denied;
 use crate::store::coverage::{Coverage, CoverageScan};
+use crate::store::identity;
 use crate::tick::ctx::Ctx;
 use anyhow::{Error, Result};
 
@@ -21,7 +22,13 @@ pub(super) fn scope(
 ) -> Result<ApprovalScope> {
     let grant = ctx.fleet.sandboxes.grant(SandboxSubject::Run).map_err(Error::msg)?;
     let stop = || ctx.cancel.is_set();
-    let scan = CoverageScan::new(ctx.layout, ctx.settings, Some(cwd), &stop);
+    let scan = CoverageScan {
+        layout: ctx.layout,
+        settings: ctx.settings,
+        cwd: Some(cwd),
+        most: identity::MAX_ENTRIES,
+        stop: &stop,
+    };
     let Coverage { files, folders, beyond } = scan.run(argv, exe).map_err(Denied::error)?;
     let home = ctx.settings.home.as_deref();
     let bases: Vec<&Path> = home.into_iter().chain([cwd]).collect();
