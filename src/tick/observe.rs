@@ -114,8 +114,6 @@ struct LastRun {
     reading: SensorReading,
 }
 
-type LastRuns = BTreeMap<Name, LastRun>;
-
 fn readings(
     ctx: &Ctx,
     sensors: &[SensorFile],
@@ -123,10 +121,10 @@ fn readings(
 ) -> Result<BTreeMap<Name, SensorReading>> {
     let has_interval = |s: &SensorFile| s.header.as_ref().is_ok_and(|h| h.interval_ms.is_some());
     let cache_path = ctx.layout.sensor_runs();
-    let mut runs: LastRuns = match sensors.iter().any(has_interval) {
+    let mut runs: BTreeMap<Name, LastRun> = match sensors.iter().any(has_interval) {
         // An unreadable record means that the sensor runs again.
         true => json_file::read_json(&cache_path).ok().flatten().unwrap_or_default(),
-        false => LastRuns::new(),
+        false => BTreeMap::new(),
     };
     let (mut readings, mut due, mut jobs) = (BTreeMap::new(), Vec::new(), Vec::new());
     for sensor in sensors {
@@ -216,26 +214,27 @@ pub fn interpret(ended: ChildResult, trust: Trust, secrets: &Secrets) -> SensorR
     let stderr = secrets.redact(&stderr);
     let from = stderr.len().saturating_sub(STDERR_BYTES);
     let from = (from..=stderr.len()).find(|at| stderr.is_char_boundary(*at)).unwrap_or(0);
-    let detail =
+    let mut detail =
         json!({ "stderr": stderr[from..], "took_ms": ended.took_ms, "printed_bytes": ended.stdout.len() });
-    let failed = |error, code| SensorReading::failed(error, code, detail, trust);
-    match ended.exit {
+    let (error, code) = match ended.exit {
         ProcessExit::Code(0) => match parse_one_object(&ended.stdout) {
             Ok(mut value) => {
                 secrets.redact_json(&mut value);
-                SensorReading::from_output(value, trust)
+                return SensorReading::from_output(value, trust);
             }
-            Err(error) => failed(error, None),
+            Err(error) => (error, None),
         },
-        ProcessExit::Code(code) => failed("exit", Some(code)),
-        ProcessExit::Signal(signal) => failed("signal", Some(signal)),
-        ProcessExit::Timeout => failed("timeout", None),
-        ProcessExit::TooMuch => failed("too_large", None),
+        ProcessExit::Code(code) => ("exit", Some(code)),
+        ProcessExit::Signal(signal) => ("signal", Some(signal)),
+        ProcessExit::Timeout => ("timeout", None),
+        ProcessExit::TooMuch => ("too_large", None),
         ProcessExit::NotStarted(why) => {
-            SensorReading::failed("not_started", None, json!({ "why": why }), trust)
+            detail = json!({ "why": why });
+            ("not_started", None)
         }
-        ProcessExit::Cancelled => failed("interrupted", None),
-    }
+        ProcessExit::Cancelled => ("interrupted", None),
+    };
+    SensorReading::failed(error, code, detail, trust)
 }
 
 fn parse_one_object(bytes: &[u8]) -> Result<Value, &'static str> {

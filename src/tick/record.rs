@@ -62,7 +62,15 @@ pub fn hold(ctx: &Ctx, mut notes: BeatNotes, mut state: StateFile, hold: Hold) -
     if let Hold::OutOfBudget { hit, why } = &hold
         && state.budget_notice != Some(notice_of(hit))
     {
-        apply::carry_out(ctx, &mut notes, &mut state, out_of_budget(ctx, hit, why))?;
+        let text = format!("No decision is made: {why}. `looop resume --budget` raises it until then.");
+        let now_ms = ctx.now.unix_ms;
+        let ask = QuestionFile {
+            reference: Some(hit.key.clone()),
+            expires_ms: Some(hit.resets_ms),
+            ..QuestionFile::new(budget::ask_id(hit), &beat_id(now_ms), now_ms, text)
+        };
+        let event = LoopEvent::OutOfBudget { notice: notice_of(hit), ask: Box::new(ask) };
+        apply::carry_out(ctx, &mut notes, &mut state, event)?;
         notes.event(ctx, "out_of_budget", &[("budget", hit.window.clone().into())]);
     }
     if ctx.layout.commit_pending().exists() {
@@ -82,17 +90,6 @@ fn notice_of(hit: &BudgetExceeded) -> String {
         true => hit.window.clone(),
         false => format!("{} of {}", hit.window, dollars(hit.limit_micros)),
     }
-}
-
-fn out_of_budget(ctx: &Ctx, hit: &BudgetExceeded, why: &str) -> LoopEvent {
-    let text = format!("No decision is made: {why}. `looop resume --budget` raises it until then.");
-    let now_ms = ctx.now.unix_ms;
-    let ask = QuestionFile {
-        reference: Some(hit.key.clone()),
-        expires_ms: Some(hit.resets_ms),
-        ..QuestionFile::new(budget::ask_id(hit), &beat_id(now_ms), now_ms, text)
-    };
-    LoopEvent::OutOfBudget { notice: notice_of(hit), ask: Box::new(ask) }
 }
 
 fn report(

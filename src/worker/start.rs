@@ -149,9 +149,8 @@ impl Fleet<'_> {
                 Path::new(&spec.cwd),
             )?;
         }
-        let own_dir = self.layout.worker(&spec.id).clone_dir();
         let Some(repo) = &spec.repo else {
-            if Path::new(&spec.cwd) == own_dir {
+            if Path::new(&spec.cwd) == self.layout.worker(&spec.id).clone_dir() {
                 file::make_dir(&staged.clone_dir())?;
             }
             return Ok(());

@@ -243,7 +243,7 @@ impl Supervisor {
         if self.lifecycle.is_late() {
             self.main_ended(WorkerExit::Signal(0));
         }
-        if self.lifecycle.processes_gone(self.attention.helpers()) {
+        if self.lifecycle.processes_gone(&self.attention.helpers) {
             self.drain();
             self.happen(WorkerEvent::ProcessesGone);
         }
@@ -523,7 +523,7 @@ impl Supervisor {
 
     /// Sends viewers the state, if it has changed.
     fn tell_viewers(&mut self) {
-        let (state, size) = (&self.record.state, self.tty.size());
+        let (state, size) = (&self.record.state, self.tty.size);
         self.clients.tell_viewers(|| ViewerState {
             offset: self.tty.offset(),
             cols: size.cols,

@@ -47,7 +47,7 @@ pub(super) struct UserAttention {
     /// When to flag a question that the program reported without a text, and the text to use if its screen shows none.
     unworded: Option<(Deadline, String)>,
     /// Running helper processes of looop, which are not the worker's, and whether another one must start.
-    helpers: Vec<u32>,
+    pub(super) helpers: Vec<u32>,
     helper_due: bool,
 }
 
@@ -126,10 +126,6 @@ impl UserAttention {
             Ok(pid) => self.helpers.push(pid),
             Err(error) => record.log("flag_not_surfaced", &error.to_string()),
         }
-    }
-
-    pub(super) fn helpers(&self) -> &[u32] {
-        &self.helpers
     }
 
     /// Handles the end of a process that may be a helper.

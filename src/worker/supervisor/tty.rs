@@ -24,7 +24,7 @@ pub(super) struct Tty {
     scanner: Scanner,
     /// Typed keys and answers that the terminal has not taken yet.
     keys: Vec<u8>,
-    size: Size,
+    pub(super) size: Size,
     /// Until when output may only be a redraw for another size.
     redraws: Deadline,
 }
@@ -42,10 +42,6 @@ impl Tty {
 
     pub(super) fn close(&mut self) {
         self.terminal = None;
-    }
-
-    pub(super) fn size(&self) -> Size {
-        self.size
     }
 
     /// Returns the length of the transcript, including parts that were rotated away.
