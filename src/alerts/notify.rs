@@ -20,11 +20,9 @@ use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::Now;
 use crate::store::file::{self, Durability};
-use crate::store::json_file;
 use crate::store::layout::{Layout, ask_path};
-use crate::store::logs;
-use crate::store::state_files;
 use crate::store::workers::Worker;
+use crate::store::{json_file, logs, state_files};
 
 /// The timeout of a notifier, in milliseconds.
 const NOTIFY_MS: i64 = 30_000;

@@ -5,17 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Endpoints;
-use crate::agents;
 use crate::os::process::{self, ChildResult, Job, reaper, tree};
 use crate::os::signal::Cancel;
 use crate::rules::beat::settings::Settings;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Endpoint, SandboxSubject};
-use crate::sandbox;
-use crate::store::layout::PrivateDirs;
-use crate::store::layout::{FixDir, Layout};
+use crate::store::layout::{FixDir, Layout, PrivateDirs};
 use crate::store::sandboxes::{AgentSandbox, Cell, SandboxBuilder};
+use crate::{agents, sandbox};
 
 /// The variable that marks all processes of a fix.
 pub(super) const MARK: &str = "LOOOP_FIX";

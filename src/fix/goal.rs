@@ -3,10 +3,9 @@
 use anyhow::Result;
 
 use super::compress::summarize;
-use super::context;
 use super::ctx::TaskRun;
 use super::exec::Tone;
-use super::{endpoint, plan, stuck};
+use super::{context, endpoint, plan, stuck};
 use crate::os::clock::{self, Deadline};
 use crate::rules::fix::attempt::{
     Attempt, Begin, EpisodeState, LedgerLine, RepairPlan, Rollback, Ruling, rule, standing,

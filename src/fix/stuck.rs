@@ -9,8 +9,7 @@ use crate::rules::beat::ask::{AskReply, QuestionFile};
 use crate::rules::fix::TaskStatus;
 use crate::rules::fix::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
 use crate::rules::name::Name;
-use crate::store::lock;
-use crate::store::state_files;
+use crate::store::{lock, state_files};
 use crate::worker::client;
 
 /// The id of a worker's ask; its supervisor asks and waits.

@@ -18,13 +18,10 @@ use crate::rules::world::sensor::SensorHeader;
 use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World, front_matter};
 use crate::sandbox;
 use crate::store::budget::{self, BudgetRequest};
-use crate::store::file;
-use crate::store::json_file;
 use crate::store::layout::{self, Layout};
-use crate::store::operations;
 use crate::store::sandboxes::Cell;
-use crate::store::state_files;
 use crate::store::user_files::{self, SensorFile};
+use crate::store::{file, json_file, operations, state_files};
 
 /// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;

@@ -28,9 +28,7 @@ use crate::rules::name::Name;
 use crate::rules::sandbox::Level;
 use crate::rules::worker::Spec;
 use crate::rules::world::{Goal, front_matter};
-use crate::store::Denied;
-use crate::store::file;
-use crate::store::state_files;
+use crate::store::{Denied, file, state_files};
 
 /// A move with the results of policy and the store.
 #[derive(Debug)]

@@ -19,10 +19,7 @@ use crate::rules::name::Name;
 use crate::rules::time::beat_id;
 use crate::rules::world::{ChangeKind, Context, Frame, Goal, PROMPT_VERSION, SensorReading, WorldChange};
 use crate::store::budget::{self, BudgetRequest};
-use crate::store::layout;
-use crate::store::ledger;
-use crate::store::lock;
-use crate::store::logs;
+use crate::store::{layout, ledger, lock, logs};
 use crate::vcs::history::History;
 
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.

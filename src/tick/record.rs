@@ -18,12 +18,8 @@ use crate::rules::digest::Digest;
 use crate::rules::json::clip;
 use crate::rules::time::beat_id;
 use crate::rules::world::Frame;
-use crate::store::budget;
-use crate::store::file;
-use crate::store::ledger;
-use crate::store::logs;
-use crate::store::operations;
 use crate::store::state_files::StateFile;
+use crate::store::{budget, file, ledger, logs, operations};
 use crate::vcs::commits::{self, Commits};
 
 /// The report of a beat.

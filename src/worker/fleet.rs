@@ -16,10 +16,9 @@ use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::worker::protocol::WireRequest;
 use crate::rules::worker::{Phase, Spec, WorkerExit, WorkerView};
-use crate::store::inbox;
 use crate::store::layout::Layout;
-use crate::store::lock;
 use crate::store::workers::{self, Worker};
+use crate::store::{inbox, lock};
 
 impl Fleet<'_> {
     /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.

@@ -11,10 +11,8 @@ use super::Fleet;
 use crate::rules::beat::entry::worker_line;
 use crate::rules::worker::leftovers::Leftovers;
 use crate::rules::worker::{Phase, Repo, WorkerState};
-use crate::store::git_watch;
-use crate::store::lock;
-use crate::store::logs;
 use crate::store::workers::{self, Worker};
+use crate::store::{git_watch, lock, logs};
 use crate::vcs::clone::{self, Collected, Git};
 
 /// The timeout of git for one clone, in milliseconds: a beat waits for it.

@@ -40,12 +40,9 @@ use crate::rules::worker::lifecycle::{EndCause, Stage, WorkerEffect, WorkerEvent
 use crate::rules::worker::protocol::{MAX_TEXT, ViewerState, WireRequest};
 use crate::rules::worker::query::ProgramStatus;
 use crate::rules::worker::{Spec, WorkerExit};
-use crate::store::git_watch;
-use crate::store::inbox;
-use crate::store::json_file;
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::lock;
 use crate::store::transcript::TranscriptWriter;
+use crate::store::{git_watch, inbox, json_file, lock};
 use crate::worker::secrets_pipe;
 use attention::{AskResult, UserAttention};
 use clients::{ClientEvent, Clients, ConnectionRole, Side};

@@ -7,16 +7,14 @@ use std::time::Duration;
 use super::question::{self, WorkerQuestion};
 use super::record::Record;
 use super::refusal::RequestRefusal;
-use crate::agents;
 use crate::os::clock::{self, Deadline};
 use crate::os::detach;
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::worker::protocol::WireReply;
 use crate::rules::worker::query::{ProgramState, ProgramStatus};
-use crate::rules::worker::silence;
-use crate::rules::worker::{Flag, Phase};
-use crate::screen;
+use crate::rules::worker::{Flag, Phase, silence};
+use crate::{agents, screen};
 
 /// How often the supervisor checks for an answer to an open ask without a wake-up, in milliseconds.
 const LOOK_MS: i64 = 1_000;

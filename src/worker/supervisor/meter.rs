@@ -8,10 +8,8 @@ use crate::os::clock;
 use crate::rules::cost::charge::{Charge, Usage, dollars};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
-use crate::store::Denied;
 use crate::store::budget::{self, BudgetRequest};
-use crate::store::ledger;
-use crate::store::lock;
+use crate::store::{Denied, ledger, lock};
 
 /// How often a worker may report its spending: each report is a line of the ledger.
 const MAX_CHARGES: u32 = 10_000;

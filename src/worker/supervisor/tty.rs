@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io::Write;
 
 use super::output::is_for_now;
-use crate::agents;
 use crate::os::clock::{self, Deadline};
 use crate::os::pty::{self, Size, Terminal};
 use crate::rules::worker::query::{self, ProgramState, ProgramStatus, Scanner, TerminalQuery};
-use crate::screen;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptWriter;
+use crate::{agents, screen};
 
 /// How many typed bytes may wait for the terminal; further ones are not read from their sockets.
 const MAX_KEYS: usize = 64 * 1024;
