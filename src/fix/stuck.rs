@@ -9,6 +9,7 @@ use crate::rules::beat::ask::{AskReply, QuestionFile};
 use crate::rules::fix::TaskStatus;
 use crate::rules::fix::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
 use crate::rules::name::Name;
+use crate::rules::worker::protocol::WorkerQuestion;
 use crate::store::{lock, state_files};
 use crate::worker::client;
 
@@ -33,7 +34,8 @@ pub(super) fn answered(run: &mut TaskRun, ask: &str, now: &EpisodeState) -> Resu
     let text = match &run.ctx.env.deps.socket {
         Some(socket) => {
             let why = format!("attempts at {} are stuck", run.state().title);
-            Some(client::ask(socket, &question(run, &why, now), &[], None)?)
+            let text = question(run, &why, now);
+            Some(client::ask(socket, WorkerQuestion { text, ..WorkerQuestion::default() })?)
         }
         None => reply(run.ctx, ask)?,
     };

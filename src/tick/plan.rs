@@ -231,16 +231,8 @@ pub fn reply(
     let at = (ctx.clock)();
     let PreparedDecision { prompt, seen, .. } = prepared;
     let charge = |usage: Usage, goal: Option<&Name>| {
-        Box::new(Charge {
-            at_ms: at.unix_ms,
-            day: at.day(),
-            beat: seen.beat.clone(),
-            goal: goal.map(Name::to_string),
-            worker: None,
-            runner: ctx.runner.name().to_owned(),
-            sensors: seen.sensors.clone(),
-            usage,
-        })
+        let charge = Charge::new(at, &seen.beat, ctx.runner.name(), usage);
+        Box::new(Charge { goal: goal.map(Name::to_string), sensors: seen.sensors.clone(), ..charge })
     };
     match reply {
         DecideOutcome::Cancelled(usage) => LoopEvent::Cancelled { charge: charge(usage, None) },

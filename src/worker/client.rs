@@ -13,7 +13,7 @@ use crate::os::socket;
 use crate::rules::fault::Fault;
 use crate::rules::time::human_ms;
 use crate::rules::worker::protocol::{
-    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest,
+    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest, WorkerQuestion,
 };
 
 /// How long a supervisor may take for an immediate reply, in milliseconds.
@@ -35,9 +35,8 @@ pub fn call(socket: &Path, request: WireRequest) -> Result<String> {
 ///
 /// # Errors
 /// As [`call`].
-pub fn ask(socket: &Path, text: &str, options: &[String], reference: Option<&str>) -> Result<String> {
-    let (text, options, reference) = (text.to_owned(), options.to_vec(), reference.map(str::to_owned));
-    reply(&mut open(socket, WireRequest::Ask { text, options, reference }, REPLY_MS)?, None)
+pub fn ask(socket: &Path, question: WorkerQuestion) -> Result<String> {
+    reply(&mut open(socket, WireRequest::Ask(question), REPLY_MS)?, None)
 }
 
 /// Wakes a supervisor because there is something to read. Without this call it reads by itself, only later.

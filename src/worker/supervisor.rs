@@ -49,7 +49,6 @@ use clients::{ClientEvent, Clients, ConnectionRole, Side};
 use lifecycle::Lifecycle;
 use meter::Meter;
 use output::{READ_BYTES, is_for_now, with_returns};
-use question::WorkerQuestion;
 use record::Record;
 use refusal::RequestRefusal;
 use tty::Tty;
@@ -432,8 +431,7 @@ impl Supervisor {
             (Side::Worker, WireRequest::Report { name }) => {
                 return self.clients.begin_report(at, &name, &self.record);
             }
-            (Side::Worker, WireRequest::Ask { text, options, reference }) => {
-                let question = WorkerQuestion { text, options, reference };
+            (Side::Worker, WireRequest::Ask(question)) => {
                 match self.attention.ask(&mut self.record, &question) {
                     Ok(AskResult::Open(id)) => {
                         return self.clients.conn(at).role = ConnectionRole::Asking(id);

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use super::question::{self, WorkerQuestion};
+use super::question;
 use super::record::Record;
 use super::refusal::RequestRefusal;
 use crate::os::clock::{self, Deadline};
 use crate::os::detach;
 use crate::rules::json::clip;
 use crate::rules::name::Name;
-use crate::rules::worker::protocol::WireReply;
+use crate::rules::worker::protocol::{WireReply, WorkerQuestion};
 use crate::rules::worker::query::{ProgramState, ProgramStatus};
 use crate::rules::worker::{Flag, Phase, silence};
 use crate::{agents, screen};
