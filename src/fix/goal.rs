@@ -3,9 +3,8 @@
 use anyhow::Result;
 
 use super::compress::summarize;
-use super::ctx::TaskRun;
-use super::exec::Tone;
-use super::{context, endpoint, plan, stuck};
+use super::task::TaskRun;
+use super::{Tone, context, endpoint, plan, stuck, testing};
 use crate::os::clock::{self, Deadline};
 use crate::rules::fix::attempt::{
     Attempt, Begin, EpisodeState, LedgerLine, RepairPlan, Rollback, Ruling, rule, standing,
@@ -33,7 +32,7 @@ impl TaskRun<'_> {
         }
         let mut goes_on = true;
         while goes_on {
-            ctx.env.check()?;
+            ctx.check()?;
             let lines = self.ledger()?;
             let now = standing(&lines);
             let first = self.state().first;
@@ -73,7 +72,7 @@ impl TaskRun<'_> {
             stuck::wait(self, ask);
             return Ok(false);
         }
-        endpoint::wait(&ctx.request.leanfile.health, &ctx.env)?;
+        endpoint::wait(ctx)?;
         ctx.ready(&base)?;
         self.state_mut().first = EpisodeState::next(&lines);
         let mut begin = Begin {
@@ -84,7 +83,7 @@ impl TaskRun<'_> {
             failures: None,
         };
         if !self.task.skip_tests {
-            let tested = ctx.test(self.task)?;
+            let tested = testing::test(ctx, self.task)?;
             self.keep_output(&tested.output)?;
             begin.signature = tested.report.signature();
             begin.failures = tested.report.failures();
@@ -136,7 +135,7 @@ impl TaskRun<'_> {
                 ctx.trees.point(&git, &self.ref_of("checkpoints", last.n), &commit)?;
             }
         }
-        let agent = ctx.agent(now.accepted_plans() + 1);
+        let agent = self.agent(now.accepted_plans() + 1);
         let (failure, _) = summarize(&self.kept_output(), ctx.defaults().error_tail_lines);
         let diff = ctx.trees.diff(&git, &base, left, 3)?;
         let prompt = context::replan(self.task, now, &failure, &diff);
