@@ -24,7 +24,6 @@ mod context;
 mod ctx;
 mod edits;
 mod endpoint;
-mod exec;
 mod goal;
 mod guard;
 pub mod leanfile;
@@ -32,6 +31,7 @@ mod plan;
 mod sources;
 mod stuck;
 mod summary;
+mod task;
 mod testing;
 
 use std::cell::RefCell;
@@ -42,22 +42,62 @@ use anyhow::Result;
 
 pub use apply::ApplyResult;
 pub use context::attempt_line;
-pub use exec::{FixDeps, Progress, Severity};
 
 use crate::agents::http::Http;
 use crate::os::clock;
 use crate::os::process::tree;
+use crate::os::signal::Cancel;
+use crate::rules::beat::settings::Settings;
 use crate::rules::fault::{ErrorKind, Fault};
 use crate::rules::fix::{FixSession, TaskState, TaskStatus};
 use crate::rules::name::Name;
-use crate::store::Denied;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::lock;
+use crate::store::layout::Layout;
+use crate::store::{Denied, file, json_file, lock};
 use crate::vcs::clone::{self, Git, Source, Trees};
-use ctx::{FixContext, TaskRun};
-use exec::{ExecEnv, MARK};
+use ctx::{FixContext, MARK};
 use leanfile::{Leanfile, Task};
+use task::TaskRun;
+
+/// Severity of a progress line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Information.
+    Plain,
+    /// Success.
+    Good,
+    /// Warning.
+    Warn,
+    /// Failure.
+    Bad,
+}
+
+/// A progress report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something happened. Parts of the text may come from an agent.
+    Line(Severity, String),
+    /// A new step starts, and takes some time.
+    Step(String),
+    /// The step still runs. Reported about ten times a second.
+    Heartbeat,
+}
+
+/// The dependencies of a fix.
+pub struct FixDeps<'a> {
+    pub layout: &'a Layout,
+    /// The settings from the config.
+    pub settings: &'a Settings,
+    /// The endpoints from the config.
+    pub endpoints: &'a Endpoints,
+    /// Interruption by the user.
+    pub cancel: &'a Cancel,
+    /// The supervisor's socket, if a worker runs the fix.
+    pub socket: Option<PathBuf>,
+    /// The receiver of progress reports.
+    pub report: &'a dyn Fn(&Progress),
+    /// If true, report [`Progress::Heartbeat`].
+    pub live: bool,
+}
 
 /// A request for a fix.
 #[derive(Clone, Debug)]
@@ -124,26 +164,18 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     let objects = clone::stores(trees.dir().join(".git/objects"));
     drop(git);
-    let ctx = FixContext {
-        env: ExecEnv { deps, dir, objects },
-        request,
-        id,
-        project,
-        sub,
-        source,
-        trees,
-        agents: agent::chain(request, deps)?,
-        at: RefCell::default(),
-    };
+    let agents = agent::chain(request, deps)?;
+    let ctx =
+        FixContext { deps, dir, objects, request, id, project, sub, source, trees, at: RefCell::default() };
     if let Some(words) = idle_keys(&request.leanfile.lean) {
-        ctx.say(Severity::Warn, format!("{words} of [lean] has no effect: {} is called", ctx.agents[0].name));
+        ctx.say(Severity::Warn, format!("{words} of [lean] has no effect: {} is called", agents[0].name));
     }
     for task in &request.tasks {
-        testing::check(deps.settings, task, &ctx.project.join(&ctx.sub))?;
+        testing::check(&ctx, task)?;
     }
     let mut session = resumed(&ctx)?;
     for (at, task) in request.tasks.iter().enumerate() {
-        let mut run = TaskRun { ctx: &ctx, task, session: &mut session, at };
+        let mut run = TaskRun { ctx: &ctx, agents: &agents, task, session: &mut session, at };
         if !run.state().status.is_good() {
             goal::work(&mut run)?;
         }
@@ -209,7 +241,7 @@ fn slug(text: &str, other: &str) -> Name {
 fn resumed(ctx: &FixContext) -> Result<FixSession> {
     let FixRequest { tasks, root, branch, fresh, .. } = ctx.request;
     let digest = blake3::hash(format!("{tasks:?}\n{root:?}\n{branch}").as_bytes()).to_hex().to_string();
-    if let Some(run) = json_file::read_json::<FixSession>(&ctx.env.dir.run())?
+    if let Some(run) = json_file::read_json::<FixSession>(&ctx.dir.run())?
         && !fresh
         && run.end.is_none()
         && run.asked == digest
@@ -274,7 +306,6 @@ fn begin(ctx: &FixContext, digest: String) -> Result<FixSession> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::signal::Cancel;
 
     #[test]
     fn a_root_that_became_a_link_since_the_leanfile_was_read_is_refused() {

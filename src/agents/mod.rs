@@ -132,27 +132,16 @@ pub struct FixMode {
 }
 
 /// What an agent asks at its first start. Where a screen shows more than one of them, the first one counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
 pub enum FirstStart {
-    /// Whether it may trust its directory.
+    #[strum(to_string = "it asks whether it may trust its directory")]
     Trust,
-    /// Whether it may use the API key of its environment.
+    #[strum(to_string = "it asks whether it may use the API key of its environment")]
     Key,
-    /// It warns of working without permissions.
+    #[strum(to_string = "it warns of working without permissions")]
     Unguarded,
-    /// It wants a login.
+    #[strum(to_string = "it wants you to log in")]
     Login,
-}
-
-impl std::fmt::Display for FirstStart {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            FirstStart::Trust => "it asks whether it may trust its directory",
-            FirstStart::Key => "it asks whether it may use the API key of its environment",
-            FirstStart::Unguarded => "it warns of working without permissions",
-            FirstStart::Login => "it wants you to log in",
-        })
-    }
 }
 
 /// What a worker is told first. The brief is a file, because it may be long.

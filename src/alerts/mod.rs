@@ -3,13 +3,12 @@
 //! Level-triggered: each run reads all workers, inspects the existing windows, and makes the difference. It is a short
 //! process of its own, so that its starter never waits for tmux.
 
-mod asks;
 mod notify;
 mod plan;
 mod tmux;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -17,15 +16,14 @@ use crate::os::program;
 use crate::rules::text::visible;
 use crate::rules::time::Now;
 use crate::store::file::Durability;
-use crate::store::json_file;
 use crate::store::layout::Layout;
-use crate::store::lock;
 use crate::store::workers::{self, Worker};
-pub use asks::unsent;
+use crate::store::{json_file, lock};
 use notify::Notice;
+pub use notify::unsent;
 pub use plan::{Attention, ShownState};
 use plan::{DesiredWindow, WindowStep};
-use tmux::{Look, Server};
+use tmux::Server;
 
 /// How long to wait for another run, in milliseconds.
 const LOCK_WAIT_MS: i64 = 5_000;
@@ -49,19 +47,12 @@ pub struct AlertTargets {
     pub notify: Vec<String>,
 }
 
-/// The result of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReconcileReport {
-    pub opened: usize,
-    pub closed: usize,
-    pub notified: usize,
-    /// Failures, one line each.
-    pub problems: Vec<String>,
-}
+/// What failed in a run, one line each.
+struct Problems(Vec<String>);
 
-impl ReconcileReport {
+impl Problems {
     fn note<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.problems.push(format!("{error:#}"))).ok()
+        result.map_err(|error| self.0.push(format!("{error:#}"))).ok()
     }
 }
 
@@ -75,39 +66,38 @@ struct ShownWorker {
 ///
 /// # Errors
 /// When the workers cannot be listed, or another run holds the lock for too long. The failure of one worker or one
-/// server is in the report and does not stop the others.
-pub fn reconcile(layout: &Layout, targets: &AlertTargets, now: Now) -> Result<ReconcileReport> {
+/// server does not stop the others; it is a line of the result.
+pub fn reconcile(layout: &Layout, targets: &AlertTargets, now: Now) -> Result<Vec<String>> {
     let calls = |list: &[Worker]| list.iter().any(|worker| Attention::notice(&worker.state).is_some());
     let asked = || anyhow::Ok(!targets.notify.is_empty() && !unsent(layout, now)?.is_empty());
     // If no worker ever needed the user, write nothing and do not call tmux.
     if !layout.alerts_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
-        return Ok(ReconcileReport::default());
+        return Ok(Vec::new());
     }
     let held = lock::within(&layout.alerts_lock(), LOCK_WAIT_MS)?;
     let (listed, problems) = workers::list(layout)?;
-    let mut report = ReconcileReport { problems, ..ReconcileReport::default() };
+    let mut problems = Problems(problems);
     let mut all = BTreeMap::new();
     for worker in listed {
         let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
-        let past = report.note(past(layout, &worker)).unwrap_or_default();
+        let past = problems.note(past(layout, &worker)).unwrap_or_default();
         all.insert(key, ShownWorker { worker, past });
     }
-    windows(layout, targets, &mut all, &mut report);
-    let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut report);
-    let own = report.note(asks::due(layout, &targets.notify, now)).unwrap_or_default();
+    windows(layout, targets, &mut all, &mut problems);
+    let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut problems);
+    let own = problems.note(notify::due_asks(layout, &targets.notify, now)).unwrap_or_default();
     due.push((layout.notice(), own));
     // A notifier may be slow, and the windows must not wait for it.
     drop(held);
     for (file, notices) in due {
-        report.notified += notices.len();
-        report.note(notify::send(layout, &file, &notices, targets, now));
+        problems.note(notify::send(layout, &file, &notices, targets, now));
     }
-    Ok(report)
+    Ok(problems.0)
 }
 
 type All = BTreeMap<String, ShownWorker>;
 
-fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, report: &mut ReconcileReport) {
+fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, problems: &mut Problems) {
     let profile = &blake3::hash(layout.root().as_os_str().as_encoded_bytes()).to_hex()[..16];
     let Some(tmux) = program::find_program("tmux", &targets.path, &targets.config) else { return };
     let locale = |(key, _): &&(String, String)| key == "LANG" || key.starts_with("LC_");
@@ -116,16 +106,11 @@ fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, report: &mut 
     let usual =
         [targets.tmux.as_deref().and_then(tmux::socket_of), Some(tmux::default_socket(&targets.tmux_dir))];
 
-    let mut servers: BTreeMap<PathBuf, (Server, Look)> = BTreeMap::new();
-    let mut sockets: Vec<PathBuf> = all.values().filter_map(|seen| own(&seen.worker)).collect();
-    sockets.extend(usual.iter().flatten().cloned());
-    sockets.sort();
-    sockets.dedup();
-    for socket in sockets {
-        let server = Server { program: tmux.clone(), socket: socket.clone(), locale: locale.clone() };
-        if let Some(look) = report.note(server.look(profile)).flatten() {
-            servers.insert(socket, (server, look));
-        }
+    let mut servers: BTreeMap<PathBuf, Server> = BTreeMap::new();
+    let sockets = all.values().filter_map(|seen| own(&seen.worker)).chain(usual.iter().flatten().cloned());
+    for socket in sockets.collect::<BTreeSet<PathBuf>>() {
+        let server = problems.note(Server::find(&tmux, &socket, &locale, profile)).flatten();
+        servers.extend(server.map(|server| (socket, server)));
     }
     let home = |worker: &Worker| {
         let mut places = [own(worker)].into_iter().chain(usual.clone()).flatten();
@@ -139,92 +124,64 @@ fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, report: &mut 
             wanted.entry(socket).or_default().push(one);
         }
     }
-    for (socket, (server, look)) in &servers {
-        let server = TmuxServer { layout, config: &targets.config, profile, server, look };
-        for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &look.panes) {
-            let done = server.take(&step, all, report);
-            report.note(done);
+    for (socket, server) in &servers {
+        for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &server.look.panes) {
+            let done = take(layout, &targets.config, server, &step, all);
+            problems.note(done);
         }
     }
 }
 
-/// One tmux server with the windows of one profile.
-struct TmuxServer<'a> {
-    layout: &'a Layout,
-    config: &'a PathBuf,
-    profile: &'a str,
-    server: &'a Server,
-    look: &'a Look,
-}
-
-impl TmuxServer<'_> {
-    /// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run
-    /// finds the window by its label and rings in it.
-    fn take(&self, step: &WindowStep, all: &mut All, report: &mut ReconcileReport) -> Result<()> {
-        match step {
-            WindowStep::Open(key) => {
-                let Some(seen) = all.get(key) else { return Ok(()) };
-                let id = seen.worker.spec.id.to_string();
-                self.open(&format!("⚑{id}"), key, &["attach", &id])?;
-                report.opened += 1;
-                self.shown(std::slice::from_ref(key), true, all)
-            }
-            WindowStep::Ring(pane, key) => {
-                tmux::ring(&pane.tty);
-                self.shown(std::slice::from_ref(key), true, all)
-            }
-            WindowStep::Rest { pane, keys, ring } => {
-                let (name, key) = (format!("⚑ +{}", keys.len()), format!("+{}", keys.len()));
-                match pane {
-                    None => {
-                        self.open(&name, &key, &["ls", "--watch"])?;
-                        report.opened += 1;
-                    }
-                    Some(pane) => {
-                        self.server.rename(&pane.id, &name, &self.label(&key))?;
-                        if *ring {
-                            tmux::ring(&pane.tty);
-                        }
-                    }
-                }
-                self.shown(keys, false, all)
-            }
-            WindowStep::Close(pane) => {
-                self.server.close(&pane.id)?;
-                report.closed += 1;
-                Ok(())
-            }
-        }
-    }
-
-    fn label(&self, key: &str) -> String {
-        format!("{}/{key}", self.profile)
-    }
-
-    fn open(&self, name: &str, key: &str, args: &[&str]) -> Result<()> {
-        let text = |path: &std::path::Path| {
+/// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run finds the
+/// window by its label and rings in it.
+fn take(layout: &Layout, config: &Path, server: &Server, step: &WindowStep, all: &mut All) -> Result<()> {
+    let open = |name: &str, key: &str, args: &[&str]| -> Result<()> {
+        let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
             text.with_context(|| format!("could not open a window: `{}` is not UTF-8", path.display()))
         };
-        let env = [
-            format!("LOOOP_DATA_DIR={}", text(self.layout.root())?),
-            format!("LOOOP_CONFIG={}", text(self.config)?),
-        ];
+        let env =
+            [format!("LOOOP_DATA_DIR={}", text(layout.root())?), format!("LOOOP_CONFIG={}", text(config)?)];
         let mut argv = vec![text(&program::installed_path())?];
         argv.extend(args.iter().map(|arg| (*arg).to_owned()));
-        self.server.open(&self.look.session, name, &self.label(key), &env, &argv)
-    }
-
-    fn shown(&self, keys: &[String], own: bool, all: &mut All) -> Result<()> {
-        for key in keys {
-            let Some(seen) = all.get_mut(key) else { continue };
-            let Some(call) = Attention::of(&seen.worker.state) else { continue };
-            seen.past =
-                ShownState { shown: call.after(&seen.past.shown), own, notified: seen.past.notified.clone() };
-            save(self.layout, seen)?;
+        server.open(name, key, &env, &argv)
+    };
+    match step {
+        WindowStep::Open(key) => {
+            let Some(seen) = all.get(key) else { return Ok(()) };
+            let id = seen.worker.spec.id.to_string();
+            open(&format!("⚑{id}"), key, &["attach", &id])?;
+            shown(layout, std::slice::from_ref(key), true, all)
         }
-        Ok(())
+        WindowStep::Ring(pane, key) => {
+            tmux::ring(&pane.tty);
+            shown(layout, std::slice::from_ref(key), true, all)
+        }
+        WindowStep::Rest { pane, keys, ring } => {
+            let (name, key) = (format!("⚑ +{}", keys.len()), format!("+{}", keys.len()));
+            match pane {
+                None => open(&name, &key, &["ls", "--watch"])?,
+                Some(pane) => {
+                    server.rename(&pane.id, &name, &key)?;
+                    if *ring {
+                        tmux::ring(&pane.tty);
+                    }
+                }
+            }
+            shown(layout, keys, false, all)
+        }
+        WindowStep::Close(pane) => server.close(&pane.id),
     }
+}
+
+fn shown(layout: &Layout, keys: &[String], own: bool, all: &mut All) -> Result<()> {
+    for key in keys {
+        let Some(seen) = all.get_mut(key) else { continue };
+        let Some(call) = Attention::of(&seen.worker.state) else { continue };
+        (seen.past.shown, seen.past.own) = (call.after(&seen.past.shown), own);
+        save(layout, seen)?;
+    }
+    Ok(())
 }
 
 /// Reads what the user was shown of a worker.
@@ -238,7 +195,7 @@ fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
-fn due_notices(layout: &Layout, all: &mut All, report: &mut ReconcileReport) -> Vec<(PathBuf, Vec<Notice>)> {
+fn due_notices(layout: &Layout, all: &mut All, problems: &mut Problems) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
         let Some(call) = Attention::notice(&seen.worker.state) else { continue };
@@ -247,7 +204,7 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut ReconcileReport) -> 
             continue;
         }
         seen.past.notified = call.after(&seen.past.notified);
-        if report.note(save(layout, seen)).is_some() {
+        if problems.note(save(layout, seen)).is_some() {
             due.push((layout.worker(&seen.worker.spec.id).notice(), notices));
         }
     }

@@ -1,9 +1,12 @@
-//! The user's notifier: a command that gets a flag or an ask as JSON on stdin, and nothing of it as an argument.
+//! The user's notifier: a command that gets a flag or an ask as JSON on stdin, and nothing of it as an argument. It is
+//! told of what workers need, and of the loop's own asks: questions, and moves that wait for approval.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::AlertTargets;
@@ -13,13 +16,13 @@ use crate::os::program;
 use crate::os::signal::Cancel;
 use crate::rules::beat::ask::QuestionFile;
 use crate::rules::beat::card::barred;
+use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::Now;
 use crate::store::file::{self, Durability};
-use crate::store::json_file;
 use crate::store::layout::{Layout, ask_path};
-use crate::store::logs;
 use crate::store::workers::Worker;
+use crate::store::{json_file, logs, state_files};
 
 /// The timeout of a notifier, in milliseconds.
 const NOTIFY_MS: i64 = 30_000;
@@ -37,7 +40,7 @@ pub struct Notice {
 }
 
 /// Makes a notice; `fields` has those of its fields that depend on its kind.
-pub fn notice(layout: &Layout, argv: &[String], kind: &str, text: &str, fields: Value) -> Notice {
+fn notice(layout: &Layout, argv: &[String], kind: &str, text: &str, fields: Value) -> Notice {
     let mut body = fields;
     body["schema_version"] = 1.into();
     body["kind"] = kind.into();
@@ -68,6 +71,61 @@ pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &At
         notice("ask", &text, &options, at_ms)
     });
     flag.into_iter().chain(ask).collect()
+}
+
+/// The form of `told.json`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotifiedQuestions {
+    /// Open asks of the loop of which the notifier was told.
+    asks: BTreeSet<Name>,
+}
+
+/// Lists open asks of the loop of which the notifier was not told.
+///
+/// # Errors
+/// When the asks or the record cannot be read: no notice is sent then.
+pub fn unsent(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
+    let notified: NotifiedQuestions = json_file::read_json(&layout.notified_asks())?.unwrap_or_default();
+    Ok(open(layout, now)?.into_iter().filter(|ask| !notified.asks.contains(&ask.id)).collect())
+}
+
+fn open(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
+    let is_open =
+        |ask: &QuestionFile| ask.worker.is_none() && ask.expires_ms.is_none_or(|until| until > now.unix_ms);
+    let (asks, _) = state_files::asks(layout)?;
+    Ok(asks
+        .into_values()
+        .filter_map(|(ask, answer)| answer.is_none().then_some(ask))
+        .filter(is_open)
+        .collect())
+}
+
+/// Returns the notices that are due. They are recorded before, so that each is sent at most once.
+///
+/// # Errors
+/// When the record cannot be read or written: no notice is sent then.
+pub fn due_asks(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
+    if argv.is_empty() {
+        return Ok(Vec::new());
+    }
+    let news = unsent(layout, now)?;
+    if !news.is_empty() {
+        let asks = open(layout, now)?.into_iter().map(|ask| ask.id).collect();
+        json_file::write_json(&layout.notified_asks(), &NotifiedQuestions { asks }, Durability::Atomic)?;
+    }
+    Ok(news.iter().map(|ask| notice_of_ask(layout, argv, ask)).collect())
+}
+
+fn notice_of_ask(layout: &Layout, argv: &[String], ask: &QuestionFile) -> Notice {
+    let (kind, text) = match &ask.approval {
+        Some(approval) => ("approval", &format!("{}: {}", approval.decided.action.tag(), ask.text)),
+        None => ("ask", &ask.text),
+    };
+    let fields = json!({
+        "worker": null, "goal": ask.goal, "ask": ask.id, "options": ask.options, "at": ask.created_ms,
+    });
+    notice(layout, argv, kind, text, fields)
 }
 
 /// Runs the notifiers in parallel, with each notice in `file`, and logs how they ended.

@@ -32,19 +32,21 @@ const CLIENT: &str = "client #{client_activity} #{session_id}";
 const SESSION: &str = "session #{session_activity} #{session_id}";
 
 /// One tmux server of the user.
-#[derive(Clone, Debug)]
-pub struct Server {
-    pub program: PathBuf,
-    pub socket: PathBuf,
+#[derive(Debug)]
+pub struct Server<'a> {
+    program: &'a Path,
+    socket: PathBuf,
     /// The user's locale.
-    pub locale: Vec<(String, String)>,
+    locale: &'a [(String, String)],
+    profile: &'a str,
+    pub look: Look,
 }
 
 /// The state of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// The session that the user used last, by its id in tmux.
-    pub session: String,
+    session: String,
     /// The panes of this profile.
     pub panes: Vec<Pane>,
 }
@@ -60,44 +62,45 @@ pub fn default_socket(tmux_dir: &Path) -> PathBuf {
     tmux_dir.join(format!("tmux-{}", rustix::process::geteuid().as_raw())).join("default")
 }
 
-impl Server {
-    /// Reads what the server shows of this profile; `None` if there is no server or it has no session.
+impl<'a> Server<'a> {
+    /// Finds the server of a socket with what it shows of this profile; `None` if there is no server or it has no
+    /// session.
     ///
     /// # Errors
     /// When tmux does not answer in time.
-    pub fn look(&self, profile: &str) -> Result<Option<Look>> {
-        if !is_socket_of(&self.socket, rustix::process::geteuid().as_raw()) {
+    pub fn find(
+        program: &'a Path,
+        socket: &Path,
+        locale: &'a [(String, String)],
+        profile: &'a str,
+    ) -> Result<Option<Server<'a>>> {
+        if !is_socket_of(socket, rustix::process::geteuid().as_raw()) {
             return Ok(None);
         }
-        let ended = self.call(
+        let server = Server { program, socket: socket.to_owned(), locale, profile, look: Look::default() };
+        let ended = server.call(
             Tmux::new()
                 .add_command(ListPanes::new().all().format(PANE).build())
                 .add_command(ListClients::new().format(CLIENT).build())
                 .add_command(ListSessions::new().format(SESSION).build()),
         )?;
         // The socket of an ended server does not count.
-        Ok((ended.exit == ProcessExit::Code(0)).then(|| read(&ended.stdout, profile)).flatten())
+        let look = (ended.exit == ProcessExit::Code(0)).then(|| read(&ended.stdout, profile)).flatten();
+        Ok(look.map(|look| Server { look, ..server }))
     }
 
-    /// Opens a window at the end of a session without selecting it, and rings in it. The label is set afterwards: a
+    /// Opens a window at the end of the session without selecting it, and rings in it. The label is set afterwards: a
     /// command that ends at once closes its window, which is not an error.
     ///
     /// # Errors
     /// When tmux did not open it.
-    pub fn open(
-        &self,
-        session: &str,
-        name: &str,
-        label: &str,
-        env: &[String],
-        argv: &[String],
-    ) -> Result<()> {
+    pub fn open(&self, name: &str, key: &str, env: &[String], argv: &[String]) -> Result<()> {
         let mut make = NewWindow::new()
             .detached()
             .print()
             .format("#{pane_id} #{pane_tty}")
             .window_name(name)
-            .target_window(format!("{session}:"))
+            .target_window(format!("{}:", self.look.session))
             .build();
         for variable in env {
             make.push_option("-e", literal(variable));
@@ -110,7 +113,7 @@ impl Server {
         let (pane, tty) = made.trim().split_once(' ').context("could not read what tmux printed")?;
         self.call(
             Tmux::new()
-                .add_command(self.labelled(pane, label))
+                .add_command(self.labelled(pane, key))
                 .add_command(fixed_name(pane, "automatic-rename"))
                 .add_command(fixed_name(pane, "allow-rename")),
         )?;
@@ -119,9 +122,9 @@ impl Server {
     }
 
     /// Gives a window another name and label.
-    pub fn rename(&self, pane: &str, name: &str, label: &str) -> Result<()> {
+    pub fn rename(&self, pane: &str, name: &str, key: &str) -> Result<()> {
         let rename = RenameWindow::new().target_window(pane).new_name(name).build();
-        let calls = Tmux::new().add_command(rename).add_command(self.labelled(pane, label));
+        let calls = Tmux::new().add_command(rename).add_command(self.labelled(pane, key));
         good(self.call(calls)?, "rename a window").map(drop)
     }
 
@@ -133,7 +136,8 @@ impl Server {
         self.call(Tmux::new().command(KillPane::new().target_pane(pane).build())).map(drop)
     }
 
-    fn labelled<'a>(&self, pane: &'a str, label: &'a str) -> TmuxCommand<'a> {
+    fn labelled<'b>(&self, pane: &'b str, key: &str) -> TmuxCommand<'b> {
+        let label = format!("{}/{key}", self.profile);
         SetOption::new().pane().target_pane(pane).option(LABEL).value(label).build()
     }
 
@@ -142,7 +146,7 @@ impl Server {
         let socket = self.socket.to_str().context("could not use a tmux socket: its path is not UTF-8")?;
         let built = tmux.force_utf8().socket_path(socket).build();
         let args = built.to_vec().into_iter().skip(1).map(String::from);
-        let command = ProcessCommand::new(&self.program, args, self.locale.clone(), "/");
+        let command = ProcessCommand::new(self.program, args, self.locale.to_vec(), "/");
         let job = Job::new(command, OutputLimit::All(OUTPUT_BYTES), CALL_MS);
         let ended = process::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
         match &ended.exit {

@@ -30,7 +30,7 @@ pub fn bring_in_line(app: &App) -> Result<bool> {
         config: env.config_path(),
         notify,
     };
-    let report = alerts::reconcile(&app.layout, &targets, app.now)?;
-    print::warn(&report.problems);
-    Ok(report.problems.is_empty())
+    let problems = alerts::reconcile(&app.layout, &targets, app.now)?;
+    print::warn(&problems);
+    Ok(problems.is_empty())
 }

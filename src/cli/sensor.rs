@@ -114,10 +114,13 @@ fn every(interval_ms: Option<i64>) -> String {
 
 pub fn test(app: &App, args: &TestArgs) -> Result<u8> {
     let one = args.name.as_deref().map(|name| find(app, name)).transpose()?;
-    let one = one.as_ref().map(|sensor| sensor.name.as_str());
     let config = app.config()?;
     let runner = config.decider()?;
-    let readings = tick::dry(app, &config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, one))?;
+    let sensors = match one {
+        Some(sensor) => vec![sensor],
+        None => user_files::sensors(&app.layout)?.0,
+    };
+    let readings = tick::dry(app, &config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, sensors))?;
     for (name, reading) in &readings {
         print::json(&json!({ "sensor": name, "reading": reading }));
     }

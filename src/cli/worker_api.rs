@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{App, print};
 use crate::rules::fault::Fault;
-use crate::rules::worker::protocol::{ReportedSpend, WireRequest};
+use crate::rules::worker::protocol::{ReportedSpend, WireRequest, WorkerQuestion};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
@@ -96,7 +96,9 @@ fn socket(app: &App, verb: &str) -> Result<PathBuf> {
 /// Asks the user a question, waits, and prints only the answer.
 pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
     let socket = socket(app, "ask")?;
-    print::line(&client::ask(&socket, &args.text, &args.options, args.reference.as_deref())?);
+    let (text, options) = (args.text.clone(), args.options.clone());
+    let question = WorkerQuestion { text, options, reference: args.reference.clone() };
+    print::line(&client::ask(&socket, question)?);
     Ok(0)
 }
 

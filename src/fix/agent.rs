@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::exec::{AgentReply, ExecEnv, FixDeps, SandboxStart, caller_env, caller_path};
+use super::ctx::{AgentReply, FixContext, SandboxStart, caller_env, caller_path};
 use super::leanfile::Lean;
-use super::{FixRequest, endpoint};
+use super::{FixDeps, FixRequest, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
 use crate::os::process::{Job, OutputLimit, ProcessCommand, ProcessExit, Stream};
 use crate::os::program;
@@ -164,33 +164,33 @@ impl Fixer {
     ///
     /// # Errors
     /// When the prompt cannot be written, or a process cannot be waited for. A failure of the agent is part of the reply.
-    pub fn call(&self, env: &ExecEnv, prompt: &str, cwd: &Path) -> Result<AgentReply> {
-        file::write(&env.dir.prompt(), prompt.as_bytes(), 0o600, file::Durability::Atomic)?;
-        let mut reply = self.call_once(env, prompt, cwd)?;
+    pub fn call(&self, ctx: &FixContext, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        file::write(&ctx.dir.prompt(), prompt.as_bytes(), 0o600, file::Durability::Atomic)?;
+        let mut reply = self.call_once(ctx, prompt, cwd)?;
         for tries in 1.. {
             let is_empty = matches!(&reply.text, Ok(text) if text.trim().is_empty());
-            if env.deps.cancel.is_set() || !is_empty {
+            if ctx.deps.cancel.is_set() || !is_empty {
                 break;
             }
             if tries > EMPTY_RETRIES {
                 reply.text = Err(format!("it printed nothing, {tries} times"));
                 break;
             }
-            let before = std::mem::replace(&mut reply, self.call_once(env, prompt, cwd)?);
+            let before = std::mem::replace(&mut reply, self.call_once(ctx, prompt, cwd)?);
             reply.usage = before.usage.plus(&reply.usage);
             reply.took_ms = reply.took_ms.saturating_add(before.took_ms);
         }
         Ok(reply)
     }
 
-    fn call_once(&self, env: &ExecEnv, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+    fn call_once(&self, ctx: &FixContext, prompt: &str, cwd: &Path) -> Result<AgentReply> {
         let AgentProgram { path: program, mut args, env: vars, write, is_wrapper } = match &self.way {
             Way::Process(program) => program.clone(),
             Way::Endpoint { http, key } => {
-                return endpoint::ask(http, key.as_deref(), env, prompt.len(), self.timeout_ms);
+                return endpoint::ask(http, key.as_deref(), ctx, prompt.len(), self.timeout_ms);
             }
         };
-        let prompt_file = env.dir.prompt();
+        let prompt_file = ctx.dir.prompt();
         let mut stdin = Stream::Null;
         if is_wrapper {
             args.push(prompt.to_owned());
@@ -206,18 +206,18 @@ impl Fixer {
         let base_url = vars.iter().find(|(key, _)| key == "LEAN_BASE_URL");
         let endpoint = base_url.and_then(|(_, url)| Endpoint::of_url(url));
         let start = SandboxStart { name: &self.name, program: &program, cwd, endpoint, read, write: &write };
-        let sandboxed = env.sandboxed(SandboxSubject::Worker, &start)?;
+        let sandboxed = ctx.sandboxed(SandboxSubject::Worker, &start)?;
         agents::fill_sandbox(&mut args, sandboxed.sandbox.is_some());
         let argv = [&[program.to_string_lossy().into_owned()], args.as_slice()].concat();
         let stream = EventStream::of_work(agents::events_of(&argv));
         let (steps, worst) = (Vec::new(), LoopSignal::default());
-        let mut watched = Watched { stream, steps, worst, cwd, fixes: &env.deps.settings.fixes };
+        let mut watched = Watched { stream, steps, worst, cwd, fixes: &ctx.deps.settings.fixes };
         let command = ProcessCommand { stdin, ..ProcessCommand::new(program, args, vars, cwd) };
         let job = Job {
             sink: Some(Box::new(|bytes| watched.take(bytes))),
             ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), self.timeout_ms)
         };
-        let ended = env.run(&self.name, sandboxed, job)?;
+        let ended = ctx.run(&self.name, sandboxed, job)?;
         let last = watched.steps.last().filter(|_| watched.worst != LoopSignal::Fine);
         let looped = last.map(|step| clip(&step.command, 120));
         let (text, usage) = watched.stream.finish();

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::Severity;
 use super::ctx::FixContext;
 use super::edits::is_inside;
-use super::exec::Severity;
 use crate::os::beneath::{self, FilePlace, Parents};
 use crate::rules::digest::Digest;
 use crate::rules::exchange::FileChange;
@@ -80,7 +80,7 @@ pub(super) fn apply(ctx: &FixContext, run: &FixSession) -> Result<ApplyResult> {
     }
     let git = ctx.git()?;
     let changes = ctx.trees.changes(&git, &run.base_tree, &run.tree)?;
-    let is_worker = ctx.env.deps.socket.is_some();
+    let is_worker = ctx.deps.socket.is_some();
     let mut applied = ApplyResult { user_side: user_side_of(ctx, &git, &changes)?, ..ApplyResult::default() };
     // Files that execute on the user's side stay on a branch until the user has read them.
     if is_worker || (!ctx.request.branch && applied.user_side.is_empty()) {

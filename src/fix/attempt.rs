@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use super::agent::Fixer;
 use super::context::{self, Built, Parts};
-use super::ctx::{FixContext, TaskRun};
-use super::exec::Severity;
+use super::ctx::FixContext;
 use super::guard::{self, ProtectedFiles, shrunk};
 use super::leanfile::Task;
 use super::summary::{diagnosis, summarize};
-use super::{edits, sources, testing};
+use super::task::TaskRun;
+use super::{Severity, edits, sources, testing};
 use crate::os::clock::{self, Deadline};
 use crate::rules::fix::attempt::similarity::{AttemptDiff, similarity};
 use crate::rules::fix::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, episode_state};
@@ -33,7 +33,7 @@ impl TaskRun<'_> {
         let mut under = match cut {
             Some(under) => {
                 self.keep_cut(&under)?;
-                if under.called.is_none() && ctx.agent(now.accepted_plans()).is_endpoint() {
+                if under.called.is_none() && self.agent(now.accepted_plans()).is_endpoint() {
                     // The edits of an endpoint are applied together; a crash may have applied some of them.
                     ctx.ready(&under.start)?;
                 }
@@ -79,7 +79,7 @@ impl TaskRun<'_> {
     /// call is saved before and after it.
     fn call_for_attempt(&mut self, now: &EpisodeState, under: &mut UnderWay) -> Result<Called> {
         let ctx = self.ctx;
-        let agent = ctx.agent(now.accepted_plans());
+        let agent = self.agent(now.accepted_plans());
         let defaults = ctx.defaults();
         let most = defaults.max_iters_per_task;
         let nth = under.n + 1 - self.state().first;
@@ -284,7 +284,7 @@ impl TaskRun<'_> {
     /// Tests the result of an agent.
     fn test(&self, attempt: &mut Attempt) -> Result<()> {
         let ctx = self.ctx;
-        let tested = ctx.test(self.task)?;
+        let tested = testing::test(ctx, self.task)?;
         let report = &tested.report;
         self.keep_output(&tested.output)?;
         // Files that tests leave behind are not the agent's work.
@@ -303,7 +303,7 @@ impl TaskRun<'_> {
         }
         let is_empty = report.empty;
         attempt.outcome = if is_empty { AttemptOutcome::NothingTested } else { AttemptOutcome::Failed };
-        attempt.failure = ctx.env.deps.settings.secrets.redact(&report.words()).into_owned();
+        attempt.failure = ctx.deps.settings.secrets.redact(&report.words()).into_owned();
         Ok(())
     }
 
@@ -314,7 +314,7 @@ impl TaskRun<'_> {
             return Ok(());
         }
         for line in &self.task.after {
-            if let Some(why) = ctx.after(line)? {
+            if let Some(why) = testing::after(ctx, line)? {
                 (attempt.outcome, attempt.failure) = (AttemptOutcome::AfterFailed, why);
                 return ctx.ready(&attempt.end);
             }

@@ -1,4 +1,5 @@
-//! The context of every step of a fix: the private clone in which agents and tests work, and the task at work.
+//! The context of every step of a fix: the private clone in which agents and tests work, and what all processes of a
+//! fix share: the environment, the sandbox and the user's interruption.
 
 use std::cell::RefCell;
 use std::fs;
@@ -6,29 +7,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::FixRequest;
-use super::agent::Fixer;
-use super::exec::{AgentReply, ExecEnv, Progress, Severity};
-use super::leanfile::{Defaults, Task};
-use super::testing::{self, Tested};
+use super::leanfile::Defaults;
+use super::{FixDeps, FixRequest, Progress, Severity};
 use crate::os::beneath;
-use crate::os::clock;
-use crate::rules::cost::charge::{Charge, Usage};
+use crate::os::process::{self, ChildResult, Job, reaper, tree};
+use crate::rules::beat::settings::Settings;
+use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::fault::Fault;
-use crate::rules::fix::attempt::{BreakerConfig, EpisodeState, LedgerLine};
-use crate::rules::fix::{FixSession, TaskState, TaskStatus};
+use crate::rules::fix::FixSession;
+use crate::rules::fix::attempt::BreakerConfig;
 use crate::rules::name::Name;
+use crate::rules::sandbox::{Endpoint, SandboxSubject};
 use crate::rules::worker::Objects;
-use crate::rules::worker::protocol::WireRequest;
 use crate::store::file::{self, Durability};
-use crate::store::fixes;
 use crate::store::json_file;
-use crate::store::ledger;
+use crate::store::layout::{FixDir, PrivateDirs};
+use crate::store::sandboxes::{AgentSandbox, Cell, SandboxBuilder};
 use crate::vcs::clone::{self, Git, Grown, Source, Trees};
-use crate::worker::client;
+use crate::{agents, sandbox};
 
 /// The timeout of one git command, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;
+/// The variable that marks all processes of a fix.
+pub(super) const MARK: &str = "LOOOP_FIX";
 /// The most new or changed files of one attempt, and their size in bytes: more comes from a build that is not
 /// ignored, or from a loop that writes files.
 const MAX_KEPT_FILES: usize = 10_000;
@@ -48,8 +49,11 @@ fn too_large(grown: &Grown, (files, bytes): (usize, u64)) -> Option<String> {
 
 /// The context of every step.
 pub(super) struct FixContext<'a> {
-    /// The environment of all processes.
-    pub env: ExecEnv<'a>,
+    pub deps: &'a FixDeps<'a>,
+    /// The files of the fix.
+    pub dir: FixDir,
+    /// The object stores from which the clone borrows.
+    pub objects: Vec<PathBuf>,
     pub request: &'a FixRequest,
     /// The id of the fix.
     pub id: Name,
@@ -61,8 +65,6 @@ pub(super) struct FixContext<'a> {
     pub source: Option<Source>,
     /// The repository that stores attempts.
     pub trees: Trees,
-    /// Who is called, in order of escalation.
-    pub agents: Vec<Fixer>,
     /// The tree that the clone's files equal; none after a process ran in it.
     pub at: RefCell<Option<String>>,
 }
@@ -70,17 +72,17 @@ pub(super) struct FixContext<'a> {
 impl FixContext<'_> {
     /// Git with a timeout of its own.
     pub fn git(&self) -> Result<Git<'_>> {
-        Git::find(&self.env.deps.settings.path, GIT_MS, self.env.deps.cancel)
+        Git::find(&self.deps.settings.path, GIT_MS, self.deps.cancel)
     }
 
     /// Reports a line of progress.
     pub fn say(&self, severity: Severity, text: impl Into<String>) {
-        self.env.deps.say(severity, text);
+        (self.deps.report)(&Progress::Line(severity, text.into()));
     }
 
     /// Reports the start of a step.
     pub fn step(&self, text: impl Into<String>) {
-        (self.env.deps.report)(&Progress::Step(text.into()));
+        (self.deps.report)(&Progress::Step(text.into()));
     }
 
     /// The settings for work on tasks.
@@ -90,12 +92,12 @@ impl FixContext<'_> {
 
     /// The thresholds of the rule.
     pub fn limits(&self) -> &BreakerConfig {
-        &self.env.deps.settings.fixes.thresholds
+        &self.deps.settings.fixes.thresholds
     }
 
     /// The clone.
     pub fn work(&self) -> PathBuf {
-        self.env.dir.work()
+        self.dir.work()
     }
 
     /// The directory in which agents and tests of a task run.
@@ -109,33 +111,14 @@ impl FixContext<'_> {
         joined.to_string_lossy().trim_start_matches("./").to_owned()
     }
 
-    /// Runs the tests of a task in the clone, where they may change files.
-    pub fn test(&self, task: &Task) -> Result<Tested> {
-        self.step("the tests run");
-        self.at.take();
-        testing::test(&self.env, task, &self.cwd())
-    }
-
-    /// Runs a command of `after` in the clone; returns why it failed, if it did.
-    pub fn after(&self, line: &str) -> Result<Option<String>> {
-        self.say(Severity::Plain, format!("after: {line}"));
-        self.at.take();
-        testing::after(&self.env, line, &self.cwd(), self.defaults().after_command_timeout)
-    }
-
     /// Saves the state of the run.
     pub fn save(&self, run: &FixSession) -> Result<()> {
-        json_file::write_json(&self.env.dir.run(), run, Durability::Durable)
-    }
-
-    /// Who is called after so many new plans.
-    pub fn agent(&self, plans: usize) -> &Fixer {
-        &self.agents[plans.min(self.agents.len() - 1)]
+        json_file::write_json(&self.dir.run(), run, Durability::Durable)
     }
 
     /// An empty directory for a call that must not edit anything.
     pub fn empty(&self) -> Result<PathBuf> {
-        let dir = self.env.dir.empty();
+        let dir = self.dir.empty();
         file::remove_tree(&dir)?;
         file::make_dir(&dir)?;
         Ok(dir)
@@ -149,7 +132,7 @@ impl FixContext<'_> {
 
     /// True while the tasks' directory is a real directory in the clone: neither it nor a parent is a link.
     pub fn is_in_clone(&self) -> bool {
-        let (top, work) = (self.env.dir.path(), self.work());
+        let (top, work) = (self.dir.path(), self.work());
         work.strip_prefix(top).is_ok_and(|work| beneath::is_folder(top, &work.join(&self.sub)))
     }
 
@@ -235,104 +218,114 @@ impl FixContext<'_> {
     pub fn snapshot(&self) -> Result<String> {
         self.trees.snapshot(&self.git()?, &self.work(), "work")
     }
-}
 
-/// One task at work.
-pub(super) struct TaskRun<'a> {
-    pub ctx: &'a FixContext<'a>,
-    pub task: &'a Task,
-    /// The state of the whole run, which is saved at each step.
-    pub session: &'a mut FixSession,
-    /// The number of the task in the session.
-    pub at: usize,
-}
-
-impl TaskRun<'_> {
-    pub fn state(&self) -> &TaskState {
-        &self.session.tasks[self.at]
-    }
-
-    pub fn state_mut(&mut self) -> &mut TaskState {
-        &mut self.session.tasks[self.at]
-    }
-
-    pub fn set(&mut self, status: TaskStatus, note: impl Into<String>) {
-        let state = self.state_mut();
-        (state.status, state.note) = (status, note.into());
-    }
-
-    pub fn save(&self) -> Result<()> {
-        self.ctx.save(self.session)
-    }
-
-    pub fn ledger(&self) -> Result<Vec<LedgerLine>> {
-        fixes::ledger(&self.ctx.env.dir, &self.state().goal)
-    }
-
-    pub fn append(&self, line: &LedgerLine) -> Result<()> {
-        fixes::append(&self.ctx.env.dir, &self.state().goal, line)
-    }
-
-    /// The ref of an attempt, or of a checkpoint.
-    pub fn ref_of(&self, kind: &str, n: u32) -> String {
-        format!("refs/looop/{kind}/{}/{n}", self.state().goal)
-    }
-
-    /// The tree of the episode's base.
-    pub fn base(&self, now: &EpisodeState) -> String {
-        now.begin.map_or_else(|| self.session.tree.clone(), |begin| begin.base.clone())
-    }
-
-    /// Keeps the last output of the tests for the next prompt.
-    pub fn keep_output(&self, output: &str) -> Result<()> {
-        let path = self.ctx.env.dir.output(&self.state().goal);
-        file::write(&path, output.as_bytes(), 0o600, Durability::Atomic)
-    }
-
-    /// The last output of the tests; empty if unknown, or if the task has no tests.
-    pub fn kept_output(&self) -> String {
-        let path = self.ctx.env.dir.output(&self.state().goal);
-        let kept = || file::read_text(&path, 4 << 20).ok().flatten();
-        if self.task.skip_tests { String::new() } else { kept().unwrap_or_default() }
-    }
-
-    /// Calls an agent, and writes down what it used for the goal.
-    pub fn call(&mut self, agent: &Fixer, prompt: &str, cwd: &Path) -> Result<AgentReply> {
-        let ctx = self.ctx;
-        ctx.env.check()?;
-        ctx.at.take();
-        let reply = agent.call(&ctx.env, prompt, cwd)?;
-        let tokens = reply.usage.tokens();
-        let state = self.state_mut();
-        state.tokens = state.tokens.saturating_add(tokens);
-        // Tokens that were paid for did not stay local.
-        if agent.name == ctx.agents[0].name && reply.usage.cost_micros == 0 {
-            state.local_tokens = state.local_tokens.saturating_add(tokens);
-        }
-        state.estimated |= reply.is_estimated();
-        self.charge(agent, &reply.usage)?;
-        ctx.env.check()?;
-        Ok(reply)
-    }
-
-    /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
-    fn charge(&self, agent: &Fixer, usage: &Usage) -> Result<()> {
-        let deps = self.ctx.env.deps;
-        let usage = usage.clone();
-        if let Some(socket) = &deps.socket {
-            return client::call(socket, WireRequest::Spend(usage.into())).map(drop);
-        }
-        let now = clock::now();
-        let charge = Charge {
-            at_ms: now.unix_ms,
-            day: now.day(),
-            beat: self.ctx.id.to_string(),
-            goal: Some(self.state().goal.to_string()),
-            worker: None,
-            runner: agent.name.clone(),
-            sensors: Vec::new(),
-            usage,
+    /// The sandbox of a process: a worker's fix uses `worker`, a user's fix the sandbox from the config.
+    ///
+    /// # Errors
+    /// The required sandbox is not available; then nothing may be started.
+    pub fn cell(&self, worker: SandboxSubject, start: &SandboxStart) -> Result<Cell> {
+        let subject = if self.deps.socket.is_some() { worker } else { SandboxSubject::Fix };
+        let sandboxes = SandboxBuilder::new(self.deps.layout, self.deps.settings, true);
+        let work = self.dir.work();
+        let dirs = PrivateDirs(self.dir.path());
+        let program = start.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let names = [start.name, program];
+        let agent = agents::home_of(&names);
+        let mut read = vec![start.program.to_owned()];
+        let programs = [start.program.to_owned()];
+        read.extend(self.objects.iter().chain(start.read).cloned());
+        let agent_sandbox = AgentSandbox {
+            dirs: &dirs,
+            cwd: if start.cwd.starts_with(&work) { &work } else { start.cwd },
+            endpoint: start.endpoint.as_ref(),
+            names,
+            agent,
+            programs: &programs,
+            write: start.write,
+            read: &read,
         };
-        ledger::append(deps.layout, &charge)
+        let cell = sandboxes.agent_sandbox(subject, &agent_sandbox).map_err(|why| {
+            let fault = Fault::usage(format!("could not make the sandbox of `{}`: {why}", start.name));
+            fault.hint("`looop doctor` shows what is available")
+        })?;
+        if let Some(sandbox) = &cell.sandbox {
+            sandboxes.create_dirs(sandbox.has_files(), agent, &dirs, start.cwd)?;
+        }
+        Ok(cell)
     }
+
+    /// Runs a job in a sandbox, and ends what it leaves behind.
+    ///
+    /// # Errors
+    /// looop cannot wait for it.
+    pub fn run(&self, name: &str, cell: Cell, mut job: Job) -> Result<ChildResult> {
+        job.command.env.push((MARK.to_owned(), self.dir.path().to_string_lossy().into_owned()));
+        job.command.env.extend(cell.env);
+        job.layer = sandbox::layer(cell.sandbox);
+        let mut heartbeat = || (self.deps.report)(&Progress::Heartbeat);
+        let ended = process::run_one(job, self.deps.cancel, self.deps.live.then_some(&mut heartbeat));
+        reaper::reap_orphans(&tree::Known::new());
+        ended.with_context(|| format!("could not wait for `{name}`"))
+    }
+
+    /// Fails if the user has interrupted.
+    pub fn check(&self) -> Result<()> {
+        if self.deps.cancel.is_set() { Err(interrupted()) } else { Ok(()) }
+    }
+}
+
+/// A process to start.
+pub struct SandboxStart<'a> {
+    /// The name for error messages.
+    pub name: &'a str,
+    /// The program file.
+    pub program: &'a Path,
+    /// The working directory.
+    pub cwd: &'a Path,
+    /// The endpoint that it is told to use; none: the endpoint of its runner.
+    pub endpoint: Option<Endpoint>,
+    /// More paths that it may read.
+    pub read: &'a [PathBuf],
+    /// More paths that it may write.
+    pub write: &'a [PathBuf],
+}
+
+/// The reply of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentReply {
+    /// Its words; or why there are none.
+    pub text: Result<String, String>,
+    /// The usage of all calls that were needed.
+    pub usage: Usage,
+    /// The duration in milliseconds.
+    pub took_ms: i64,
+    /// The command that it repeated without progress, if it did.
+    pub looped: Option<String>,
+}
+
+impl AgentReply {
+    /// True if the tokens are estimated from bytes, or unknown.
+    pub fn is_estimated(&self) -> bool {
+        self.usage.basis >= CostSource::Estimated
+    }
+}
+
+/// The caller's environment, for the user's own programs: the wrapper and the tests. Git variables are removed,
+/// because they would point git to the caller's repository; looop's variables are removed, because a worker's
+/// socket is only for the worker.
+pub(super) fn caller_env(settings: &Settings) -> Vec<(String, String)> {
+    let own = |key: &str| !key.starts_with("GIT_") && !key.starts_with("LOOOP_");
+    settings.full_env.iter().filter(|(key, _)| own(key)).cloned().collect()
+}
+
+/// The PATH of the caller.
+pub(super) fn caller_path(settings: &Settings) -> &str {
+    let own = settings.full_env.iter().find(|(key, _)| key == "PATH");
+    own.map_or(&settings.path, |(_, path)| path)
+}
+
+/// The error for an interruption by the user.
+pub(super) fn interrupted() -> anyhow::Error {
+    let fault = Fault::failed("could not continue: the user interrupted");
+    fault.hint("run the same command again to resume").into()
 }

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::edits;
-use super::exec::{AgentReply, ExecEnv, Progress, Severity};
-use super::leanfile::{HealthCheck, Lean};
+use super::ctx::{AgentReply, FixContext};
+use super::leanfile::Lean;
+use super::{Progress, Severity, edits};
 use crate::agents::http::wire::Shape;
 use crate::agents::http::{Http, IDLE_MS, Protocol, link};
 use crate::agents::stream::OUTPUT_LIMIT;
@@ -60,12 +60,12 @@ pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
 pub(super) fn ask(
     http: &Http,
     key: Option<&str>,
-    env: &ExecEnv,
+    ctx: &FixContext,
     prompt_bytes: usize,
     timeout_ms: i64,
 ) -> Result<AgentReply> {
     let began = Deadline::after_ms(0);
-    let (deps, whole) = (env.deps, env.dir.prompt());
+    let (deps, whole) = (ctx.deps, ctx.dir.prompt());
     let system = whole.with_extension("system.md");
     file::write(&system, SYSTEM.as_bytes(), 0o600, Durability::Atomic)?;
     let mut vars = deps.settings.full_env.clone();
@@ -80,7 +80,7 @@ pub(super) fn ask(
         prompt: PromptFiles { user: whole.clone(), whole, system, bytes: prompt_bytes },
         now: clock::now(),
         timeout_ms,
-        empty_dir: env.dir.empty(),
+        empty_dir: ctx.dir.empty(),
         path: &deps.settings.path,
         base_env: &deps.settings.base_env,
         full_env: vars.into(),
@@ -103,17 +103,18 @@ pub(super) fn ask(
 ///
 /// # Errors
 /// A failure if it is not healthy in time, or if the user interrupts.
-pub(super) fn wait(health: &HealthCheck, env: &ExecEnv) -> Result<()> {
+pub(super) fn wait(ctx: &FixContext) -> Result<()> {
+    let health = &ctx.request.leanfile.health;
     let Some(url) = health.check_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(()) };
     let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
     let mut is_reported = false;
     loop {
-        let why = match link::status(url, &mut || env.check())? {
+        let why = match link::status(url, &mut || ctx.check())? {
             Ok(status) if (200..300).contains(&status) => return Ok(()),
             Ok(status) => format!("it answers {status}"),
             Err(why) => why,
         };
-        env.check()?;
+        ctx.check()?;
         if deadline.passed() {
             let what =
                 format!("could not start the fix: `{url}` was not healthy after {}s: {why}", health.max_wait);
@@ -122,7 +123,7 @@ pub(super) fn wait(health: &HealthCheck, env: &ExecEnv) -> Result<()> {
                 .into());
         }
         if !std::mem::replace(&mut is_reported, true) {
-            env.deps.say(Severity::Warn, format!("waiting for {url}: {why}"));
+            ctx.say(Severity::Warn, format!("waiting for {url}: {why}"));
         }
         pause_ms(POLL_MS);
     }

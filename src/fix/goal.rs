@@ -2,11 +2,9 @@
 
 use anyhow::Result;
 
-use super::context;
-use super::ctx::TaskRun;
-use super::exec::Severity;
 use super::summary::summarize;
-use super::{endpoint, plan, stuck};
+use super::task::TaskRun;
+use super::{Severity, context, endpoint, plan, stuck, testing};
 use crate::os::clock::{self, Deadline};
 use crate::rules::fix::attempt::{
     Attempt, Begin, EpisodeState, LedgerLine, NextAction, RepairPlan, Rollback, episode_state, rule,
@@ -34,7 +32,7 @@ impl TaskRun<'_> {
         }
         let mut goes_on = true;
         while goes_on {
-            ctx.env.check()?;
+            ctx.check()?;
             let lines = self.ledger()?;
             let now = episode_state(&lines);
             let first = self.state().first;
@@ -74,7 +72,7 @@ impl TaskRun<'_> {
             stuck::wait(self, ask);
             return Ok(false);
         }
-        endpoint::wait(&ctx.request.leanfile.health, &ctx.env)?;
+        endpoint::wait(ctx)?;
         ctx.ready(&base)?;
         self.state_mut().first = EpisodeState::next(&lines);
         let mut begin = Begin {
@@ -85,7 +83,7 @@ impl TaskRun<'_> {
             failures: None,
         };
         if !self.task.skip_tests {
-            let tested = ctx.test(self.task)?;
+            let tested = testing::test(ctx, self.task)?;
             self.keep_output(&tested.output)?;
             begin.signature = tested.report.signature();
             begin.failures = tested.report.failures();
@@ -137,7 +135,7 @@ impl TaskRun<'_> {
                 ctx.trees.point(&git, &self.ref_of("checkpoints", last.n), &commit)?;
             }
         }
-        let agent = ctx.agent(now.accepted_plans() + 1);
+        let agent = self.agent(now.accepted_plans() + 1);
         let (failure, _) = summarize(&self.kept_output(), ctx.defaults().error_tail_lines);
         let diff = ctx.trees.diff(&git, &base, left, 3)?;
         let prompt = context::replan(self.task, now, &failure, &diff);

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::Severity;
 use super::context::{Shown, Sources};
 use super::ctx::FixContext;
-use super::exec::Severity;
 use super::leanfile::Task;
 use crate::map::{self, MapLimits, Question};
 use crate::os::beneath::{self, Parents};
@@ -61,12 +61,12 @@ fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources
 /// Adds files after the listed ones, so that the listed ones use the budget first. If the map fails, no file is
 /// added.
 fn retrieve(ctx: &FixContext, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
-    if !ctx.env.deps.settings.fixes.map || !map::IS_BUILT_IN {
+    if !ctx.deps.settings.fixes.map || !map::IS_BUILT_IN {
         return;
     }
     let root = ctx.cwd();
     let limits = MapLimits { timeout_ms: MAP_MS, ..MapLimits::default() };
-    let index = match map::open(&root, Some(&ctx.env.dir.map()), &limits) {
+    let index = match map::open(&root, Some(&ctx.dir.map()), &limits) {
         Ok((index, _)) => index,
         Err(error) => return ctx.say(Severity::Warn, format!("no code map: {error:#}")),
     };

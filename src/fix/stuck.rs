@@ -2,15 +2,16 @@
 
 use anyhow::Result;
 
-use super::ctx::{FixContext, TaskRun};
-use super::exec::Severity;
+use super::Severity;
+use super::ctx::FixContext;
+use super::task::TaskRun;
 use crate::os::clock;
 use crate::rules::beat::ask::{AskReply, QuestionFile};
 use crate::rules::fix::TaskStatus;
 use crate::rules::fix::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
 use crate::rules::name::Name;
-use crate::store::lock;
-use crate::store::state_files;
+use crate::rules::worker::protocol::WorkerQuestion;
+use crate::store::{lock, state_files};
 use crate::worker::client;
 
 /// The id of a worker's ask; its supervisor asks and waits.
@@ -18,7 +19,7 @@ const IN_WORKER: &str = "worker";
 
 /// Asks the user. True if there is an answer already and work continues.
 pub(super) fn ask(run: &mut TaskRun, why: &str, now: &EpisodeState) -> Result<bool> {
-    let asked = match &run.ctx.env.deps.socket {
+    let asked = match &run.ctx.deps.socket {
         Some(_) => IN_WORKER.to_owned(),
         None => put(run.ctx, &question(run, why, now))?.to_string(),
     };
@@ -31,10 +32,11 @@ pub(super) fn ask(run: &mut TaskRun, why: &str, now: &EpisodeState) -> Result<bo
 
 /// Checks for the answer to an ask; a worker waits for it. True if there is one.
 pub(super) fn answered(run: &mut TaskRun, ask: &str, now: &EpisodeState) -> Result<bool> {
-    let text = match &run.ctx.env.deps.socket {
+    let text = match &run.ctx.deps.socket {
         Some(socket) => {
             let why = format!("attempts at {} are stuck", run.state().title);
-            Some(client::ask(socket, &question(run, &why, now), &[], None)?)
+            let text = question(run, &why, now);
+            Some(client::ask(socket, WorkerQuestion { text, ..WorkerQuestion::default() })?)
         }
         None => reply(run.ctx, ask)?,
     };
@@ -55,12 +57,12 @@ pub(super) fn wait(run: &mut TaskRun, ask: &str) {
 
 /// True while an ask has no answer, as far as this can be determined.
 pub(super) fn is_open(ctx: &FixContext, ask: &str) -> bool {
-    ctx.env.deps.socket.is_none() && matches!(reply(ctx, ask), Ok(None))
+    ctx.deps.socket.is_none() && matches!(reply(ctx, ask), Ok(None))
 }
 
 fn reply(ctx: &FixContext, ask: &str) -> Result<Option<String>> {
     let Ok(id) = Name::parse(ask) else { return Ok(None) };
-    let answer = state_files::answer(ctx.env.deps.layout, &id)?;
+    let answer = state_files::answer(ctx.deps.layout, &id)?;
     Ok(answer.map(|answer| match answer.reply {
         AskReply::Answer { text } => text,
         _ => "(no answer in words)".to_owned(),
@@ -79,7 +81,7 @@ fn question(run: &TaskRun, why: &str, now: &EpisodeState) -> String {
 }
 
 fn put(ctx: &FixContext, text: &str) -> Result<Name> {
-    let (layout, at_ms) = (ctx.env.deps.layout, clock::now().unix_ms);
+    let (layout, at_ms) = (ctx.deps.layout, clock::now().unix_ms);
     let _store = lock::store(&layout.store_lock())?;
     let ids = (0..100).map(|nth| {
         let digest = blake3::hash(format!("{text}{at_ms}{nth}").as_bytes()).to_hex();

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::exec::{ExecEnv, SandboxStart, caller_env, caller_path, interrupted};
+use super::Severity;
+use super::ctx::{FixContext, SandboxStart, caller_env, caller_path, interrupted};
 use super::leanfile::{Task, Tests};
 use crate::os::process::{ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::os::program;
@@ -81,7 +82,7 @@ fn named(tests: &Tests, test_files: &[String]) -> Vec<String> {
 ///
 /// # Errors
 /// A usage error if no program is set, or if it does not exist.
-pub(super) fn check(settings: &Settings, task: &Task, cwd: &Path) -> Result<()> {
+pub(super) fn check(ctx: &FixContext, task: &Task) -> Result<()> {
     if task.skip_tests {
         return Ok(());
     }
@@ -89,7 +90,8 @@ pub(super) fn check(settings: &Settings, task: &Task, cwd: &Path) -> Result<()> 
         let fault = Fault::usage(format!("could not test {:?}: no test command is set", task.name));
         return Err(fault.hint("set one in `command` of [runner], or with --test").into());
     }
-    find(settings, &argv(&task.runner, &task.test_files), cwd).map(drop)
+    let argv = argv(&task.runner, &task.test_files);
+    find(ctx.deps.settings, &argv, &ctx.project.join(&ctx.sub)).map(drop)
 }
 
 fn find(settings: &Settings, argv: &[String], cwd: &Path) -> Result<PathBuf> {
@@ -102,15 +104,16 @@ fn find(settings: &Settings, argv: &[String], cwd: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Runs the tests of a task.
+/// Runs the tests of a task in the clone, where they may change files.
 ///
 /// # Errors
 /// looop cannot wait for them, or the user interrupts. Tests that fail, hang or print too much are not an error.
-pub(super) fn test(env: &ExecEnv, task: &Task, cwd: &Path) -> Result<Tested> {
+pub(super) fn test(ctx: &FixContext, task: &Task) -> Result<Tested> {
+    ctx.step("the tests run");
     let argv = argv(&task.runner, &task.test_files);
-    let (exit, output, took_ms) = match find(env.deps.settings, &argv, cwd) {
+    let (exit, output, took_ms) = match find(ctx.deps.settings, &argv, &ctx.cwd()) {
         Ok(program) => {
-            let ended = run(env, program, &argv, &task.runner, cwd)?;
+            let ended = run(ctx, program, &argv, &task.runner)?;
             (ended.exit, Strip::default().text(&ended.stdout), ended.took_ms)
         }
         // The agent may have removed it from the clone.
@@ -123,38 +126,42 @@ pub(super) fn test(env: &ExecEnv, task: &Task, cwd: &Path) -> Result<Tested> {
         }
         other => TestExit::Other(other.words()),
     };
-    let report = signature::read(&output, &exit, &cwd.to_string_lossy());
-    let output = env.deps.settings.secrets.redact(&output).into_owned();
+    let report = signature::read(&output, &exit, &ctx.cwd().to_string_lossy());
+    let output = ctx.deps.settings.secrets.redact(&output).into_owned();
     Ok(Tested { report, output, took_ms })
 }
 
-fn run(env: &ExecEnv, program: PathBuf, argv: &[String], tests: &Tests, cwd: &Path) -> Result<ChildResult> {
-    let mut vars = caller_env(env.deps.settings);
+fn run(ctx: &FixContext, program: PathBuf, argv: &[String], tests: &Tests) -> Result<ChildResult> {
+    ctx.at.take();
+    let cwd = &ctx.cwd();
+    let mut vars = caller_env(ctx.deps.settings);
     // Two edits within one second may leave a file with the same size and time: Python would use its old byte code.
     vars.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
     vars.extend(tests.env.clone());
     let name = &argv[0];
     let start = SandboxStart { name, program: &program, cwd, endpoint: None, read: &[], write: &[] };
-    let sandboxed = env.sandboxed(SandboxSubject::Verify, &start)?;
+    let sandboxed = ctx.sandboxed(SandboxSubject::Verify, &start)?;
     let command = ProcessCommand::new(program, &argv[1..], vars, cwd);
     let timeout_ms = i64::from(tests.timeout.max(1)) * 1000;
-    let ended = env.run(name, sandboxed, Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms))?;
+    let ended = ctx.run(name, sandboxed, Job::new(command, OutputLimit::Tail(TAIL_BYTES), timeout_ms))?;
     if ended.exit == ProcessExit::Cancelled { Err(interrupted()) } else { Ok(ended) }
 }
 
-/// Runs one command of `after`; returns why it failed, if it did.
+/// Runs one command of `after` in the clone; returns why it failed, if it did.
 ///
 /// # Errors
 /// Like [`test()`].
-pub(super) fn after(env: &ExecEnv, line: &str, cwd: &Path, timeout: u32) -> Result<Option<String>> {
+pub(super) fn after(ctx: &FixContext, line: &str) -> Result<Option<String>> {
+    ctx.say(Severity::Plain, format!("after: {line}"));
+    let timeout = ctx.defaults().after_command_timeout;
     let tests = Tests { command: line.to_owned(), shell: true, timeout, ..Tests::default() };
     let argv = argv(&tests, &[]);
-    let ended = run(env, find(env.deps.settings, &argv, cwd)?, &argv, &tests, cwd)?;
+    let ended = run(ctx, find(ctx.deps.settings, &argv, &ctx.cwd())?, &argv, &tests)?;
     if ended.exit == ProcessExit::Code(0) {
         return Ok(None);
     }
     let output = Strip::default().text(&ended.stdout);
     let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let last = clip(&env.deps.settings.secrets.redact(last), 200);
+    let last = clip(&ctx.deps.settings.secrets.redact(last), 200);
     Ok(Some(format!("`{line}` ended with {}: {last}", ended.exit.words())))
 }

@@ -1,7 +1,5 @@
 //! Pure. An error for the user: what failed, its kind, and how to fix it.
 
-use std::fmt;
-
 /// The kind of error, which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -20,7 +18,8 @@ impl ErrorKind {
 }
 
 /// An error with hints. Wording: `could not <verb> <what>: <cause>`, lower case.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
 pub struct Fault {
     pub kind: ErrorKind,
     /// What failed, and why.
@@ -46,11 +45,3 @@ impl Fault {
         self
     }
 }
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for Fault {}

@@ -308,17 +308,9 @@ mod tests {
         }
 
         fn charge(&self, worker: Option<&str>, cost_micros: u64, at: Now) {
-            let charge = Charge {
-                at_ms: at.unix_ms,
-                day: at.day(),
-                beat: "b".to_owned(),
-                goal: None,
-                worker: worker.map(str::to_owned),
-                runner: "pi".to_owned(),
-                sensors: Vec::new(),
-                usage: Usage { cost_micros, ..Usage::nothing() },
-            };
-            ledger::append(&self.layout(), &charge).unwrap();
+            let charge = Charge::new(at, "b", "pi", Usage { cost_micros, ..Usage::nothing() });
+            let worker = worker.map(str::to_owned);
+            ledger::append(&self.layout(), &Charge { worker, ..charge }).unwrap();
         }
 
         fn reserves(&self, worker: &str) -> bool {

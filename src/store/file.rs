@@ -1,7 +1,6 @@
 //! Reading and writing single files: absent, unreadable and corrupt files are distinguished, and a write is atomic.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -15,32 +14,22 @@ use rustix::io::Errno;
 use crate::os::path;
 
 /// Why a file could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// A symbolic link, a directory, a pipe or another thing that is not a regular file.
+    #[error("it is not a regular file")]
     NotRegular,
     /// The file exceeds the limit of its kind; the limit in bytes.
+    #[error("it is larger than {} KiB", .0 / 1024)]
     TooLarge(usize),
+    #[error("it is not UTF-8 text")]
     NotUtf8,
-    /// The user interrupted.
+    #[error("interrupted")]
     Stopped,
     /// The system refused; its message.
+    #[error("{0}")]
     Unreadable(String),
 }
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReadError::NotRegular => f.write_str("it is not a regular file"),
-            ReadError::TooLarge(cap) => write!(f, "it is larger than {} KiB", cap / 1024),
-            ReadError::NotUtf8 => f.write_str("it is not UTF-8 text"),
-            ReadError::Stopped => f.write_str("interrupted"),
-            ReadError::Unreadable(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for ReadError {}
 
 /// Adds to an error what could not be done with which path.
 pub trait Doing<T> {

@@ -17,15 +17,9 @@ use crate::rules::user_side;
 use crate::sandbox;
 use crate::store::coverage::SealedFolders;
 use crate::store::exchange::Fallback;
-use crate::store::file;
-use crate::store::git_watch;
-use crate::store::json_file;
-use crate::store::layout;
-use crate::store::ledger;
-use crate::store::logs;
 use crate::store::operations::{self, ChangeResult};
 use crate::store::state_files::StateFile;
-use crate::store::workers;
+use crate::store::{file, git_watch, json_file, layout, ledger, logs, workers};
 
 /// How much of the end of a command's output the next decision sees, in bytes.
 const TAIL_BYTES: usize = 4_000;

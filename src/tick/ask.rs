@@ -12,8 +12,7 @@ use crate::rules::beat::failing::Class;
 use crate::rules::beat::prompt::{self, Prompt};
 use crate::rules::beat::state::Failure;
 use crate::rules::cost::charge::Usage;
-use crate::store::file;
-use crate::store::logs;
+use crate::store::{file, logs};
 
 /// The result of a decision.
 #[derive(Debug)]

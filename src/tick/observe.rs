@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,19 +14,14 @@ use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
 use crate::rules::time::Now;
 use crate::rules::worker::{Deliverable, WorkerView};
-use crate::rules::world::front_matter;
 use crate::rules::world::sensor::SensorHeader;
-use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World};
+use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World, front_matter};
 use crate::sandbox;
 use crate::store::budget::{self, BudgetRequest};
-use crate::store::file;
-use crate::store::json_file;
 use crate::store::layout::{self, Layout};
-use crate::store::operations;
 use crate::store::sandboxes::SandboxedEnv;
-use crate::store::state_files;
-use crate::store::user_files;
-use crate::store::user_files::SensorFile;
+use crate::store::user_files::{self, SensorFile};
+use crate::store::{file, json_file, operations, state_files};
 
 /// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;
@@ -48,14 +43,11 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
     let playbook = user_files::playbook(layout)?;
     let (goals, mut problems) = user_files::goals(layout)?;
     problems.extend(goal_problems(&goals));
-    let (sensors, more) = user_files::sensors(layout)?;
-    problems.extend(more);
-    let (asks, more) = state_files::asks(layout)?;
-    problems.extend(more);
-    let (schedules, more) = state_files::schedules(layout)?;
-    problems.extend(more);
-    let (workers, more) = ctx.fleet.workers()?;
-    problems.extend(more);
+    let (sensors, of_sensors) = user_files::sensors(layout)?;
+    let (asks, of_asks) = state_files::asks(layout)?;
+    let (schedules, of_schedules) = state_files::schedules(layout)?;
+    let (workers, of_workers) = ctx.fleet.workers()?;
+    problems.extend([of_sensors, of_asks, of_schedules, of_workers].concat());
     let reports = reports(layout, &workers, &mut problems);
     let paused = state_files::paused(layout)?;
     let readings = readings(ctx, &sensors, notes)?;
@@ -119,8 +111,6 @@ struct LastRun {
     reading: SensorReading,
 }
 
-type LastRuns = BTreeMap<Name, LastRun>;
-
 fn readings(
     ctx: &Ctx,
     sensors: &[SensorFile],
@@ -128,10 +118,10 @@ fn readings(
 ) -> Result<BTreeMap<Name, SensorReading>> {
     let has_interval = |s: &SensorFile| s.header.as_ref().is_ok_and(|h| h.interval_ms.is_some());
     let cache_path = ctx.layout.sensor_runs();
-    let mut runs: LastRuns = match sensors.iter().any(has_interval) {
+    let mut runs: BTreeMap<Name, LastRun> = match sensors.iter().any(has_interval) {
         // An unreadable record means that the sensor runs again.
         true => json_file::read_json(&cache_path).ok().flatten().unwrap_or_default(),
-        false => LastRuns::new(),
+        false => BTreeMap::new(),
     };
     let (mut readings, mut due, mut jobs) = (BTreeMap::new(), Vec::new(), Vec::new());
     for sensor in sensors {
@@ -177,32 +167,15 @@ fn readings(
     Ok(readings)
 }
 
-/// Runs one sensor, or all, regardless of their intervals.
-///
-/// # Errors
-/// The sensors cannot be listed, or the user cancels.
-pub fn fresh_readings(ctx: &Ctx, one: Option<&str>) -> Result<BTreeMap<Name, SensorReading>> {
-    let (mut sensors, _) = user_files::sensors(ctx.layout)?;
-    sensors.retain(|sensor| one.is_none_or(|name| sensor.name.as_str() == name));
-    for sensor in &mut sensors {
-        if let Ok(header) = &mut sensor.header {
-            header.interval_ms = None;
-        }
-    }
-    readings(ctx, &sensors, &mut BeatNotes::default())
-}
-
-/// Runs a sensor that is not in use yet, once.
+/// Runs sensors regardless of their intervals.
 ///
 /// # Errors
 /// The user cancels.
-pub fn try_out(ctx: &Ctx, mut sensor: SensorFile) -> Result<SensorReading> {
-    if let Ok(header) = &mut sensor.header {
+pub fn fresh_readings(ctx: &Ctx, mut sensors: Vec<SensorFile>) -> Result<BTreeMap<Name, SensorReading>> {
+    for header in sensors.iter_mut().filter_map(|sensor| sensor.header.as_mut().ok()) {
         header.interval_ms = None;
     }
-    let name = sensor.name.clone();
-    let mut readings = readings(ctx, &[sensor], &mut BeatNotes::default())?;
-    readings.remove(&name).with_context(|| format!("could not run the sensor {name}"))
+    readings(ctx, &sensors, &mut BeatNotes::default())
 }
 
 /// Returns the cached reading, if the sensor's interval is not over and its file is unchanged.
@@ -238,26 +211,27 @@ pub fn interpret(ended: ChildResult, trust: Trust, secrets: &Secrets) -> SensorR
     let stderr = secrets.redact(&stderr);
     let from = stderr.len().saturating_sub(STDERR_BYTES);
     let from = (from..=stderr.len()).find(|at| stderr.is_char_boundary(*at)).unwrap_or(0);
-    let detail =
+    let mut detail =
         json!({ "stderr": stderr[from..], "took_ms": ended.took_ms, "printed_bytes": ended.stdout.len() });
-    let failed = |error, code| SensorReading::failed(error, code, detail, trust);
-    match ended.exit {
+    let (error, code) = match ended.exit {
         ProcessExit::Code(0) => match parse_one_object(&ended.stdout) {
             Ok(mut value) => {
                 secrets.redact_json(&mut value);
-                SensorReading::from_output(value, trust)
+                return SensorReading::from_output(value, trust);
             }
-            Err(error) => failed(error, None),
+            Err(error) => (error, None),
         },
-        ProcessExit::Code(code) => failed("exit", Some(code)),
-        ProcessExit::Signal(signal) => failed("signal", Some(signal)),
-        ProcessExit::Timeout => failed("timeout", None),
-        ProcessExit::TooMuch => failed("too_large", None),
+        ProcessExit::Code(code) => ("exit", Some(code)),
+        ProcessExit::Signal(signal) => ("signal", Some(signal)),
+        ProcessExit::Timeout => ("timeout", None),
+        ProcessExit::TooMuch => ("too_large", None),
         ProcessExit::NotStarted(why) => {
-            SensorReading::failed("not_started", None, json!({ "why": why }), trust)
+            detail = json!({ "why": why });
+            ("not_started", None)
         }
-        ProcessExit::Cancelled => failed("interrupted", None),
-    }
+        ProcessExit::Cancelled => ("interrupted", None),
+    };
+    SensorReading::failed(error, code, detail, trust)
 }
 
 fn parse_one_object(bytes: &[u8]) -> Result<Value, &'static str> {

@@ -12,9 +12,8 @@ use anyhow::{Context, Error, Result, bail};
 use super::ask::DecideOutcome;
 use super::ctx::Ctx;
 use super::prepare::PreparedDecision;
-use crate::os::path;
-use crate::os::program;
-use crate::rules::beat::ask::QuestionFile;
+use crate::os::{path, program};
+use crate::rules::beat::ask::{Approval, QuestionFile};
 use crate::rules::beat::decision::{Action, Move};
 use crate::rules::beat::diff;
 use crate::rules::beat::entry::MoveOutcome;
@@ -22,17 +21,14 @@ use crate::rules::beat::observed::Observed;
 use crate::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
 use crate::rules::beat::prompt::Prompt;
 use crate::rules::beat::scope::{self, ApprovalScope, SandboxScope};
-use crate::rules::beat::state::{Failure, LoopState, Operation, PlannedStart};
+use crate::rules::beat::state::{Failure, LoopState, Operation};
 use crate::rules::beat::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
 use crate::rules::cost::charge::{Charge, Usage};
 use crate::rules::name::Name;
 use crate::rules::sandbox::Level;
 use crate::rules::worker::Spec;
-use crate::rules::world::Goal;
-use crate::rules::world::front_matter;
-use crate::store::Denied;
-use crate::store::file;
-use crate::store::state_files;
+use crate::rules::world::{Goal, front_matter};
+use crate::store::{Denied, file, state_files};
 
 /// A move with the results of policy and the store.
 #[derive(Debug)]
@@ -80,9 +76,12 @@ fn plan(
         Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
         _ => false,
     };
-    let start = start_of(ctx, observed, decided);
-    let worker = start.as_ref().and_then(|start| start.as_ref().ok());
-    let spec = worker.and_then(|start| start.spec.as_ref());
+    let planned = planned(ctx, observed, id, decided);
+    let start = match &planned {
+        Ok(MovePlan { operation: Operation::StartWorker(start), .. }) => Some(start),
+        _ => None,
+    };
+    let spec = start.and_then(|start| start.spec.as_ref());
     let facts = PolicyFacts {
         rules: &ctx.settings.rules,
         tainted: observed.tainted,
@@ -97,28 +96,20 @@ fn plan(
             spec.verify.iter().any(|check| !ctx.settings.workers.verify.contains_key(&check.name))
         }),
         repo_listed: place.as_deref().is_some_and(|repo| is_listed(ctx, beat, observed, decided, repo)),
-        first_paid: worker.is_some_and(|start| start.paid) && !beat.paid_start_approved,
+        first_paid: start.is_some_and(|start| start.paid) && !beat.paid_start_approved,
     };
     let made = match policy::judge(decided, &facts) {
         PolicyDecision::Refused(why) => Ok(MovePlan::refused(why)),
-        PolicyDecision::Free => planned(ctx, observed, id, decided, start),
-        PolicyDecision::Waits(because) => planned(ctx, observed, id, decided, start).and_then(|plan| {
+        PolicyDecision::Free => planned,
+        PolicyDecision::Waits(because) => planned.and_then(|plan| {
             if plan.operation == Operation::Nothing {
                 return Ok(plan);
             }
             let (scope, diff) = scope_of(ctx, decided, &plan.operation)?;
-            let clean = !observed.tainted;
-            let request = consent::ApprovalRequest {
-                id,
-                decided,
-                because,
-                scope,
-                operation: plan.operation,
-                diff,
-                clean,
-            };
+            let (decided, operation) = (decided.clone(), Some(plan.operation));
+            let approval = Approval { decided, scope, operation, diff, because, hash: String::new() };
             let ttl_ms = ctx.settings.limits.approval_ttl_ms;
-            consent::ask_first(beat, &observed.asks, ctx.now, ttl_ms, request)
+            consent::ask_first(beat, observed, ctx.now, ttl_ms, id, approval)
         }),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
@@ -159,23 +150,10 @@ fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Plans the worker that a move would start; `None` if it starts none.
-fn start_of(ctx: &Ctx, observed: &Observed, decided: &Move) -> Option<Result<PlannedStart>> {
-    let is_start = matches!(decided.action, Action::StartWorker { .. });
-    is_start.then(|| ctx.fleet.plan_start(decided, observed.tainted).map_err(Denied::error))
-}
-
-/// Plans the operation of a move; `start` is that of its worker, if it starts one.
-fn planned(
-    ctx: &Ctx,
-    observed: &Observed,
-    id: &str,
-    decided: &Move,
-    start: Option<Result<PlannedStart>>,
-) -> Result<MovePlan> {
-    operation::plan(observed, ctx.now, id, decided, || match (start, &decided.action) {
-        (Some(start), _) => Ok(Operation::StartWorker(Box::new(start?))),
-        (None, Action::Run(run)) => {
+/// Plans the operation of a move.
+fn planned(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move) -> Result<MovePlan> {
+    operation::plan(observed, ctx.now, id, decided, || match &decided.action {
+        Action::Run(run) => {
             let argv = run.full_argv();
             let cwd = place_of(ctx, &decided.action).context("its cwd is not a directory")?;
             let program = argv.first().map_or("", String::as_str);
@@ -185,7 +163,10 @@ fn planned(
             let (exe, cwd) = (text(exe), text(cwd));
             Ok(Operation::Exec { argv, exe, cwd, files: Vec::new(), folders: Vec::new() })
         }
-        (None, _) => Ok(Operation::Nothing),
+        _ => {
+            let start = ctx.fleet.plan_start(decided, observed.tainted).map_err(Denied::error)?;
+            Ok(Operation::StartWorker(Box::new(start)))
+        }
     })
 }
 
@@ -250,16 +231,8 @@ pub fn reply(
     let at = (ctx.clock)();
     let PreparedDecision { prompt, seen, .. } = prepared;
     let charge = |usage: Usage, goal: Option<&Name>| {
-        Box::new(Charge {
-            at_ms: at.unix_ms,
-            day: at.day(),
-            beat: seen.beat.clone(),
-            goal: goal.map(Name::to_string),
-            worker: None,
-            runner: ctx.runner.name().to_owned(),
-            sensors: seen.sensors.clone(),
-            usage,
-        })
+        let charge = Charge::new(at, &seen.beat, ctx.runner.name(), usage);
+        Box::new(Charge { goal: goal.map(Name::to_string), sensors: seen.sensors.clone(), ..charge })
     };
     match reply {
         DecideOutcome::Cancelled(usage) => LoopEvent::Cancelled { charge: charge(usage, None) },
@@ -298,7 +271,8 @@ pub fn approved(
     committed: Vec<String>,
 ) -> Result<LoopEvent> {
     let ask = observed.approved.as_ref().with_context(|| format!("could not find the approval {ask}"))?;
-    let (decided, plan) = plan_approved(ctx, observed, beat, ask)?;
+    let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
+    let MovePlan { operation, then } = plan_approved(ctx, observed, beat, ask, approval)?;
     // No decider sees this world: what it would settle or answer is left to the next decision.
     let seen = ObservedInputs {
         prompt: String::new(),
@@ -306,33 +280,37 @@ pub fn approved(
         tainted: !ask.clean,
         ..observed.inputs(beat, ctx.now, false, &Prompt::default())
     };
-    let MovePlan { operation, then } = plan;
     let until_ms = ask.expires_ms.unwrap_or(i64::MAX);
-    let approval = Some(UsedApproval { ask: ask.id.clone(), until_ms, committed });
-    Ok(LoopEvent::Decided(Box::new(Decided { seen, decided, operation, then, charge: None, approval })))
+    let used = Some(UsedApproval { ask: ask.id.clone(), until_ms, committed });
+    let decided = approval.decided.clone();
+    Ok(LoopEvent::Decided(Box::new(Decided { seen, decided, operation, then, charge: None, approval: used })))
 }
 
 /// Plans an approved move: the operation that was approved, if the move would be the same now. It is planned once more,
 /// only to compare: if any byte of what the approval covers differs, the approval is void.
 ///
 /// # Errors
-/// The ask contains no move, or the user cancels; the approval stays valid then.
-fn plan_approved(ctx: &Ctx, observed: &Observed, id: &str, ask: &QuestionFile) -> Result<(Move, MovePlan)> {
-    let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
-    let decided = approval.decided.clone();
+/// The user cancels; the approval stays valid then.
+fn plan_approved(
+    ctx: &Ctx,
+    observed: &Observed,
+    id: &str,
+    ask: &QuestionFile,
+    approval: &Approval,
+) -> Result<MovePlan> {
     let answer = observed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
     let Some(operation) = consent::approved(ask, approval, answer) else {
-        return Ok((decided, MovePlan::refused("the approval was not for this")));
+        return Ok(MovePlan::refused("the approval was not for this"));
     };
     if ctx.now.unix_ms < ask.created_ms - CLOCK_SLACK_MS {
         let why = "the clock was set back to before the ask, so its expiry is unknown";
-        return Ok((decided, MovePlan::refused(why)));
+        return Ok(MovePlan::refused(why));
     }
-    let now = planned(ctx, observed, id, &decided, start_of(ctx, observed, &decided));
-    let scope = now.and_then(|now| scope_of(ctx, &decided, &now.operation));
+    let now = planned(ctx, observed, id, &approval.decided);
+    let scope = now.and_then(|now| scope_of(ctx, &approval.decided, &now.operation));
     // An incomplete check says nothing about the approval.
     ctx.go_on()?;
     let checked = scope.and_then(|(now, _)| approval.scope.check(&now).map_err(Error::msg));
     let plan = checked.map(|()| MovePlan { operation, then: MoveOutcome::Done { note: String::new() } });
-    Ok((decided, plan.unwrap_or_else(MovePlan::failed)))
+    Ok(plan.unwrap_or_else(MovePlan::failed))
 }

@@ -19,10 +19,7 @@ use crate::rules::name::Name;
 use crate::rules::time::beat_id;
 use crate::rules::world::{ChangeKind, Context, Frame, Goal, PROMPT_VERSION, SensorReading, WorldChange};
 use crate::store::budget::{self, BudgetRequest};
-use crate::store::layout;
-use crate::store::ledger;
-use crate::store::lock;
-use crate::store::logs;
+use crate::store::{layout, ledger, lock, logs};
 use crate::vcs::history::History;
 
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.
@@ -72,54 +69,42 @@ pub fn decision(
     reasons: &[Reason],
     notes: &mut BeatNotes,
 ) -> Result<PreparedDecision> {
-    let frame = frame(ctx, state, observed, reasons, notes)?;
-    let prompt = prompt::render(&frame);
-    let cut = prompt.cuts.iter().map(|cut| format!("not shown to the decider in full: {cut}"));
-    notes.warnings.extend(cut);
-    let seen = observed.inputs(&frame.context.beat, ctx.now, reasons.contains(&Reason::Aged), &prompt);
-    Ok(PreparedDecision { frame, prompt, seen })
-}
-
-fn frame(
-    ctx: &Ctx,
-    beat: &LoopState,
-    observed: &Observed,
-    reasons: &[Reason],
-    notes: &mut BeatNotes,
-) -> Result<Frame> {
     let world = &observed.world;
     let unreadable = |(name, goal): (&Name, &Goal)| match goal {
         Goal::Unreadable(why) => Some((name.clone(), why.clone())),
         Goal::Text(_) => None,
     };
-    let untrusted = |(_, goal): &(&Name, &Goal)| beat.untrusted_goals.contains(&goal.digest());
-    let mut context = Context {
+    let untrusted = |(_, goal): &(&Name, &Goal)| state.untrusted_goals.contains(&goal.digest());
+    let journal = logs::journal_tail(ctx.layout, MAX_JOURNAL_BYTES)?;
+    let context = Context {
         prompt_version: PROMPT_VERSION,
-        beat: beat_id(beat.next_ms(ctx.now)),
+        beat: beat_id(state.next_ms(ctx.now)),
         at: ctx.now,
         own: world.own.clone(),
         woke: reasons.iter().map(Reason::words).collect(),
-        changes: changes(ctx, beat, observed, notes),
-        last: beat.last.clone(),
-        failure: beat.failure.clone(),
-        starved: beat.starved(world.goals.keys()),
-        flapping: beat.flaps.keys().filter(|s| beat.is_flapping(s, ctx.now)).cloned().collect(),
+        changes: changes(ctx, state, observed, notes),
+        last: state.last.clone(),
+        failure: state.failure.clone(),
+        starved: state.starved(world.goals.keys()),
+        flapping: state.flaps.keys().filter(|s| state.is_flapping(s, ctx.now)).cloned().collect(),
         forced: ctx.forced.clone(),
         untrusted_goals: world.goals.iter().filter(untrusted).map(|(name, _)| name.clone()).collect(),
         unreadable_goals: world.goals.iter().filter_map(unreadable).collect(),
-        withheld: None,
+        withheld: (!observed.tainted).then(|| unclean(prompt::journal_tail(&journal), &state.clean_beats)),
         sensors: world.readings.keys().cloned().collect(),
     };
-    let journal = logs::journal_tail(ctx.layout, MAX_JOURNAL_BYTES)?;
-    context.withheld =
-        (!observed.tainted).then(|| unclean(prompt::journal_tail(&journal), &beat.clean_beats));
-    Ok(Frame {
+    let frame = Frame {
         playbook: world.playbook.clone(),
         goals: world.goals.clone(),
         readings: world.readings.clone(),
         context,
         journal,
-    })
+    };
+    let prompt = prompt::render(&frame);
+    let cut = prompt.cuts.iter().map(|cut| format!("not shown to the decider in full: {cut}"));
+    notes.warnings.extend(cut);
+    let seen = observed.inputs(&frame.context.beat, ctx.now, reasons.contains(&Reason::Aged), &prompt);
+    Ok(PreparedDecision { frame, prompt, seen })
 }
 
 /// Returns the places that changed. The old content of an item is in the commit of the last decision's world.

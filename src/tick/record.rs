@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use serde_json::Value;
 
 use super::ctx::{BeatNotes, Ctx};
 use super::{apply, prepare};
@@ -19,12 +18,8 @@ use crate::rules::digest::Digest;
 use crate::rules::json::clip;
 use crate::rules::time::beat_id;
 use crate::rules::world::Frame;
-use crate::store::budget;
-use crate::store::file;
-use crate::store::ledger;
-use crate::store::logs;
-use crate::store::operations;
 use crate::store::state_files::StateFile;
+use crate::store::{budget, file, ledger, logs, operations};
 use crate::vcs::commits::{self, Commits};
 
 /// The report of a beat.
@@ -63,7 +58,15 @@ pub fn hold(ctx: &Ctx, mut notes: BeatNotes, mut state: StateFile, hold: Hold) -
     if let Hold::OutOfBudget { exceeded, why } = &hold
         && state.budget_notice != Some(notice_of(exceeded))
     {
-        apply::carry_out(ctx, &mut notes, &mut state, out_of_budget(ctx, exceeded, why))?;
+        let text = format!("No decision is made: {why}. `looop resume --budget` raises it until then.");
+        let now_ms = ctx.now.unix_ms;
+        let ask = QuestionFile {
+            reference: Some(exceeded.key.clone()),
+            expires_ms: Some(exceeded.resets_ms),
+            ..QuestionFile::new(budget::ask_id(exceeded), &beat_id(now_ms), now_ms, text)
+        };
+        let event = LoopEvent::OutOfBudget { notice: notice_of(exceeded), ask: Box::new(ask) };
+        apply::carry_out(ctx, &mut notes, &mut state, event)?;
         notes.event(ctx, "out_of_budget", &[("budget", exceeded.window.clone().into())]);
     }
     if ctx.layout.commit_pending().exists() {
@@ -83,17 +86,6 @@ fn notice_of(exceeded: &BudgetExceeded) -> String {
         true => exceeded.window.clone(),
         false => format!("{} of {}", exceeded.window, dollars(exceeded.limit_micros)),
     }
-}
-
-fn out_of_budget(ctx: &Ctx, exceeded: &BudgetExceeded, why: &str) -> LoopEvent {
-    let text = format!("No decision is made: {why}. `looop resume --budget` raises it until then.");
-    let now_ms = ctx.now.unix_ms;
-    let ask = QuestionFile {
-        reference: Some(exceeded.key.clone()),
-        expires_ms: Some(exceeded.resets_ms),
-        ..QuestionFile::new(budget::ask_id(exceeded), &beat_id(now_ms), now_ms, text)
-    };
-    LoopEvent::OutOfBudget { notice: notice_of(exceeded), ask: Box::new(ask) }
 }
 
 fn report(
@@ -245,27 +237,20 @@ pub fn finish(
     }
     commit_moves(ctx, &mut notes, &state);
     notes.warn_on_error(commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel));
-    let (name, fields): (&str, Vec<(&str, Value)>) = match &what {
-        BeatResult::Failed(f) => (
-            "decision_failed",
-            vec![
-                ("class", f.class.to_string().into()),
-                ("why", f.why.clone().into()),
-                ("beat", f.beat.clone().into()),
-            ],
-        ),
-        BeatResult::Moved(l) => (
-            "move",
-            vec![
-                ("move", l.tag.clone().into()),
-                ("outcome", l.outcome.words().into()),
-                ("beat", l.beat.clone().into()),
-            ],
-        ),
-        BeatResult::Waits(why) => ("move_waits", vec![("why", why.clone().into())]),
-        BeatResult::Cancelled | BeatResult::Held(_) => ("cancelled", Vec::new()),
-    };
-    notes.event(ctx, name, &fields);
+    match &what {
+        BeatResult::Failed(Failure { class, why, beat, .. }) => {
+            let class = class.to_string().into();
+            let fields = [("class", class), ("why", why.clone().into()), ("beat", beat.clone().into())];
+            notes.event(ctx, "decision_failed", &fields);
+        }
+        BeatResult::Moved(LastResult { tag, outcome, beat, .. }) => {
+            let outcome = outcome.words().into();
+            let fields = [("move", tag.clone().into()), ("outcome", outcome), ("beat", beat.clone().into())];
+            notes.event(ctx, "move", &fields);
+        }
+        BeatResult::Waits(why) => notes.event(ctx, "move_waits", &[("why", why.clone().into())]),
+        BeatResult::Cancelled | BeatResult::Held(_) => notes.event(ctx, "cancelled", &[]),
+    }
     Ok(report(ctx, &notes, &state, what, usage))
 }
 

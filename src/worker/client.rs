@@ -13,7 +13,7 @@ use crate::os::socket;
 use crate::rules::fault::Fault;
 use crate::rules::time::human_ms;
 use crate::rules::worker::protocol::{
-    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest,
+    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest, WorkerQuestion,
 };
 
 /// How long a supervisor may take for an immediate reply, in milliseconds.
@@ -35,9 +35,8 @@ pub fn call(socket: &Path, request: WireRequest) -> Result<String> {
 ///
 /// # Errors
 /// As [`call`].
-pub fn ask(socket: &Path, text: &str, options: &[String], reference: Option<&str>) -> Result<String> {
-    let (text, options, reference) = (text.to_owned(), options.to_vec(), reference.map(str::to_owned));
-    reply(&mut open(socket, WireRequest::Ask { text, options, reference }, REPLY_MS)?, None)
+pub fn ask(socket: &Path, question: WorkerQuestion) -> Result<String> {
+    reply(&mut open(socket, WireRequest::Ask(question), REPLY_MS)?, None)
 }
 
 /// Wakes a supervisor because there is something to read. Without this call it reads by itself, only later.
@@ -89,7 +88,7 @@ fn unanswered(why: &str) -> Fault {
 fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>) -> Result<usize> {
     let gone = || {
         let fault = Fault::failed("could not read the supervisor's reply: the supervisor ended");
-        anyhow::Error::from(fault.hint("`looop ls --all` shows the state of the worker"))
+        fault.hint("`looop ls --all` shows the state of the worker").into()
     };
     let wait = deadline.map(|_| Duration::from_millis(STOPPED_MS.unsigned_abs()));
     stream.set_read_timeout(wait).context("could not talk to the worker's supervisor")?;
@@ -97,26 +96,26 @@ fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>)
         match stream.read(buffer) {
             Ok(0) => return Err(gone()),
             Ok(count) => return Ok(count),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(gone()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                let stopped = socket::peer(stream)
-                    .filter(|pid| tree::start_of(*pid).is_some_and(|start| tree::is_stopped(*pid, start)));
-                if let Some(pid) = stopped {
-                    let fault = unanswered(&format!("process {pid} is stopped"));
-                    let fault = fault.hint(format!("`kill -CONT {pid}` resumes it"));
-                    return Err(fault
-                        .hint("`looop kill --force WORKER` ends it and all that it started")
-                        .into());
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::ConnectionReset => return Err(gone()),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                    let is_stopped =
+                        |pid: &u32| tree::start_of(*pid).is_some_and(|start| tree::is_stopped(*pid, start));
+                    if let Some(pid) = socket::peer(stream).filter(is_stopped) {
+                        let fault = unanswered(&format!("process {pid} is stopped"));
+                        let fault = fault.hint(format!("`kill -CONT {pid}` resumes it"));
+                        let force = "`looop kill --force WORKER` ends it and all that it started";
+                        return Err(fault.hint(force).into());
+                    }
+                    if deadline.is_some_and(Deadline::passed) {
+                        let fault = unanswered(&format!("nothing came within {}", human_ms(REPLY_MS)));
+                        let force = "try again, or end the worker with `looop kill --force WORKER`";
+                        return Err(fault.hint(force).into());
+                    }
                 }
-                if deadline.is_some_and(Deadline::passed) {
-                    let fault = unanswered(&format!("nothing came within {}", human_ms(REPLY_MS)));
-                    return Err(fault
-                        .hint("try again, or end the worker with `looop kill --force WORKER`")
-                        .into());
-                }
-            }
-            Err(error) => return Err(error).context("could not read the supervisor's reply"),
+                _ => return Err(error).context("could not read the supervisor's reply"),
+            },
         }
     }
 }

@@ -16,11 +16,9 @@ use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::worker::protocol::WireRequest;
 use crate::rules::worker::{Phase, Spec, WorkerExit, WorkerView};
-use crate::store::inbox;
 use crate::store::layout::Layout;
-use crate::store::lock;
-use crate::store::workers;
-use crate::store::workers::Worker;
+use crate::store::workers::{self, Worker};
+use crate::store::{inbox, lock};
 
 impl Fleet<'_> {
     /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.
@@ -32,12 +30,32 @@ impl Fleet<'_> {
         Ok((all.iter().map(|worker| view(self.layout, worker, self.now)).collect(), problems))
     }
 
-    /// Plans the worker that a move starts. `is_tainted` means that the decider read untrusted content.
+    /// Plans the worker that a move starts. Resolves its paths, independently of the directory of the beat. `is_tainted`
+    /// means that the decider read untrusted content.
     ///
     /// # Errors
     /// When the worker cannot be started.
     pub fn plan_start(&self, decided: &Move, is_tainted: bool) -> Result<PlannedStart, WorkerError> {
-        let spec = self.plan(&self.wanted(decided, is_tainted)?)?;
+        let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
+            return Err(WorkerRefusal::OtherMove.into());
+        };
+        let resolved = |text: &String| {
+            let path = self.settings.path_of(self.layout.root(), text);
+            // A missing path is refused later.
+            Workplace::Clone(std::fs::canonicalize(&path).unwrap_or(path))
+        };
+        let spec = self.plan(&WorkerRequest {
+            id: id.to_string(),
+            goal: decided.goal.clone(),
+            program: WorkerProgram::choose(Vec::new(), kind.as_deref(), None),
+            place: repo.as_ref().map_or(Workplace::Empty, resolved),
+            brief: brief.clone(),
+            verify: verify.iter().cloned().collect(),
+            free_check: true,
+            claims: claims.clone(),
+            grant: grant.clone(),
+            is_tainted,
+        })?;
         let runner = spec.runner.as_ref().and_then(|name| self.settings.workers.runners.get(name));
         let paid = match spec.kind == FIX {
             true => self.settings.fixes.is_paid(),
@@ -185,30 +203,6 @@ impl Fleet<'_> {
             }
             _ => Err(WorkerRefusal::OtherMove.into()),
         }
-    }
-
-    /// Converts a move into a request. Resolves its paths, independently of the directory of the beat.
-    fn wanted(&self, decided: &Move, is_tainted: bool) -> Result<WorkerRequest, WorkerError> {
-        let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
-            return Err(WorkerRefusal::OtherMove.into());
-        };
-        let resolved = |text: &String| {
-            let path = self.settings.path_of(self.layout.root(), text);
-            // A missing path is refused later.
-            Workplace::Clone(std::fs::canonicalize(&path).unwrap_or(path))
-        };
-        Ok(WorkerRequest {
-            id: id.to_string(),
-            goal: decided.goal.clone(),
-            program: WorkerProgram::choose(Vec::new(), kind.as_deref(), None),
-            place: repo.as_ref().map_or(Workplace::Empty, resolved),
-            brief: brief.clone(),
-            verify: verify.iter().cloned().collect(),
-            free_check: true,
-            claims: claims.clone(),
-            grant: grant.clone(),
-            is_tainted,
-        })
     }
 
     fn check_live(&self, id: &Name) -> Result<(), WorkerError> {

@@ -10,12 +10,11 @@ use super::refusal::{WorkerError, WorkerRefusal};
 use crate::agents;
 use crate::os::program;
 use crate::rules::json::clip;
-use crate::rules::lease;
 use crate::rules::name::Name;
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::text::quote_argv;
 use crate::rules::worker::{Check, Objects, Spec, WorkerLimits};
-use crate::rules::world;
+use crate::rules::{lease, world};
 use crate::store::file;
 use crate::store::layout::{self, WorkerDir};
 use crate::store::sandboxes::{AgentSandbox, SandboxedEnv};
@@ -142,8 +141,14 @@ impl Fleet<'_> {
     /// Returns the checks of the worker's work: entries of the config by name, or a shell line that the user has seen.
     fn checks(&self, wanted: &WorkerRequest) -> Result<Vec<Check>, WorkerError> {
         let known = &self.settings.workers.verify;
-        let names =
-            if wanted.verify.is_empty() { self.checks_of_goal(wanted)? } else { wanted.verify.clone() };
+        let mut names = wanted.verify.clone();
+        if let (true, Some(goal)) = (names.is_empty(), &wanted.goal) {
+            let text = file::read_text(&self.layout.file(&layout::goal_path(goal)), MAX_TEXT_BYTES)
+                .with_context(|| format!("could not read the goal {goal}"))?
+                .unwrap_or_default();
+            let marked = world::marked(&text, "verify").filter(|name| !name.is_empty());
+            names.extend(marked.map(str::to_owned));
+        }
         let mut verify = Vec::new();
         for name in names {
             match known.get(&name) {
@@ -160,15 +165,6 @@ impl Fleet<'_> {
             }
         }
         Ok(verify)
-    }
-
-    fn checks_of_goal(&self, wanted: &WorkerRequest) -> Result<Vec<String>> {
-        let Some(goal) = &wanted.goal else { return Ok(Vec::new()) };
-        let text = file::read_text(&self.layout.file(&layout::goal_path(goal)), MAX_TEXT_BYTES)
-            .with_context(|| format!("could not read the goal {goal}"))?
-            .unwrap_or_default();
-        let marked = world::marked(&text, "verify").filter(|name| !name.is_empty());
-        Ok(marked.map(str::to_owned).into_iter().collect())
     }
 
     /// Sets the kind and the command with its program resolved, and the variables that belong to its runner.

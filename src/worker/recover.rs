@@ -9,29 +9,14 @@ use serde_json::Value;
 
 use super::Fleet;
 use crate::rules::beat::entry::worker_line;
-use crate::rules::user_side::UserSidePath;
 use crate::rules::worker::leftovers::Leftovers;
 use crate::rules::worker::{Phase, Repo, WorkerState};
-use crate::store::git_watch;
-use crate::store::lock;
-use crate::store::logs;
 use crate::store::workers::{self, Worker};
+use crate::store::{git_watch, lock, logs};
 use crate::vcs::clone::{self, Collected, Git};
 
 /// The timeout of git for one clone, in milliseconds: a beat waits for it.
 const GIT_MS: i64 = 30_000;
-
-/// What was found out about an ended worker.
-enum CloneOutcome {
-    /// Work that exists only in its clone.
-    Left(Leftovers),
-    /// Its branch was fetched.
-    Fetched(Collected),
-    /// Its branch still cannot be fetched, for this reason.
-    Unfetched(String),
-    /// It made git directories that can run commands.
-    MadeGitDirs(Vec<UserSidePath>),
-}
 
 /// Checks each ended worker that needs it.
 ///
@@ -42,16 +27,20 @@ pub(super) fn ended(fleet: &Fleet) -> Result<()> {
     for worker in all.iter().filter(|worker| worker.state.phase.is_over()) {
         let made = git_watch::end(&fleet.layout.worker(&worker.spec.id).git_watch())?;
         if !made.is_empty() {
-            keep(fleet, worker, CloneOutcome::MadeGitDirs(made))?;
+            keep(fleet, worker, |state| state.user_side.extend(made))?;
         }
         let Some(repo) = &worker.spec.repo else { continue };
-        let finding = match (&worker.state.unfetched, &worker.state.left) {
-            (Some(_), _) => fetch(fleet, worker, repo),
-            (None, None) => Some(CloneOutcome::Left(left(fleet, worker, repo))),
-            (None, Some(_)) => None,
-        };
-        if let Some(finding) = finding {
-            keep(fleet, worker, finding)?;
+        match (&worker.state.unfetched, &worker.state.left) {
+            (Some(_), _) => {
+                if let Some(fetched) = fetch(fleet, worker, repo) {
+                    keep(fleet, worker, |state| take(state, fetched, fleet.now.unix_ms))?;
+                }
+            }
+            (None, None) => {
+                let left = left(fleet, worker, repo);
+                keep(fleet, worker, |state| state.left = Some(left))?;
+            }
+            (None, Some(_)) => {}
         }
     }
     Ok(())
@@ -66,21 +55,18 @@ fn left(fleet: &Fleet, worker: &Worker, repo: &Repo) -> Leftovers {
 }
 
 /// Fetches a branch. Returns `None` if nothing can have changed; then it does not even make a view of the clone.
-fn fetch(fleet: &Fleet, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
+fn fetch(fleet: &Fleet, worker: &Worker, repo: &Repo) -> Option<Result<Collected>> {
     let clone = fleet.layout.worker(&worker.spec.id).clone_dir();
     if !fs::symlink_metadata(clone.join(".git")).is_ok_and(|meta| meta.is_dir()) {
         return None;
     }
     let git = Git::find(&fleet.settings.path, GIT_MS, fleet.cancel).ok()?;
     clone::inspect(&git, repo.source.as_ref()).ok()?;
-    Some(match clone::collect(&git, repo, &clone) {
-        Ok(collected) => CloneOutcome::Fetched(collected),
-        Err(error) => CloneOutcome::Unfetched(format!("{error:#}")),
-    })
+    Some(clone::collect(&git, repo, &clone))
 }
 
-/// Writes a result, unless another worker has the name by now.
-fn keep(fleet: &Fleet, seen: &Worker, finding: CloneOutcome) -> Result<()> {
+/// Writes what was found out about an ended worker, unless another worker has the name by now.
+fn keep(fleet: &Fleet, seen: &Worker, change: impl FnOnce(&mut WorkerState)) -> Result<()> {
     let (layout, now) = (fleet.layout, fleet.now);
     let dir = layout.worker(&seen.spec.id);
     let line = {
@@ -89,8 +75,10 @@ fn keep(fleet: &Fleet, seen: &Worker, finding: CloneOutcome) -> Result<()> {
         let Some(worker) = workers::load(layout, &seen.spec.id)?.filter(same) else { return Ok(()) };
         let before = worker.state.clone();
         let mut state = worker.state;
-        let is_news = matches!(finding, CloneOutcome::Fetched(_)) || state.phase == Phase::Lost;
-        take(&mut state, finding, now.unix_ms);
+        let is_lost = state.phase == Phase::Lost;
+        change(&mut state);
+        // A branch that was fetched gives the worker another phase.
+        let is_news = is_lost || (state.unfetched.is_none() && before.unfetched.is_some());
         clean(fleet, &mut state)?;
         if state == before {
             return Ok(());
@@ -106,15 +94,14 @@ fn keep(fleet: &Fleet, seen: &Worker, finding: CloneOutcome) -> Result<()> {
     }
 }
 
-fn take(state: &mut WorkerState, finding: CloneOutcome, now_ms: i64) {
-    match finding {
-        CloneOutcome::MadeGitDirs(made) => state.user_side.extend(made),
-        CloneOutcome::Left(left) => state.left = Some(left),
-        CloneOutcome::Unfetched(why) => {
+fn take(state: &mut WorkerState, fetched: Result<Collected>, now_ms: i64) {
+    match fetched {
+        Err(error) => {
+            let why = format!("{error:#}");
             state.why = Some(format!("its branch could not be fetched: {why}"));
             state.unfetched = Some(why);
         }
-        CloneOutcome::Fetched(collected) => {
+        Ok(collected) => {
             (state.branch, state.left) = (collected.branch, Some(collected.left));
             state.user_side.extend(collected.user_side);
             (state.unfetched, state.why, state.flag) = (None, None, None);

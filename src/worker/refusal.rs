@@ -1,6 +1,5 @@
 //! Why a worker is not started, or a move about a worker is not made. All these refusals are worded here.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use crate::rules::name::Name;
@@ -24,81 +23,60 @@ impl From<Denied<Unclonable>> for WorkerError {
 }
 
 /// The reason of a refusal. A text in it was worded where the rule is.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum WorkerRefusal {
     /// A name or another part of the request breaks a rule.
+    #[error("{0}")]
     Invalid(String),
-    /// The brief is longer than this limit; both in KiB.
+    #[error("the brief is {0} KiB long and {1} KiB is the most")]
     LongBrief(usize, usize),
-    /// It is not one of the checks in the config.
+    #[error("{0:?} is not an entry of `verify` in the config; known: {known}", known = listed(.1))]
     UnknownCheck(String, Vec<String>),
+    #[error("`{}` is not a directory", .0.display())]
     NotDirectory(PathBuf),
+    #[error("`{0}` is not an executable on the configured PATH")]
     NoProgram(String),
-    /// The first line of the program names this interpreter, which cannot be executed.
+    #[error("`{0}` cannot be run: its first line names {1:?}, which is not an executable")]
     NoInterpreter(String, String),
+    #[error("a fix needs a repo")]
     FixWithoutRepo,
+    #[error("it could not be sandboxed: {0}")]
     Sandbox(String),
-    /// The sandbox may not contain the directory.
+    #[error("it could not be sandboxed: it may not run here: {0}")]
     Directory(String),
+    #[error("it could not be sandboxed: a grant: {0}")]
     Grant(String),
-    /// A grant names this variable, which is not set.
+    #[error("it could not be sandboxed: a grant: {0:?} is neither a path nor a variable that is set here")]
     NoVariable(String),
+    #[error("could not clone it: {0}")]
     Clone(String),
-    /// `/proc` is not mounted.
+    #[error("`/proc` is not mounted, and looop needs it to find its own program")]
     NoProc,
-    /// So many workers live, and this is the limit.
+    #[error("{0} workers live and {1} is the limit (limits.workers)")]
     TooMany(usize, usize),
     /// The worker of this name lives.
+    #[error("worker {0} is {1}")]
     Lives(Name, Phase),
-    /// The branch of an ended worker of this name was not fetched, for this reason.
+    #[error(
+        "an ended worker has this name, and its branch could not be fetched yet: {1}; each beat tries again. Take \
+         another name, or give its work up with `looop prune {0} --force`"
+    )]
     Unfetched(Name, String),
+    #[error("{0}")]
     Budget(String),
     /// What the user approved has changed, or cannot be determined.
+    #[error("{0}")]
     Approval(String),
+    #[error("{0}")]
     Supervisor(String),
+    #[error("worker {0} has ended: {1}")]
     Ended(Name, Phase),
+    #[error("the worker {0} does not exist")]
     NoWorker(Name),
+    #[error("it is not a move about workers")]
     OtherMove,
 }
 
-impl fmt::Display for WorkerRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use WorkerRefusal::*;
-        match self {
-            Invalid(why) | Budget(why) | Approval(why) | Supervisor(why) => f.write_str(why),
-            LongBrief(long, most) => write!(f, "the brief is {long} KiB long and {most} KiB is the most"),
-            UnknownCheck(name, known) => {
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                write!(f, "{name:?} is not an entry of `verify` in the config; known: {known}")
-            }
-            NotDirectory(path) => write!(f, "`{}` is not a directory", path.display()),
-            NoProgram(name) => write!(f, "`{name}` is not an executable on the configured PATH"),
-            NoInterpreter(program, missing) => write!(
-                f,
-                "`{program}` cannot be run: its first line names {missing:?}, which is not an executable"
-            ),
-            FixWithoutRepo => f.write_str("a fix needs a repo"),
-            Sandbox(why) => write!(f, "it could not be sandboxed: {why}"),
-            Directory(why) => write!(f, "it could not be sandboxed: it may not run here: {why}"),
-            Grant(why) => write!(f, "it could not be sandboxed: a grant: {why}"),
-            NoVariable(name) => write!(
-                f,
-                "it could not be sandboxed: a grant: {name:?} is neither a path nor a variable that is set here"
-            ),
-            Clone(why) => write!(f, "could not clone it: {why}"),
-            NoProc => f.write_str("`/proc` is not mounted, and looop needs it to find its own program"),
-            TooMany(live, most) => {
-                write!(f, "{live} workers live and {most} is the limit (limits.workers)")
-            }
-            Lives(id, phase) => write!(f, "worker {id} is {phase}"),
-            Unfetched(id, why) => write!(
-                f,
-                "an ended worker has this name, and its branch could not be fetched yet: {why}; each beat tries \
-                 again. Take another name, or give its work up with `looop prune {id} --force`"
-            ),
-            Ended(id, phase) => write!(f, "worker {id} has ended: {phase}"),
-            NoWorker(id) => write!(f, "the worker {id} does not exist"),
-            OtherMove => f.write_str("it is not a move about workers"),
-        }
-    }
+fn listed(known: &[String]) -> String {
+    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
 }

@@ -13,9 +13,7 @@ use crate::rules::beat::scope::{self, ApprovalScope, GoalScope, GrantScope, Repo
 use crate::rules::user_side::{self, UserSidePath};
 use crate::rules::worker::{Objects, Repo, Spec};
 use crate::store::coverage::{self, Coverage, CoverageScan};
-use crate::store::file;
-use crate::store::identity;
-use crate::store::layout;
+use crate::store::{file, identity, layout};
 
 /// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;

@@ -18,14 +18,9 @@ use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::sandbox::Sandbox;
 use crate::rules::worker::{Spec, WorkerLimits};
-use crate::store::budget;
-use crate::store::file;
-use crate::store::file::Durability;
-use crate::store::json_file;
-use crate::store::layout;
-use crate::store::layout::WorkerDir;
-use crate::store::lock;
-use crate::store::workers;
+use crate::store::file::{self, Durability};
+use crate::store::layout::{self, WorkerDir};
+use crate::store::{budget, json_file, lock, workers};
 use crate::vcs::clone;
 
 /// The contract between looop and a worker; every brief begins with it.
@@ -150,9 +145,8 @@ impl Fleet<'_> {
                 Path::new(&spec.cwd),
             )?;
         }
-        let own_dir = self.layout.worker(&spec.id).clone_dir();
         let Some(repo) = &spec.repo else {
-            if Path::new(&spec.cwd) == own_dir {
+            if Path::new(&spec.cwd) == self.layout.worker(&spec.id).clone_dir() {
                 file::make_dir(&staged.clone_dir())?;
             }
             return Ok(());

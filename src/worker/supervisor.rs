@@ -40,19 +40,15 @@ use crate::rules::worker::lifecycle::{EndCause, Stage, WorkerEffect, WorkerEvent
 use crate::rules::worker::protocol::{MAX_TEXT, ViewerState, WireRequest};
 use crate::rules::worker::query::ProgramStatus;
 use crate::rules::worker::{Spec, WorkerExit};
-use crate::store::git_watch;
-use crate::store::inbox;
-use crate::store::json_file;
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::lock;
 use crate::store::transcript::TranscriptWriter;
+use crate::store::{git_watch, inbox, json_file, lock};
 use crate::worker::secrets_pipe;
 use attention::{AskResult, UserAttention};
-use clients::{ClientEvent, Clients, Side};
+use clients::{ClientEvent, Clients, ConnectionRole, Side};
 use lifecycle::Lifecycle;
 use meter::Meter;
 use output::{READ_BYTES, is_for_now, with_returns};
-use question::WorkerQuestion;
 use record::Record;
 use refusal::RequestRefusal;
 use tty::Tty;
@@ -243,7 +239,7 @@ impl Supervisor {
         if self.lifecycle.is_late() {
             self.main_ended(WorkerExit::Signal(0));
         }
-        if self.lifecycle.processes_gone(self.attention.helpers()) {
+        if self.lifecycle.processes_gone(&self.attention.helpers) {
             self.drain();
             self.happen(WorkerEvent::ProcessesGone);
         }
@@ -408,8 +404,8 @@ impl Supervisor {
     /// Serves each connection, and removes those that are gone.
     fn serve(&mut self, ready: &[PollFlags]) {
         for (at, flags) in ready.iter().enumerate() {
-            self.clients.read(at, *flags);
-            while let Some(event) = self.clients.next_event(at) {
+            self.clients.conn(at).read(*flags);
+            while let Some(event) = self.clients.conn(at).next_event() {
                 match event {
                     ClientEvent::Request(side, request) => self.open(at, side, request),
                     ClientEvent::Keys(keys) => self.tty.press(&keys),
@@ -417,7 +413,7 @@ impl Supervisor {
                     ClientEvent::Part(bytes) => self.clients.report_part(at, &bytes, &mut self.record),
                 }
             }
-            self.clients.flush(at);
+            self.clients.conn(at).write();
         }
         if self.clients.remove_gone() {
             self.tty.resize(self.clients.size());
@@ -428,23 +424,25 @@ impl Supervisor {
     fn open(&mut self, at: usize, side: Side, request: WireRequest) {
         let done = match (side, request) {
             (Side::User, WireRequest::Attach { cols, rows, view }) => {
-                self.clients.view(at, (!view).then_some(Size { cols, rows }));
+                let size = (!view).then_some(Size { cols, rows });
+                self.clients.conn(at).role = ConnectionRole::Viewer { size, seen: None };
                 return self.tty.resize(self.clients.size());
             }
             (Side::Worker, WireRequest::Report { name }) => {
                 return self.clients.begin_report(at, &name, &self.record);
             }
-            (Side::Worker, WireRequest::Ask { text, options, reference }) => {
-                let question = WorkerQuestion { text, options, reference };
+            (Side::Worker, WireRequest::Ask(question)) => {
                 match self.attention.ask(&mut self.record, &question) {
-                    Ok(AskResult::Open(id)) => return self.clients.wait_for(at, id),
+                    Ok(AskResult::Open(id)) => {
+                        return self.clients.conn(at).role = ConnectionRole::Asking(id);
+                    }
                     Ok(AskResult::Answered(answer)) => Ok(answer),
                     Err(refusal) => Err(refusal),
                 }
             }
             (side, request) => self.answer(side, request),
         };
-        self.clients.reply(at, done);
+        self.clients.conn(at).reply(&refusal::reply(done));
     }
 
     /// Carries out a request that is answered at once.
@@ -520,7 +518,7 @@ impl Supervisor {
 
     /// Sends viewers the state, if it has changed.
     fn tell_viewers(&mut self) {
-        let (state, size) = (&self.record.state, self.tty.size());
+        let (state, size) = (&self.record.state, self.tty.size);
         self.clients.tell_viewers(|| ViewerState {
             offset: self.tty.offset(),
             cols: size.cols,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use looop::rules::beat::ask::QuestionFile;
+use looop::rules::beat::ask::{Approval, QuestionFile};
 use looop::rules::beat::decision::{Action, Move, parse_reply};
 use looop::rules::beat::entry::MoveOutcome;
 use looop::rules::beat::failing::Class;
@@ -119,12 +119,16 @@ impl World {
                 if plan.operation == Operation::Nothing {
                     return plan;
                 }
-                let (scope, operation) = (self.scope(decided), plan.operation);
-                let (diff, clean) = (String::new(), !sensed.tainted);
-                let request =
-                    consent::ApprovalRequest { id, decided, because, scope, operation, diff, clean };
-                consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, request)
-                    .expect("an ask has a form")
+                let approval = Approval {
+                    decided: decided.clone(),
+                    scope: self.scope(decided),
+                    operation: Some(plan.operation),
+                    diff: String::new(),
+                    because,
+                    hash: String::new(),
+                };
+                let ttl_ms = self.limits.approval_ttl_ms;
+                consent::ask_first(beat, sensed, self.now(), ttl_ms, id, approval).expect("an ask has a form")
             }
         }
     }

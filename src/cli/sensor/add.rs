@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::{App, complete, every, input, json_output, print, save, tick};
 use crate::rules::digest::Digest;
@@ -238,7 +238,9 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let path = dir.join(name.as_str());
     let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Atomic).and_then(|()| {
         let sensor = user_files::sensor_at(name.clone(), path);
-        tick::dry(app, &config, runner.as_ref(), |ctx| observe::try_out(ctx, sensor))
+        let mut readings =
+            tick::dry(app, &config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, vec![sensor]))?;
+        readings.remove(name).with_context(|| format!("could not run the sensor {name}"))
     });
     file::remove_tree(&dir)?;
     tried

@@ -197,11 +197,6 @@ impl ApprovalScope {
         request.digest()
     }
 
-    /// The id of the ask for this scope, so that the same request gets the same ask.
-    pub fn ask_id(&self) -> String {
-        format!("ap-{}", &self.digest()[..10])
-    }
-
     /// Compares what a yes covered with the same things as they are now.
     ///
     /// # Errors

@@ -5,8 +5,6 @@
 //! begins. A request to end the worker skips the stages that are left; only its clone is still searched. At the very end
 //! the supervisor reads the fence, releases the leases and writes the end.
 
-use std::fmt;
-
 use crate::rules::time::human_ms;
 use crate::rules::worker::{Phase, WorkerExit};
 
@@ -32,18 +30,22 @@ pub enum Stage {
 }
 
 /// Why a worker is ended before its work is finished.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum EndCause {
+    #[error("the user or a move ended it")]
     User,
-    /// Its supervisor got a signal to end.
+    #[error("the supervisor was asked to end")]
     Signal,
     /// It ran for so long, in milliseconds.
+    #[error("it ran for {}", human_ms(*.0))]
     WallTime(i64),
     /// It printed more than so many bytes.
+    #[error("it printed more than {} MiB", .0 >> 20)]
     Output(u64),
-    /// It lost these leases.
+    #[error("it lost its lease: {0}")]
     Leases(String),
     /// It may spend no more.
+    #[error("{0}")]
     Spending(String),
 }
 
@@ -52,19 +54,6 @@ impl EndCause {
         match self {
             EndCause::User | EndCause::Signal => Phase::Killed,
             _ => Phase::Failed,
-        }
-    }
-}
-
-impl fmt::Display for EndCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EndCause::User => f.write_str("the user or a move ended it"),
-            EndCause::Signal => f.write_str("the supervisor was asked to end"),
-            EndCause::WallTime(ms) => write!(f, "it ran for {}", human_ms(*ms)),
-            EndCause::Output(bytes) => write!(f, "it printed more than {} MiB", bytes >> 20),
-            EndCause::Leases(lost) => write!(f, "it lost its lease: {lost}"),
-            EndCause::Spending(why) => f.write_str(why),
         }
     }
 }

@@ -134,14 +134,7 @@ pub enum WireRequest {
     /// Either side: clears the flag.
     Unflag,
     /// Worker's side: asks the user a question. The reply is sent when the user has answered.
-    Ask {
-        text: String,
-        /// Answers to choose from.
-        #[serde(default)]
-        options: Vec<String>,
-        /// What the question is about: a link, a path, a name.
-        reference: Option<String>,
-    },
+    Ask(WorkerQuestion),
     /// Worker's side: its work is done. The supervisor ends its program and starts the checks.
     Done,
     /// Worker's side: returns the unread messages in its inbox.
@@ -170,6 +163,17 @@ pub enum WireRequest {
         /// What it waits for, or its last message.
         text: Option<String>,
     },
+}
+
+/// A question of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerQuestion {
+    pub text: String,
+    /// Answers to choose from.
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// What the question is about: a link, a path, a name.
+    pub reference: Option<String>,
 }
 
 /// What a worker reports as spent. Absent figures count as nothing and unknown ones are ignored, so that a worker keeps its
@@ -280,7 +284,7 @@ mod tests {
                 ..ReportedSpend::default()
             }),
             WireRequest::Claim { resource: "x".to_owned(), ttl_s: Some(30) },
-            WireRequest::Ask { text: "t".to_owned(), options: vec![], reference: None },
+            WireRequest::Ask(WorkerQuestion { text: "t".to_owned(), options: vec![], reference: None }),
         ];
         for request in all {
             let hello = Hello { looop: VERSION, request };

@@ -6,9 +6,8 @@ use crate::rules::beat::scope::{ApprovalScope, SandboxScope};
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::user_side::{self, UserSidePath};
 use crate::rules::worker::network_words;
-use crate::store::Denied;
 use crate::store::coverage::{Coverage, CoverageScan};
-use crate::store::identity;
+use crate::store::{Denied, identity};
 use crate::tick::ctx::Ctx;
 use anyhow::{Error, Result};
 

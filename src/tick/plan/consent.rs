@@ -4,45 +4,27 @@ use anyhow::Result;
 
 use super::MovePlan;
 use super::operation::write_ask;
-use crate::rules::beat::ask::Asks;
 use crate::rules::beat::ask::{
     AnswerFile, Approval, AskKind, AskReply, MAX_OPEN_APPROVALS, QuestionFile, QuestionState,
 };
-use crate::rules::beat::decision::Move;
 use crate::rules::beat::entry::MoveOutcome;
-use crate::rules::beat::scope::ApprovalScope;
+use crate::rules::beat::observed::Observed;
 use crate::rules::beat::state::{LoopState, Operation};
 use crate::rules::name::Name;
 use crate::rules::time::Now;
 
-/// A move that needs an approval.
-#[derive(Clone, Debug)]
-pub struct ApprovalRequest<'a> {
-    pub id: &'a str,
-    pub decided: &'a Move,
-    /// Why it needs an approval.
-    pub because: String,
-    /// Everything that the approval would cover now.
-    pub scope: ApprovalScope,
-    /// The operation that it would permit.
-    pub operation: Operation,
-    /// The diff of the file that it replaces.
-    pub diff: String,
-    /// True if the decider had read no untrusted text.
-    pub clean: bool,
-}
-
-/// Creates the ask for a move that needs an approval, unless the user rejected it or too many asks are open. `ttl_ms`
-/// is the time in which the user can approve.
+/// Creates the ask for a move of the beat `id` that needs this approval, which has no hash yet, unless the user rejected
+/// it or too many asks are open. `ttl_ms` is the time in which the user can approve.
 pub fn ask_first(
     beat: &LoopState,
-    asks: &Asks,
+    observed: &Observed,
     now: Now,
     ttl_ms: i64,
-    request: ApprovalRequest,
+    id: &str,
+    mut approval: Approval,
 ) -> Result<MovePlan> {
-    let ApprovalRequest { id, decided, because, scope, operation, diff, clean } = request;
     let refuse = |why: String| Ok(MovePlan::refused(why));
+    let (asks, scope, because) = (&observed.asks, &approval.scope, approval.because.clone());
     let digest = scope.digest();
     let request_digest = scope.request_digest();
     if beat.rejected.get(&request_digest).is_some_and(|until| *until > now.unix_ms) {
@@ -77,28 +59,22 @@ pub fn ask_first(
     if asks.values().filter(open).count() >= MAX_OPEN_APPROVALS {
         return refuse(format!("{MAX_OPEN_APPROVALS} approvals are open already"));
     }
-    let mut ask_id = Name::joined("ap", &scope.ask_id()[3..]);
+    // The same request gets the same ask.
+    let mut ask_id = Name::joined("ap", &digest[..10]);
     if beat.closed_asks.contains(&ask_id) {
         // This id belongs to a used approval of the same request, so the next ask needs another id.
-        ask_id = Name::joined("ap", &format!("{}{id}", &scope.ask_id()[3..]));
+        ask_id = Name::joined("ap", &format!("{}{id}", &digest[..10]));
     }
     let expires_ms = now.unix_ms.saturating_add(ttl_ms);
-    let mut approval = Approval {
-        decided: decided.clone(),
-        scope,
-        operation: Some(operation),
-        diff,
-        because: because.clone(),
-        hash: String::new(),
-    };
     approval.hash = approval.bound_hash(ask_id.as_str(), expires_ms);
+    let why = approval.decided.why.clone();
     let ask = QuestionFile {
         kind: AskKind::Approval,
-        goal: decided.goal.clone(),
+        goal: approval.decided.goal.clone(),
         expires_ms: Some(expires_ms),
         approval: Some(approval),
-        clean,
-        ..QuestionFile::new(ask_id.clone(), id, now.unix_ms, decided.why.clone())
+        clean: !observed.tainted,
+        ..QuestionFile::new(ask_id.clone(), id, now.unix_ms, why)
     };
     let then = MoveOutcome::Waits { ask: ask_id.to_string(), because };
     Ok(MovePlan { operation: write_ask(&ask)?, then })

@@ -14,8 +14,7 @@ use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::world::Goal;
 use crate::rules::world::sensor::stamp_untrusted;
-use crate::store::json_file;
-use crate::store::layout;
+use crate::store::{json_file, layout};
 
 /// Plans the operation of a move. `outside` plans what depends on more than the world: a command, and the start of a
 /// worker.

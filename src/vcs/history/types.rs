@@ -1,6 +1,5 @@
 //! Inputs and outputs of the git history, and the reasons that can block a commit.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::rules::text::quote_argv;
@@ -55,41 +54,21 @@ pub struct LogEntry {
 }
 
 /// Why no commit may be made now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
     /// Another git holds a lock, or died while it held it.
+    #[error("could not commit: {} exists", lock.display())]
     Locked { lock: PathBuf },
-    /// A git command of another program runs that may be about to move the branch.
-    AtWork {
-        /// The command and its process, in words.
-        command: String,
-    },
-    /// HEAD is not on a branch, so a commit would be lost.
+    /// A git command of another program runs that may be about to move the branch: the command and its process.
+    #[error("could not commit: {command} is running in the data dir")]
+    AtWork { command: String },
+    /// A commit would be lost.
+    #[error("could not commit: HEAD of {} is on no branch", dir.display())]
     DetachedHead { dir: PathBuf },
-    /// A git command is unfinished.
-    InProgress {
-        dir: PathBuf,
-        /// `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
-        what: &'static str,
-    },
+    /// A `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am` is unfinished.
+    #[error("could not commit: a git {what} is in progress in {}", dir.display())]
+    InProgress { dir: PathBuf, what: &'static str },
 }
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Locked { lock } => write!(f, "could not commit: {} exists", lock.display()),
-            Self::AtWork { command } => write!(f, "could not commit: {command} is running in the data dir"),
-            Self::DetachedHead { dir } => {
-                write!(f, "could not commit: HEAD of {} is on no branch", dir.display())
-            }
-            Self::InProgress { dir, what } => {
-                write!(f, "could not commit: a git {what} is in progress in {}", dir.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for Blocked {}
 
 impl Blocked {
     /// Returns what the user can do about it, as one line without a final stop.

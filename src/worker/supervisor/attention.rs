@@ -4,19 +4,17 @@
 
 use std::time::Duration;
 
-use super::question::{self, WorkerQuestion};
+use super::question;
 use super::record::Record;
 use super::refusal::RequestRefusal;
-use crate::agents;
 use crate::os::clock::{self, Deadline};
 use crate::os::detach;
 use crate::rules::json::clip;
 use crate::rules::name::Name;
-use crate::rules::worker::protocol::WireReply;
+use crate::rules::worker::protocol::{WireReply, WorkerQuestion};
 use crate::rules::worker::query::{ProgramState, ProgramStatus};
-use crate::rules::worker::silence;
-use crate::rules::worker::{Flag, Phase};
-use crate::screen;
+use crate::rules::worker::{Flag, Phase, silence};
+use crate::{agents, screen};
 
 /// How often the supervisor checks for an answer to an open ask without a wake-up, in milliseconds.
 const POLL_MS: i64 = 1_000;
@@ -47,7 +45,7 @@ pub(super) struct UserAttention {
     /// When to flag a question that the program reported without a text, and the text to use if its screen shows none.
     unworded: Option<(Deadline, String)>,
     /// Running helper processes of looop, which are not the worker's, and whether another one must start.
-    helpers: Vec<u32>,
+    pub(super) helpers: Vec<u32>,
     helper_due: bool,
 }
 
@@ -126,10 +124,6 @@ impl UserAttention {
             Ok(pid) => self.helpers.push(pid),
             Err(error) => record.log("flag_not_surfaced", &error.to_string()),
         }
-    }
-
-    pub(super) fn helpers(&self) -> &[u32] {
-        &self.helpers
     }
 
     /// Handles the end of a process that may be a helper.

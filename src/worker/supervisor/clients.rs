@@ -50,7 +50,7 @@ pub(super) enum ClientEvent {
 }
 
 /// The purpose of a connection.
-enum ConnectionRole {
+pub(super) enum ConnectionRole {
     /// Not yet known.
     New,
     /// A viewer with the last state that it got; with a size it also types.
@@ -61,12 +61,12 @@ enum ConnectionRole {
     Reporting(Upload),
 }
 
-struct Conn {
+pub(super) struct Conn {
     stream: UnixStream,
     side: Side,
     decoder: Decoder,
     out: Vec<u8>,
-    role: ConnectionRole,
+    pub(super) role: ConnectionRole,
     stall: Deadline,
     closing: bool,
     gone: bool,
@@ -97,7 +97,7 @@ impl Conn {
     }
 
     /// Sends the final reply.
-    fn reply(&mut self, reply: &WireReply) {
+    pub(super) fn reply(&mut self, reply: &WireReply) {
         self.send(&protocol::encode_json(reply));
         self.closing = true;
     }
@@ -119,21 +119,38 @@ impl Conn {
         true
     }
 
-    /// Reads what has arrived. Returns false if the other end is gone.
-    fn fill(&mut self) -> bool {
+    /// Reads what has arrived.
+    pub(super) fn read(&mut self, ready: PollFlags) {
+        if !ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) || self.closing {
+            return;
+        }
         let mut buffer = [0_u8; READ_BYTES];
         match self.stream.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(count) => {
-                self.decoder.push(&buffer[..count]);
-                true
-            }
-            Err(error) => is_for_now(&error),
+            Ok(0) => self.gone = true,
+            Ok(count) => self.decoder.push(&buffer[..count]),
+            Err(error) => self.gone = !is_for_now(&error),
         }
     }
 
+    /// Returns what it asks for next. Replies to a request that is malformed.
+    pub(super) fn next_event(&mut self) -> Option<ClientEvent> {
+        if self.closing {
+            return None;
+        }
+        self.next_frame().unwrap_or_else(|refusal| {
+            self.reply(&refusal::reply(Err(refusal)));
+            None
+        })
+    }
+
+    /// Sends what is possible, and notes that it has stalled.
+    pub(super) fn write(&mut self) {
+        self.gone |= !self.may_stall() && self.stall.passed();
+        self.flush();
+    }
+
     /// Returns what the next complete frame asks for.
-    fn next_event(&mut self) -> Result<Option<ClientEvent>, RequestRefusal> {
+    fn next_frame(&mut self) -> Result<Option<ClientEvent>, RequestRefusal> {
         while let Some(frame) = self.decoder.next_frame().map_err(RequestRefusal::Invalid)? {
             return Ok(Some(match (&mut self.role, frame.kind) {
                 (ConnectionRole::New, FrameKind::Json) => {
@@ -216,31 +233,8 @@ impl Clients {
         }
     }
 
-    /// Reads what a connection has sent.
-    pub(super) fn read(&mut self, at: usize, ready: PollFlags) {
-        let conn = &mut self.conns[at];
-        if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !conn.closing {
-            conn.gone = !conn.fill();
-        }
-    }
-
-    /// Returns what a connection asks for next. Replies to a request that is malformed.
-    pub(super) fn next_event(&mut self, at: usize) -> Option<ClientEvent> {
-        let conn = &mut self.conns[at];
-        if conn.closing {
-            return None;
-        }
-        conn.next_event().unwrap_or_else(|refusal| {
-            conn.reply(&refusal::reply(Err(refusal)));
-            None
-        })
-    }
-
-    /// Sends what is possible, and notes a connection that has stalled.
-    pub(super) fn flush(&mut self, at: usize) {
-        let conn = &mut self.conns[at];
-        conn.gone |= !conn.may_stall() && conn.stall.passed();
-        conn.flush();
+    pub(super) fn conn(&mut self, at: usize) -> &mut Conn {
+        &mut self.conns[at]
     }
 
     /// Removes the connections that are gone. Returns true if one of them had a size.
@@ -254,21 +248,6 @@ impl Clients {
     /// Returns the size of the smallest screen that shows the worker.
     pub(super) fn size(&self) -> Option<Size> {
         self.conns.iter().filter_map(Conn::size).reduce(Size::min)
-    }
-
-    /// Sends the final reply to a connection.
-    pub(super) fn reply(&mut self, at: usize, result: Result<String, RequestRefusal>) {
-        self.conns[at].reply(&refusal::reply(result));
-    }
-
-    /// Makes a connection a viewer; with a size it also types.
-    pub(super) fn view(&mut self, at: usize, size: Option<Size>) {
-        self.conns[at].role = ConnectionRole::Viewer { size, seen: None };
-    }
-
-    /// Lets a connection wait for an answer.
-    pub(super) fn wait_for(&mut self, at: usize, ask: Name) {
-        self.conns[at].role = ConnectionRole::Asking(ask);
     }
 
     /// Sends an answer to all that wait for it. Returns true if one of them got it.
@@ -288,7 +267,7 @@ impl Clients {
         self.begun += 1;
         match Upload::begin(name, self.begun, record) {
             Ok(upload) => self.conns[at].role = ConnectionRole::Reporting(upload),
-            Err(refusal) => self.reply(at, Err(refusal)),
+            Err(refusal) => self.conns[at].reply(&refusal::reply(Err(refusal))),
         }
     }
 

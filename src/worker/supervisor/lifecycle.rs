@@ -100,14 +100,8 @@ impl Lifecycle {
                 Ok(())
             }
             Err(error) => {
-                let result = CheckResult {
-                    ok: false,
-                    name: check.name.clone(),
-                    status: format!("it could not be started: {error}"),
-                    tail: String::new(),
-                    took_ms: 0,
-                };
-                keep_result(record, result)
+                let (name, status) = (check.name.clone(), format!("it could not be started: {error}"));
+                keep_result(record, CheckResult { ok: false, name, status, tail: String::new(), took_ms: 0 })
             }
         }
     }

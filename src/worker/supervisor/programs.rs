@@ -8,17 +8,14 @@ use anyhow::{Context, Result};
 
 use super::output::TAIL_BYTES;
 use super::record::Record;
-use crate::os::detach;
 use crate::os::process::{ProcessCommand, ProcessExit, tree};
-use crate::os::program;
 use crate::os::pty::{self, Size, Terminal};
+use crate::os::{detach, program};
 use crate::rules::process::Started;
 use crate::rules::sandbox::Sandbox;
 use crate::rules::worker::{Check, WorkerExit};
-use crate::sandbox;
-use crate::sandbox::probe;
-use crate::store::file;
-use crate::store::sandboxes;
+use crate::sandbox::{self, probe};
+use crate::store::{file, sandboxes};
 
 /// Starts the worker's command, and notes its process.
 pub(super) fn start_command(record: &mut Record, size: Size) -> Result<Terminal> {

@@ -5,18 +5,11 @@ use super::refusal::{self, RequestRefusal};
 use crate::os::clock;
 use crate::rules::beat::ask::{AskKind, AskReply, QuestionFile};
 use crate::rules::name::Name;
-use crate::rules::worker::protocol::{MAX_TEXT, WireReply};
+use crate::rules::worker::protocol::{MAX_TEXT, WireReply, WorkerQuestion};
 use crate::store::state_files;
 
 /// How much of a worker's name is in the ids of its questions, in characters; the time and a number follow.
 const NAME_CHARS: usize = 24;
-
-/// A question, as the worker asks it.
-pub(super) struct WorkerQuestion {
-    pub(super) text: String,
-    pub(super) options: Vec<String>,
-    pub(super) reference: Option<String>,
-}
 
 impl WorkerQuestion {
     /// Checks its length, and returns what identifies it.

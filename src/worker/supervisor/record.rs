@@ -17,9 +17,7 @@ use crate::rules::secret::Secrets;
 use crate::rules::worker::lifecycle::{EndCause, WorkerOutcome};
 use crate::rules::worker::{Phase, Spec, WorkerState};
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::leases;
-use crate::store::logs;
-use crate::store::workers;
+use crate::store::{leases, logs, workers};
 
 /// How often a failed write is retried, in milliseconds.
 const RETRY_MS: i64 = 1_000;

@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io::Write;
 
 use super::output::is_for_now;
-use crate::agents;
 use crate::os::clock::{self, Deadline};
 use crate::os::pty::{self, Size, Terminal};
 use crate::rules::worker::query::{self, ProgramState, ProgramStatus, Scanner, TerminalQuery};
-use crate::screen;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptWriter;
+use crate::{agents, screen};
 
 /// How many typed bytes may wait for the terminal; further ones are not read from their sockets.
 const MAX_KEYS: usize = 64 * 1024;
@@ -24,7 +23,7 @@ pub(super) struct Tty {
     scanner: Scanner,
     /// Typed keys and answers that the terminal has not taken yet.
     keys: Vec<u8>,
-    size: Size,
+    pub(super) size: Size,
     /// Until when output may only be a redraw for another size.
     redraws: Deadline,
 }
@@ -42,10 +41,6 @@ impl Tty {
 
     pub(super) fn close(&mut self) {
         self.terminal = None;
-    }
-
-    pub(super) fn size(&self) -> Size {
-        self.size
     }
 
     /// Returns the length of the transcript, including parts that were rotated away.

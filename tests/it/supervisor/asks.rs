@@ -2,14 +2,14 @@
 
 use std::os::unix::net::UnixStream;
 
-use looop::rules::worker::protocol::{WireReply, WireRequest};
+use looop::rules::worker::protocol::{WireReply, WireRequest, WorkerQuestion};
 
 use super::{NOOP, TmuxFixture, reply, say};
 use crate::support::profile::{Profile, wait_until};
 
 fn ask(terminal: &TmuxFixture, text: &str) -> UnixStream {
     let mut stream = terminal.connect("worker.sock");
-    say(&mut stream, WireRequest::Ask { text: text.to_owned(), options: vec![], reference: None });
+    say(&mut stream, WireRequest::Ask(WorkerQuestion { text: text.to_owned(), ..WorkerQuestion::default() }));
     stream
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use looop::rules::worker::protocol::{self, FrameKind, Resize, ViewerState, WireReply, WireRequest};
+use looop::rules::worker::protocol::{
+    self, FrameKind, Resize, ViewerState, WireReply, WireRequest, WorkerQuestion,
+};
 
 use super::{TmuxFixture, hello, reply, say};
 use crate::support::pi::skipped;
@@ -132,7 +134,7 @@ fn a_supervisor_of_another_user_is_not_spoken_to() {
 #[ignore = "slow"]
 fn a_crowd_of_the_workers_clients_does_not_keep_the_user_out() {
     let terminal = TmuxFixture::start(&[], "sleep 600");
-    let ask = WireRequest::Ask { text: "which?".to_owned(), options: vec![], reference: None };
+    let ask = WireRequest::Ask(WorkerQuestion { text: "which?".to_owned(), ..WorkerQuestion::default() });
     let mut crowd = Vec::new();
     for _ in 0..100 {
         let mut stream = terminal.connect("worker.sock");
