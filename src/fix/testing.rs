@@ -10,7 +10,7 @@ use crate::os::process::{ChildResult, Job, OutputLimit, ProcessCommand, ProcessE
 use crate::os::program;
 use crate::rules::beat::settings::Settings;
 use crate::rules::fault::Fault;
-use crate::rules::fix::signature::{self, TestExit, TestReport};
+use crate::rules::fix::signature::{self, TestReport};
 use crate::rules::json::clip;
 use crate::rules::sandbox::SandboxSubject;
 use crate::rules::strip::Strip;
@@ -116,14 +116,12 @@ pub(super) fn test(env: &ExecEnv, task: &Task, cwd: &Path) -> Result<Tested> {
         // The agent may have removed it from the clone.
         Err(error) => (ProcessExit::NotStarted(format!("{error:#}")), String::new(), 0),
     };
-    let exit = match exit {
-        ProcessExit::Code(code) => TestExit::Code(code),
-        ProcessExit::Timeout => {
-            TestExit::Other(format!("it was still running after {}s", task.runner.timeout))
-        }
-        other => TestExit::Other(other.words()),
+    let failure = match exit {
+        ProcessExit::Code(0) => None,
+        ProcessExit::Timeout => Some(format!("it was still running after {}s", task.runner.timeout)),
+        other => Some(other.words()),
     };
-    let report = signature::read(&output, &exit, &cwd.to_string_lossy());
+    let report = signature::read(&output, failure.as_deref(), &cwd.to_string_lossy());
     let output = env.deps.settings.secrets.redact(&output).into_owned();
     Ok(Tested { report, output, took_ms })
 }

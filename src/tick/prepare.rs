@@ -98,7 +98,7 @@ fn frame(
         beat: beat_id(beat.next_ms(ctx.now)),
         at: ctx.now,
         own: world.own.clone(),
-        woke: reasons.iter().map(Reason::words).collect(),
+        woke: reasons.iter().map(Reason::to_string).collect(),
         changes: changes(ctx, beat, observed, notes),
         last: beat.last.clone(),
         failure: beat.failure.clone(),

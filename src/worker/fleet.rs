@@ -15,7 +15,7 @@ use crate::rules::beat::step::Probe;
 use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::worker::protocol::WireRequest;
-use crate::rules::worker::{Phase, Spec, WorkerExit, WorkerView};
+use crate::rules::worker::{Phase, Spec, WorkerView};
 use crate::store::inbox;
 use crate::store::layout::Layout;
 use crate::store::lock;
@@ -238,7 +238,7 @@ pub fn view(layout: &Layout, worker: &Worker, now: Now) -> WorkerView {
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
         state: state.phase.to_string(),
-        exit: state.exit.map(WorkerExit::words),
+        exit: state.exit.map(|exit| exit.to_string()),
         why: state.why.clone(),
         flag: state.flag.as_ref().map(|flag| flag.text.clone()),
         ask: state.ask.clone(),
