@@ -13,7 +13,7 @@ use crate::os::socket;
 use crate::rules::fault::Fault;
 use crate::rules::time::human_ms;
 use crate::rules::worker::protocol::{
-    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest,
+    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPLY, MAX_REPORT, WireReply, WireRequest,
 };
 
 /// How long a supervisor may take for an immediate reply, in milliseconds.
@@ -123,7 +123,7 @@ fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>)
 
 fn reply(stream: &mut UnixStream, wait_ms: Option<i64>) -> Result<String> {
     let deadline = wait_ms.map(Deadline::after_ms);
-    let mut decoder = Decoder::of_replies();
+    let mut decoder = Decoder::new(MAX_REPLY);
     let mut buffer = [0_u8; 16 * 1024];
     loop {
         if let Some(frame) = decoder.next_frame().map_err(anyhow::Error::msg)? {
