@@ -477,11 +477,10 @@ fn remember_move(
         streak,
     });
     let at_ms = seen.at.unix_ms;
-    match &decided.action {
-        Action::Noop {} => Settled::Noop { at_ms, again: seen.aged || asked_again },
-        // A repeated move without effect counts as a noop; otherwise it would be paid for forever.
-        _ if repeats(beat, decided, then) => Settled::Noop { at_ms, again: seen.aged || asked_again },
-        _ => Settled::No,
+    // A repeated move without effect counts as a noop; otherwise it would be paid for forever.
+    match decided.action == (Action::Noop {}) || repeats(beat, decided, then) {
+        true => Settled::Noop { at_ms, again: seen.aged || asked_again },
+        false => Settled::No,
     }
 }
 
