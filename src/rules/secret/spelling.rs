@@ -9,12 +9,14 @@ pub(super) struct Unescaping {
     places: Vec<u32>,
 }
 
+/// The bytes that the escape at the start of a text spells, and the length of the escape in bytes.
+type Escape = Option<(Vec<u8>, usize)>;
+
 /// A way to spell characters with escapes.
 pub(super) struct Spelling {
     /// The first character of each escape.
     sign: char,
-    /// The bytes that the escape at the start of a text spells, and the length of the escape in bytes.
-    escape: fn(&str) -> Option<(Vec<u8>, usize)>,
+    escape: fn(&str) -> Escape,
     /// True for the beginning of an escape that more text may complete.
     is_beginning: fn(&str) -> bool,
 }
@@ -94,7 +96,7 @@ impl Unescaping {
 }
 
 /// An escape of a string of JSON: two bytes, six for `\u0061`, or twelve for a pair of surrogates.
-fn json_escape(text: &str) -> Option<(Vec<u8>, usize)> {
+fn json_escape(text: &str) -> Escape {
     [2, 6, 12].into_iter().find_map(|length| {
         let c: char = serde_json::from_str(&format!("\"{}\"", text.get(..length)?)).ok()?;
         Some((c.to_string().into_bytes(), length))
@@ -130,7 +132,7 @@ fn is_beginning_of_percent(text: &str) -> bool {
 }
 
 /// The percent-encoding of one character in a URL.
-fn percent_escape(text: &str) -> Option<(Vec<u8>, usize)> {
+fn percent_escape(text: &str) -> Escape {
     let bytes: Vec<u8> = (0..4).map_while(|nth| percent_byte(text, nth * 3)).collect();
     // The shortest beginning that is a character.
     let length = (1..=bytes.len()).find(|length| std::str::from_utf8(&bytes[..*length]).is_ok())?;
