@@ -115,7 +115,7 @@ pub fn list(app: &App, args: &AsksArgs, kind: Option<AskKind>) -> Result<u8> {
     let all = of_kind.map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)));
     let shown = all.filter(|(_, state)| args.all || *state == QuestionState::Open);
     if args.json {
-        let key = kind.map_or("ask", AskKind::word);
+        let key = kind.map_or("ask".to_owned(), |kind| kind.to_string());
         let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
         return print::answer(&format!("{key}s"), rows);
     }
@@ -187,7 +187,7 @@ pub fn text(app: &App, ask: &QuestionFile, state: QuestionState) -> String {
         other => format!(" · {}", word(other)),
     };
     let goal = ask.goal.as_ref().map(|goal| format!(" · for {goal}")).unwrap_or_default();
-    let kind = ask.kind.word();
+    let kind = ask.kind;
     let who = match &ask.worker {
         Some(worker) => format!(" · from the worker {worker}"),
         None if !ask.clean && ask.approval.is_none() => " · written after untrusted text was read".to_owned(),
@@ -231,7 +231,7 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<QuestionFi
     let (ask, answer) = pick("ask", wanted, asks.into_values(), |(ask, _)| ask.id.as_str())?;
     let id = &ask.id;
     if ask.kind != kind {
-        let fault = Fault::usage(format!("could not {verb} {id}: it is not a {}", kind.word()));
+        let fault = Fault::usage(format!("could not {verb} {id}: it is not a {kind}"));
         return Err(match kind {
             AskKind::Question => fault.hint("use `looop approve` or `looop reject`"),
             AskKind::Approval => fault.hint("use `looop answer`"),

@@ -256,7 +256,7 @@ pub fn show(app: &App, args: &WorkerShowArgs) -> Result<u8> {
         ("flag", worker.flag.map(flag)),
         ("question", worker.ask.map(|ask| ask.to_string())),
         ("reason", worker.why),
-        ("exit", worker.exit.map(WorkerExit::words)),
+        ("exit", worker.exit.map(|exit| exit.to_string())),
         ("check", worker.verify.map(check)),
         ("leases", Some(leases).filter(|leases| !leases.is_empty())),
         ("spent", Some(dollars((worker.cost_usd * 1e6).round() as u64))),

@@ -57,7 +57,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     app.ready_without_profile()?;
     let failure = failure(app, args)?;
     app.note_own_state(&app.layout.map(&root));
-    let report = signature::read(&failure, &signature::TestExit::Code(1), &root.to_string_lossy());
+    let report = signature::read(&failure, Some("exit code 1"), &root.to_string_lossy());
     let limits = MapLimits { timeout_ms: i64::from(args.timeout) * 1000, ..MapLimits::default() };
     let began = Deadline::after_ms(0);
     let (index, update) = map::open(&root, Some(&app.layout.map(&root)), &limits)?;

@@ -16,15 +16,11 @@ use crate::rules::digest::Digest;
 use crate::rules::exchange::FileChange;
 use crate::rules::fix::FixSession;
 use crate::rules::json::clip;
-use crate::rules::user_side::{self, TreeChange, UserSidePath};
+use crate::rules::user_side::{self, GITLINK, LINK, TreeDifference, UserSidePath};
 use crate::rules::worker::Repo;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file;
-use crate::vcs::clone::{self, Git, TreeDifference};
-
-/// Git's modes of entries that are not regular files.
-const LINK: u32 = 0o120_000;
-const GITLINK: u32 = 0o160_000;
+use crate::vcs::clone::{self, Git};
 
 /// Where the result is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,17 +126,13 @@ fn shown(path: &Path) -> String {
 /// The changes that execute on the user's side.
 fn user_side_of(ctx: &FixContext, git: &Git, changes: &[TreeDifference]) -> Result<Vec<UserSidePath>> {
     let mut found = Vec::new();
-    let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
     for change in changes {
         let target = match &change.new {
             Some((LINK, blob)) => Some(ctx.trees.blob(git, blob)?),
             _ => None,
         };
-        let path = shown(&change.path);
-        let (old_mode, new_mode) = (mode(&change.old), mode(&change.new));
-        let seen = TreeChange { path: &path, old_mode, new_mode, target: target.as_deref() };
-        let reason = user_side::reason_of(&seen).map(str::to_owned);
-        found.extend(reason.map(|reason| UserSidePath { path, reason }));
+        let reason = user_side::reason_of(change, target.as_deref()).map(str::to_owned);
+        found.extend(reason.map(|reason| UserSidePath { path: shown(&change.path), reason }));
     }
     Ok(found)
 }

@@ -17,7 +17,8 @@ use crate::rules::fix::attempt::similarity::{AttemptDiff, similarity};
 use crate::rules::fix::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, episode_state};
 use crate::rules::fix::{Called, Counts, UnderWay};
 use crate::rules::time::human_ms;
-use crate::vcs::clone::{TreeDifference, is_empty};
+use crate::rules::user_side::TreeDifference;
+use crate::vcs::clone::is_empty;
 
 /// The largest diff that is analysed, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
@@ -203,7 +204,7 @@ impl TaskRun<'_> {
         let before = now.last().map(|last| ctx.trees.find(&git, &self.ref_of("attempts", last.n)));
         let before = before.transpose()?.flatten();
         let parent = before.as_ref().unwrap_or(&self.session.base);
-        let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
+        let message = format!("attempt {}: {}", attempt.n, attempt.outcome);
         let commit = ctx.trees.commit(&git, &attempt.end, Some(parent), &message)?;
         ctx.trees.point(&git, &self.ref_of("attempts", attempt.n), &commit)?;
         let severity = if attempt.outcome.is_good() { Severity::Good } else { Severity::Warn };

@@ -70,7 +70,7 @@ fn retrieve(ctx: &FixContext, sources: &mut Sources, task: &Task, output: &str, 
         Ok((index, _)) => index,
         Err(error) => return ctx.say(Severity::Warn, format!("no code map: {error:#}")),
     };
-    let report = signature::read(output, &signature::TestExit::Code(1), &root.to_string_lossy());
+    let report = signature::read(output, Some("exit code 1"), &root.to_string_lossy());
     let answer = map::ask(&index, &Question { failure: output, frame: &report.frame, words: &task.prompt });
     let listed = |path: &str| sources.files.iter().any(|shown| shown.path == path);
     let wanted = answer.files.iter().filter(|_| answer.aimed);

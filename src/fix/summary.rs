@@ -1,6 +1,6 @@
 //! Pure. Shortens a failure: drops the output of dependencies, counts repeats, and keeps the end.
 
-use crate::rules::fix::signature::{self, TestExit, TestFramework};
+use crate::rules::fix::signature::{self, TestFramework};
 use crate::rules::json::clip;
 use crate::rules::text::visible;
 
@@ -37,7 +37,7 @@ const FOREIGN: &str = "site-packages/ dist-packages/ node_modules/ /.cargo/regis
 
 /// The last `lines` meaningful lines of the tests' output, and how many were left out.
 pub fn summarize(output: &str, lines: usize) -> (String, usize) {
-    shorten(output, signature::read(output, &TestExit::Code(1), "/").kind, lines)
+    shorten(output, signature::read(output, Some("exit code 1"), "/").kind, lines)
 }
 
 fn shorten(output: &str, kind: TestFramework, lines: usize) -> (String, usize) {

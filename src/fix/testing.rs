@@ -11,7 +11,7 @@ use crate::os::process::{ChildResult, Job, OutputLimit, ProcessCommand, ProcessE
 use crate::os::program;
 use crate::rules::beat::settings::Settings;
 use crate::rules::fault::Fault;
-use crate::rules::fix::signature::{self, TestExit, TestReport};
+use crate::rules::fix::signature::{self, TestReport};
 use crate::rules::json::clip;
 use crate::rules::sandbox::SandboxSubject;
 use crate::rules::strip::Strip;
@@ -119,15 +119,21 @@ pub(super) fn test(ctx: &FixContext, task: &Task) -> Result<Tested> {
         // The agent may have removed it from the clone.
         Err(error) => (ProcessExit::NotStarted(format!("{error:#}")), String::new(), 0),
     };
-    let exit = match exit {
-        ProcessExit::Code(code) => TestExit::Code(code),
-        ProcessExit::Timeout => {
-            TestExit::Other(format!("it was still running after {}s", task.runner.timeout))
-        }
-        other => TestExit::Other(other.words()),
+    let failure = match exit {
+        ProcessExit::Code(0) => None,
+        ProcessExit::Timeout => Some(format!("it was still running after {}s", task.runner.timeout)),
+        other => Some(other.words()),
     };
+<<<<<<< 4729cb62a0c443159358604160518aa25acf44ba
     let report = signature::read(&output, &exit, &ctx.cwd().to_string_lossy());
     let output = ctx.deps.settings.secrets.redact(&output).into_owned();
+||||||| 6d37a34a961b2b74eb320f1c754122f4586e4859
+    let report = signature::read(&output, &exit, &cwd.to_string_lossy());
+    let output = env.deps.settings.secrets.redact(&output).into_owned();
+=======
+    let report = signature::read(&output, failure.as_deref(), &cwd.to_string_lossy());
+    let output = env.deps.settings.secrets.redact(&output).into_owned();
+>>>>>>> 40605e763ef42acea8822a71dc93ae226af85061
     Ok(Tested { report, output, took_ms })
 }
 

@@ -75,6 +75,9 @@ impl MapIndex {
 /// The root cannot be listed, or the index cannot be written.
 pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(MapIndex, IndexUpdate)> {
     let deadline = Deadline::after_ms(limits.timeout_ms);
+    let load = |path: &Path| -> Option<MapIndex> {
+        serde_json::from_slice(&file::read(path, MAX_INDEX_BYTES).ok()??).ok()
+    };
     let old = cache.and_then(load).filter(|index| index.version == VERSION);
     let (mut touched, mut old) = (old.is_none(), old.unwrap_or_default());
     let (found, is_all) = walk::files(root, limits, &deadline)?;
@@ -183,11 +186,6 @@ fn manifest_name(path: &str, text: &str) -> Option<String> {
     }
     let table: toml::Table = text.parse().ok()?;
     Some(table.get("package")?.get("name")?.as_str()?.replace('-', "_"))
-}
-
-fn load(path: &Path) -> Option<MapIndex> {
-    let bytes = file::read(path, MAX_INDEX_BYTES).ok()??;
-    serde_json::from_slice(&bytes).ok()
 }
 
 fn save(path: &Path, index: &MapIndex) -> Result<()> {

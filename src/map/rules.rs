@@ -14,10 +14,12 @@
 
 use tree_sitter::{Language, Node};
 
-/// The role of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The role of a node, by its word in a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum NodeRole {
-    /// The name of a definition of this kind.
+    /// The name of a definition of this kind, which is one more word.
+    #[strum(disabled)]
     Def(&'static str),
     /// A name that the file refers to.
     Ref,
@@ -35,23 +37,6 @@ pub(super) enum NodeRole {
     FromName,
     /// All of these names.
     FromAll,
-}
-
-impl NodeRole {
-    fn parse(words: &mut dyn Iterator<Item = &'static str>) -> Option<NodeRole> {
-        Some(match words.next()? {
-            "def" => NodeRole::Def(words.next()?),
-            "ref" => NodeRole::Ref,
-            "import" => NodeRole::Import,
-            "use" => NodeRole::Use,
-            "own" => NodeRole::OwnPath,
-            "module" => NodeRole::Module,
-            "from" => NodeRole::From,
-            "name" => NodeRole::FromName,
-            "all" => NodeRole::FromAll,
-            _ => return None,
-        })
-    }
 }
 
 /// A condition on the marked node.
@@ -137,7 +122,10 @@ fn parse(grammar: &Language, line: &'static str) -> Option<(Vec<u16>, SyntaxRule
         _ => (line, None),
     };
     let mut words = path.split(' ');
-    let role = NodeRole::parse(&mut words)?;
+    let role = match words.next()? {
+        "def" => NodeRole::Def(words.next()?),
+        word => word.parse().ok()?,
+    };
     let mut path: Vec<&str> = words.collect();
     let own = path.pop()?;
     let (field, kind) = match own.split_once(':') {
@@ -177,9 +165,9 @@ def constant class_definition block expression_statement assignment left:identif
 import import_statement name:dotted_name
 import import_statement aliased_import name:dotted_name
 from import_from_statement module_name:dotted_name|relative_import
-name import_from_statement name:dotted_name
-name import_from_statement aliased_import name:dotted_name
-all import_from_statement wildcard_import
+from_name import_from_statement name:dotted_name
+from_name import_from_statement aliased_import name:dotted_name
+from_all import_from_statement wildcard_import
 ref call function:identifier
 ref attribute attribute:identifier
 ref argument_list|decorator|type identifier
@@ -195,7 +183,7 @@ def macro macro_definition name:identifier
 def constant const_item|static_item name:identifier
 module mod_item name:identifier without body
 use use_declaration argument:scoped_identifier|scoped_use_list|use_list|use_as_clause|use_wildcard|identifier
-own scoped_identifier
+own_path scoped_identifier
 ref call_expression function:identifier
 ref field_expression field:field_identifier
 ref macro_invocation macro:identifier

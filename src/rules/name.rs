@@ -1,9 +1,8 @@
 //! Pure. Names of goals, sensors, workers, schedules and asks: the only definition of a valid name.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest name, in characters.
@@ -14,8 +13,9 @@ const RESERVED: [&str; 4] = ["archive", "past", "pulse", "index"];
 
 /// A name that is safe as a file name, as a git path and on a command line: letters and digits of any script, `-`, `_`
 /// and `.`, starting with a letter or a digit, at most 64 characters, no `..`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, inline, description = "", extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"))]
 pub struct Name(String);
 
 impl Name {
@@ -90,20 +90,6 @@ impl std::str::FromStr for Name {
     type Err = String;
     fn from_str(text: &str) -> Result<Name, String> {
         Name::parse_new(text)
-    }
-}
-
-impl JsonSchema for Name {
-    fn schema_name() -> Cow<'static, str> {
-        "Name".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" })
     }
 }
 

@@ -17,7 +17,7 @@ pub use spelling::percent_decoded;
 pub use stream::RedactStream;
 
 use scan::{SecretScan, SecretSpan};
-use spelling::Spelling;
+use spelling::SPELLINGS;
 
 /// The shortest value that is searched for, in bytes: a shorter one occurs in too many other words.
 const MIN_VALUE_BYTES: usize = 8;
@@ -118,7 +118,7 @@ impl Secrets {
 /// follows decides about.
 fn find_secrets(scan: &SecretScan, text: &str, depth: usize) -> (Vec<SecretSpan>, usize) {
     let (mut spans, mut open) = scan.find(text);
-    for spelling in Spelling::ALL.into_iter().filter(|_| depth > 0) {
+    for spelling in SPELLINGS.iter().filter(|_| depth > 0) {
         let decoded = spelling.decode(text);
         let cut = spelling.cut_escape(text, decoded.as_ref());
         if let Some(head) = text.get(..cut).filter(|head| head.len() < text.len()) {

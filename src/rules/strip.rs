@@ -34,6 +34,18 @@ impl Strip {
     }
 }
 
+/// Returns the bytes up to the last whole character, after those that an earlier piece left over. `cut` keeps the first
+/// bytes of a character that the next piece may complete.
+pub fn whole_characters(cut: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+    let mut all = std::mem::take(cut);
+    all.extend_from_slice(bytes);
+    let end = all.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+    if std::str::from_utf8(end).is_err_and(|error| error.error_len().is_none()) {
+        *cut = all.split_off(all.len() - end.len());
+    }
+    all
+}
+
 /// Decodes bytes as text, where a character may be split between two pieces. Invalid bytes become U+FFFD.
 #[derive(Debug, Default)]
 pub struct Utf8Pieces {
@@ -43,20 +55,7 @@ pub struct Utf8Pieces {
 
 impl Utf8Pieces {
     pub fn push(&mut self, bytes: &[u8]) -> String {
-        let mut all = std::mem::take(&mut self.cut);
-        all.extend_from_slice(bytes);
-        let mut text = String::with_capacity(all.len());
-        for chunk in all.utf8_chunks() {
-            text.push_str(chunk.valid());
-            let bad = chunk.invalid();
-            let at_end = bad.as_ptr_range().end == all.as_ptr_range().end;
-            if at_end && std::str::from_utf8(bad).is_err_and(|error| error.error_len().is_none()) {
-                self.cut = bad.to_vec();
-            } else if !bad.is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        text
+        String::from_utf8_lossy(&whole_characters(&mut self.cut, bytes)).into_owned()
     }
 
     /// Returns the replacement for a character that was never completed.

@@ -9,7 +9,7 @@
 //! Names are compared as the most lenient file system would: without case, in NFKC form, without invisible characters,
 //! without dots and blanks at their ends, up to a `:`, with `\` as `/`, and by short names like `GIT~1`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -23,19 +23,19 @@ const NAMED: usize = 20;
 const MAX_TARGET_BYTES: usize = 4096;
 
 /// The mode of a symbolic link in git.
-const LINK: u32 = 0o120_000;
+pub const LINK: u32 = 0o120_000;
 /// The mode of a submodule in git.
-const GITLINK: u32 = 0o160_000;
+pub const GITLINK: u32 = 0o160_000;
 
-/// One changed path of a tree, as git compares two trees.
-#[derive(Clone, Debug, Default)]
-pub struct TreeChange<'a> {
-    /// The path, relative to the root of the project.
-    pub path: &'a str,
-    pub old_mode: Option<u32>,
-    pub new_mode: Option<u32>,
-    /// The target of a new link; absent if it is too long.
-    pub target: Option<&'a [u8]>,
+/// One path in which two trees differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeDifference {
+    /// The path, from the top, with `/`; any bytes.
+    pub path: PathBuf,
+    /// The old mode and blob; `None` if the path is new.
+    pub old: Option<(u32, String)>,
+    /// The new mode and blob; `None` if the path was removed.
+    pub new: Option<(u32, String)>,
 }
 
 /// The list: groups of patterns, each after its reason.
@@ -82,18 +82,20 @@ pub fn reason_at(path: &Path, bases: &[&Path]) -> Option<&'static str> {
 }
 
 /// Why one change of a tree executes on the user's side: by its path, as a link that leads out of the project, as a
-/// submodule, or as a file that becomes executable.
-pub fn reason_of(change: &TreeChange) -> Option<&'static str> {
-    if let Some(reason) = runs_on_user_side(change.path) {
+/// submodule, or as a file that becomes executable. `target` is that of a new link; `None` if it is too long.
+pub fn reason_of(change: &TreeDifference, target: Option<&[u8]>) -> Option<&'static str> {
+    let path = change.path.to_string_lossy();
+    if let Some(reason) = runs_on_user_side(&path) {
         return Some(reason);
     }
-    match change.new_mode {
-        Some(LINK) if change.target.is_none_or(|target| leads_out(change.path, target)) => {
+    let [old, new] = [&change.old, &change.new].map(|side| side.as_ref().map(|(mode, _)| *mode));
+    match new {
+        Some(LINK) if target.is_none_or(|target| leads_out(&path, target)) => {
             Some("a link that leads out of the project")
         }
         Some(GITLINK) => Some("a submodule: git checks out another repository there"),
-        _ if change.old_mode == Some(GITLINK) => Some("a submodule: git had another repository there"),
-        Some(mode) if is_executable(mode) && !change.old_mode.is_some_and(is_executable) => {
+        _ if old == Some(GITLINK) => Some("a submodule: git had another repository there"),
+        Some(mode) if is_executable(mode) && !old.is_some_and(is_executable) => {
             Some("a file that becomes executable")
         }
         _ => None,

@@ -137,10 +137,12 @@ fn another_spelling_of_a_name_is_the_same_name() {
 
 #[test]
 fn links_that_lead_out_submodules_and_new_executables_have_a_reason() {
-    let link = |path: &str, target: &str| {
-        let target = Some(target.as_bytes());
-        reason_of(&TreeChange { path, old_mode: None, new_mode: Some(0o120_000), target })
+    let changed = |path: &str, old: Option<u32>, new: Option<u32>| {
+        let [old, new] = [old, new].map(|mode| Some((mode?, "oid".to_owned())));
+        TreeDifference { path: path.into(), old, new }
     };
+    let link =
+        |path: &str, target: &str| reason_of(&changed(path, None, Some(0o120_000)), Some(target.as_bytes()));
     for (path, target) in [
         ("a", "/etc/passwd"),
         ("a", ".."),
@@ -160,7 +162,7 @@ fn links_that_lead_out_submodules_and_new_executables_have_a_reason() {
     for (path, target) in [("a", "b"), ("a/b", "../c"), ("a/b/c", "../../d/e"), ("a", "./b")] {
         assert_eq!(link(path, target), None, "{path} {target}");
     }
-    let change = |old_mode, new_mode| reason_of(&TreeChange { path: "x", old_mode, new_mode, target: None });
+    let change = |old, new| reason_of(&changed("x", old, new), None);
     assert!(
         change(None, Some(0o120_000)).is_some(),
         "a target that is too long counts as one that leads out"

@@ -258,23 +258,15 @@ pub struct Flag {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum WorkerExit {
     /// It exited with this code.
+    #[strum(to_string = "exit code {0}")]
     Code(i32),
     /// This signal ended it.
+    #[strum(to_string = "signal {0}")]
     Signal(i32),
-}
-
-impl WorkerExit {
-    /// The end as text: `exit code 3`, `signal 9`.
-    pub fn words(self) -> String {
-        match self {
-            WorkerExit::Code(code) => format!("exit code {code}"),
-            WorkerExit::Signal(signal) => format!("signal {signal}"),
-        }
-    }
 }
 
 /// The result of the checks of a worker's work.

@@ -81,12 +81,28 @@ pub fn decision(
         beat: beat_id(state.next_ms(ctx.now)),
         at: ctx.now,
         own: world.own.clone(),
+<<<<<<< 4729cb62a0c443159358604160518aa25acf44ba
         woke: reasons.iter().map(Reason::words).collect(),
         changes: changes(ctx, state, observed, notes),
         last: state.last.clone(),
         failure: state.failure.clone(),
         starved: state.starved(world.goals.keys()),
         flapping: state.flaps.keys().filter(|s| state.is_flapping(s, ctx.now)).cloned().collect(),
+||||||| 6d37a34a961b2b74eb320f1c754122f4586e4859
+        woke: reasons.iter().map(Reason::words).collect(),
+        changes: changes(ctx, beat, observed, notes),
+        last: beat.last.clone(),
+        failure: beat.failure.clone(),
+        starved: beat.starved(world.goals.keys()),
+        flapping: beat.flaps.keys().filter(|s| beat.is_flapping(s, ctx.now)).cloned().collect(),
+=======
+        woke: reasons.iter().map(Reason::to_string).collect(),
+        changes: changes(ctx, beat, observed, notes),
+        last: beat.last.clone(),
+        failure: beat.failure.clone(),
+        starved: beat.starved(world.goals.keys()),
+        flapping: beat.flaps.keys().filter(|s| beat.is_flapping(s, ctx.now)).cloned().collect(),
+>>>>>>> 40605e763ef42acea8822a71dc93ae226af85061
         forced: ctx.forced.clone(),
         untrusted_goals: world.goals.iter().filter(untrusted).map(|(name, _)| name.clone()).collect(),
         unreadable_goals: world.goals.iter().filter_map(unreadable).collect(),

@@ -37,7 +37,7 @@ use crate::store::file::Doing;
 use crate::vcs::git::{GitCommand, GitDir, text};
 
 pub use crate::rules::worker::leftovers::{Leftovers, Paths};
-pub use crate::vcs::git::{Git, TreeDifference};
+pub use crate::vcs::git::Git;
 pub use collect::{Collected, collect, collect_within};
 pub use leftovers::{discard, leftovers};
 pub use source::{Source, Unclonable, inspect, stores, top_of};

@@ -23,6 +23,7 @@ use crate::os::signal::Cancel;
 use crate::rules::fault::Fault;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
+use crate::rules::user_side::TreeDifference;
 
 pub use dir::{GitDir, RepoLink};
 
@@ -432,17 +433,6 @@ fn input_of(dir: &GitDir, bytes: &[u8]) -> Result<File> {
     let path = dir.path().join("input");
     let written = fs::write(&path, bytes).and_then(|()| File::open(&path));
     written.context("could not write the input of git")
-}
-
-/// One path in which two trees differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TreeDifference {
-    /// The path, from the top, with `/`; any bytes.
-    pub path: PathBuf,
-    /// The old mode and blob; `None` if the path is new.
-    pub old: Option<(u32, String)>,
-    /// The new mode and blob; `None` if the path was removed.
-    pub new: Option<(u32, String)>,
 }
 
 /// The name of the git directory is left out: it may be temporary. The state of a worker keeps the reason for which its

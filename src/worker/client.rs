@@ -13,7 +13,13 @@ use crate::os::socket;
 use crate::rules::fault::Fault;
 use crate::rules::time::human_ms;
 use crate::rules::worker::protocol::{
+<<<<<<< 4729cb62a0c443159358604160518aa25acf44ba
     self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest, WorkerQuestion,
+||||||| 6d37a34a961b2b74eb320f1c754122f4586e4859
+    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest,
+=======
+    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPLY, MAX_REPORT, WireReply, WireRequest,
+>>>>>>> 40605e763ef42acea8822a71dc93ae226af85061
 };
 
 /// How long a supervisor may take for an immediate reply, in milliseconds.
@@ -122,7 +128,7 @@ fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>)
 
 fn reply(stream: &mut UnixStream, wait_ms: Option<i64>) -> Result<String> {
     let deadline = wait_ms.map(Deadline::after_ms);
-    let mut decoder = Decoder::of_replies();
+    let mut decoder = Decoder::new(MAX_REPLY);
     let mut buffer = [0_u8; 16 * 1024];
     loop {
         if let Some(frame) = decoder.next_frame().map_err(anyhow::Error::msg)? {

@@ -52,7 +52,7 @@ pub fn frames(bytes: &[u8]) {
 
 /// The frames up to an error, and whether there was one.
 fn decode(bytes: &[u8], cut: usize) -> (Vec<WireFrame>, bool) {
-    let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+    let (mut decoder, mut frames) = (Decoder::new(MAX_PAYLOAD), Vec::new());
     for piece in bytes.chunks(cut) {
         decoder.push(piece);
         loop {

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use looop::rules::worker::protocol::{self, Decoder, Hello, WireReply, WireRequest};
+use looop::rules::worker::protocol::{self, Decoder, Hello, MAX_REPLY, WireReply, WireRequest};
 use serde_json::Value;
 
 use crate::support::profile::{Profile, wait_until};
@@ -113,7 +113,7 @@ fn say(stream: &mut UnixStream, request: WireRequest) {
 /// What a supervisor says to this.
 #[track_caller]
 fn reply(stream: &mut UnixStream) -> WireReply {
-    let mut decoder = Decoder::of_replies();
+    let mut decoder = Decoder::new(MAX_REPLY);
     let mut buffer = [0; 4096];
     loop {
         if let Some(frame) = decoder.next_frame().unwrap() {

@@ -18,23 +18,14 @@ pub const MAX_OPEN_APPROVALS: usize = 20;
 pub const REJECTED_FOR_MS: i64 = 24 * 3_600_000;
 
 /// The kind of an ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AskKind {
     /// A question; the answer is text.
     Question,
     /// An approval of one exact move: approve or reject.
     Approval,
-}
-
-impl AskKind {
-    /// The kind as the one word that is its form in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            AskKind::Question => "question",
-            AskKind::Approval => "approval",
-        }
-    }
 }
 
 /// The content of `asks/<id>.json`, written once.

@@ -14,41 +14,33 @@ use crate::rules::name::Name;
 use crate::rules::time::{Now, human_ms};
 
 /// Why a beat decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// No decision was ever completed.
+    #[strum(to_string = "no decision has been made yet")]
     First,
     /// This item changed.
+    #[strum(to_string = "{0} changed")]
     Changed(String),
     /// The last move was not `noop`.
+    #[strum(to_string = "the last move was not noop")]
     AfterMove,
     /// An ask was answered or rejected, or it expired or is stranded.
+    #[strum(to_string = "ask {0} is closed")]
     Answer(Name),
     /// A timer is due.
+    #[strum(to_string = "schedule {0} is due")]
     Due(Name),
     /// The world has been settled for longer than the noop's lifetime.
+    #[strum(to_string = "the last noop is old")]
     Aged,
     /// The decider requested another look.
+    #[strum(to_string = "the decider asked for another look")]
     Requeue,
     /// The user requested a move for this goal.
+    #[strum(to_string = "the user wants a move for {0}")]
     Forced(Name),
-}
-
-impl Reason {
-    /// The reason as text.
-    pub fn words(&self) -> String {
-        match self {
-            Reason::First => "no decision has been made yet".to_owned(),
-            Reason::Changed(item) => format!("{item} changed"),
-            Reason::AfterMove => "the last move was not noop".to_owned(),
-            Reason::Answer(ask) => format!("ask {ask} is closed"),
-            Reason::Due(name) => format!("schedule {name} is due"),
-            Reason::Aged => "the last noop is old".to_owned(),
-            Reason::Requeue => "the decider asked for another look".to_owned(),
-            Reason::Forced(goal) => format!("the user wants a move for {goal}"),
-        }
-    }
 }
 
 /// Why a beat does not decide.
@@ -146,7 +138,7 @@ impl GateDecision {
                 format!("the approved move of {ask} would be made, without asking a runner")
             }
             GateDecision::Decide(reasons) => {
-                let words: Vec<String> = reasons.iter().map(Reason::words).collect();
+                let words: Vec<String> = reasons.iter().map(Reason::to_string).collect();
                 format!("a decision: {}", words.join("; "))
             }
         }

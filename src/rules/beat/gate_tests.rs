@@ -238,7 +238,7 @@ fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
         let mut looped = Loop::converged();
         assert_eq!(looped.tick(), GateDecision::Hold(Hold::Idle));
         change(&mut looped);
-        assert!(!reason.words().is_empty());
+        assert!(!reason.to_string().is_empty());
         assert_eq!(looped.tick(), only(reason));
         looped.forced = None;
         assert_eq!(

@@ -68,15 +68,12 @@ impl RunRule {
     /// Says what is wrong with a pattern. A pattern that matches less than it seems to would leave moves waiting for
     /// approval without an apparent reason.
     pub fn flaw(argv: &[String]) -> Option<String> {
-        let (last, before) = match argv.split_last() {
-            Some(split) => split,
-            None => return Some("it names no program".to_owned()),
-        };
+        let Some((_, before)) = argv.split_last() else { return Some("it names no program".to_owned()) };
         if before.iter().any(|arg| arg == "**") {
             return Some("`**` matches the rest, so it must be the last word".to_owned());
         }
         let in_a_word = |arg: &&String| arg.contains('*') && *arg != "*" && *arg != "**";
-        let word = before.iter().chain([last]).find(in_a_word)?;
+        let word = argv.iter().find(in_a_word)?;
         Some(format!(
             "{word:?} is not a pattern: `*` matches one whole argument, `**` at the end matches the rest"
         ))

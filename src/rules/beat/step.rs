@@ -476,11 +476,10 @@ fn remember_move(
         streak,
     });
     let at_ms = seen.at.unix_ms;
-    match &decided.action {
-        Action::Noop {} => Convergence::Noop { at_ms, rechecked: seen.aged || asked_again },
-        // A repeated move without effect counts as a noop; otherwise it would be paid for forever.
-        _ if repeats(beat, decided, then) => Convergence::Noop { at_ms, rechecked: seen.aged || asked_again },
-        _ => Convergence::No,
+    // A repeated move without effect counts as a noop; otherwise it would be paid for forever.
+    match decided.action == (Action::Noop {}) || repeats(beat, decided, then) {
+        true => Convergence::Noop { at_ms, rechecked: seen.aged || asked_again },
+        false => Convergence::No,
     }
 }
 

@@ -209,46 +209,41 @@ pub fn all_exceeded(
     let reserved = |counts: &dyn Fn(&Reserved) -> bool| {
         others.iter().filter(|one| counts(one)).fold(0_u64, |sum, one| sum.saturating_add(one.micros))
     };
-    let exceeded = |what: &str,
-                    key: &str,
-                    cap_micros: Option<u64>,
-                    spent_micros,
-                    reserved_micros,
-                    period: BudgetPeriod| {
+    let of = |sums: &BTreeMap<String, u64>, key: &str| sums.get(key).copied().unwrap_or(0);
+    let all = reserved(&|_| true);
+    let runner = &wanted.runner;
+    let goal = wanted.goal.as_deref().unwrap_or_default();
+    let of_goal = reserved(&|one| one.goal == wanted.goal);
+    let of_runner = reserved(&|one| one.runner == *runner);
+    let goal_cap = budget.goal_micros.filter(|_| wanted.goal.is_some());
+    let runner_cap = budget.runner_micros.get(runner).copied();
+    let [goal_spent, runner_spent] = [of(&spent.goal_micros, goal), of(&spent.runner_micros, runner)];
+    let caps = [
+        ("hour".to_owned(), "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, HOUR),
+        ("day".to_owned(), "budget.day_usd", budget.day_micros, spent.day_micros, all, DAY),
+        (format!("goal {goal}"), "budget.goal_usd", goal_cap, goal_spent, of_goal, DAY),
+        (format!("runner {runner}"), "budget.runner_usd", runner_cap, runner_spent, of_runner, DAY),
+    ];
+    let mut hits = Vec::new();
+    for (what, key, cap_micros, spent_micros, reserved_micros, period) in caps {
+        let Some(cap_micros) = cap_micros else { continue };
         let window = format!("{what} {}", period.name(now));
-        let cap_micros = cap_micros?;
         let limit_micros = with_raises(cap_micros, raised, &window);
         let left = limit_micros.saturating_sub(spent_micros).saturating_sub(reserved_micros);
-        let is_exceeded = spent_micros >= limit_micros || wanted.micros.min(limit_micros) > left;
-        is_exceeded.then(|| BudgetExceeded {
-            window,
-            key: key.to_owned(),
-            cap_micros,
-            limit_micros,
-            spent_micros,
-            reserved_micros,
-            wants_micros: wanted.micros,
-            resets_ms: period.end_ms(now),
-        })
-    };
-    let all = reserved(&|_| true);
-    let of_goal = wanted.goal.as_ref().and_then(|goal| {
-        let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
-        let held = reserved(&|one| one.goal.as_ref() == Some(goal));
-        exceeded(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, DAY)
-    });
-    let runner = &wanted.runner;
-    let of_runner = exceeded(
-        &format!("runner {runner}"),
-        "budget.runner_usd",
-        budget.runner_micros.get(runner).copied(),
-        spent.runner_micros.get(runner).copied().unwrap_or(0),
-        reserved(&|one| one.runner == *runner),
-        DAY,
-    );
-    let hour = exceeded("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, all, HOUR);
-    let day = exceeded("day", "budget.day_usd", budget.day_micros, spent.day_micros, all, DAY);
-    [hour, day, of_goal, of_runner].into_iter().flatten().collect()
+        if spent_micros >= limit_micros || wanted.micros.min(limit_micros) > left {
+            hits.push(BudgetExceeded {
+                window,
+                key: key.to_owned(),
+                cap_micros,
+                limit_micros,
+                spent_micros,
+                reserved_micros,
+                wants_micros: wanted.micros,
+                resets_ms: period.end_ms(now),
+            });
+        }
+    }
+    hits
 }
 
 /// The span of local time for which a cap holds.

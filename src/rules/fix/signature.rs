@@ -37,15 +37,6 @@ pub enum TestFramework {
     Generic,
 }
 
-/// How a test run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TestExit {
-    /// It exited with this code.
-    Code(i32),
-    /// Another end, as text.
-    Other(String),
-}
-
 /// The parsed output of a test run. A parser sets the counts, the tests, the class, the stated message and the frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestReport {
@@ -76,8 +67,9 @@ pub struct TestReport {
 /// A parser; it returns `None` for the output of another framework.
 type Parser = fn(&[&str]) -> Option<TestReport>;
 
-/// Parses the output of a test run in the directory `root`. The output has no colors any more.
-pub fn read(output: &str, ended: &TestExit, root: &str) -> TestReport {
+/// Parses the output of a test run in the directory `root`. The output has no colors any more. `failure` says how the
+/// run ended; `None`: with success.
+pub fn read(output: &str, failure: Option<&str>, root: &str) -> TestReport {
     let from = output.ceil_char_boundary(output.len().saturating_sub(MAX_OUTPUT_BYTES));
     let text = output[from..].replace(&format!("{}/", root.trim_end_matches('/')), "");
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
@@ -92,16 +84,12 @@ pub fn read(output: &str, ended: &TestExit, root: &str) -> TestReport {
     let found = known.into_iter().find_map(|(kind, read)| Some((kind, read(&lines)?)));
     let (kind, mut report) = found.unwrap_or_else(|| (TestFramework::Generic, generic::read(&lines)));
     let total = [report.good, report.bad].into_iter().flatten().fold(0_u32, u32::saturating_add);
-    let well = *ended == TestExit::Code(0);
     let counted = report.good.is_some() || report.bad.is_some();
     report.kind = kind;
     report.empty = kind != TestFramework::Generic && counted && total == 0 && report.class.is_empty();
-    report.passed = well && !report.empty && report.bad.unwrap_or(0) == 0;
-    if report.class.is_empty() && !well {
-        report.class = match ended {
-            TestExit::Code(code) => format!("exit code {code}"),
-            TestExit::Other(words) => words.clone(),
-        };
+    report.passed = failure.is_none() && !report.empty && report.bad.unwrap_or(0) == 0;
+    if report.class.is_empty() {
+        report.class = failure.unwrap_or_default().to_owned();
     }
     report.tests.sort();
     report.tests.dedup();

@@ -37,7 +37,7 @@ pub fn of_line(line: &str) -> Vec<String> {
 }
 
 /// The position after the characters from `from` on that belong together.
-pub(super) fn end_of(chars: &[char], from: usize, belongs: impl Fn(char) -> bool) -> usize {
+fn end_of(chars: &[char], from: usize, belongs: impl Fn(char) -> bool) -> usize {
     (from..chars.len()).find(|i| !belongs(chars[*i])).unwrap_or(chars.len())
 }
 

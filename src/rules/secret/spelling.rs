@@ -9,41 +9,60 @@ pub(super) struct Unescaping {
     places: Vec<u32>,
 }
 
+/// The bytes that the escape at the start of a text spells, and the length of the escape in bytes.
+type Escape = Option<(Vec<u8>, usize)>;
+
 /// A way to spell characters with escapes.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Spelling {
-    /// A string of JSON.
-    Json,
-    /// An address of the web.
-    Percent,
+pub(super) struct Spelling {
+    /// The first character of each escape.
+    sign: char,
+    escape: fn(&str) -> Escape,
+    /// True for the beginning of an escape that more text may complete.
+    is_beginning: fn(&str) -> bool,
 }
+
+/// A string of JSON, and an address of the web.
+pub(super) const SPELLINGS: [Spelling; 2] =
+    [Spelling { sign: '\\', escape: json_escape, is_beginning: is_beginning_of_json }, PERCENT];
+const PERCENT: Spelling =
+    Spelling { sign: '%', escape: percent_escape, is_beginning: is_beginning_of_percent };
 
 /// The longest escape, in bytes: two units of a pair of surrogates, or four bytes of one character.
 const MAX_ESCAPE_BYTES: usize = 12;
 
 impl Spelling {
-    /// All ways that are known.
-    pub const ALL: [Spelling; 2] = [Spelling::Json, Spelling::Percent];
-
     /// The text without its escapes; none for a text that has no escape.
-    pub fn decode(self, text: &str) -> Option<Unescaping> {
-        match self {
-            Spelling::Json => json(text),
-            Spelling::Percent => percent(text),
+    pub fn decode(&self, text: &str) -> Option<Unescaping> {
+        // Positions are 32 bits. A longer text never occurs, since no text is read whole at that size.
+        if !text.contains(self.sign) || u32::try_from(text.len()).is_err() {
+            return None;
         }
+        let (mut bytes, mut places) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
+        let (mut at, mut is_other) = (0, false);
+        while at < text.len() {
+            let rest = &text[at..];
+            let known = rest.starts_with(self.sign).then(|| (self.escape)(rest)).flatten();
+            is_other |= known.is_some();
+            let (new, length) = known.unwrap_or_else(|| {
+                let length = rest.chars().next().map_or(1, char::len_utf8);
+                (rest.as_bytes()[..length].to_vec(), length)
+            });
+            places.extend(std::iter::repeat_n(at as u32, new.len()));
+            bytes.extend(new);
+            at += length;
+        }
+        places.push(text.len() as u32);
+        let text = String::from_utf8(bytes).ok().filter(|_| is_other)?;
+        Some(Unescaping { text, places })
     }
 
     /// Where an escape begins that the end of the text may have cut; else the end of the text. `decoded` is what this text
     /// decodes to.
-    pub fn cut_escape(self, text: &str, decoded: Option<&Unescaping>) -> usize {
+    pub fn cut_escape(&self, text: &str, decoded: Option<&Unescaping>) -> usize {
         let from = text.len().saturating_sub(MAX_ESCAPE_BYTES - 1);
         let is_cut = |at: &usize| {
             let rest = text.get(*at..).unwrap_or_default();
-            let is_beginning = match self {
-                Spelling::Json => is_beginning_of_json(rest),
-                Spelling::Percent => is_beginning_of_percent(rest),
-            };
-            is_beginning && decoded.is_none_or(|decoded| decoded.whole(*at) == *at)
+            (self.is_beginning)(rest) && decoded.is_none_or(|decoded| decoded.whole(*at) == *at)
         };
         (from..text.len()).find(is_cut).unwrap_or(text.len())
     }
@@ -76,38 +95,11 @@ impl Unescaping {
     }
 }
 
-/// Decodes escapes: for a text that starts with an escape, `escape` returns its character and its length in bytes.
-fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usize)>) -> Option<Unescaping> {
-    // Positions are 32 bits. A longer text never occurs, since no text is read whole at that size.
-    if !text.contains(sign) || u32::try_from(text.len()).is_err() {
-        return None;
-    }
-    let (mut bytes, mut places) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
-    let (mut at, mut is_other) = (0, false);
-    while at < text.len() {
-        let rest = &text[at..];
-        let known = rest.starts_with(sign).then(|| escape(rest)).flatten();
-        is_other |= known.is_some();
-        let (new, length) = known.unwrap_or_else(|| {
-            let length = rest.chars().next().map_or(1, char::len_utf8);
-            (rest.as_bytes()[..length].to_vec(), length)
-        });
-        places.extend(std::iter::repeat_n(at as u32, new.len()));
-        bytes.extend(new);
-        at += length;
-    }
-    places.push(text.len() as u32);
-    let text = String::from_utf8(bytes).ok().filter(|_| is_other)?;
-    Some(Unescaping { text, places })
-}
-
-/// Without the escapes of a string of JSON: two bytes, six for `\u0061`, or twelve for a pair of surrogates.
-fn json(text: &str) -> Option<Unescaping> {
-    decode(text, '\\', |rest| {
-        [2, 6, 12].into_iter().find_map(|length| {
-            let c: char = serde_json::from_str(&format!("\"{}\"", rest.get(..length)?)).ok()?;
-            Some((c.to_string().into_bytes(), length))
-        })
+/// An escape of a string of JSON: two bytes, six for `\u0061`, or twelve for a pair of surrogates.
+fn json_escape(text: &str) -> Escape {
+    [2, 6, 12].into_iter().find_map(|length| {
+        let c: char = serde_json::from_str(&format!("\"{}\"", text.get(..length)?)).ok()?;
+        Some((c.to_string().into_bytes(), length))
     })
 }
 
@@ -139,20 +131,17 @@ fn is_beginning_of_percent(text: &str) -> bool {
     text.starts_with('%') && (rest.is_empty() || is_cut_byte()) && (bytes.is_empty() || is_cut_char)
 }
 
-/// Decodes the percent-encoding of URLs, if the bytes form characters.
-fn percent(text: &str) -> Option<Unescaping> {
-    decode(text, '%', |rest| {
-        let bytes: Vec<u8> = (0..4).map_while(|nth| percent_byte(rest, nth * 3)).collect();
-        // The shortest beginning that is a character.
-        (1..=bytes.len())
-            .find(|length| std::str::from_utf8(&bytes[..*length]).is_ok())
-            .map(|length| (bytes[..length].to_vec(), length * 3))
-    })
+/// The percent-encoding of one character in a URL.
+fn percent_escape(text: &str) -> Escape {
+    let bytes: Vec<u8> = (0..4).map_while(|nth| percent_byte(text, nth * 3)).collect();
+    // The shortest beginning that is a character.
+    let length = (1..=bytes.len()).find(|length| std::str::from_utf8(&bytes[..*length]).is_ok())?;
+    Some((bytes[..length].to_vec(), length * 3))
 }
 
 /// The text that percent-encoding spells; `None` if it spells nothing.
 pub fn percent_decoded(text: &str) -> Option<String> {
-    percent(text).map(|decoded| decoded.text)
+    PERCENT.decode(text).map(|decoded| decoded.text)
 }
 
 /// The byte that an escape of an address spells.

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::scan::{SecretScan, SecretSpan};
-use super::spelling::Spelling;
+use super::spelling::SPELLINGS;
 use super::{MAX_DECODED, MIN_VALUE_BYTES, Secrets, find_secrets};
+use crate::rules::strip::whole_characters;
 
 /// The maximum that is held back while it could be the start of a secret, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;
@@ -75,21 +76,13 @@ impl<'a> RedactStream<'a> {
 
     /// Redacts bytes; bytes that are not UTF-8 stay as they are.
     pub fn feed_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut all = std::mem::take(&mut self.cut);
-        all.extend_from_slice(bytes);
+        let all = whole_characters(&mut self.cut, bytes);
         let mut clean = Vec::with_capacity(all.len());
-        let mut left = all.len();
         for chunk in all.utf8_chunks() {
             clean.extend(self.feed(chunk.valid()).into_bytes());
-            left -= chunk.valid().len() + chunk.invalid().len();
-            let bad = chunk.invalid();
-            let goes_on =
-                left == 0 && std::str::from_utf8(bad).is_err_and(|error| error.error_len().is_none());
-            if goes_on {
-                self.cut = bad.to_vec();
-            } else if !bad.is_empty() {
+            if !chunk.invalid().is_empty() {
                 clean.extend(self.end().into_bytes());
-                clean.extend_from_slice(bad);
+                clean.extend_from_slice(chunk.invalid());
                 (self.text, self.given) = (String::new(), 0);
             }
         }
@@ -114,7 +107,7 @@ fn uncut(text: &str, spans: &[SecretSpan], until: usize) -> usize {
 /// The last place up to `until` that cuts no escape, also none in what the text decodes to.
 fn whole_escapes(text: &str, until: usize, depth: usize) -> usize {
     let mut place = until;
-    for decoded in Spelling::ALL.into_iter().filter(|_| depth > 0).filter_map(|way| way.decode(text)) {
+    for decoded in SPELLINGS.iter().filter(|_| depth > 0).filter_map(|way| way.decode(text)) {
         let index = whole_escapes(&decoded.text, decoded.index(place), depth - 1);
         place = place.min(decoded.place(index));
     }

@@ -203,7 +203,7 @@ impl WorkerLife {
             (Some(WorkerExit::Code(0)), None) => {
                 WorkerOutcome { phase: if self.checks == 0 { Phase::Exited } else { Phase::Done }, why: None }
             }
-            (Some(exit), _) => WorkerOutcome::failed(exit.words()),
+            (Some(exit), _) => WorkerOutcome::failed(exit.to_string()),
         }
     }
 }

@@ -59,17 +59,11 @@ pub struct Decoder {
     longest: usize,
 }
 
-impl Default for Decoder {
-    fn default() -> Decoder {
-        Decoder { buffer: Vec::new(), longest: MAX_PAYLOAD }
-    }
-}
-
 impl Decoder {
-    /// Creates a decoder for a supervisor's replies, which may be longer. The usual limit protects the supervisor's
-    /// memory.
-    pub fn of_replies() -> Decoder {
-        Decoder { longest: MAX_REPLY, ..Decoder::default() }
+    /// Creates a decoder of frames with at most `longest` bytes of payload. A supervisor protects its memory with
+    /// [`MAX_PAYLOAD`]; its replies may have [`MAX_REPLY`].
+    pub fn new(longest: usize) -> Decoder {
+        Decoder { buffer: Vec::new(), longest }
     }
 
     /// Adds bytes.
@@ -295,10 +289,10 @@ mod tests {
 
     #[test]
     fn garbage_is_refused_at_once() {
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(MAX_PAYLOAD);
         decoder.push(b"GET / HTTP/1.1\r\n");
         assert!(decoder.next_frame().is_err());
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(MAX_PAYLOAD);
         decoder.push(&[b'J', 0xff, 0xff, 0xff, 0xff]);
         assert!(decoder.next_frame().is_err(), "an invalid length is refused at once");
     }
@@ -310,7 +304,7 @@ mod tests {
             cut in 1_usize..64,
         ) {
             let bytes: Vec<u8> = payloads.iter().flat_map(|p| encode(FrameKind::Data, p)).collect();
-            let mut decoder = Decoder::default();
+            let mut decoder = Decoder::new(MAX_PAYLOAD);
             let mut frames = Vec::new();
             for piece in bytes.chunks(cut) {
                 decoder.push(piece);

@@ -14,8 +14,8 @@ use crate::os::socket;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::worker::protocol::{
-    Decoder, FrameKind, Hello, MAX_PAYLOAD, Resize, VERSION, ViewerState, WireReply, WireRequest, encode,
-    encode_json,
+    Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPLY, Resize, VERSION, ViewerState, WireReply, WireRequest,
+    encode, encode_json,
 };
 use crate::store::layout::WorkerDir;
 use crate::store::workers;
@@ -57,7 +57,7 @@ impl Link {
             }
         };
         let hello = Hello { looop: VERSION, request: WireRequest::Attach { cols, rows, view } };
-        Ok(Link { stream, decoder: Decoder::of_replies(), queue: encode_json(&hello), wait_limit: None })
+        Ok(Link { stream, decoder: Decoder::new(MAX_REPLY), queue: encode_json(&hello), wait_limit: None })
     }
 
     /// Returns the stream to poll, while there is one.

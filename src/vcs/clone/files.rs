@@ -16,14 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::os::beneath::{FilePlace, Parents, TopFolder};
 use crate::rules::fault::Fault;
+use crate::rules::user_side::{GITLINK, LINK};
 use crate::store::file::Doing;
 use crate::vcs::git::Git;
 use crate::vcs::history::ignored::Ignored;
 
-/// The mode of a nested repository in a tree.
-pub(super) const GITLINK: u32 = 0o160_000;
-/// The mode of a symbolic link in a tree.
-pub(super) const LINK: u32 = 0o120_000;
 const PLAIN: u32 = 0o100_644;
 const EXECUTABLE: u32 = 0o100_755;
 

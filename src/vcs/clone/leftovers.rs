@@ -8,10 +8,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
+use super::files::{FileEntry, FileRecord, Folder, Records, walk};
 use super::source::{MIDDLES, Source, inspect};
 use super::trees::records_of;
 use super::view::{self, View};
+use crate::rules::user_side::{GITLINK, LINK};
 use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::{Leftovers, Paths, Tip};
 use crate::store::Denied;

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use crate::store::file::{self, Doing, Durability};
 use anyhow::{Context, Result};
 
-use super::files::{FileEntry, FileRecord, FileStat, Folder, GITLINK, LINK, Listing, Records, walk};
+use super::files::{FileEntry, FileRecord, FileStat, Folder, Listing, Records, walk};
 use super::source::{Source, inspect};
 use crate::os::clock;
 use crate::os::process::Sink;
+use crate::rules::user_side::{GITLINK, LINK, TreeDifference};
 use crate::vcs::git::dir::read_plain;
-use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault};
+use crate::vcs::git::{Git, GitCommand, GitDir, fault};
 use crate::vcs::history::ignored::Ignored;
 use crate::vcs::history::repository::RepoForm;
 

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::files::LINK;
 use super::view::View;
 use crate::rules::json::clip;
-use crate::rules::user_side::{TreeChange, UserSidePath, reason_of};
+use crate::rules::user_side::{LINK, UserSidePath, reason_of};
 use crate::vcs::git::{Git, GitCommand};
 
 /// How many paths are kept; one more line says how many others there are.
@@ -26,7 +25,6 @@ const MAX_TARGET_BYTES: u64 = 4096;
 pub(super) fn between(git: &Git, view: &View, base: &str, tip: &str) -> Result<Vec<UserSidePath>> {
     let (mut found, mut links, mut others) = (BTreeSet::new(), 0, 0);
     for change in git.changes(&view.git_dir, base, tip)? {
-        let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
         let target = match &change.new {
             Some((LINK, oid)) => {
                 links += 1;
@@ -34,11 +32,9 @@ pub(super) fn between(git: &Git, view: &View, base: &str, tip: &str) -> Result<V
             }
             _ => None,
         };
+        let Some(reason) = reason_of(&change, target.as_deref()) else { continue };
         // Bytes that are not UTF-8 are replaced: the name is only shown.
-        let path = change.path.to_string_lossy().into_owned();
-        let (old_mode, new_mode) = (mode(&change.old), mode(&change.new));
-        let change = TreeChange { path: &path, old_mode, new_mode, target: target.as_deref() };
-        let Some(reason) = reason_of(&change) else { continue };
+        let path = change.path.to_string_lossy();
         match found.len() < MAX_KEPT {
             true => drop(found.insert((clip(&path, MAX_PATH_CHARS), reason.to_owned()))),
             false => others += 1,

@@ -17,7 +17,7 @@ use crate::os::pty::Size;
 use crate::os::socket;
 use crate::rules::name::Name;
 use crate::rules::worker::protocol::{
-    self, Decoder, FrameKind, Hello, Resize, ViewerState, WireReply, WireRequest,
+    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, Resize, ViewerState, WireReply, WireRequest,
 };
 use crate::store::layout::WorkerDir;
 
@@ -222,7 +222,7 @@ impl Clients {
                 self.conns.push(Conn {
                     stream,
                     side: *side,
-                    decoder: Decoder::default(),
+                    decoder: Decoder::new(MAX_PAYLOAD),
                     out: Vec::new(),
                     role: ConnectionRole::New,
                     stall: Deadline::after_ms(STALL_MS),

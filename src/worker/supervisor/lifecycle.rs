@@ -213,7 +213,7 @@ fn check_ended(index: usize, piped: &Piped, exit: WorkerExit, record: &mut Recor
     let status = match programs::not_begun(record.spec.checks_sandbox.as_ref(), exit, &piped.tail) {
         _ if is_late => "ended at its deadline".to_owned(),
         Some(why) => format!("it could not be started: {why}"),
-        None => exit.words(),
+        None => exit.to_string(),
     };
     let from = piped.tail.len().saturating_sub(TAIL_BYTES);
     let before = record.state.verdict.as_ref().map_or(0, |verdict| verdict.took_ms);
@@ -250,6 +250,6 @@ fn collected(piped: &Piped, exit: WorkerExit, record: &mut Record) -> Result<(),
     Err(match (piped.deadline.passed(), notified) {
         (true, _) => "it ran into its timeout".to_owned(),
         (false, Some(notified)) => clip(notified, MAX_WHY_CHARS),
-        (false, None) => exit.words(),
+        (false, None) => exit.to_string(),
     })
 }

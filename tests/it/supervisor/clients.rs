@@ -192,7 +192,7 @@ fn viewers_share_the_smallest_size_and_hear_of_flags() {
         stream
     };
     let mut small = attach(40, 50);
-    let mut decoder = protocol::Decoder::of_replies();
+    let mut decoder = protocol::Decoder::new(protocol::MAX_REPLY);
     while news(&mut small, &mut decoder).cols != 40 {}
     let mut large = attach(100, 20);
     let mut seen = news(&mut small, &mut decoder);
@@ -209,7 +209,7 @@ fn viewers_share_the_smallest_size_and_hear_of_flags() {
         seen = news(&mut small, &mut decoder);
     }
     drop(small);
-    let mut decoder = protocol::Decoder::of_replies();
+    let mut decoder = protocol::Decoder::new(protocol::MAX_REPLY);
     while news(&mut large, &mut decoder).cols != 100 {}
 }
 
@@ -234,7 +234,7 @@ fn a_viewer_that_never_reads_slows_nothing_and_costs_nothing() {
     let after = terminal.memory();
     assert!(after < before + 4096, "{before} kB, then {after} kB");
     // The one that goes on reading finds the newest state in the end.
-    let mut decoder = protocol::Decoder::of_replies();
+    let mut decoder = protocol::Decoder::new(protocol::MAX_REPLY);
     while news(&mut idle[0], &mut decoder).offset < 60_000_000 {}
 }
 

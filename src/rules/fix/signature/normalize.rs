@@ -1,6 +1,5 @@
 //! Pure. Removes the parts of a message that differ from run to run.
 
-use crate::rules::fix::tokens::end_of;
 use crate::rules::json::clip;
 
 /// The longest message that is kept, in characters.
@@ -30,36 +29,18 @@ pub fn normalize_run_noise(text: &str) -> String {
 }
 
 fn write(text: &str, counts: bool) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let mut out = String::new();
-    let mut at = 0;
-    while at < chars.len() {
-        let c = chars[at];
-        let before = at.checked_sub(1).map(|i| chars[i]);
-        if c == '/' && before.is_none_or(|c| !is_word(c) && !matches!(c, '/' | '.' | ':')) {
-            let end = end_of(&chars, at, |c| !c.is_whitespace() && !"'\"`()[]<>,;".contains(c));
-            at = push_path(&chars[at..end], &mut out, at);
-        } else if is_word(c) {
-            let end = end_of(&chars, at, |c| is_word(c) || c == '-');
-            let whole: String = chars[at..end].iter().collect();
-            if is_uuid(&whole) {
-                out.push('0');
-                at = end;
-            } else {
-                at = push_word(&chars, at, counts, &mut out);
-            }
-        } else if c.is_whitespace() {
-            if !out.ends_with(' ') {
-                out.push(' ');
-            }
-            at += 1;
-        } else {
-            out.push(c);
-            at += 1;
-        }
-        if out.len() > MAX_CHARS * 8 {
-            break;
-        }
+    let (mut out, mut rest, mut before) = (String::new(), text, None);
+    while let Some(c) = rest.chars().next().filter(|_| out.len() <= MAX_CHARS * 8) {
+        let (shown, length) = match c {
+            '/' if before.is_none_or(|c| !is_word(c) && !matches!(c, '/' | '.' | ':')) => path(rest),
+            _ if is_word(c) => word(rest, before, counts),
+            _ if c.is_whitespace() && out.ends_with(' ') => (String::new(), c.len_utf8()),
+            _ if c.is_whitespace() => (" ".to_owned(), c.len_utf8()),
+            _ => (c.to_string(), c.len_utf8()),
+        };
+        out.push_str(&shown);
+        before = rest[..length].chars().next_back();
+        rest = &rest[length..];
     }
     clip(out.trim(), MAX_CHARS)
 }
@@ -68,17 +49,23 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Writes a path up to a `:LINE`. Returns the position after it.
-fn push_path(path: &[char], out: &mut String, at: usize) -> usize {
-    let length = path.iter().position(|c| *c == ':').unwrap_or(path.len());
-    let text: String = path[..length].iter().collect();
-    if TEMP.iter().any(|temp| text.starts_with(temp)) || text == "/tmp" {
-        out.push('T');
-    } else {
-        let name = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        out.push_str(&name.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>());
+/// The first characters of a text that belong together.
+fn start_of(text: &str, belongs: impl Fn(char) -> bool) -> &str {
+    &text[..text.find(|c| !belongs(c)).unwrap_or(text.len())]
+}
+
+fn without_digit(c: char) -> char {
+    if c.is_ascii_digit() { '0' } else { c }
+}
+
+/// Returns what replaces the path at the start of a text, and the length of the path, up to a `:LINE`.
+fn path(text: &str) -> (String, usize) {
+    let path = start_of(text, |c| !c.is_whitespace() && !"'\"`()[]<>,;:".contains(c));
+    if TEMP.iter().any(|temp| path.starts_with(temp)) || path == "/tmp" {
+        return ("T".to_owned(), path.len());
     }
-    at + length.max(1)
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    (name.chars().map(without_digit).collect(), path.len())
 }
 
 fn is_uuid(word: &str) -> bool {
@@ -86,55 +73,39 @@ fn is_uuid(word: &str) -> bool {
     parts == [8, 4, 4, 4, 12] && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
 }
 
-/// Writes one word. Returns the position after it.
-fn push_word(chars: &[char], at: usize, counts: bool, out: &mut String) -> usize {
-    let end = end_of(chars, at, is_word);
-    let word: String = chars[at..end].iter().collect();
-    let has_digit = word.contains(|c: char| c.is_ascii_digit());
-    if DATE_WORDS.contains(&word.as_str()) {
-        out.push('0');
-        return end;
+/// Returns what replaces the word or number at the start of a text, and its length. `before` is the character before it.
+fn word(text: &str, before: Option<char>, counts: bool) -> (String, usize) {
+    let whole = start_of(text, |c| is_word(c) || c == '-');
+    if is_uuid(whole) {
+        return ("0".to_owned(), whole.len());
     }
-    if !has_digit {
-        out.push_str(&word);
-        return end;
-    }
+    let word = start_of(text, is_word);
     let is_hex = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_hexdigit());
-    if word.strip_prefix("0x").is_some_and(is_hex) || (word.len() >= 7 && is_hex(&word)) {
-        out.push('0');
-        return end;
+    let is_address = word.strip_prefix("0x").is_some_and(is_hex) || (word.len() >= 7 && is_hex(word));
+    if DATE_WORDS.contains(&word) || (is_address && word.contains(|c: char| c.is_ascii_digit())) {
+        return ("0".to_owned(), word.len());
     }
-    if chars[at].is_ascii_digit() {
-        // A number with its fraction, and the unit right after it.
-        let digits = end_of(chars, at, |c| c.is_ascii_digit() || matches!(c, '.' | '_' | ','));
-        let digits = (at..digits).rev().find(|i| chars[*i].is_ascii_digit()).map_or(at + 1, |last| last + 1);
-        let unit_end = end_of(chars, digits, |c| c.is_alphabetic());
-        let unit: String = chars[digits..unit_end].iter().collect();
-        let is_whole = chars.get(unit_end).is_none_or(|c| !is_word(*c));
-        if is_whole && UNITS.contains(&unit.as_str()) {
-            out.push_str("0t");
-            return unit_end;
-        }
-        // These signs occur in clock times, dates, addresses and versions.
-        let signs = [at.checked_sub(1), Some(digits)].map(|at| at.and_then(|at| chars.get(at)));
-        if counts && !signs.iter().flatten().any(|sign| matches!(sign, ':' | '-' | '.')) {
-            out.extend(&chars[at..digits]);
-        } else {
-            out.push('0');
-        }
-        return digits;
+    if word.starts_with(|c: char| c.is_ascii_digit()) {
+        return number(text, before, counts);
     }
-    let mut in_digits = false;
-    for c in word.chars() {
-        let is_digit = c.is_ascii_digit();
-        if !is_digit {
-            out.push(c);
-        } else if !in_digits {
-            out.push('0');
-        }
-        in_digits = is_digit;
+    let mut shown: Vec<char> = word.chars().map(without_digit).collect();
+    shown.dedup_by(|one, other| (*one, *other) == ('0', '0'));
+    (shown.into_iter().collect(), word.len())
+}
+
+/// The same for a number with its fraction, and the unit right after it.
+fn number(text: &str, before: Option<char>, counts: bool) -> (String, usize) {
+    let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | '_' | ',');
+    let digits = start_of(text, is_part).trim_end_matches(['.', '_', ',']);
+    let rest = &text[digits.len()..];
+    let unit = start_of(rest, char::is_alphabetic);
+    if UNITS.contains(&unit) && !rest[unit.len()..].starts_with(is_word) {
+        return ("0t".to_owned(), digits.len() + unit.len());
     }
-    end
+    // These signs occur in clock times, dates, addresses and versions.
+    let is_sign = |c: char| matches!(c, ':' | '-' | '.');
+    let is_kept = counts && !before.is_some_and(is_sign) && !rest.starts_with(is_sign);
+    (if is_kept { digits } else { "0" }.to_owned(), digits.len())
 }
 
 #[cfg(test)]
