@@ -133,8 +133,7 @@ pub fn show(app: &App, args: &AsksShowArgs, kind: AskKind) -> Result<u8> {
     let (asks, _) = open_asks(app)?;
     let fits = asks.into_values().filter(|(ask, _)| ask.kind == kind);
     let (ask, answer) = pick("ask", &args.ask, fits, |(ask, _)| ask.id.as_str())?;
-    print::raw(text(app, &ask, ask.state(answer.as_ref(), app.now)).as_bytes());
-    Ok(0)
+    print::page(text(app, &ask, ask.state(answer.as_ref(), app.now)))
 }
 
 /// The asks that no beat has used or archived.
@@ -302,8 +301,7 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     };
     let chosen = chosen(&ask, given)?;
     say(app, &ask, AskReply::Answer { text: chosen.clone() })?;
-    print::line(&format!("answered {}: {}", ask.id, visible(&chosen, false)));
-    Ok(0)
+    print::done(&format!("answered {}: {}", ask.id, visible(&chosen, false)))
 }
 
 /// The approval that has waited longest.
@@ -365,8 +363,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
         }
     }
     say(app, &ask, AskReply::Approve { hash })?;
-    print::line(&format!("approved {}; the next beat makes the move", ask.id));
-    Ok(0)
+    print::done(&format!("approved {}; the next beat makes the move", ask.id))
 }
 
 /// Rejects a move, or every open one.
@@ -376,8 +373,7 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
     }
     let ask = find(app, args.ask.as_deref().unwrap_or_default(), AskKind::Approval, "reject")?;
     say(app, &ask, AskReply::Reject { text: args.why.join(" ") })?;
-    print::line(&format!("rejected {}; the same move is refused for a day", ask.id));
-    Ok(0)
+    print::done(&format!("rejected {}; the same move is refused for a day", ask.id))
 }
 
 /// Rejects every open approval. A failure for one of them does not stop the others.
@@ -385,8 +381,7 @@ fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     let why = args.ask.iter().chain(&args.why).cloned().collect::<Vec<_>>().join(" ");
     let open = open_approvals(app)?;
     if open.is_empty() {
-        print::line("no move waits for an approval");
-        return Ok(0);
+        return print::done("no move waits for an approval");
     }
     if !args.yes && print::stdin_is_tty() {
         open.iter().for_each(|ask| print::raw(text(app, ask, QuestionState::Open).as_bytes()));

@@ -76,15 +76,13 @@ pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
     let (what, template) = (format!("the goal {id}"), format!("---\ngoal: {id}\n---\n"));
     let target = app.layout.file(&layout::goal_path(id));
     save::text(app, &what, &target, args.text.as_deref(), &template)?;
-    print::line(&format!("wrote goals/{id}.md; the next beat sees it"));
-    Ok(0)
+    print::done(&format!("wrote goals/{id}.md; the next beat sees it"))
 }
 
 pub fn archive(app: &App, args: &GoalArgs) -> Result<u8> {
     let (id, _) = find(app, args)?;
     let name = format!("{id}-{}.md", crate::rules::time::beat_id(app.now.unix_ms));
-    save::archive(app, &format!("goal {id}"), &app.layout.file(&layout::goal_path(&id)), &name)?;
-    Ok(0)
+    save::archive(app, &format!("goal {id}"), &app.layout.file(&layout::goal_path(&id)), &name)
 }
 
 fn find(app: &App, args: &GoalArgs) -> Result<(Name, Goal)> {

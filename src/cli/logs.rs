@@ -84,8 +84,7 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
         print::raw(stream.feed(text).as_bytes());
         Ok(())
     })?;
-    print::raw(stream.end().as_bytes());
-    Ok(0)
+    print::page(stream.end())
 }
 
 /// Prints output as it arrives: raw, or its text.
@@ -100,12 +99,10 @@ fn follow(dir: &WorkerDir, mut reader: TranscriptReader, args: &LogsArgs, secret
         let alive = workers::is_alive(dir)?;
         while let Some(event) = reader.next(&mut buffer)? {
             match event {
-                TranscriptEvent::Output { length, .. } if args.raw => {
-                    print::as_is(&stream.feed_bytes(&buffer[..length]))
-                }
-                TranscriptEvent::Output { length, .. } => {
-                    print::raw(stream.feed(&strip.text(&buffer[..length])).as_bytes())
-                }
+                TranscriptEvent::Output { length, .. } => print(&match args.raw {
+                    true => stream.feed_bytes(&buffer[..length]),
+                    false => stream.feed(&strip.text(&buffer[..length])).into_bytes(),
+                }),
                 TranscriptEvent::Lost { bytes, .. } => {
                     print::note(&format!("{bytes} bytes of output could not be stored"))
                 }
@@ -126,6 +123,5 @@ pub fn screen(app: &App, args: &ScreenArgs) -> Result<u8> {
     let (dir, _) = find(app, args.id.as_deref())?;
     let text = Screen::replay(&dir, REPLAY_BYTES)?.text();
     print::raw(secrets(&dir).redact(text.trim_end()).as_bytes());
-    print::line("");
-    Ok(0)
+    print::done("")
 }

@@ -53,8 +53,7 @@ pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };
     json_file::write_json(&app.layout.paused(), &paused, Durability::Durable)?;
-    print::line("paused; `looop resume` continues");
-    Ok(0)
+    print::done("paused; `looop resume` continues")
 }
 
 /// Decides again: ends a pause, and a halt after a lost memory. Raises a budget if asked to.

@@ -109,6 +109,18 @@ pub fn raw(bytes: &[u8]) {
     write_out(&shown(bytes, stdout_is_tty()));
 }
 
+/// Prints the last line of a verb that succeeded, and returns its exit status.
+pub fn done(text: &str) -> Result<u8> {
+    line(text);
+    Ok(0)
+}
+
+/// Prints the whole text that a verb was asked for, and returns its exit status.
+pub fn page(text: impl AsRef<[u8]>) -> Result<u8> {
+    raw(text.as_ref());
+    Ok(0)
+}
+
 /// Prints bytes to stdout unchanged, also on a terminal: only for text of this program, and for output that the
 /// user asked for with `--raw`.
 pub fn as_is(bytes: &[u8]) {
@@ -330,9 +342,8 @@ fn cut(text: &str, cells: usize) -> Cow<'_, str> {
 
 /// Splits a cell that [`Style`] has painted into its colour code and its text.
 fn unpaint(cell: &str) -> (&str, &str) {
-    let inside = |rest: &'_ str| rest.len().checked_sub(PAINT.len() + "0m".len());
-    let painted =
-        cell.strip_prefix(PAINT.as_str()).and_then(|rest| rest.get(..inside(rest)?)?.split_once('m'));
+    let end = format!("{}0m", *PAINT);
+    let painted = cell.strip_prefix(PAINT.as_str()).and_then(|rest| rest.strip_suffix(&end)?.split_once('m'));
     match painted {
         Some((code, text)) if code.chars().all(|c| c.is_ascii_digit()) => {
             (&cell[..PAINT.len() + code.len() + 1], text)

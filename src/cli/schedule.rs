@@ -84,8 +84,7 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     if let Some(seen) = file::digest(&path)? {
         save::made(&format!("remove the schedule {name}"), &exchange::remove(&path, &seen)?)?;
     }
-    print::line(&format!("removed {name}"));
-    Ok(0)
+    print::done(&format!("removed {name}"))
 }
 
 fn due_words(next: Option<i64>, app: &App) -> String {
@@ -111,6 +110,5 @@ pub fn set(app: &App, args: &SetArgs) -> Result<u8> {
     let (text, seen) = (json_file::json_text(&schedule)?, save::digest(&path)?);
     save::replace(&what, &path, text.as_bytes(), 0o600, seen.as_ref())?;
     let due = schedule.next_ms(None, app.now);
-    print::line(&format!("set {}: {}", args.name, due_words(due, app)));
-    Ok(0)
+    print::done(&format!("set {}: {}", args.name, due_words(due, app)))
 }

@@ -65,16 +65,14 @@ pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
     let path = find(app, &args.name)?.path;
     let script = file::read(&path, 16 << 20);
     let script = script.with_context(|| format!("could not read `{}`", path.display()))?;
-    print::raw(&script.unwrap_or_default());
-    Ok(0)
+    print::page(script.unwrap_or_default())
 }
 
 pub fn archive(app: &App, args: &SensorArgs) -> Result<u8> {
     let SensorFile { name, path, .. } = find(app, &args.name)?;
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let id = crate::rules::time::beat_id(app.now.unix_ms);
-    save::archive(app, &format!("sensor {name}"), &path, &format!("{file_name}-{id}"))?;
-    Ok(0)
+    save::archive(app, &format!("sensor {name}"), &path, &format!("{file_name}-{id}"))
 }
 
 /// The reading of a sensor that the last decision saw.

@@ -134,8 +134,7 @@ pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
         ServiceVerb::Print(which) => {
             app.ready_without_profile()?;
             let (kind, service) = service(app, &which)?;
-            print::raw(kind.text(&service).as_bytes());
-            Ok(0)
+            print::page(kind.text(&service))
         }
         ServiceVerb::Install { which, now, force } => {
             app.human_only("install a service")?;
@@ -252,8 +251,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
     let text = match present {
         None => {
-            print::line(&format!("{shown} does not exist"));
-            return Ok(0);
+            return print::done(&format!("{shown} does not exist"));
         }
         Some(text) if !text.contains(MARK) => {
             let fault = Fault::failed(format!("could not remove `{shown}`: looop did not write it"));

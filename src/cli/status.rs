@@ -22,7 +22,6 @@ use crate::store::sandboxes::SandboxBuilder;
 use crate::store::state_files;
 use crate::store::user_files;
 use crate::store::user_files::SensorFile;
-
 use crate::tick::observe;
 use crate::vcs::history::locks;
 
@@ -32,8 +31,7 @@ pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     if args.json {
         return print::answer_whole(status);
     }
-    print::raw(as_text(app, &status).as_bytes());
-    Ok(0)
+    print::page(as_text(app, &status))
 }
 
 fn gather(app: &App) -> Result<StatusJson> {

@@ -239,12 +239,8 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn Fn() + 'a> {
     let turn = Cell::new(0);
     Box::new(move || {
         turn.set(turn.get() + 1);
-        let text = format!(
-            "{} {runner} is thinking · {}",
-            FRAMES[turn.get() % FRAMES.len()],
-            human_ms(started.spent_ms())
-        );
-        print::redraw(&style.dim(&text));
+        let (frame, took) = (FRAMES[turn.get() % FRAMES.len()], human_ms(started.spent_ms()));
+        print::redraw(&style.dim(&format!("{frame} {runner} is thinking · {took}")));
     })
 }
 

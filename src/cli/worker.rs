@@ -182,8 +182,7 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
     if let Some(goal) = spec.goal.as_ref().filter(is_missing) {
         print::note(&format!("warning: the goal {goal} does not exist; the worker holds its lease anyway"));
     }
-    print::line(spec.id.as_str());
-    Ok(0)
+    print::done(spec.id.as_str())
 }
 
 /// Ends a worker and waits until it has ended.
@@ -230,8 +229,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         pause_ms(10);
     }
     let phase = workers::load(&app.layout, &id)?.map(|worker| worker.state.phase);
-    print::line(&format!("{id}: {}", phase.as_ref().map_or("archived", Phase::as_ref)));
-    Ok(0)
+    print::done(&format!("{id}: {}", phase.as_ref().map_or("archived", Phase::as_ref)))
 }
 
 /// Kills a supervisor and all processes that the worker started, and does the rest of the supervisor's work: it
@@ -251,8 +249,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     let store = lock::store(&app.layout.store_lock())?;
     let lost = workers::load(&app.layout, id)?.filter(|now| now.spec.created_ms == worker.spec.created_ms);
     let Some(lost) = lost.filter(|now| now.state.phase == Phase::Lost) else {
-        print::line(&format!("{id}: ended"));
-        return Ok(0);
+        return print::done(&format!("{id}: ended"));
     };
     orphans::end_lost(&app.layout, std::slice::from_ref(&lost));
     let leases = lost.state.leases.clone();
@@ -272,30 +269,26 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         // A socket without a listener does no harm; the next worker of this name replaces it.
         drop(std::fs::remove_file(socket));
     }
-    print::line(&format!("{id}: {}", state.phase));
-    Ok(0)
+    print::done(&format!("{id}: {}", state.phase))
 }
 
 /// In a worker: calls the user. Outside: flags a worker as a reminder.
 pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, WireRequest::Flag { text: args.words.join(" ") })?;
-        return Ok(0);
+        return client::call(&socket, WireRequest::Flag { text: args.words.join(" ") }).map(|_| 0);
     }
     app.human_only("flag a worker")?;
     let worker = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?;
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
     client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Flag { text })?;
-    print::line(&format!("{}: flagged", worker.spec.id));
-    Ok(0)
+    print::done(&format!("{}: flagged", worker.spec.id))
 }
 
 /// Clears a flag.
 pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, WireRequest::Unflag)?;
-        return Ok(0);
+        return client::call(&socket, WireRequest::Unflag).map(|_| 0);
     }
     app.human_only("unflag a worker")?;
     let any = ls::choose(app, args.id.as_deref(), Chosen::Any).ok();
@@ -315,8 +308,7 @@ pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
     } else {
         client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Unflag)?;
     }
-    print::line(&format!("{}: unflagged", worker.spec.id));
-    Ok(0)
+    print::done(&format!("{}: unflagged", worker.spec.id))
 }
 
 pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {

@@ -1,19 +1,23 @@
 //! `looop doctor runner`: tests one deciding runner with a real question.
 
+use std::path::Path;
+
 use anyhow::Result;
 
+use super::program_of;
 use crate::agents::{self, Agent, DecideMode, ModelCall, PromptFiles, Runner};
-use crate::cli::{App, json_output, print};
+use crate::cli::json_output::{RunnerTrial, RunnerTried};
+use crate::cli::{App, print};
 use crate::config::Config;
 use crate::os::clock::Deadline;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
-use crate::os::program;
 use crate::os::signal::Cancel;
 use crate::rules::beat::decision;
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{Charge, Usage, dollars};
 use crate::rules::cost::price::TABLE_DATE;
 use crate::rules::fault::Fault;
+use crate::rules::text::visible;
 use crate::rules::time::human_ms;
 use crate::store::file;
 use crate::store::ledger;
@@ -65,12 +69,8 @@ impl RunnerCheck {
             true => dollars(usage.cost_micros),
             false => format!("unmetered (no price is known; the table of {TABLE_DATE} has exact names only)"),
         };
-        let tokens = format!(
-            "{} tokens in, {} cached, {} out",
-            usage.tokens_in,
-            usage.tokens_cached + usage.tokens_written,
-            usage.tokens_out
-        );
+        let cached = usage.tokens_cached + usage.tokens_written;
+        let tokens = format!("{} tokens in, {cached} cached, {} out", usage.tokens_in, usage.tokens_out);
         match self.reply {
             DoctorReply::ValidMove => Ok(format!("a valid move in {took}: {tokens}, {price}")),
             DoctorReply::InvalidMove(why) => {
@@ -114,7 +114,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     let asked = runner.decide(&mut call);
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
-    let shown = |text: &str| crate::rules::text::visible(&secrets.redact(text), false);
+    let shown = |text: &str| visible(&secrets.redact(text), false);
     let (usage, reply) = match asked {
         Ok(reply) => {
             let parsed = decision::parse_reply(&reply.text);
@@ -123,12 +123,10 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
         }
         Err(failed) => (failed.usage.clone(), DoctorReply::Failed(failed.class, shown(&failed.why))),
     };
-    let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
-    if is_spent {
+    if !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _)) {
         let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
-        let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
-        let charge =
-            Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
+        let (beat, runner, sensors) = ("doctor".to_owned(), runner.name().to_owned(), Vec::new());
+        let charge = Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors, usage };
         ledger::append(&app.layout, &charge)?;
     }
     Ok(RunnerCheck { took_ms, usage, reply })
@@ -144,41 +142,40 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     let mut lines: Vec<(&str, String)> = vec![("runner", name.to_owned())];
     let mut is_well = true;
     if !runner.program().is_empty() {
-        let here = config.path.parent().unwrap_or(&config.path);
-        match program::find_program(runner.program(), &config.settings.path, here) {
-            Some(path) => {
+        match program_of(&config, runner.program()) {
+            Ok(path) => {
                 lines.push(("program", path.display().to_string()));
                 if let Some((agent, mode)) = agent {
-                    lines.push(("version", version(&config, agent, mode, &path, &mut is_well)));
+                    let (version, is_new) = version(&config, agent, mode, &path);
+                    lines.push(("version", version));
+                    is_well = is_new;
                 }
             }
-            None => {
+            Err(missing) => {
+                lines.push(("program", missing));
                 is_well = false;
-                let path = &config.settings.path;
-                lines.push((
-                    "program",
-                    format!("`{}` is not on the configured PATH ({path})", runner.program()),
-                ));
             }
         }
     }
-    lines.push(("tools", tools(agent.map(|(_, mode)| mode), runner.as_ref()).to_owned()));
+    let tools = match agent {
+        Some((_, mode)) => mode.tools,
+        None if runner.program().is_empty() => "off: an endpoint is asked for text and has none",
+        None => "not known: it is a command of yours, and looop cannot take its hands away",
+    };
+    lines.push(("tools", tools.to_owned()));
     if let Some((agent, _)) = agent {
         lines.push(("login", login(&config, agent)));
         let waits = agent.work.as_ref().map_or_else(|why| *why, |work| work.waits);
         lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
     let answer = ask(app, &config, runner.as_ref())?;
-    let tried = json_output::RunnerTrial {
-        ok: matches!(answer.reply, DoctorReply::ValidMove) && is_well,
-        class: match &answer.reply {
-            DoctorReply::Failed(class, _) => Some(class.to_string()),
-            _ => None,
-        },
-        took_ms: answer.took_ms,
-        usage: answer.usage.clone(),
-    };
     is_well &= matches!(answer.reply, DoctorReply::ValidMove);
+    let class = match &answer.reply {
+        DoctorReply::Failed(class, _) => Some(class.to_string()),
+        _ => None,
+    };
+    let (took_ms, usage) = (answer.took_ms, answer.usage.clone());
+    let tried = RunnerTrial { ok: is_well, class, took_ms, usage };
     match answer.words() {
         Ok(words) => lines.push(("answers", words)),
         Err(error) => {
@@ -189,19 +186,11 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     }
     if args.json {
         let stated = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        print::answer("runner", json_output::RunnerTried { stated, tried })?;
+        print::answer("runner", RunnerTried { stated, tried })?;
     } else {
         lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
     }
     Ok(u8::from(!is_well))
-}
-
-fn tools(mode: Option<&DecideMode>, runner: &dyn Runner) -> &'static str {
-    match mode {
-        Some(mode) => mode.tools,
-        None if runner.program().is_empty() => "off: an endpoint is asked for text and has none",
-        None => "not known: it is a command of yours, and looop cannot take its hands away",
-    }
 }
 
 fn login(config: &Config, agent: &Agent) -> String {
@@ -214,14 +203,9 @@ fn login(config: &Config, agent: &Agent) -> String {
     }
 }
 
-/// What version it says it has, beside the oldest that has all that is needed and the one that was tried.
-fn version(
-    config: &Config,
-    agent: &Agent,
-    mode: &DecideMode,
-    path: &std::path::Path,
-    is_well: &mut bool,
-) -> String {
+/// The version that it prints, beside the oldest that has all that is needed and the one that was tried. False if it is
+/// too old.
+fn version(config: &Config, agent: &Agent, mode: &DecideMode, path: &Path) -> (String, bool) {
     // It has no sandbox: the user asks for this check, and no text of a model is involved.
     let command = ProcessCommand::new(path, ["--version"], config.settings.base_env.clone(), "/");
     let job = Job::new(command, OutputLimit::Tail(4096), VERSION_TIMEOUT_MS);
@@ -231,12 +215,9 @@ fn version(
     let tested = agent.tested.unwrap_or("no version");
     let tried = format!("{tested} was tried, {major}.{minor}.{patch} is the oldest that has what is needed");
     match number(&stated) {
-        Some((found, text)) if found < mode.oldest => {
-            *is_well = false;
-            format!("{text} is too old: {tried}")
-        }
-        Some((_, text)) => format!("{text}; {tried}"),
-        None => format!("unknown; {tried}"),
+        Some((found, text)) if found < mode.oldest => (format!("{text} is too old: {tried}"), false),
+        Some((_, text)) => (format!("{text}; {tried}"), true),
+        None => (format!("unknown; {tried}"), true),
     }
 }
 

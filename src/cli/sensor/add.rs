@@ -16,7 +16,6 @@ use crate::rules::world::example::{self, Setting};
 use crate::rules::world::sensor::{SensorHeader, stamp_untrusted};
 use crate::rules::world::{SensorReading, Trust};
 use crate::store::examples;
-
 use crate::store::file::{self, Durability};
 use crate::store::layout;
 use crate::store::lock;
@@ -97,8 +96,7 @@ fn from_script(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     no_twin(app, name)?;
     write(app, name, &script, save::digest(&target(app, name))?)?;
-    print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
-    Ok(0)
+    print::done(&format!("added {name}; try it with `looop sensor test {name}`"))
 }
 
 /// Writes a sensor's script. `seen` is the digest of the file that it replaces.
@@ -166,8 +164,7 @@ fn from_example(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     }
     write(app, &name, &script, seen)?;
     let trust = if header.trust == Trust::Untrusted { "untrusted" } else { "trusted" };
-    print::line(&format!("added {name}; it runs {}, {trust}", every(header.interval_ms)));
-    Ok(0)
+    print::done(&format!("added {name}; it runs {}, {trust}", every(header.interval_ms)))
 }
 
 /// Adds a sensor whose test run failed only if the user confirms it.
@@ -266,8 +263,7 @@ fn failure(reading: &SensorReading) -> String {
 pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     if let Some(name) = &args.name {
         let (_, script) = super::pick("the ready-made sensor", name, examples::ALL, |(name, _)| name)?;
-        print::raw(script.as_bytes());
-        return Ok(0);
+        return print::page(script);
     }
     if args.json {
         let rows: Vec<_> = examples::ALL.iter().map(|(name, script)| row(name, script)).collect();
