@@ -287,11 +287,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
     use worker::WorkerVerb;
 
     let open = || App::open(cli.color);
-    let watch = || open()?.watching();
-    let user = |what| open()?.for_user(what);
+    let watch = || open()?.admit(None, App::ready);
+    let user = |what| open()?.admit(Some(what), App::ready);
     let worker = || open()?.for_worker();
-    let own_state = || open()?.with_own_state();
-    let trust = || open()?.with_own_state_for_user("trust a file");
+    let own_state = || open()?.admit(None, App::ready_without_profile);
+    let trust = || open()?.admit(Some("trust a file"), App::ready_without_profile);
     let Some(verb) = cli.command else { return childless(|| pulse::run(&open()?)) };
     match verb {
         Verb::Exec(args) => exec::run(&args),
