@@ -411,7 +411,7 @@ impl App {
         let env = Env::read()?;
         let style = Style::new(color, env.get("NO_COLOR").is_some());
         let app = App { layout: env.layout(), env, style, now: clock::now() };
-        if app.env.is_dir_gone() {
+        if app.env.is_dir_gone {
             program::work_in(std::path::Path::new("/"))
                 .context("could not leave the current directory, which was deleted")?;
         }

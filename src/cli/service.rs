@@ -88,11 +88,11 @@ impl ServiceManager {
     fn file(self, app: &App, service: &Service) -> Option<PathBuf> {
         match self {
             ServiceManager::Systemd => {
-                let dir = app.env.config_dir().join("systemd/user");
+                let dir = app.env.config_dir.join("systemd/user");
                 Some(dir.join(format!("{}.service", service.name)))
             }
             ServiceManager::Launchd => {
-                let dir = app.env.home().join("Library/LaunchAgents");
+                let dir = app.env.home.join("Library/LaunchAgents");
                 Some(dir.join(format!("{}.plist", service.label())))
             }
             ServiceManager::Cron => None,
