@@ -83,9 +83,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 /// Git has no such commit.
 pub fn world_of(history: &History, beat: &str) -> Result<String> {
     let world = find_commit(history, "world: ", &format!("\nBeat: {beat}\n"))?;
-    let world =
-        world.with_context(|| format!("could not find the world of beat {beat}: git has no commit of it"));
-    Ok(world?.id)
+    let none = || format!("could not find the world of beat {beat}: git has no commit of it");
+    Ok(world.with_context(none)?.id)
 }
 
 /// Finds the newest commit whose message begins with `kind` and contains `mark`.
@@ -99,13 +98,12 @@ fn find_commit(history: &History, kind: &str, mark: &str) -> Result<Option<LogEn
 fn rebuild(app: &App, beat: &str) -> Result<u8> {
     let history = History::open(app.layout.root())?;
     let frame = prepare::rebuild(&history, &world_of(&history, beat)?)?;
-    let fault =
-        |cause: String| Fault::failed(format!("could not rebuild the prompt of beat {beat}: {cause}"));
+    let what = format!("could not rebuild the prompt of beat {beat}");
     let version = frame.context.prompt_version;
     if version > PROMPT_VERSION {
-        let cause =
-            format!("it has version {version}, and this program knows the versions up to {PROMPT_VERSION}");
-        return Err(fault(cause).hint("use a newer looop").into());
+        let known = format!("this program knows the versions up to {PROMPT_VERSION}");
+        let fault = Fault::failed(format!("{what}: it has version {version}, and {known}"));
+        return Err(fault.hint("use a newer looop").into());
     }
     let text = prompt::render(&frame).text;
     let commit = find_commit(&history, "move: ", &format!("\nBeat: {beat}\nWorld: "))?;
@@ -118,7 +116,7 @@ fn rebuild(app: &App, beat: &str) -> Result<u8> {
             true => format!("read the prompt as it was sent: `{}`", sent.display()),
             false => "another build of looop made this prompt; that build can show it".to_owned(),
         };
-        return Err(fault(cause.to_owned()).hint(hint).into());
+        return Err(Fault::failed(format!("{what}: {cause}")).hint(hint).into());
     }
     print::page(text)
 }
