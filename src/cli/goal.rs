@@ -8,7 +8,8 @@ use super::{App, JsonArgs, pick, print, save};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
-use crate::rules::world::Goal;
+use crate::rules::time::beat_id;
+use crate::rules::world::{Goal, marked};
 use crate::store::layout;
 use crate::store::user_files;
 
@@ -81,7 +82,7 @@ pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
 
 pub fn archive(app: &App, args: &GoalArgs) -> Result<u8> {
     let (id, _) = find(app, args)?;
-    let name = format!("{id}-{}.md", crate::rules::time::beat_id(app.now.unix_ms));
+    let name = format!("{id}-{}.md", beat_id(app.now.unix_ms));
     save::archive(app, &format!("goal {id}"), &app.layout.file(&layout::goal_path(&id)), &name)
 }
 
@@ -100,7 +101,7 @@ pub fn row((id, goal): (&Name, &Goal)) -> GoalJson {
 
 /// The `goal:` line of the front matter, else the first line of text.
 fn headline(text: &str) -> String {
-    let marked = crate::rules::world::marked(text, "goal");
+    let marked = marked(text, "goal");
     let first = || text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
     marked.or_else(first).unwrap_or("").trim().trim_start_matches("# ").to_owned()
 }
