@@ -165,7 +165,7 @@ fn config(app: &App, args: &Args, found: &mut Findings) {
     if !args.ask {
         return;
     }
-    match runner::ask(app, &config, runner.as_ref()).and_then(runner::RunnerCheck::words) {
+    match runner::ask(app, &config, runner.as_ref()).and_then(|(_, words)| Ok(words?)) {
         Ok(words) => found.good("runner answers", words),
         Err(error) => {
             let fix = format!("fix the cause; `looop doctor runner {}` tests it again", runner.name());

@@ -14,7 +14,7 @@ use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
 use crate::os::signal::Cancel;
 use crate::rules::beat::decision;
 use crate::rules::beat::failing::Class;
-use crate::rules::cost::charge::{Charge, Usage, dollars};
+use crate::rules::cost::charge::{Charge, dollars};
 use crate::rules::cost::price::TABLE_DATE;
 use crate::rules::fault::Fault;
 use crate::rules::text::visible;
@@ -45,48 +45,13 @@ const SYSTEM: &str =
 /// The rest of the prompt.
 const QUESTION: &str = "Answer with exactly this object: {\"move\":\"noop\",\"why\":\"the doctor asked\"}\n";
 
-/// The result of the test question.
-pub(super) struct RunnerCheck {
-    took_ms: i64,
-    usage: Usage,
-    reply: DoctorReply,
-}
-
-/// The reply to the test question.
-enum DoctorReply {
-    ValidMove,
-    /// The text says what is wrong with the move.
-    InvalidMove(String),
-    Failed(Class, String),
-}
-
-impl RunnerCheck {
-    /// The result in words.
-    pub(super) fn words(self) -> Result<String> {
-        let took = human_ms(self.took_ms);
-        let usage = &self.usage;
-        let price = match usage.basis.is_metered() {
-            true => dollars(usage.cost_micros),
-            false => format!("unmetered (no price is known; the table of {TABLE_DATE} has exact names only)"),
-        };
-        let cached = usage.tokens_cached + usage.tokens_written;
-        let tokens = format!("{} tokens in, {cached} cached, {} out", usage.tokens_in, usage.tokens_out);
-        match self.reply {
-            DoctorReply::ValidMove => Ok(format!("a valid move in {took}: {tokens}, {price}")),
-            DoctorReply::InvalidMove(why) => {
-                Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}"))
-            }
-            DoctorReply::Failed(class, why) => {
-                let fault = Fault::failed(format!("{class} after {took}: {why}"));
-                let remedy = class.remedy();
-                Err(if remedy.is_empty() { fault } else { fault.hint(remedy) }.into())
-            }
-        }
-    }
-}
-
-/// Asks for one small decision. The prompt and the cost are recorded.
-pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<RunnerCheck> {
+/// Asks for one small decision. The prompt and the cost are recorded. Also returns the answer in words, or why the
+/// runner did not answer.
+pub(super) fn ask(
+    app: &App,
+    config: &Config,
+    runner: &dyn Runner,
+) -> Result<(RunnerTrial, Result<String, Fault>)> {
     let keep = |name: &str, part: &str| logs::archive(&app.layout, "doctor", name, part.as_bytes());
     let whole = format!("{SYSTEM}{QUESTION}");
     let prompt = PromptFiles {
@@ -115,21 +80,35 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
     let shown = |text: &str| visible(&secrets.redact(text), false);
-    let (usage, reply) = match asked {
-        Ok(reply) => {
-            let parsed = decision::parse_reply(&reply.text);
-            let is_valid = |_| DoctorReply::ValidMove;
-            (reply.usage, parsed.map_or_else(|why| DoctorReply::InvalidMove(shown(&why)), is_valid))
-        }
-        Err(failed) => (failed.usage.clone(), DoctorReply::Failed(failed.class, shown(&failed.why))),
+    let (usage, class, verdict) = match asked {
+        Ok(reply) => (reply.usage, None, decision::parse_reply(&reply.text).map(drop)),
+        Err(failed) => (failed.usage, Some(failed.class), Err(failed.why)),
     };
-    if !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _)) {
+    if !matches!(class, Some(Class::Missing | Class::Down)) {
         let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
         let (beat, runner, sensors) = ("doctor".to_owned(), runner.name().to_owned(), Vec::new());
         let charge = Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors, usage };
         ledger::append(&app.layout, &charge)?;
     }
-    Ok(RunnerCheck { took_ms, usage, reply })
+    let took = human_ms(took_ms);
+    let cached = usage.tokens_cached + usage.tokens_written;
+    let tokens = format!("{} tokens in, {cached} cached, {} out", usage.tokens_in, usage.tokens_out);
+    let price = match usage.basis.is_metered() {
+        true => dollars(usage.cost_micros),
+        false => format!("unmetered (no price is known; the table of {TABLE_DATE} has exact names only)"),
+    };
+    let why = verdict.as_ref().err().map(|why| shown(why)).unwrap_or_default();
+    let words = match class {
+        None if verdict.is_ok() => Ok(format!("a valid move in {took}: {tokens}, {price}")),
+        None => Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}")),
+        Some(class) => {
+            let fault = Fault::failed(format!("{class} after {took}: {why}"));
+            let remedy = class.remedy();
+            Err(if remedy.is_empty() { fault } else { fault.hint(remedy) })
+        }
+    };
+    let class = class.map(|class| class.to_string());
+    Ok((RunnerTrial { ok: verdict.is_ok(), class, took_ms, usage }, words))
 }
 
 /// Tests one runner; exit status 1 if it cannot decide.
@@ -168,20 +147,14 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         let waits = agent.work.as_ref().map_or_else(|why| *why, |work| work.waits);
         lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
-    let answer = ask(app, &config, runner.as_ref())?;
-    is_well &= matches!(answer.reply, DoctorReply::ValidMove);
-    let class = match &answer.reply {
-        DoctorReply::Failed(class, _) => Some(class.to_string()),
-        _ => None,
-    };
-    let (took_ms, usage) = (answer.took_ms, answer.usage.clone());
-    let tried = RunnerTrial { ok: is_well, class, took_ms, usage };
-    match answer.words() {
+    let (mut tried, words) = ask(app, &config, runner.as_ref())?;
+    tried.ok &= is_well;
+    let is_well = tried.ok;
+    match words {
         Ok(words) => lines.push(("answers", words)),
-        Err(error) => {
-            lines.push(("answers", format!("no: {error:#}")));
-            let hints = error.downcast_ref::<Fault>().map(|fault| fault.hints.clone()).unwrap_or_default();
-            lines.extend(hints.into_iter().map(|hint| ("fix", hint)));
+        Err(fault) => {
+            lines.push(("answers", format!("no: {fault}")));
+            lines.extend(fault.hints.into_iter().map(|hint| ("fix", hint)));
         }
     }
     if args.json {
