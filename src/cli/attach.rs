@@ -35,10 +35,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let approval = &mut || super::asks::oldest_approval(app);
     let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer, approval })?;
     match ended {
-        AttachEnd::Detached => print::line(&format!("detached from {id}; it is still running")),
-        AttachEnd::Over(phase) => print::line(&format!("{id} is {phase}")),
+        AttachEnd::Detached => print::done(&format!("detached from {id}; it is still running")),
+        AttachEnd::Over(phase) => print::done(&format!("{id} is {phase}")),
     }
-    Ok(0)
 }
 
 /// Finds the worker. A worker that is named is shown even if its files cannot be read.

@@ -66,10 +66,9 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
 
 pub fn show(app: &App, args: &GoalArgs) -> Result<u8> {
     match find(app, args)? {
-        (_, Goal::Text(text)) => print::raw(text.as_bytes()),
+        (_, Goal::Text(text)) => print::page(text),
         (id, Goal::Unreadable(why)) => bail!("could not read the goal {id}: {why}"),
     }
-    Ok(0)
 }
 
 pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {

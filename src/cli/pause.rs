@@ -105,8 +105,7 @@ fn raise(app: &App, limit: Option<u64>) -> Result<u8> {
         }
     }
     match parts.is_empty() {
-        true => print::line("no budget is used up"),
-        false => print::line(&parts.join("; ")),
+        true => print::done("no budget is used up"),
+        false => print::done(&parts.join("; ")),
     }
-    Ok(0)
 }

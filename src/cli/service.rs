@@ -249,16 +249,11 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     };
     let shown = path.to_string_lossy();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
-    let text = match present {
-        None => {
-            return print::done(&format!("{shown} does not exist"));
-        }
-        Some(text) if !text.contains(MARK) => {
-            let fault = Fault::failed(format!("could not remove `{shown}`: looop did not write it"));
-            return Err(fault.hint("remove it by hand").into());
-        }
-        Some(text) => text,
-    };
+    let Some(text) = present else { return print::done(&format!("{shown} does not exist")) };
+    if !text.contains(MARK) {
+        let fault = Fault::failed(format!("could not remove `{shown}`: looop did not write it"));
+        return Err(fault.hint("remove it by hand").into());
+    }
     if now {
         run_all(&kind.stops(&service, &shown))?;
     }

@@ -278,11 +278,11 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
         return client::call(&socket, WireRequest::Flag { text: args.words.join(" ") }).map(|_| 0);
     }
     app.human_only("flag a worker")?;
-    let worker = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?;
+    let id = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?.spec.id;
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
-    client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Flag { text })?;
-    print::done(&format!("{}: flagged", worker.spec.id))
+    client::call(&app.layout.worker(&id).attach_socket(), WireRequest::Flag { text })?;
+    print::done(&format!("{id}: flagged"))
 }
 
 /// Clears a flag.
@@ -294,21 +294,20 @@ pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
     let any = ls::choose(app, args.id.as_deref(), Chosen::Any).ok();
     // A worker that has ended keeps its flag while work exists only in its clone.
     let ended = any.filter(|worker| worker.state.phase.is_over() && worker.state.flag.is_some());
-    let worker = match &ended {
-        Some(worker) => worker.clone(),
-        None => ls::choose(app, args.id.as_deref(), Chosen::Live)?,
-    };
-    if ended.is_some() {
+    let id = if let Some(Worker { spec, .. }) = ended {
         let _store = lock::store(&app.layout.store_lock())?;
-        let same = |now: &workers::Worker| now.spec == worker.spec && now.state.phase.is_over();
-        if let Some(now) = workers::load(&app.layout, &worker.spec.id)?.filter(same) {
+        let same = |now: &Worker| now.spec == spec && now.state.phase.is_over();
+        if let Some(now) = workers::load(&app.layout, &spec.id)?.filter(same) {
             let state = WorkerState { flag: None, ..now.state };
-            workers::save_state(&app.layout.worker(&worker.spec.id), &state)?;
+            workers::save_state(&app.layout.worker(&spec.id), &state)?;
         }
+        spec.id
     } else {
-        client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Unflag)?;
-    }
-    print::done(&format!("{}: unflagged", worker.spec.id))
+        let id = ls::choose(app, args.id.as_deref(), Chosen::Live)?.spec.id;
+        client::call(&app.layout.worker(&id).attach_socket(), WireRequest::Unflag)?;
+        id
+    };
+    print::done(&format!("{id}: unflagged"))
 }
 
 pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
