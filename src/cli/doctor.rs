@@ -77,15 +77,14 @@ impl Findings {
         self.add(CheckStatus::Bad, what, found, fix);
     }
 
-    fn error(&mut self, what: &str, error: &anyhow::Error) {
-        self.error_or(what, error, &[]);
-    }
-
-    /// Adds an error with its hints as the fixes, or with this fix if it has none.
-    fn error_or(&mut self, what: &str, error: &anyhow::Error, fix: &[&str]) {
-        let hints: Vec<&str> =
-            error.downcast_ref::<Fault>().iter().flat_map(|fault| &fault.hints).map(String::as_str).collect();
-        self.bad(what, format!("{error:#}"), if hints.is_empty() { fix } else { &hints });
+    /// The value of a check. Adds its error with the error's hints as the fixes, or with this fix if it has none.
+    fn ok<T>(&mut self, what: &str, checked: Result<T>, fix: &[&str]) -> Option<T> {
+        let add = |error: &anyhow::Error| {
+            let hints = error.downcast_ref::<Fault>().into_iter().flat_map(|fault| &fault.hints);
+            let hints: Vec<&str> = hints.map(String::as_str).collect();
+            self.bad(what, format!("{error:#}"), if hints.is_empty() { fix } else { &hints });
+        };
+        checked.inspect_err(add).ok()
     }
 
     fn add(&mut self, health: CheckStatus, what: &str, found: impl Into<String>, fix: &[&str]) {
@@ -134,10 +133,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 }
 
 fn config(app: &App, args: &Args, found: &mut Findings) {
-    let config = match app.config() {
-        Ok(config) => config,
-        Err(error) => return found.error("config", &error),
-    };
+    let Some(config) = found.ok("config", app.config(), &[]) else { return };
     let path = config.path.display().to_string();
     match config.path.exists() {
         true => found.good("config", path),
@@ -148,10 +144,7 @@ fn config(app: &App, args: &Args, found: &mut Findings) {
     worker(&config, found);
     commands(&config, found);
     keys(&config, found);
-    let runner = match config.decider() {
-        Ok(runner) => runner,
-        Err(error) => return found.error("runner", &error),
-    };
+    let Some(runner) = found.ok("runner", config.decider(), &[]) else { return };
     if runner.program().is_empty() {
         return found.good("runner", format!("{} is an endpoint", runner.name()));
     }
@@ -162,25 +155,20 @@ fn config(app: &App, args: &Args, found: &mut Findings) {
             return found.bad("runner", missing, &[install, "try `looop demo`, which needs no runner"]);
         }
     }
-    if !args.ask {
-        return;
-    }
-    match runner::ask(app, &config, runner.as_ref()).and_then(|(_, words)| Ok(words?)) {
-        Ok(words) => found.good("runner answers", words),
-        Err(error) => {
-            let fix = format!("fix the cause; `looop doctor runner {}` tests it again", runner.name());
-            found.error_or("runner answers", &error, &[&fix]);
+    if args.ask {
+        let answer = runner::ask(app, &config, runner.as_ref()).and_then(|(_, words)| Ok(words?));
+        let fix = format!("fix the cause; `looop doctor runner {}` tests it again", runner.name());
+        if let Some(words) = found.ok("runner answers", answer, &[&fix]) {
+            found.good("runner answers", words);
         }
     }
 }
 
 fn data_dir(app: &App, found: &mut Findings) {
     let layout = &app.layout;
-    if !seed::is_set_up(layout) {
-        return found.error("data dir", &app.no_profile());
-    }
-    if let Err(error) = layout::check(layout) {
-        return found.error("data dir", &error);
+    let usable = if seed::is_set_up(layout) { layout::check(layout) } else { Err(app.no_profile()) };
+    if found.ok("data dir", usable, &[]).is_none() {
+        return;
     }
     found.good("data dir", layout.root().display().to_string());
     disk(app, found);
@@ -189,20 +177,14 @@ fn data_dir(app: &App, found: &mut Findings) {
         let fix = "restore the `.git` directory, or move its replacement away and run `looop init`";
         found.bad("history", format!("{error:#}"), &[fix]);
     }
-    if let Err(error) = user_files::playbook(layout) {
-        found.error("playbook", &error);
-    }
-    match state_files::peek_beat(layout) {
-        Err(error) => found.error("memory", &error),
-        Ok(beat) => match beat.halted {
+    found.ok("playbook", user_files::playbook(layout), &[]);
+    if let Some(beat) = found.ok("memory", state_files::peek_beat(layout), &[]) {
+        match beat.halted {
             Some(why) => found.bad("memory", why, &["looop resume"]),
             None => clock(app, beat.last.as_ref(), found),
-        },
+        }
     }
-    let (sensors, problems) = match user_files::sensors(layout) {
-        Ok(sensors) => sensors,
-        Err(error) => return found.error("sensors", &error),
-    };
+    let Some((sensors, problems)) = found.ok("sensors", user_files::sensors(layout), &[]) else { return };
     let fix = format!("fix or remove it: {}", layout.sensors().display());
     for (sensor, unfit) in sensors.iter().filter_map(|sensor| Some((sensor, sensor.header.as_ref().err()?))) {
         found.bad(&format!("sensor {}", sensor.name), unfit.why.clone(), &[&fix]);
@@ -435,27 +417,19 @@ fn records(app: &App, found: &mut Findings) {
         ("schedules", state_files::schedules(layout).map(|(_, problems)| problems)),
     ];
     for (what, looked) in looks {
-        match looked {
-            Err(error) => found.error(what, &error),
-            Ok(problems) => {
-                let fix = format!("fix or remove it, in {}", layout.root().join(what).display());
-                problems.iter().for_each(|problem| found.bad(what, visible(problem, false), &[&fix]));
-            }
-        }
+        let fix = format!("fix or remove it, in {}", layout.root().join(what).display());
+        let problems = found.ok(what, looked, &[]).unwrap_or_default();
+        problems.iter().for_each(|problem| found.bad(what, visible(problem, false), &[&fix]));
     }
-    match workers::list(layout) {
-        Err(error) => found.error("workers", &error),
-        Ok((all, problems)) => {
-            let fix = format!("move it out of {}", layout.workers().display());
-            problems.iter().for_each(|problem| found.bad("workers", visible(problem, false), &[&fix]));
-            for worker in all.iter().filter(|worker| worker.state.phase == Phase::Lost) {
-                let id = &worker.spec.id;
-                let what = "its supervisor died without recording the worker's end";
-                let tick = "`looop tick` ends its remaining processes, and the next decision sees it";
-                let logs = format!("`looop logs {id}` prints its output; nothing is lost");
-                found.bad(&format!("worker {id}"), what, &[tick, &logs]);
-            }
-        }
+    let (all, problems) = found.ok("workers", workers::list(layout), &[]).unwrap_or_default();
+    let fix = format!("move it out of {}", layout.workers().display());
+    problems.iter().for_each(|problem| found.bad("workers", visible(problem, false), &[&fix]));
+    for worker in all.iter().filter(|worker| worker.state.phase == Phase::Lost) {
+        let id = &worker.spec.id;
+        let what = "its supervisor died without recording the worker's end";
+        let tick = "`looop tick` ends its remaining processes, and the next decision sees it";
+        let logs = format!("`looop logs {id}` prints its output; nothing is lost");
+        found.bad(&format!("worker {id}"), what, &[tick, &logs]);
     }
 }
 
@@ -470,9 +444,9 @@ fn commands(config: &Config, found: &mut Findings) {
         // A name with a slash is relative to the worker's clone, so it cannot be checked here.
         let programs = checks.iter().filter_map(|check| check.first()).filter(|name| !name.contains('/'));
         for missing in programs.filter_map(|name| program_of(config, name).err()) {
-            let fix =
-                "install it, or correct it in the config: without it, work that it checks cannot be accepted";
-            found.bad(&format!("verify.{entry}"), missing, &[fix]);
+            let why = "without it, work that it checks cannot be accepted";
+            let fix = format!("install it, or correct it in the config: {why}");
+            found.bad(&format!("verify.{entry}"), missing, &[&fix]);
         }
     }
 }
