@@ -5,10 +5,7 @@ use anyhow::Result;
 use super::{App, print};
 use crate::os::process::tree;
 use crate::rules::fault::Fault;
-use crate::store::fixes;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::workers;
+use crate::store::{fixes, layout, lock, workers};
 use crate::vcs::migrate::{self, Migrated};
 use crate::vcs::seed;
 

@@ -11,12 +11,7 @@ use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::human_ms;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{file, json_file, layout, lock, state_files, workers};
 use crate::worker::client;
 
 #[derive(Debug, clap::Subcommand)]

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::ls::Chosen;
-use super::{App, complete, ls, pick, print};
+use super::ls::{self, Chosen};
+use super::{App, complete, pick, print};
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::worker::Phase;

@@ -14,11 +14,8 @@ use super::pick::unknown;
 use super::{Cli, manual, print};
 use crate::config::Env;
 use crate::rules::name::Name;
-use crate::store::examples;
-use crate::store::file;
 use crate::store::layout::Layout;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{examples, file, state_files, workers};
 
 /// The environment variable by which a shell's script asks for completions.
 const VARIABLE: &str = "LOOOP_COMPLETE";

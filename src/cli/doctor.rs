@@ -11,25 +11,18 @@ use strum::IntoEnumIterator;
 use super::json_output::{CheckStatus, Finding};
 use super::{App, print};
 use crate::config::Config;
-use crate::os::disk;
-use crate::os::program;
+use crate::os::{disk, program};
 use crate::rules::beat::state::LastResult;
 use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
 use crate::rules::text::{quote_argv, visible};
 use crate::rules::time::{Now, clock_flaw, human_ms};
 use crate::rules::worker::Phase;
-use crate::store::file;
-use crate::store::layout;
-use crate::store::lock;
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::state_files;
-use crate::store::user_files;
-use crate::store::workers;
+use crate::store::{file, layout, lock, state_files, user_files, workers};
 use crate::tick::observe;
-use crate::vcs::commits;
 use crate::vcs::history::{Blocked, History, locks};
-use crate::vcs::seed;
+use crate::vcs::{commits, seed};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop doctor\n  looop doctor --ask")]

@@ -10,8 +10,7 @@ use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::beat_id;
 use crate::rules::world::{Goal, marked};
-use crate::store::layout;
-use crate::store::user_files;
+use crate::store::{layout, user_files};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum GoalVerb {

@@ -4,11 +4,11 @@ use anyhow::Result;
 
 use super::{App, print};
 use crate::agents;
-pub use crate::config::FRESH_DAY_USD;
 use crate::config::write_fresh;
 use crate::os::program;
-use crate::vcs::migrate;
-use crate::vcs::seed;
+use crate::vcs::{migrate, seed};
+
+pub use crate::config::FRESH_DAY_USD;
 
 /// Creates what is missing and prints the next steps. A second run changes nothing.
 pub fn run(app: &App) -> Result<u8> {

@@ -3,14 +3,12 @@
 use anyhow::{Context, Result, bail};
 
 use super::{App, print};
-use crate::rules::beat::entry;
-use crate::rules::beat::prompt;
+use crate::rules::beat::{entry, prompt};
 use crate::rules::fault::Fault;
 use crate::rules::text::visible;
 use crate::rules::world::PROMPT_VERSION;
 use crate::store::exchange::digest_of;
-use crate::store::file;
-use crate::store::logs;
+use crate::store::{file, logs};
 use crate::tick::{apply, prepare};
 use crate::vcs::history::{History, LogEntry};
 

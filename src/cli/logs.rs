@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::ls::KnownWorker;
-use super::{App, complete, ls, print};
+use super::ls::{self, KnownWorker};
+use super::{App, complete, print};
 use crate::config;
 use crate::os::path;
 use crate::os::process::wait::wait_readable;
@@ -12,12 +12,10 @@ use crate::rules::name::Name;
 use crate::rules::secret::{RedactStream, Secrets};
 use crate::rules::strip::Strip;
 use crate::rules::worker::Spec;
-use crate::screen::export;
-use crate::screen::{REPLAY_BYTES, Screen};
-use crate::store::json_file;
+use crate::screen::{REPLAY_BYTES, Screen, export};
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
-use crate::store::workers;
+use crate::store::{json_file, workers};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]

@@ -19,9 +19,8 @@ use crate::rules::time::{Now, human_ms, parse_ms};
 use crate::rules::user_side;
 use crate::rules::worker::{CheckResult, Flag, Phase, WorkerExit};
 use crate::store::layout::Layout;
-use crate::store::lock;
-use crate::store::state_files;
 use crate::store::workers::{self, Past, Worker};
+use crate::store::{lock, state_files};
 use crate::worker::fleet;
 
 #[derive(Debug, clap::Args)]

@@ -48,11 +48,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
-use crate::os::clock;
-use crate::os::privacy;
 use crate::os::process::reaper;
-use crate::os::program;
-use crate::os::signal;
+use crate::os::{clock, privacy, program, signal};
 use crate::rules::beat::ask::AskKind;
 use crate::rules::fault::Fault;
 use crate::rules::time::Now;

@@ -8,14 +8,9 @@ use crate::rules::beat::observed::Paused;
 use crate::rules::beat::step::LoopEvent;
 use crate::rules::cost::charge::dollars;
 use crate::rules::name::Name;
-use crate::store::budget;
-use crate::store::file;
-use crate::store::file::Durability;
-use crate::store::json_file;
-use crate::store::lock;
-use crate::store::operations;
+use crate::store::file::{self, Durability};
 use crate::store::state_files::{self, StateFile};
-use crate::store::user_files;
+use crate::store::{budget, json_file, lock, operations, user_files};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop pause 'on holiday'")]

@@ -19,10 +19,8 @@ use crate::rules::beat::gate;
 use crate::rules::beat::state::LastResult;
 use crate::rules::fault::{ErrorKind, Fault};
 use crate::rules::time::human_ms;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{layout, lock, state_files, workers};
+
 use bell::WakeSignals;
 use renew::Renewal;
 pub use renew::{AgainArgs, again};

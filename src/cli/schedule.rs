@@ -10,12 +10,7 @@ use crate::rules::beat::schedule::{FireTime, Schedule};
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::time::{human_ms, parse_ms};
-use crate::store::exchange;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::state_files;
+use crate::store::{exchange, file, json_file, layout, lock, state_files};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ScheduleVerb {

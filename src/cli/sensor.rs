@@ -6,18 +6,17 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::DiffArgs;
-use super::json_output::Sensor;
-use super::{App, JsonArgs, complete, input, json_output, pick, print, save, tick};
+use super::json_output::{self, Sensor};
+use super::{App, JsonArgs, complete, input, pick, print, save, tick};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::{beat_id, human_ms};
 use crate::rules::world::SensorReading;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::user_files;
-use crate::store::user_files::SensorFile;
+use crate::store::user_files::{self, SensorFile};
+use crate::store::{file, json_file};
 use crate::tick::observe;
+
 pub use add::{add, examples};
 
 #[derive(Debug, clap::Subcommand)]

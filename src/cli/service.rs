@@ -9,8 +9,7 @@ use crate::os::program;
 use crate::rules::beat::diff;
 use crate::rules::fault::Fault;
 use crate::rules::service::{MARK, Service};
-use crate::store::exchange;
-use crate::store::file;
+use crate::store::{exchange, file};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ServiceVerb {

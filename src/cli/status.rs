@@ -16,12 +16,9 @@ use crate::rules::json::clip;
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::text::visible;
 use crate::rules::time::{clock_flaw, human_ms};
-use crate::store::file;
-use crate::store::ledger;
-use crate::store::lock;
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::state_files;
 use crate::store::user_files::{self, SensorFile};
+use crate::store::{file, ledger, lock, state_files};
 use crate::tick::observe;
 use crate::vcs::history::locks;
 

@@ -8,9 +8,7 @@ use super::json_output::{BeatJson, BeatStatus};
 use super::{App, print};
 use crate::agents::Runner;
 use crate::agents::command::Command;
-use crate::alerts;
 use crate::config::Config;
-use crate::map;
 use crate::os::clock::{self, Deadline};
 use crate::os::process::reaper;
 use crate::os::signal::Cancel;
@@ -21,17 +19,14 @@ use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::{Now, clock_flaw, human_ms};
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::logs;
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{layout, lock, logs, state_files, workers};
 use crate::tick::prepare::PreparedDecision;
 use crate::tick::record::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx};
 use crate::vcs::{migrate, seed};
 use crate::worker::Fleet;
+use crate::{alerts, map};
 
 #[derive(Debug, Default, clap::Args)]
 #[command(

@@ -19,10 +19,8 @@ use crate::rules::cost::price::TABLE_DATE;
 use crate::rules::fault::Fault;
 use crate::rules::text::visible;
 use crate::rules::time::human_ms;
-use crate::store::file;
-use crate::store::ledger;
-use crate::store::logs;
 use crate::store::sandboxes::SandboxBuilder;
+use crate::store::{file, ledger, logs};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop doctor runner claude")]

@@ -5,8 +5,7 @@ use anyhow::Result;
 use super::super::{App, init, print};
 use crate::rules::cost::charge::dollars;
 use crate::rules::fault::Fault;
-use crate::store::lock;
-use crate::store::state_files;
+use crate::store::{lock, state_files};
 use crate::vcs::seed;
 
 /// Waits for Enter before the first pulse on a terminal, and creates a missing profile. Without a terminal it

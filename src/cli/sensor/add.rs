@@ -16,11 +16,8 @@ use crate::rules::time::beat_id;
 use crate::rules::world::example::{self, Setting};
 use crate::rules::world::sensor::{SensorHeader, stamp_untrusted};
 use crate::rules::world::{SensorReading, Trust};
-use crate::store::examples;
 use crate::store::file::{self, Durability};
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::user_files;
+use crate::store::{examples, layout, lock, user_files};
 use crate::tick::observe;
 
 /// How often the user is asked again after an invalid value.
