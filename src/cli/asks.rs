@@ -130,8 +130,11 @@ pub fn show(app: &App, args: &AsksShowArgs, kind: AskKind) -> Result<u8> {
     print::page(text(app, &ask, state))
 }
 
+/// An ask and its present state.
+pub type AskNow = (QuestionFile, QuestionState);
+
 /// The asks that no beat has used or archived, with their states, and files that cannot be read.
-pub fn not_closed(app: &App) -> Result<(Vec<(QuestionFile, QuestionState)>, Vec<String>)> {
+pub fn not_closed(app: &App) -> Result<(Vec<AskNow>, Vec<String>)> {
     let (asks, problems) = state_files::asks(&app.layout)?;
     let closed = state_files::peek_beat(&app.layout).map(|beat| beat.closed_asks).unwrap_or_default();
     let with_state = |(ask, answer): (QuestionFile, Option<AnswerFile>)| {

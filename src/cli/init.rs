@@ -8,8 +8,6 @@ use crate::config::write_fresh;
 use crate::os::program;
 use crate::vcs::{migrate, seed};
 
-pub use crate::config::FRESH_DAY_USD;
-
 /// Creates what is missing and prints the next steps. A second run changes nothing.
 pub fn run(app: &App) -> Result<u8> {
     let (made, config_made) = set_up(app)?;
