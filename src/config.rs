@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
 mod deciders;
-mod explain;
 mod fixes;
 mod form;
 mod sandboxes;
@@ -11,11 +10,11 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use explain::{explain, refuse_shared};
 use form::{ConfigFile, DurationText, LimitsFile, RunnerFile};
 pub use form::{FRESH_DAY_USD, write_fresh};
 
@@ -25,6 +24,7 @@ use crate::rules::cost::budget::Budget;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
+use crate::rules::text::nearest;
 use crate::rules::time::parse_ms;
 use crate::rules::world::front_matter::listed_path_flaw;
 use crate::store::file;
@@ -105,9 +105,11 @@ pub fn own_args() -> Vec<OsString> {
 pub struct Env {
     vars: BTreeMap<String, String>,
     cwd: PathBuf,
-    is_dir_gone: bool,
-    home: PathBuf,
-    config_dir: PathBuf,
+    /// True if the directory in which this process was started was deleted.
+    pub is_dir_gone: bool,
+    pub home: PathBuf,
+    /// The directory of config files of all programs.
+    pub config_dir: PathBuf,
     state_dir: PathBuf,
     cache_dir: PathBuf,
 }
@@ -150,11 +152,9 @@ impl Env {
             let Some(text) = self.get(key).map(str::to_owned) else { continue };
             let path = self.expand(&text);
             if self.is_dir_gone && path.is_relative() {
-                let what =
-                    format!("could not use {key}: `{text}` is relative, and the current directory is gone");
-                return Err(Fault::failed(what)
-                    .hint("use an absolute path, or change to another directory")
-                    .into());
+                let why = format!("`{text}` is relative, and the current directory is gone");
+                let fault = Fault::failed(format!("could not use {key}: {why}"));
+                return Err(fault.hint("use an absolute path, or change to another directory").into());
             }
             // Resolve links now: the current directory may be removed later.
             let whole = if path.is_relative() { path::followed(&self.cwd.join(path)) } else { path };
@@ -166,11 +166,6 @@ impl Env {
     /// The variables of looop's own paths, as absolute paths.
     pub fn places(&self) -> Vec<(String, String)> {
         PLACES.iter().filter_map(|key| Some(((*key).to_owned(), self.get(key)?.to_owned()))).collect()
-    }
-
-    /// True if the directory in which this process was started was deleted.
-    pub fn is_dir_gone(&self) -> bool {
-        self.is_dir_gone
     }
 
     /// The value of a variable; none if it is unset or empty.
@@ -200,15 +195,6 @@ impl Env {
     pub fn config_path(&self) -> PathBuf {
         self.get("LOOOP_CONFIG")
             .map_or_else(|| self.config_dir.join("looop.json"), |path| self.absolute(path))
-    }
-
-    /// The directory of config files of all programs.
-    pub fn config_dir(&self) -> &Path {
-        &self.config_dir
-    }
-
-    pub fn home(&self) -> &Path {
-        &self.home
     }
 
     /// The data dir (`$LOOOP_DATA_DIR`, else `looop` in the state directory) and its cache.
@@ -333,6 +319,37 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         protected,
     };
     Ok(Config { path, interval_ms, decide, settings, warnings, runners: parsed.runners })
+}
+
+/// Refuses a config file that other users can write.
+fn refuse_shared(path: &Path) -> Result<()> {
+    let mode = std::fs::metadata(path).map_or(0, |meta| meta.mode() & 0o777);
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    let fault =
+        Fault::usage(format!("could not use the config `{shown}`: others can write it (mode {mode:o})"));
+    Err(fault.hint(format!("chmod go-w {shown}")).into())
+}
+
+/// Turns a JSON error into a message with its place and the nearest known key.
+fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let cause = text.split(" at line ").next().unwrap_or(&text);
+    let place = format!("could not read the config: {}:{}:{}", path.display(), error.line(), error.column());
+    // serde's text is: unknown field `a`, expected one of `b`, `c`
+    let quoted: Vec<&str> = cause.split('`').skip(1).step_by(2).collect();
+    let Some((key, known)) = quoted.split_first().filter(|_| cause.starts_with("unknown field")) else {
+        return usage(format!("{place}: {cause}"));
+    };
+    let fault = Fault::usage(format!("{place}: `{key}` is not a key here"));
+    match nearest(key, known, 0.0) {
+        Some(near) => {
+            fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
+        }
+        None => fault.into(),
+    }
 }
 
 /// The parsed config file with what its values depend on.

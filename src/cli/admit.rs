@@ -5,37 +5,14 @@ use anyhow::Result;
 use super::{App, print};
 use crate::os::process::tree;
 use crate::rules::fault::Fault;
-use crate::store::fixes;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::workers;
+use crate::store::{fixes, layout, lock, workers};
 use crate::vcs::migrate::{self, Migrated};
 use crate::vcs::seed;
 
 impl App {
-    /// Admits a verb that only reads.
-    pub(super) fn watching(self) -> Result<App> {
-        self.admit(None, App::ready)
-    }
-
-    /// Admits a verb that only the user may run; `what` is the verb's action.
-    pub(super) fn for_user(self, what: &str) -> Result<App> {
-        self.admit(Some(what), App::ready)
-    }
-
-    /// Admits a verb that can run without a profile.
-    pub(super) fn with_own_state(self) -> Result<App> {
-        self.admit(None, App::ready_without_profile)
-    }
-
-    /// Admits a verb that can run without a profile and that only the user may run.
-    pub(super) fn with_own_state_for_user(self, what: &str) -> Result<App> {
-        self.admit(Some(what), App::ready_without_profile)
-    }
-
     /// Admits a verb that talks to a worker's supervisor, also from a sandbox without the data dir.
     pub(super) fn for_worker(self) -> Result<App> {
-        if self.has_supervisor() && !self.sees_data_dir() { Ok(self) } else { self.watching() }
+        if self.has_supervisor() && !self.sees_data_dir() { Ok(self) } else { self.admit(None, App::ready) }
     }
 
     /// True if the data dir can be read. In a full sandbox of a worker its files are absent; in a partial one they
@@ -44,7 +21,8 @@ impl App {
         std::fs::File::open(self.layout.format()).is_ok()
     }
 
-    fn admit(self, user_only: Option<&str>, ready: fn(&App) -> Result<()>) -> Result<App> {
+    /// Admits a verb. `user_only` is its action if only the user may run it; `ready` checks the profile.
+    pub(super) fn admit(self, user_only: Option<&str>, ready: fn(&App) -> Result<()>) -> Result<App> {
         let inside = self.has_supervisor();
         match user_only {
             Some(what) if inside => return Err(not_for(what, "a worker")),

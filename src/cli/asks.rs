@@ -4,19 +4,14 @@ use anyhow::{Result, bail};
 
 use super::{App, complete, input, json_output, pick, print};
 use crate::os::{clock, tty};
-use crate::rules::beat::ask::{AnswerFile, AskKind, AskReply, Asks, OUTDATED, QuestionFile, QuestionState};
+use crate::rules::beat::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
 use crate::rules::beat::card;
 use crate::rules::beat::decision::MAX_TEXT_BYTES;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::human_ms;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{file, json_file, layout, lock, state_files, workers};
 use crate::worker::client;
 
 #[derive(Debug, clap::Subcommand)]
@@ -110,16 +105,23 @@ const STRANDED: &str = "the worker that asked has ended and cannot read an answe
 
 /// Lists the asks of one kind, or all, that wait for the user. The exit status is 0 with or without any.
 pub fn list(app: &App, args: &AsksArgs, kind: Option<AskKind>) -> Result<u8> {
-    let (asks, problems) = open_asks(app)?;
-    let of_kind = asks.values().filter(|(ask, _)| kind.is_none_or(|kind| ask.kind == kind));
-    let all = of_kind.map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)));
-    let shown = all.filter(|(_, state)| args.all || *state == QuestionState::Open);
+    let (asks, problems) = not_closed(app)?;
+    let of_kind = asks.iter().filter(|(ask, _)| kind.is_none_or(|kind| ask.kind == kind));
+    let shown = of_kind.filter(|(_, state)| args.all || *state == QuestionState::Open);
     if args.json {
+<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
         let key = kind.map_or("ask".to_owned(), |kind| kind.to_string());
         let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
+||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
+        let key = kind.map_or("ask", AskKind::word);
+        let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
+=======
+        let key = kind.map_or("ask", AskKind::word);
+        let rows: Vec<_> = shown.map(|(ask, state)| row(ask, *state)).collect();
+>>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
         return print::answer(&format!("{key}s"), rows);
     }
-    let texts: String = shown.map(|(ask, state)| text(app, ask, state)).collect();
+    let texts: String = shown.map(|(ask, state)| text(app, ask, *state)).collect();
     match texts.is_empty() {
         true => print::line("nothing waits for you"),
         false => print::raw(texts.as_bytes()),
@@ -130,27 +132,32 @@ pub fn list(app: &App, args: &AsksArgs, kind: Option<AskKind>) -> Result<u8> {
 
 /// Shows one ask.
 pub fn show(app: &App, args: &AsksShowArgs, kind: AskKind) -> Result<u8> {
-    let (asks, _) = open_asks(app)?;
-    let fits = asks.into_values().filter(|(ask, _)| ask.kind == kind);
-    let (ask, answer) = pick("ask", &args.ask, fits, |(ask, _)| ask.id.as_str())?;
-    print::raw(text(app, &ask, ask.state(answer.as_ref(), app.now)).as_bytes());
-    Ok(0)
+    let (asks, _) = not_closed(app)?;
+    let fits = asks.into_iter().filter(|(ask, _)| ask.kind == kind);
+    let (ask, state) = pick("ask", &args.ask, fits, |(ask, _)| ask.id.as_str())?;
+    print::page(text(app, &ask, state))
 }
 
-/// The asks that no beat has used or archived.
-fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
-    let (mut asks, problems) = state_files::asks(&app.layout)?;
+/// An ask and its present state.
+pub type AskNow = (QuestionFile, QuestionState);
+
+/// The asks that no beat has used or archived, with their states, and files that cannot be read.
+pub fn not_closed(app: &App) -> Result<(Vec<AskNow>, Vec<String>)> {
+    let (asks, problems) = state_files::asks(&app.layout)?;
     let closed = state_files::peek_beat(&app.layout).map(|beat| beat.closed_asks).unwrap_or_default();
-    asks.retain(|id, _| !closed.contains(id));
-    Ok((asks, problems))
+    let with_state = |(ask, answer): (QuestionFile, Option<AnswerFile>)| {
+        let state = ask.state(answer.as_ref(), app.now);
+        (ask, state)
+    };
+    let open = asks.into_values().filter(|(ask, _)| !closed.contains(&ask.id));
+    Ok((open.map(with_state).collect(), problems))
 }
 
 /// The approvals that wait for the user.
 fn open_approvals(app: &App) -> Result<Vec<QuestionFile>> {
-    let waits = |(ask, answer): &(QuestionFile, Option<AnswerFile>)| {
-        ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == QuestionState::Open
-    };
-    Ok(open_asks(app)?.0.into_values().filter(waits).map(|(ask, _)| ask).collect())
+    let mut asks = not_closed(app)?.0;
+    asks.retain(|(ask, state)| ask.kind == AskKind::Approval && *state == QuestionState::Open);
+    Ok(asks.into_iter().map(|(ask, _)| ask).collect())
 }
 
 /// The public form of an ask.
@@ -227,8 +234,7 @@ fn recap(app: &App, ask: &QuestionFile) -> String {
 
 /// Finds the one open ask of a kind by its id.
 fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<QuestionFile> {
-    let (asks, _) = open_asks(app)?;
-    let (ask, answer) = pick("ask", wanted, asks.into_values(), |(ask, _)| ask.id.as_str())?;
+    let (ask, state) = pick("ask", wanted, not_closed(app)?.0, |(ask, _)| ask.id.as_str())?;
     let id = &ask.id;
     if ask.kind != kind {
         let fault = Fault::usage(format!("could not {verb} {id}: it is not a {kind}"));
@@ -238,7 +244,7 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<QuestionFi
         }
         .into());
     }
-    match ask.state(answer.as_ref(), app.now) {
+    match state {
         QuestionState::Open => Ok(ask),
         QuestionState::Expired if ask.is_outdated() => bail!("could not {verb} {id}: {OUTDATED}"),
         QuestionState::Stranded => {
@@ -302,8 +308,7 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     };
     let chosen = chosen(&ask, given)?;
     say(app, &ask, AskReply::Answer { text: chosen.clone() })?;
-    print::line(&format!("answered {}: {}", ask.id, visible(&chosen, false)));
-    Ok(0)
+    print::done(&format!("answered {}: {}", ask.id, visible(&chosen, false)))
 }
 
 /// The approval that has waited longest.
@@ -313,8 +318,8 @@ pub fn oldest_approval(app: &App) -> Option<Name> {
 
 /// Shows one ask and reads the answer from the terminal; an empty answer leaves the ask open.
 pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
-    let (asks, _) = open_asks(app)?;
-    if asks.get(ask).is_some_and(|(ask, _)| ask.kind == AskKind::Approval) {
+    let (asks, _) = not_closed(app)?;
+    if asks.iter().any(|(known, _)| known.id == *ask && known.kind == AskKind::Approval) {
         return approve(app, &ApproveArgs { ask: ask.to_string(), hash: None }).map(drop);
     }
     let ask = find(app, ask.as_str(), AskKind::Question, "answer")?;
@@ -365,8 +370,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
         }
     }
     say(app, &ask, AskReply::Approve { hash })?;
-    print::line(&format!("approved {}; the next beat makes the move", ask.id));
-    Ok(0)
+    print::done(&format!("approved {}; the next beat makes the move", ask.id))
 }
 
 /// Rejects a move, or every open one.
@@ -376,8 +380,7 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
     }
     let ask = find(app, args.ask.as_deref().unwrap_or_default(), AskKind::Approval, "reject")?;
     say(app, &ask, AskReply::Reject { text: args.why.join(" ") })?;
-    print::line(&format!("rejected {}; the same move is refused for a day", ask.id));
-    Ok(0)
+    print::done(&format!("rejected {}; the same move is refused for a day", ask.id))
 }
 
 /// Rejects every open approval. A failure for one of them does not stop the others.
@@ -385,8 +388,7 @@ fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     let why = args.ask.iter().chain(&args.why).cloned().collect::<Vec<_>>().join(" ");
     let open = open_approvals(app)?;
     if open.is_empty() {
-        print::line("no move waits for an approval");
-        return Ok(0);
+        return print::done("no move waits for an approval");
     }
     if !args.yes && print::stdin_is_tty() {
         open.iter().for_each(|ask| print::raw(text(app, ask, QuestionState::Open).as_bytes()));

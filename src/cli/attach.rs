@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::ls::Chosen;
-use super::{App, complete, ls, pick, print};
+use super::ls::{self, Chosen};
+use super::{App, complete, pick, print};
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::worker::Phase;
@@ -35,10 +35,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let approval = &mut || super::asks::oldest_approval(app);
     let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer, approval })?;
     match ended {
-        AttachEnd::Detached => print::line(&format!("detached from {id}; it is still running")),
-        AttachEnd::Over(phase) => print::line(&format!("{id} is {phase}")),
+        AttachEnd::Detached => print::done(&format!("detached from {id}; it is still running")),
+        AttachEnd::Over(phase) => print::done(&format!("{id} is {phase}")),
     }
-    Ok(0)
 }
 
 /// Finds the worker. A worker that is named is shown even if its files cannot be read.

@@ -114,8 +114,7 @@ pub fn show(app: &App, args: &AttemptShowArgs) -> Result<u8> {
         print::line(&visible(&text, false));
     }
     let row = if now.row > 1 { format!("; {} in a row are alike", now.row) } else { String::new() };
-    print::line(&app.style.dim(&format!("next: {next}{row}")));
-    Ok(0)
+    print::done(&app.style.dim(&format!("next: {next}{row}")))
 }
 
 fn word(next: &NextAction) -> &'static str {

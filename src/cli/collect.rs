@@ -10,8 +10,7 @@ use crate::rules::fault::Fault;
 use crate::rules::lease::Holder;
 use crate::rules::name::Name;
 use crate::store::layout::Layout;
-use crate::store::leases;
-use crate::store::workers;
+use crate::store::{leases, workers};
 use crate::vcs::clone::{self, Collected, Git};
 
 /// The timeout for fetching commits, in milliseconds.

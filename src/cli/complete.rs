@@ -10,15 +10,12 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 use clap_mangen::Man;
 
+use super::pick::unknown;
 use super::{Cli, manual, print};
 use crate::config::Env;
-use crate::rules::fault::Fault;
 use crate::rules::name::Name;
-use crate::store::examples;
-use crate::store::file;
 use crate::store::layout::Layout;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{examples, file, state_files, workers};
 
 /// The environment variable by which a shell's script asks for completions.
 const VARIABLE: &str = "LOOOP_COMPLETE";
@@ -50,24 +47,21 @@ pub fn asked() -> bool {
 pub fn run(args: &Args) -> Result<u8> {
     let shells = Shells::builtins();
     let Some(shell) = shells.completer(&args.shell) else {
-        let known: Vec<&str> = shells.names().collect();
-        let fault = Fault::usage(format!("could not complete for the shell {:?}", args.shell));
-        return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
+        let what = format!("could not complete for the shell {:?}", args.shell);
+        return Err(unknown(what, shells.names()).into());
     };
     let mut script = Vec::new();
     shell
         .write_registration(VARIABLE, "looop", "looop", "looop", &mut script)
         .context("could not write the completions")?;
-    print::raw(&script);
-    Ok(0)
+    print::page(&script)
 }
 
 pub fn man(args: &ManArgs) -> Result<u8> {
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
     let Some(dir) = &args.dir else {
-        print::raw(&page(&root, "looop")?);
-        return Ok(0);
+        return print::page(&page(&root, "looop")?);
     };
     std::fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
     write_pages(&root, "looop", dir)?;

@@ -41,21 +41,97 @@ enum CostSpan {
     All,
 }
 
+<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
 /// True for a charge in the counted period.
 type IsCounted = Box<dyn Fn(&Charge) -> bool>;
 
 /// The first month of the counted period, and the charges from then on that count.
+||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Key {
+    /// The local day.
+    #[default]
+    Day,
+    /// The goal that the move served.
+    Goal,
+    /// The worker.
+    Worker,
+    /// The runner.
+    Runner,
+    /// The model.
+    Model,
+    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
+    /// among them.
+    Sensor,
+    /// The beat.
+    Beat,
+}
+
+impl Key {
+    fn by(self) -> GroupBy {
+        match self {
+            Key::Day => GroupBy::Day,
+            Key::Goal => GroupBy::Goal,
+            Key::Worker => GroupBy::Worker,
+            Key::Runner => GroupBy::Runner,
+            Key::Model => GroupBy::Model,
+            Key::Sensor => GroupBy::Sensor,
+            Key::Beat => GroupBy::Beat,
+        }
+    }
+}
+
+/// True for a charge in the counted period.
+type IsCounted = Box<dyn Fn(&Charge) -> bool>;
+
+/// The first month of the counted period, and the charges from then on that count.
+=======
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Key {
+    /// The local day.
+    #[default]
+    Day,
+    /// The goal that the move served.
+    Goal,
+    /// The worker.
+    Worker,
+    /// The runner.
+    Runner,
+    /// The model.
+    Model,
+    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
+    /// among them.
+    Sensor,
+    /// The beat.
+    Beat,
+}
+
+impl Key {
+    fn by(self) -> GroupBy {
+        match self {
+            Key::Day => GroupBy::Day,
+            Key::Goal => GroupBy::Goal,
+            Key::Worker => GroupBy::Worker,
+            Key::Runner => GroupBy::Runner,
+            Key::Model => GroupBy::Model,
+            Key::Sensor => GroupBy::Sensor,
+            Key::Beat => GroupBy::Beat,
+        }
+    }
+}
+
+/// The start of the counted period: its month for the ledger, and its local day or its moment. What is empty, or the
+/// lowest number, excludes nothing.
+>>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
 ///
 /// # Errors
 /// `--since` is neither a day nor an age.
-fn period(args: &Args, now: Now) -> Result<(String, IsCounted)> {
-    let from_day = |day: String| -> (String, IsCounted) {
-        (day[..7].to_owned(), Box::new(move |charge| charge.day >= day))
-    };
+fn start(args: &Args, now: Now) -> Result<(String, String, i64)> {
+    let from_day = |day: String| (day[..7].to_owned(), day, i64::MIN);
     let Some(text) = &args.since else {
         return Ok(match args.span {
             CostSpan::Today => from_day(now.day()),
-            CostSpan::All => (String::new(), Box::new(|_| true)),
+            CostSpan::All => (String::new(), String::new(), i64::MIN),
         });
     };
     if chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() && text.len() == 10 {
@@ -66,12 +142,13 @@ fn period(args: &Args, now: Now) -> Result<(String, IsCounted)> {
         Fault::usage(format!("could not read --since {text:?}: {expected}"))
     })?;
     let at_ms = now.unix_ms.saturating_sub(age);
-    Ok((now.at(at_ms).month(), Box::new(move |charge| charge.at_ms >= at_ms)))
+    Ok((now.at(at_ms).month(), String::new(), at_ms))
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8> {
-    let (month, is_counted) = period(args, app.now)?;
+    let (month, day, at_ms) = start(args, app.now)?;
     let ledger = ledger::read_from(&app.layout, &month)?;
+    let is_counted = |charge: &Charge| charge.day >= day && charge.at_ms >= at_ms;
     let charges: Vec<_> = ledger.charges.into_iter().filter(is_counted).collect();
     let (rows, total) = (report(&charges, args.by), total(&charges));
     if ledger.bad_lines > 0 {
@@ -79,15 +156,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         print::note(&format!("warning: {lines} could not be read and are not counted"));
     }
     if args.json {
-        print::answer_whole(json_output::Cost { rows, total })?;
+        print::answer_whole(json_output::Cost { rows, total })
     } else if args.csv {
-        print::raw(csv(&rows).as_bytes());
+        print::page(csv(&rows))
     } else if rows.is_empty() {
-        print::line("nothing was spent");
+        print::done("nothing was spent")
     } else {
-        print::raw(print::table(&table(&rows, &total, print::stdout_is_tty())).as_bytes());
+        print::page(print::table(&table(&rows, &total, print::stdout_is_tty())))
     }
-    Ok(0)
 }
 
 /// The rows and, if there are several, their sum.

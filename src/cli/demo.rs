@@ -7,20 +7,17 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{App, print};
-use crate::os::clock;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::os::program;
 use crate::os::signal::Cancel;
+use crate::os::{clock, program};
 use crate::rules::beat::ask::QuestionFile;
 use crate::rules::fault::Fault;
 use crate::rules::json::clip;
 use crate::rules::time::beat_id;
 use crate::rules::world::example;
-use crate::store::examples;
 use crate::store::file::{self, Durability};
-use crate::store::json_file;
 use crate::store::layout::Layout;
-use crate::store::state_files;
+use crate::store::{examples, json_file, state_files};
 use crate::vcs::history::{FileEdit, History, Signature};
 use crate::vcs::seed;
 

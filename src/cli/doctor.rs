@@ -1,9 +1,9 @@
 //! `looop doctor`: checks the installation and says how to fix each problem.
 
 mod runner;
-mod state;
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use strum::IntoEnumIterator;
@@ -11,17 +11,18 @@ use strum::IntoEnumIterator;
 use super::json_output::{CheckStatus, Finding};
 use super::{App, print};
 use crate::config::Config;
-use crate::os::program;
+use crate::os::{disk, program};
+use crate::rules::beat::state::LastResult;
 use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
-use crate::store::layout;
-use crate::store::lock;
+use crate::rules::text::{quote_argv, visible};
+use crate::rules::time::{Now, clock_flaw, human_ms};
+use crate::rules::worker::Phase;
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::state_files;
-use crate::store::user_files;
-use crate::vcs::commits;
+use crate::store::{file, layout, lock, state_files, user_files, workers};
+use crate::tick::observe;
 use crate::vcs::history::{Blocked, History, locks};
-use crate::vcs::seed;
+use crate::vcs::{commits, seed};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop doctor\n  looop doctor --ask")]
@@ -43,6 +44,15 @@ enum DoctorCheck {
     Runner(runner::Args),
 }
 
+/// With less free space than this, a beat may fail to write its records.
+const LEAST_FREE_BYTES: u64 = 64 << 20;
+/// How far in the future the last beat may be before the clock is reported as wrong, in milliseconds.
+const CLOCK_MS: i64 = 60_000;
+/// The fix for a wrong clock.
+const SET_CLOCK: &str = "set the clock; `timedatectl` shows whether it is kept";
+/// A file of keys beside the config, which a service gets as its environment.
+const KEYS_FILE: &str = "looop.env";
+
 /// The findings so far.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
@@ -60,15 +70,14 @@ impl Findings {
         self.add(CheckStatus::Bad, what, found, fix);
     }
 
-    fn error(&mut self, what: &str, error: &anyhow::Error) {
-        self.error_or(what, error, &[]);
-    }
-
-    /// Adds an error with its hints as the fixes, or with this fix if it has none.
-    fn error_or(&mut self, what: &str, error: &anyhow::Error, fix: &[&str]) {
-        let hints: Vec<&str> =
-            error.downcast_ref::<Fault>().iter().flat_map(|fault| &fault.hints).map(String::as_str).collect();
-        self.bad(what, format!("{error:#}"), if hints.is_empty() { fix } else { &hints });
+    /// The value of a check. Adds its error with the error's hints as the fixes, or with this fix if it has none.
+    fn ok<T>(&mut self, what: &str, checked: Result<T>, fix: &[&str]) -> Option<T> {
+        let add = |error: &anyhow::Error| {
+            let hints = error.downcast_ref::<Fault>().into_iter().flat_map(|fault| &fault.hints);
+            let hints: Vec<&str> = hints.map(String::as_str).collect();
+            self.bad(what, format!("{error:#}"), if hints.is_empty() { fix } else { &hints });
+        };
+        checked.inspect_err(add).ok()
     }
 
     fn add(&mut self, health: CheckStatus, what: &str, found: impl Into<String>, fix: &[&str]) {
@@ -94,7 +103,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         return runner::run(app, runner);
     }
     let mut found = Findings::default();
-    state::clock_range(app.now, &mut found);
+    clock_range(app.now, &mut found);
     config(app, args, &mut found);
     data_dir(app, &mut found);
     tools(app, &mut found);
@@ -117,10 +126,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 }
 
 fn config(app: &App, args: &Args, found: &mut Findings) {
-    let config = match app.config() {
-        Ok(config) => config,
-        Err(error) => return found.error("config", &error),
-    };
+    let Some(config) = found.ok("config", app.config(), &[]) else { return };
     let path = config.path.display().to_string();
     match config.path.exists() {
         true => found.good("config", path),
@@ -129,12 +135,9 @@ fn config(app: &App, args: &Args, found: &mut Findings) {
         }
     }
     worker(&config, found);
-    state::commands(&config, found);
-    state::keys(&config, found);
-    let runner = match config.decider() {
-        Ok(runner) => runner,
-        Err(error) => return found.error("runner", &error),
-    };
+    commands(&config, found);
+    keys(&config, found);
+    let Some(runner) = found.ok("runner", config.decider(), &[]) else { return };
     if runner.program().is_empty() {
         return found.good("runner", format!("{} is an endpoint", runner.name()));
     }
@@ -145,47 +148,36 @@ fn config(app: &App, args: &Args, found: &mut Findings) {
             return found.bad("runner", missing, &[install, "try `looop demo`, which needs no runner"]);
         }
     }
-    if !args.ask {
-        return;
-    }
-    match runner::ask(app, &config, runner.as_ref()).and_then(runner::RunnerCheck::words) {
-        Ok(words) => found.good("runner answers", words),
-        Err(error) => {
-            let fix = format!("fix the cause; `looop doctor runner {}` tests it again", runner.name());
-            found.error_or("runner answers", &error, &[&fix]);
+    if args.ask {
+        let answer = runner::ask(app, &config, runner.as_ref()).and_then(|(_, words)| Ok(words?));
+        let fix = format!("fix the cause; `looop doctor runner {}` tests it again", runner.name());
+        if let Some(words) = found.ok("runner answers", answer, &[&fix]) {
+            found.good("runner answers", words);
         }
     }
 }
 
 fn data_dir(app: &App, found: &mut Findings) {
     let layout = &app.layout;
-    if !seed::is_set_up(layout) {
-        return found.error("data dir", &app.no_profile());
-    }
-    if let Err(error) = layout::check(layout) {
-        return found.error("data dir", &error);
+    let usable = if seed::is_set_up(layout) { layout::check(layout) } else { Err(app.no_profile()) };
+    if found.ok("data dir", usable, &[]).is_none() {
+        return;
     }
     found.good("data dir", layout.root().display().to_string());
-    state::disk(app, found);
-    state::records(app, found);
+    disk(app, found);
+    records(app, found);
     if let Err(error) = history(app, found) {
         let fix = "restore the `.git` directory, or move its replacement away and run `looop init`";
         found.bad("history", format!("{error:#}"), &[fix]);
     }
-    if let Err(error) = user_files::playbook(layout) {
-        found.error("playbook", &error);
-    }
-    match state_files::peek_beat(layout) {
-        Err(error) => found.error("memory", &error),
-        Ok(beat) => match beat.halted {
+    found.ok("playbook", user_files::playbook(layout), &[]);
+    if let Some(beat) = found.ok("memory", state_files::peek_beat(layout), &[]) {
+        match beat.halted {
             Some(why) => found.bad("memory", why, &["looop resume"]),
-            None => state::clock(app, beat.last.as_ref(), found),
-        },
+            None => clock(app, beat.last.as_ref(), found),
+        }
     }
-    let (sensors, problems) = match user_files::sensors(layout) {
-        Ok(sensors) => sensors,
-        Err(error) => return found.error("sensors", &error),
-    };
+    let Some((sensors, problems)) = found.ok("sensors", user_files::sensors(layout), &[]) else { return };
     let fix = format!("fix or remove it: {}", layout.sensors().display());
     for (sensor, unfit) in sensors.iter().filter_map(|sensor| Some((sensor, sensor.header.as_ref().err()?))) {
         found.bad(&format!("sensor {}", sensor.name), unfit.why.clone(), &[&fix]);
@@ -209,7 +201,7 @@ fn history(app: &App, found: &mut Findings) -> Result<()> {
         return Ok(());
     }
     found.0.append(&mut tried.0);
-    state::private_in_git(app, found);
+    private_in_git(app, &history, found);
     for lock in locks::in_words(app.layout.root()) {
         let fix = "let the program end; a lock that no process holds is removed after a minute";
         found.odd("lock", lock, &[fix]);
@@ -331,5 +323,151 @@ fn sandbox(app: &App, found: &mut Findings) {
             Ok(level) => found.good(&what, level.as_ref()),
             Err(why) => found.bad(&what, why, &fixes),
         }
+    }
+}
+
+/// Checks the disk that holds the data dir.
+fn disk(app: &App, found: &mut Findings) {
+    let root = app.layout.root();
+    let disk = match disk::space(root) {
+        Ok(disk) => disk,
+        Err(error) => {
+            let what = format!("could not inspect it: {error}");
+            return found.bad("disk", what, &["make sure that the disk is mounted"]);
+        }
+    };
+    if let Some(kind) = disk.remote {
+        let why = "its locks and syncs depend on another machine or program";
+        let fix = "keep it on a local disk; LOOOP_DATA_DIR sets the place";
+        found.odd("disk", format!("the data dir is on {kind}: {why}"), &[fix]);
+    }
+    let free = format!("{} MiB are free", disk.free_bytes >> 20);
+    if disk.is_read_only {
+        let fix = "mount it writable, or set LOOOP_DATA_DIR to another data dir";
+        found.bad("disk", "the data dir cannot be written: its disk is mounted read-only", &[fix]);
+    } else if disk.free_bytes < LEAST_FREE_BYTES || !disk.has_inodes {
+        let what = match disk.has_inodes {
+            true => format!("nearly full: {free}"),
+            false => "full: no file can be created".to_owned(),
+        };
+        found.bad("disk", what, &["free some space: `looop prune` deletes the data of ended workers"]);
+    } else {
+        found.good("disk", free);
+    }
+    let mode = std::fs::metadata(root).map_or(0o700, |meta| meta.mode());
+    if mode & 0o700 != 0o700 {
+        let what = format!("you cannot write it (mode {:o})", mode & 0o777);
+        found.bad("data dir", what, &[&format!("chmod 700 {}", root.display())]);
+    }
+}
+
+/// Reports a clock that is before 1970 or after the year 9999.
+fn clock_range(now: Now, found: &mut Findings) {
+    clock_flaw(now).into_iter().for_each(|flaw| found.bad("clock", flaw, &[SET_CLOCK]));
+}
+
+/// Compares the clock with the time of the last move.
+fn clock(app: &App, last: Option<&LastResult>, found: &mut Findings) {
+    let ahead_ms = last.map_or(0, |last| last.at_ms).saturating_sub(app.now.unix_ms);
+    if ahead_ms > CLOCK_MS {
+        let (now, ahead) = (app.now.stamp(), human_ms(ahead_ms));
+        let what = format!("it is {now}, and the last move was made {ahead} later");
+        found.bad("clock", format!("{what}: the clock was set back, or was ahead then"), &[SET_CLOCK]);
+    }
+}
+
+/// Reports private files in the git history. A push publishes their content with the history.
+fn private_in_git(app: &App, history: &History, found: &mut Findings) {
+    let tracked = history.tracked().unwrap_or_default();
+    let private: Vec<&String> = tracked.iter().filter(|path| seed::is_private(path)).collect();
+    let Some(first) = private.first() else { return };
+    let mut tops: Vec<&str> = private.iter().filter_map(|path| path.split('/').next()).collect();
+    tops.dedup();
+    let more = match private.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    let root = app.layout.root().display().to_string();
+    let line = |args: &[&str]| {
+        let argv = [&["git", "-C", &root], args].concat();
+        quote_argv(&argv.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let remove = line(&[&["rm", "-r", "-q", "--cached", "--"], &tops[..]].concat());
+    let commit = line(&["commit", "-q", "-m", "human: private files leave git"]);
+    let what = format!("git holds private files: `{}`{more}", visible(first, false));
+    let old = "older commits still hold them: do not push this history to a place that others can read";
+    found.bad("private files", what, &[&format!("{remove} && {commit}"), old]);
+}
+
+/// Reports files of users and moves that cannot be used.
+fn records(app: &App, found: &mut Findings) {
+    let layout = &app.layout;
+    let goals = user_files::goals(layout)
+        .map(|(goals, problems)| problems.into_iter().chain(observe::goal_problems(&goals)).collect());
+    let looks: [(&str, Result<Vec<String>>); 3] = [
+        ("goals", goals),
+        ("asks", state_files::asks(layout).map(|(_, problems)| problems)),
+        ("schedules", state_files::schedules(layout).map(|(_, problems)| problems)),
+    ];
+    for (what, looked) in looks {
+        let fix = format!("fix or remove it, in {}", layout.root().join(what).display());
+        let problems = found.ok(what, looked, &[]).unwrap_or_default();
+        problems.iter().for_each(|problem| found.bad(what, visible(problem, false), &[&fix]));
+    }
+    let (all, problems) = found.ok("workers", workers::list(layout), &[]).unwrap_or_default();
+    let fix = format!("move it out of {}", layout.workers().display());
+    problems.iter().for_each(|problem| found.bad("workers", visible(problem, false), &[&fix]));
+    for worker in all.iter().filter(|worker| worker.state.phase == Phase::Lost) {
+        let id = &worker.spec.id;
+        let what = "its supervisor died without recording the worker's end";
+        let tick = "`looop tick` ends its remaining processes, and the next decision sees it";
+        let logs = format!("`looop logs {id}` prints its output; nothing is lost");
+        found.bad(&format!("worker {id}"), what, &[tick, &logs]);
+    }
+}
+
+/// Reports programs that the config names, besides runners, and that are missing.
+fn commands(config: &Config, found: &mut Findings) {
+    let workers = &config.settings.workers;
+    if let Some(missing) = workers.notify.first().and_then(|name| program_of(config, name).err()) {
+        let fix = "install it, or correct \"notify\" in the config: without it you are not notified of flags and asks";
+        found.bad("notify", missing, &[fix]);
+    }
+    for (entry, checks) in &workers.verify {
+        // A name with a slash is relative to the worker's clone, so it cannot be checked here.
+        let programs = checks.iter().filter_map(|check| check.first()).filter(|name| !name.contains('/'));
+        for missing in programs.filter_map(|name| program_of(config, name).err()) {
+            let why = "without it, work that it checks cannot be accepted";
+            let fix = format!("install it, or correct it in the config: {why}");
+            found.bad(&format!("verify.{entry}"), missing, &[&fix]);
+        }
+    }
+}
+
+/// Reports files with keys that other users can read.
+fn keys(config: &Config, found: &mut Findings) {
+    let path = config.path.parent().unwrap_or(Path::new("/")).join(KEYS_FILE);
+    let mode = std::fs::metadata(&path).map_or(0, |meta| meta.mode());
+    if mode & 0o077 != 0 && file::read(&path, 1 << 20).is_ok_and(|bytes| bytes.is_some()) {
+        let what = format!("others can read `{}` (mode {:o})", path.display(), mode & 0o777);
+        found.bad("keys", what, &[&format!("chmod 600 {}", path.display())]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_outside_of_1970_to_9999_is_a_bad_finding() {
+        for (seconds, flaw) in [(-1, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
+            let mut found = Findings::default();
+            clock_range(Now::from_clock(seconds, 0, 0), &mut found);
+            let [found] = found.0.try_into().ok().unwrap();
+            assert!(found.health == CheckStatus::Bad && found.found.contains(flaw), "{}", found.found);
+        }
+        let mut found = Findings::default();
+        clock_range(Now::from_clock(1_795_218_410, 0, 0), &mut found);
+        assert!(found.0.is_empty());
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use show::ProgressView;
 
+use super::pick::unknown;
 use super::{App, input, print};
 use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
@@ -135,10 +136,8 @@ fn init(app: &App, path: &Path) -> Result<u8> {
         trust::allow(&app.layout, &source::place_of(path)?, SAMPLE, app.now)?;
     }
     let shown = path.display();
-    print::line(&format!(
-        "wrote {shown}; edit it, allow it with `looop trust {shown}`, then run it with `looop fix -c {shown}`"
-    ));
-    Ok(0)
+    let next = format!("allow it with `looop trust {shown}`, then run it with `looop fix -c {shown}`");
+    print::done(&format!("wrote {shown}; edit it, {next}"))
 }
 
 fn chosen(app: &App) -> Result<Option<String>> {
@@ -170,23 +169,20 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
         };
         rows.push(vec![name.clone(), mark.to_owned(), command]);
     }
-    print::raw(print::table(&rows).as_bytes());
-    Ok(0)
+    print::page(print::table(&rows))
 }
 
 fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
     let runners = &config.settings.fixes.runners;
     if !runners.contains_key(name) {
-        let known: Vec<&str> = runners.keys().map(String::as_str).collect();
-        let fault = Fault::usage(format!("unknown fix runner {name:?}"));
-        return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
+        let known = runners.keys().map(String::as_str);
+        return Err(unknown(format!("unknown fix runner {name:?}"), known).into());
     }
     app.note_own_state(&app.layout.fixes());
     file::make_dir(&app.layout.fixes())?;
     let path = app.layout.fixes().join("leaner");
     file::write(&path, format!("{name}\n").as_bytes(), 0o600, Durability::Durable)?;
-    print::line(&format!("{name} is called if no leanfile names another"));
-    Ok(0)
+    print::done(&format!("{name} is called if no leanfile names another"))
 }
 
 /// The request that the arguments and leanfiles make.
@@ -291,11 +287,10 @@ fn choose(args: &Args, leanfile: &Leanfile, issue: Option<&str>) -> Result<Vec<T
         }
         return only("whatever fails".to_owned(), "Make the tests pass: fix whatever fails.");
     }
-    let names = tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
     if let Some(name) = &args.task {
         let found = tasks.iter().find(|task| task.name == *name).cloned();
-        let fault = Fault::usage(format!("could not find the task {name:?}"));
-        return Ok(vec![found.ok_or(fault.hint(format!("there are: {names}")))?]);
+        return Ok(vec![found.ok_or(unknown(format!("could not find the task {name:?}"), names))?]);
     }
     if args.tasks.is_empty() {
         return Ok(tasks.clone());
@@ -303,7 +298,7 @@ fn choose(args: &Args, leanfile: &Leanfile, issue: Option<&str>) -> Result<Vec<T
     let pick = |number: &usize| {
         let found = number.checked_sub(1).and_then(|at| tasks.get(at)).cloned();
         let fault = Fault::usage(format!("could not find task {number}"));
-        found.ok_or(fault.hint(format!("there are {}: {names}", tasks.len())).into())
+        found.ok_or(fault.hint(format!("there are {}: {}", tasks.len(), names.join(", "))).into())
     };
     args.tasks.iter().map(pick).collect()
 }

@@ -8,9 +8,9 @@ use super::{App, JsonArgs, pick, print, save};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
-use crate::rules::world::Goal;
-use crate::store::layout;
-use crate::store::user_files;
+use crate::rules::time::beat_id;
+use crate::rules::world::{Goal, marked};
+use crate::store::{layout, user_files};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum GoalVerb {
@@ -65,10 +65,9 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
 
 pub fn show(app: &App, args: &GoalArgs) -> Result<u8> {
     match find(app, args)? {
-        (_, Goal::Text(text)) => print::raw(text.as_bytes()),
+        (_, Goal::Text(text)) => print::page(text),
         (id, Goal::Unreadable(why)) => bail!("could not read the goal {id}: {why}"),
     }
-    Ok(0)
 }
 
 pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
@@ -76,15 +75,13 @@ pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
     let (what, template) = (format!("the goal {id}"), format!("---\ngoal: {id}\n---\n"));
     let target = app.layout.file(&layout::goal_path(id));
     save::text(app, &what, &target, args.text.as_deref(), &template)?;
-    print::line(&format!("wrote goals/{id}.md; the next beat sees it"));
-    Ok(0)
+    print::done(&format!("wrote goals/{id}.md; the next beat sees it"))
 }
 
 pub fn archive(app: &App, args: &GoalArgs) -> Result<u8> {
     let (id, _) = find(app, args)?;
-    let name = format!("{id}-{}.md", crate::rules::time::beat_id(app.now.unix_ms));
-    save::archive(app, &format!("goal {id}"), &app.layout.file(&layout::goal_path(&id)), &name)?;
-    Ok(0)
+    let name = format!("{id}-{}.md", beat_id(app.now.unix_ms));
+    save::archive(app, &format!("goal {id}"), &app.layout.file(&layout::goal_path(&id)), &name)
 }
 
 fn find(app: &App, args: &GoalArgs) -> Result<(Name, Goal)> {
@@ -102,7 +99,7 @@ pub fn row((id, goal): (&Name, &Goal)) -> GoalJson {
 
 /// The `goal:` line of the front matter, else the first line of text.
 fn headline(text: &str) -> String {
-    let marked = crate::rules::world::marked(text, "goal");
+    let marked = marked(text, "goal");
     let first = || text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
     marked.or_else(first).unwrap_or("").trim().trim_start_matches("# ").to_owned()
 }

@@ -4,11 +4,9 @@ use anyhow::Result;
 
 use super::{App, print};
 use crate::agents;
-pub use crate::config::FRESH_DAY_USD;
 use crate::config::write_fresh;
 use crate::os::program;
-use crate::vcs::migrate;
-use crate::vcs::seed;
+use crate::vcs::{migrate, seed};
 
 /// Creates what is missing and prints the next steps. A second run changes nothing.
 pub fn run(app: &App) -> Result<u8> {
@@ -18,21 +16,14 @@ pub fn run(app: &App) -> Result<u8> {
     let root = app.layout.root().display();
     let style = app.style;
     let state = |made: bool| if made { "made" } else { "exists already" };
+    let config = app.env.config_path();
     print::line(&format!("{} {root} ({})", style.bold("data dir"), state(!made.is_empty())));
-    print::line(&format!(
-        "{}   {} ({})",
-        style.bold("config"),
-        app.env.config_path().display(),
-        state(config_made)
-    ));
-    match found.as_slice() {
-        [] => print::line(&format!(
-            "{}  none on the PATH; known: {}",
-            style.bold("runners"),
-            agents::deciders().collect::<Vec<_>>().join(", ")
-        )),
-        found => print::line(&format!("{}  {}", style.bold("runners"), found.join(", "))),
-    }
+    print::line(&format!("{}   {} ({})", style.bold("config"), config.display(), state(config_made)));
+    let runners = match found.is_empty() {
+        true => format!("none on the PATH; known: {}", agents::deciders().collect::<Vec<_>>().join(", ")),
+        false => found.join(", "),
+    };
+    print::line(&format!("{}  {runners}", style.bold("runners")));
     if found.is_empty() {
         print::line("         an endpoint or any program of yours can decide too: docs/runners.md");
     }
@@ -42,8 +33,7 @@ pub fn run(app: &App) -> Result<u8> {
     print::line("  looop doctor          check that nothing is missing");
     print::line("  looop goal write ID   say what you want (the text on stdin or in $EDITOR)");
     print::line("  looop tick --dry-run  read the prompt that a decision would get");
-    print::line("  looop                 start the loop; Ctrl-C ends it");
-    Ok(0)
+    print::done("  looop                 start the loop; Ctrl-C ends it")
 }
 
 /// The runner for a new config: the first agent CLI on the PATH.

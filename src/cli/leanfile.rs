@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{App, JsonArgs, json_output, print};
+use super::json_output::{PermissionState, TrustedFile};
+use super::{App, JsonArgs, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
 use crate::rules::fault::Fault;
 use crate::rules::json::clip;
@@ -42,15 +43,12 @@ pub fn trust(app: &App, args: &FileArgs) -> Result<u8> {
     };
     let asks = source.requests()?;
     let shown = source.place.display();
-    match asks.len() {
-        0 => print::line(&format!("{shown} asks for nothing that needs trust")),
-        _ => print::line(&format!("{shown} asks for:")),
-    }
+    let what = if asks.is_empty() { " nothing that needs trust" } else { ":" };
+    print::line(&format!("{shown} asks for{what}"));
     asks.iter().for_each(|ask| print::line(&format!("  {}", ask.words())));
     app.note_own_state(&app.layout.fixes());
     trust::allow(&app.layout, &source.place, &source.text, app.now)?;
-    print::line(&format!("trusted: {shown}, until one byte of it changes"));
-    Ok(0)
+    print::done(&format!("trusted: {shown}, until one byte of it changes"))
 }
 
 pub fn distrust(app: &App, args: &FileArgs) -> Result<u8> {
@@ -61,40 +59,30 @@ pub fn distrust(app: &App, args: &FileArgs) -> Result<u8> {
         let fault = Fault::usage(format!("could not revoke `{}`: it is not trusted", place.display()));
         return Err(fault.hint("`looop leanfile list` shows the trusted files").into());
     }
-    print::line(&format!("not trusted any more: {}", place.display()));
-    Ok(0)
+    print::done(&format!("not trusted any more: {}", place.display()))
 }
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let mut found = Vec::new();
     for (path, entry) in trust::all(&app.layout)? {
         let state = match file::read_text(Path::new(&path), MAX_BYTES) {
-            Ok(Some(text)) if digest_of(text.as_bytes()) == entry.digest => {
-                json_output::PermissionState::Valid
-            }
-            Ok(None) => json_output::PermissionState::Gone,
-            _ => json_output::PermissionState::Changed,
+            Ok(Some(text)) if digest_of(text.as_bytes()) == entry.digest => PermissionState::Valid,
+            Ok(None) => PermissionState::Gone,
+            _ => PermissionState::Changed,
         };
-        found.push(json_output::TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
+        found.push(TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
     }
     if args.json {
         return print::answer("trusted", found);
     }
     if found.is_empty() {
-        print::line("no file is trusted");
-        return Ok(0);
+        return print::done("no file is trusted");
     }
     let mut rows = vec![["STATE", "DIGEST", "FILE"].map(|cell| app.style.dim(cell)).to_vec()];
     for one in found {
-        let state = match one.state {
-            json_output::PermissionState::Valid => "valid",
-            json_output::PermissionState::Changed => "changed",
-            json_output::PermissionState::Gone => "gone",
-        };
-        rows.push(vec![state.to_owned(), clip(&one.digest, 12), one.path]);
+        rows.push(vec![one.state.as_ref().to_owned(), clip(&one.digest, 12), one.path]);
     }
-    print::raw(print::table(&rows).as_bytes());
-    Ok(0)
+    print::page(print::table(&rows))
 }
 
 /// Decides which leanfiles take effect in full. In a fix that the loop started, the requests of a project's
@@ -112,11 +100,9 @@ pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
         }
         let shown = source.place.display().to_string();
         if *is_loops.get_or_insert_with(|| app.user_only("use a file of a project").is_err()) {
-            let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
-            print::note(&format!(
-                "warning: looop started this fix, so these keys of {shown} have no effect: {}",
-                keys.join(", ")
-            ));
+            let keys = asks.iter().map(|ask| ask.key.as_str()).collect::<Vec<_>>().join(", ");
+            let why = "looop started this fix";
+            print::note(&format!("warning: {why}, so these keys of {shown} have no effect: {keys}"));
             source.is_muted = true;
             continue;
         }

@@ -82,8 +82,8 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         let ttl_s = parse_ms(&args.ttl).map_err(Fault::usage)?.unsigned_abs() / 1000;
         let request = WireRequest::Claim { resource: args.resource.to_string(), ttl_s: Some(ttl_s) };
-        print::line(&format!("claimed {} (epoch {})", args.resource, client::call(&socket, request)?));
-        return Ok(0);
+        let epoch = client::call(&socket, request)?;
+        return print::done(&format!("claimed {} (epoch {epoch})", args.resource));
     }
     let what = format!("claim {}", args.resource);
     let user = by_hand(app, &what)?;
@@ -94,8 +94,7 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
         Ok(acquired) => {
             acquired.note.iter().for_each(|note| print::note(&format!("note: {note}")));
             let epoch = acquired.holding.epoch;
-            print::line(&format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())));
-            Ok(0)
+            print::done(&format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())))
         }
         Err(denied) => Err(taken(&args.resource, format!("could not {what}: {}", denied.refusal()?))),
     }
@@ -104,13 +103,13 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
 /// Releases the user's own lease, or with --force the lease of any holder.
 pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, WireRequest::Release { resource: args.resource.to_string() })?;
-        return Ok(0);
+        let request = WireRequest::Release { resource: args.resource.to_string() };
+        return client::call(&socket, request).map(|_| 0);
     }
     let what = format!("release {}", args.resource);
     let user = by_hand(app, &what)?;
     let resource = &args.resource;
-    print::line(&match leases::release_for_user(&app.layout, resource, &user, args.force)? {
+    print::done(&match leases::release_for_user(&app.layout, resource, &user, args.force)? {
         Released::Lease(lease) => {
             let is_own = lease.holder == user;
             let from = if is_own { String::new() } else { format!(" from {}", lease.holder.words()) };
@@ -124,8 +123,7 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
             let (who, epoch) = (lease.holder.words(), lease.epoch);
             return Err(taken(resource, format!("could not {what}: {who} has it (epoch {epoch})")));
         }
-    });
-    Ok(0)
+    })
 }
 
 /// The error for a lease that somebody else holds.

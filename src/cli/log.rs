@@ -1,16 +1,14 @@
 //! `looop log`: the journal, and the prompt and reply of one beat.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{App, print};
-use crate::rules::beat::entry;
-use crate::rules::beat::prompt;
+use crate::rules::beat::{entry, prompt};
 use crate::rules::fault::Fault;
 use crate::rules::text::visible;
 use crate::rules::world::PROMPT_VERSION;
 use crate::store::exchange::digest_of;
-use crate::store::file;
-use crate::store::logs;
+use crate::store::{file, logs};
 use crate::tick::{apply, prepare};
 use crate::vcs::history::{History, LogEntry};
 
@@ -43,14 +41,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(beat) = args.beat.as_deref().filter(|_| args.prompt) {
         return rebuild(app, beat);
     }
+    let kept = |beat: &str, name: &str| {
+        file::read(&app.layout.runs().join(beat).join(name), 64 << 20).ok().flatten()
+    };
     if let Some(beat) = args.beat.as_deref().filter(|_| args.reply) {
-        let path = app.layout.runs().join(beat).join("reply.txt");
-        let reply = file::read(&path, 64 << 20).ok().flatten();
-        let reply = reply.with_context(|| {
-            format!("could not find the reply of beat {beat}: it was not kept, or it was deleted")
-        })?;
-        print::raw(&reply);
-        return Ok(0);
+        let Some(reply) = kept(beat, "reply.txt") else {
+            bail!("could not find the reply of beat {beat}: it was not kept, or it was deleted");
+        };
+        return print::page(&reply);
     }
     let journal = logs::journal_tail(&app.layout, JOURNAL_BYTES)?;
     let of_beat = |line: &&str| match &args.beat {
@@ -59,10 +57,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     };
     let all: Vec<&str> = journal.lines().filter(of_beat).collect();
     if let Some(beat) = args.beat.as_deref().filter(|_| all.is_empty()) {
-        return Err(Fault::failed(format!(
-            "could not find the beat {beat}: the journal does not contain it"
-        ))
-        .into());
+        bail!("could not find the beat {beat}: the journal does not contain it");
     }
     let shown = &all[all.len().saturating_sub(args.lines)..];
     if args.json {
@@ -72,12 +67,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if all.is_empty() {
         print::note("the journal is empty");
     }
-    for line in shown {
-        print::line(&visible(line, false));
-    }
-    if let Some(beat) = &args.beat {
-        let output = file::read(&app.layout.runs().join(beat).join(apply::OUTPUT), 64 << 20).ok().flatten();
-        let text = String::from_utf8_lossy(&output.unwrap_or_default()).into_owned();
+    shown.iter().for_each(|line| print::line(&visible(line, false)));
+    if let Some(output) = args.beat.as_deref().and_then(|beat| kept(beat, apply::OUTPUT)) {
+        let text = String::from_utf8_lossy(&output);
         text.lines().for_each(|line| print::line(&format!("  {}", visible(line, false))));
     }
     Ok(0)
@@ -89,8 +81,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 /// Git has no such commit.
 pub fn world_of(history: &History, beat: &str) -> Result<String> {
     let world = find_commit(history, "world: ", &format!("\nBeat: {beat}\n"))?;
-    let what = || Fault::failed(format!("could not find the world of beat {beat}: git has no commit of it"));
-    Ok(world.ok_or_else(what)?.id)
+    let none = || format!("could not find the world of beat {beat}: git has no commit of it");
+    Ok(world.with_context(none)?.id)
 }
 
 /// Finds the newest commit whose message begins with `kind` and contains `mark`.
@@ -104,29 +96,25 @@ fn find_commit(history: &History, kind: &str, mark: &str) -> Result<Option<LogEn
 fn rebuild(app: &App, beat: &str) -> Result<u8> {
     let history = History::open(app.layout.root())?;
     let frame = prepare::rebuild(&history, &world_of(&history, beat)?)?;
-    let fault =
-        |cause: String| Fault::failed(format!("could not rebuild the prompt of beat {beat}: {cause}"));
+    let what = format!("could not rebuild the prompt of beat {beat}");
     let version = frame.context.prompt_version;
     if version > PROMPT_VERSION {
-        let cause =
-            format!("it has version {version}, and this program knows the versions up to {PROMPT_VERSION}");
-        return Err(fault(cause).hint("use a newer looop").into());
+        let known = format!("this program knows the versions up to {PROMPT_VERSION}");
+        let fault = Fault::failed(format!("{what}: it has version {version}, and {known}"));
+        return Err(fault.hint("use a newer looop").into());
     }
     let text = prompt::render(&frame).text;
     let commit = find_commit(&history, "move: ", &format!("\nBeat: {beat}\nWorld: "))?;
-    let recorded = commit
-        .as_ref()
-        .and_then(|commit| commit.message.lines().rev().find_map(|line| line.strip_prefix("Prompt: ")));
+    let mut lines = commit.iter().flat_map(|commit| commit.message.lines().rev());
+    let recorded = lines.find_map(|line| line.strip_prefix("Prompt: "));
     if recorded.is_some_and(|recorded| recorded != digest_of(text.as_bytes())) {
         let cause = "its digest differs from the trailer `Prompt:` of the commit of its move";
         let sent = app.layout.runs().join(beat).join("prompt.md");
-        let hint = if sent.exists() {
-            format!("read the prompt as it was sent: `{}`", sent.display())
-        } else {
-            "another build of looop made this prompt; that build can show it".to_owned()
+        let hint = match sent.exists() {
+            true => format!("read the prompt as it was sent: `{}`", sent.display()),
+            false => "another build of looop made this prompt; that build can show it".to_owned(),
         };
-        return Err(fault(cause.to_owned()).hint(hint).into());
+        return Err(Fault::failed(format!("{what}: {cause}")).hint(hint).into());
     }
-    print::raw(text.as_bytes());
-    Ok(0)
+    print::page(text)
 }

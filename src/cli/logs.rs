@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::ls::KnownWorker;
-use super::{App, complete, ls, print};
+use super::ls::{self, KnownWorker};
+use super::{App, complete, print};
 use crate::config;
 use crate::os::path;
 use crate::os::process::wait::wait_readable;
@@ -12,12 +12,10 @@ use crate::rules::name::Name;
 use crate::rules::secret::{RedactStream, Secrets};
 use crate::rules::strip::Strip;
 use crate::rules::worker::Spec;
-use crate::screen::export;
-use crate::screen::{REPLAY_BYTES, Screen};
-use crate::store::json_file;
+use crate::screen::{REPLAY_BYTES, Screen, export};
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
-use crate::store::workers;
+use crate::store::{json_file, workers};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]
@@ -84,8 +82,7 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
         print::raw(stream.feed(text).as_bytes());
         Ok(())
     })?;
-    print::raw(stream.end().as_bytes());
-    Ok(0)
+    print::page(stream.end())
 }
 
 /// Prints output as it arrives: raw, or its text.
@@ -100,12 +97,10 @@ fn follow(dir: &WorkerDir, mut reader: TranscriptReader, args: &LogsArgs, secret
         let alive = workers::is_alive(dir)?;
         while let Some(event) = reader.next(&mut buffer)? {
             match event {
-                TranscriptEvent::Output { length, .. } if args.raw => {
-                    print::as_is(&stream.feed_bytes(&buffer[..length]))
-                }
-                TranscriptEvent::Output { length, .. } => {
-                    print::raw(stream.feed(&strip.text(&buffer[..length])).as_bytes())
-                }
+                TranscriptEvent::Output { length, .. } => print(&match args.raw {
+                    true => stream.feed_bytes(&buffer[..length]),
+                    false => stream.feed(&strip.text(&buffer[..length])).into_bytes(),
+                }),
                 TranscriptEvent::Lost { bytes, .. } => {
                     print::note(&format!("{bytes} bytes of output could not be stored"))
                 }
@@ -126,6 +121,5 @@ pub fn screen(app: &App, args: &ScreenArgs) -> Result<u8> {
     let (dir, _) = find(app, args.id.as_deref())?;
     let text = Screen::replay(&dir, REPLAY_BYTES)?.text();
     print::raw(secrets(&dir).redact(text.trim_end()).as_bytes());
-    print::line("");
-    Ok(0)
+    print::done("")
 }

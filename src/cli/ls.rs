@@ -9,6 +9,7 @@ use super::{App, complete, pick, print};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::wait::wait_readable;
 use crate::os::signal::Cancel;
+use crate::rules::beat::ask::QuestionState;
 use crate::rules::cost::charge::dollars;
 use crate::rules::fault::Fault;
 use crate::rules::json::clip;
@@ -18,9 +19,8 @@ use crate::rules::time::{Now, human_ms, parse_ms};
 use crate::rules::user_side;
 use crate::rules::worker::{CheckResult, Flag, Phase, WorkerExit};
 use crate::store::layout::Layout;
-use crate::store::lock;
-use crate::store::state_files;
 use crate::store::workers::{self, Past, Worker};
+use crate::store::{lock, state_files};
 use crate::worker::fleet;
 
 #[derive(Debug, clap::Args)]
@@ -128,8 +128,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
             return print::answer("workers", rows);
         }
-        print::raw(table(app, &rows, &problems, app.now).as_bytes());
-        return Ok(0);
+        return print::page(table(app, &rows, &problems, app.now));
     }
     let cancel = Cancel::on_signals()?;
     let mut before = String::new();
@@ -162,38 +161,28 @@ pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
     Ok((all, problems))
 }
 
-/// The public form of a worker.
+/// The public form of a worker that is not archived: what its archive will say, in full, and its present state.
 pub fn row(layout: &Layout, worker: &Worker, now: Now) -> WorkerJson {
     let (spec, state) = (&worker.spec, &worker.state);
     let clone = layout.worker(&spec.id).clone_dir().to_string_lossy().into_owned();
     WorkerJson {
-        id: spec.id.clone(),
-        goal: spec.goal.clone(),
-        kind: spec.kind.clone(),
-        runner: spec.runner.clone(),
-        state: state.phase,
-        since: state.since_ms,
         flag: state.flag.clone(),
         ask: state.ask.clone(),
         pid: Some(state.supervisor.pid),
-        started: spec.created_ms,
         idle_s: (!state.phase.is_over()).then(|| now.elapsed_ms(worker.printed_ms) / 1000),
         stuck: fleet::is_stuck(worker, now),
-        exit: state.exit,
         why: state.why.clone(),
         verify: state.verdict.clone(),
-        branch: state.branch.clone(),
         objects: spec.objects,
         repo: spec.repo.as_ref().map(|repo| repo.source.clone()),
         left: state.left_words(),
         next: spec.next_step(state, &clone),
         clone: spec.repo.as_ref().map(|_| clone),
-        user_side: state.user_side.clone(),
         lease: state.leases.clone(),
-        cost_usd: state.cost_micros as f64 / 1e6,
         lost_bytes: Some(state.lost_bytes),
         sandbox: Some(spec.level()),
         past: None,
+        ..past_row(layout, &Past::of(layout, worker))
     }
 }
 
@@ -335,23 +324,19 @@ fn words(app: &App, worker: &WorkerJson) -> String {
 
 /// How a worker ended, in a few words, beginning with paths that run on the user's side; may be empty.
 fn end_words(worker: &WorkerJson) -> String {
-    let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
-    let user_side = match worker.user_side.as_slice() {
-        [] => String::new(),
-        paths => format!("runs on your side: {}; ", user_side::words(paths)),
+    let has_paths = !worker.user_side.is_empty();
+    let paths = has_paths.then(|| format!("runs on your side: {}", user_side::words(&worker.user_side)));
+    let verdict = worker.verify.iter().map(|verdict| format!("{} {}", verdict.name, verdict.status));
+    let branch = worker.branch.iter().map(|branch| format!("branch {branch}"));
+    let work = verdict.chain(branch).collect::<Vec<_>>().join(", ");
+    let end = match worker.exit {
+        _ if worker.why.is_some() => worker.why.clone(),
+        _ if !work.is_empty() => Some(work),
+        Some(WorkerExit::Code(code)) if worker.state.is_over() => Some(format!("exit code {code}")),
+        _ => None,
     };
-    if let Some(why) = &worker.why {
-        return short(&format!("{user_side}{why}"));
-    }
-    match (&worker.verify, &worker.branch, worker.exit.filter(|_| worker.state.is_over())) {
-        (Some(verdict), branch, _) => {
-            let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
-            short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
-        }
-        (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
-        (None, None, Some(WorkerExit::Code(code))) => short(&format!("{user_side}exit code {code}")),
-        _ => short(user_side.trim_end_matches("; ")),
-    }
+    let words = paths.into_iter().chain(end).collect::<Vec<_>>().join("; ");
+    clip(&visible(&words, false), WORDS_CHARS)
 }
 
 /// Prints a note if the supervisor is stopped, because the worker gets a message or an answer only later.
@@ -370,17 +355,13 @@ fn waiting(app: &App) -> Result<Vec<Waiting>> {
     for worker in all.iter().filter(|worker| worker.state.needs_user()) {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
-        let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
-        found.push(Waiting {
-            worker: id,
-            ask,
-            text,
-            look: worker.state.phase.look_commands(&worker.spec.id),
-        });
+        let (id, ask) = (worker.spec.id.clone(), worker.state.ask.clone());
+        let look = worker.state.phase.look_commands(&id);
+        found.push(Waiting { worker: Some(id), ask, text, look });
     }
     let closed = state_files::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
-        if ask.state(answer.as_ref(), clock::now()) == crate::rules::beat::ask::QuestionState::Open {
+        if ask.state(answer.as_ref(), clock::now()) == QuestionState::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
             found.push(Waiting { worker: None, ask: id, text, look: String::new() });
         }

@@ -5,8 +5,8 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
+use super::pick::unknown;
 use super::{Cli, print};
-use crate::rules::fault::Fault;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop help goal write")]
@@ -32,12 +32,8 @@ pub const GROUPS: [(&str, &str); 8] = [
 pub fn groups(root: &clap::Command) -> Vec<(&'static str, Vec<&clap::Command>)> {
     let mut groups: Vec<(&str, Vec<&clap::Command>)> = Vec::new();
     for verb in shown(root) {
-        groups.extend(
-            GROUPS
-                .iter()
-                .filter(|(first, _)| *first == verb.get_name())
-                .map(|(_, heading)| (*heading, Vec::new())),
-        );
+        let heading = GROUPS.iter().find(|(first, _)| *first == verb.get_name());
+        groups.extend(heading.map(|(_, heading)| (*heading, Vec::new())));
         groups.iter_mut().last().into_iter().for_each(|(_, verbs)| verbs.push(verb));
     }
     groups
@@ -72,19 +68,13 @@ pub fn run(args: &Args) -> Result<u8> {
     root.build();
     let mut command = &mut root;
     for name in &args.command {
-        let known: Vec<String> = shown(command).map(|sub| sub.get_name().to_owned()).collect();
-        command = match command.find_subcommand_mut(name) {
-            Some(sub) => sub,
-            None => {
-                let fault = Fault::usage(format!("could not explain `{name}`: no such command exists"));
-                return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
-            }
-        };
+        let what = format!("could not explain `{name}`: no such command exists");
+        let fault = unknown(what, shown(command).map(clap::Command::get_name));
+        command = command.find_subcommand_mut(name).ok_or(fault)?;
     }
     let mut text = String::new();
     write(command, args.command.is_empty(), &mut text);
-    print::raw(text.as_bytes());
-    Ok(0)
+    print::page(text)
 }
 
 /// Commands of earlier versions, and today's ones.
@@ -171,8 +161,7 @@ fn unread(mut error: clap::Error) -> u8 {
 }
 
 pub fn version() -> Result<u8> {
-    print::line(&format!("looop {}", env!("CARGO_PKG_VERSION")));
-    Ok(0)
+    print::done(&format!("looop {}", env!("CARGO_PKG_VERSION")))
 }
 
 #[cfg(test)]

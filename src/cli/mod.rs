@@ -48,11 +48,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
-use crate::os::clock;
-use crate::os::privacy;
 use crate::os::process::reaper;
-use crate::os::program;
-use crate::os::signal;
+use crate::os::{clock, privacy, program, signal};
 use crate::rules::beat::ask::AskKind;
 use crate::rules::fault::Fault;
 use crate::rules::time::Now;
@@ -287,11 +284,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
     use worker::WorkerVerb;
 
     let open = || App::open(cli.color);
-    let watch = || open()?.watching();
-    let user = |what| open()?.for_user(what);
+    let watch = || open()?.admit(None, App::ready);
+    let user = |what| open()?.admit(Some(what), App::ready);
     let worker = || open()?.for_worker();
-    let own_state = || open()?.with_own_state();
-    let trust = || open()?.with_own_state_for_user("trust a file");
+    let own_state = || open()?.admit(None, App::ready_without_profile);
+    let trust = || open()?.admit(Some("trust a file"), App::ready_without_profile);
     let Some(verb) = cli.command else { return childless(|| pulse::run(&open()?)) };
     match verb {
         Verb::Exec(args) => exec::run(&args),
@@ -411,7 +408,7 @@ impl App {
         let env = Env::read()?;
         let style = Style::new(color, env.get("NO_COLOR").is_some());
         let app = App { layout: env.layout(), env, style, now: clock::now() };
-        if app.env.is_dir_gone() {
+        if app.env.is_dir_gone {
             program::work_in(std::path::Path::new("/"))
                 .context("could not leave the current directory, which was deleted")?;
         }

@@ -8,14 +8,9 @@ use crate::rules::beat::observed::Paused;
 use crate::rules::beat::step::LoopEvent;
 use crate::rules::cost::charge::dollars;
 use crate::rules::name::Name;
-use crate::store::budget;
-use crate::store::file;
-use crate::store::file::Durability;
-use crate::store::json_file;
-use crate::store::lock;
-use crate::store::operations;
+use crate::store::file::{self, Durability};
 use crate::store::state_files::{self, StateFile};
-use crate::store::user_files;
+use crate::store::{budget, json_file, lock, operations, user_files};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop pause 'on holiday'")]
@@ -53,8 +48,7 @@ pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };
     json_file::write_json(&app.layout.paused(), &paused, Durability::Durable)?;
-    print::line("paused; `looop resume` continues");
-    Ok(0)
+    print::done("paused; `looop resume` continues")
 }
 
 /// Decides again: ends a pause, and a halt after a lost memory. Raises a budget if asked to.
@@ -106,8 +100,7 @@ fn raise(app: &App, limit: Option<u64>) -> Result<u8> {
         }
     }
     match parts.is_empty() {
-        true => print::line("no budget is used up"),
-        false => print::line(&parts.join("; ")),
+        true => print::done("no budget is used up"),
+        false => print::done(&parts.join("; ")),
     }
-    Ok(0)
 }

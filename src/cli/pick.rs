@@ -21,11 +21,16 @@ pub fn pick<T>(
     let fault = match hits.as_slice() {
         [one] => return Ok(all.swap_remove(*one)),
         [] if all.is_empty() => Fault::usage(format!("could not find {kind} {wanted:?}: none exists")),
-        [] => Fault::usage(format!("could not find {kind} {wanted:?}"))
-            .hint(format!("there are: {}", names.join(", "))),
+        [] => unknown(format!("could not find {kind} {wanted:?}"), names),
         many => ambiguous(wanted, many.iter().map(|at| names[*at])),
     };
     Err(fault.into())
+}
+
+/// The usage error for a name that is not among the known ones.
+pub fn unknown<'a>(what: String, known: impl IntoIterator<Item = &'a str>) -> Fault {
+    let known = known.into_iter().collect::<Vec<_>>().join(", ");
+    Fault::usage(what).hint(format!("there are: {known}"))
 }
 
 /// The error for the beginning of several names.

@@ -27,12 +27,10 @@ pub struct PlaybookWriteArgs {
 }
 
 pub fn show(app: &App) -> Result<u8> {
-    print::raw(user_files::playbook(&app.layout)?.as_bytes());
-    Ok(0)
+    print::page(user_files::playbook(&app.layout)?)
 }
 
 pub fn write(app: &App, args: &PlaybookWriteArgs) -> Result<u8> {
     save::text(app, "the playbook", &app.layout.playbook(), args.text.as_deref(), "")?;
-    print::line("wrote PLAYBOOK.md; the next beat sees it");
-    Ok(0)
+    print::done("wrote PLAYBOOK.md; the next beat sees it")
 }

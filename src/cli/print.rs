@@ -109,6 +109,18 @@ pub fn raw(bytes: &[u8]) {
     write_out(&shown(bytes, stdout_is_tty()));
 }
 
+/// Prints the last line of a verb that succeeded, and returns its exit status.
+pub fn done(text: &str) -> Result<u8> {
+    line(text);
+    Ok(0)
+}
+
+/// Prints the whole text that a verb was asked for, and returns its exit status.
+pub fn page(text: impl AsRef<[u8]>) -> Result<u8> {
+    raw(text.as_ref());
+    Ok(0)
+}
+
 /// Prints bytes to stdout unchanged, also on a terminal: only for text of this program, and for output that the
 /// user asked for with `--raw`.
 pub fn as_is(bytes: &[u8]) {
@@ -289,20 +301,17 @@ fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|(_, c)| c.width()).max();
-    let mut widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    if let (Some(room), Some(last)) = (room, widths.pop()) {
-        let before: usize = widths.iter().map(|width| width + GAP.len()).sum();
-        // If hardly any of it would be left, the line wraps instead.
-        let left = room.checked_sub(before).filter(|left| *left >= LEAST_CELLS);
-        widths.push(left.map_or(last, |left| left.min(last)));
-    }
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let before: usize = widths.iter().rev().skip(1).map(|width| width + GAP.len()).sum();
+    // If hardly any of the last column would be left, the line wraps instead.
+    let left = room.and_then(|room| room.checked_sub(before)).filter(|left| *left >= LEAST_CELLS);
     let mut out = String::new();
     for row in rows {
         let cells = row.iter().enumerate().map(|(i, (paint, text))| {
             let end = if paint.is_empty() { String::new() } else { format!("{}0m", *PAINT) };
-            let text = match room.is_some() && i + 1 == columns {
-                true => cut(text, widths[i]),
-                false => text.as_str().into(),
+            let text = match left {
+                Some(left) if i + 1 == columns => cut(text, left),
+                _ => text.as_str().into(),
             };
             let pad = if i + 1 < row.len() { widths[i].saturating_sub(text.width()) } else { 0 };
             format!("{paint}{text}{end}{}", " ".repeat(pad))
@@ -330,9 +339,8 @@ fn cut(text: &str, cells: usize) -> Cow<'_, str> {
 
 /// Splits a cell that [`Style`] has painted into its colour code and its text.
 fn unpaint(cell: &str) -> (&str, &str) {
-    let inside = |rest: &'_ str| rest.len().checked_sub(PAINT.len() + "0m".len());
-    let painted =
-        cell.strip_prefix(PAINT.as_str()).and_then(|rest| rest.get(..inside(rest)?)?.split_once('m'));
+    let end = format!("{}0m", *PAINT);
+    let painted = cell.strip_prefix(PAINT.as_str()).and_then(|rest| rest.strip_suffix(&end)?.split_once('m'));
     match painted {
         Some((code, text)) if code.chars().all(|c| c.is_ascii_digit()) => {
             (&cell[..PAINT.len() + code.len() + 1], text)

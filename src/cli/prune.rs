@@ -10,11 +10,9 @@ use crate::os::signal::Cancel;
 use crate::rules::text::visible;
 use crate::rules::time::{human_ms, parse_ms};
 use crate::rules::worker::{Repo, Spec};
-use crate::store::file;
-use crate::store::json_file;
 use crate::store::layout::WorkerDir;
-use crate::store::lock;
 use crate::store::workers::{self, Past, Worker};
+use crate::store::{file, json_file, lock};
 use crate::vcs::clone::{self, Git};
 use crate::worker::orphans;
 

@@ -19,10 +19,8 @@ use crate::rules::beat::gate;
 use crate::rules::beat::state::LastResult;
 use crate::rules::fault::{ErrorKind, Fault};
 use crate::rules::time::human_ms;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{layout, lock, state_files, workers};
+
 use bell::WakeSignals;
 use renew::Renewal;
 pub use renew::{AgainArgs, again};
@@ -51,17 +49,27 @@ pub fn run(app: &App) -> Result<u8> {
     welcome::confirm(app)?;
     app.ready()?;
     let cancel = Cancel::on_signals()?;
-    let held = lock::tick(&app.layout.pulse_lock());
-    let held = match held {
+    let held = match lock::tick(&app.layout.pulse_lock()) {
         Err(error) if lock::is_busy(&error) => {
             let who = lock::holder(&app.layout.pulse_lock()).unwrap_or_default();
             let what = format!("could not start the pulse: process {who} is the pulse of this data dir");
-            return Err(Fault { kind: ErrorKind::Busy, what, hints: Vec::new() }.into());
+            return Err(Fault { kind: ErrorKind::Busy, ..Fault::failed(what) }.into());
         }
         other => other?,
     };
     app.enter_data_dir()?;
     beats(app, &cancel, &held, renewal)
+}
+
+/// What a pulse needs between and during beats.
+struct BeatLoop<'a> {
+    app: &'a App,
+    cancel: &'a Cancel,
+    bell: WakeSignals<'a>,
+    /// The user's files; none if they cannot be watched.
+    watch: Option<FileWatch>,
+    /// The identity of the data dir at the start.
+    data_dir: Option<(u64, u64)>,
 }
 
 /// Runs beats until interrupted.
@@ -70,48 +78,150 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
     super::tick::check_clock(clock::now(), "start the pulse")?;
     let config = app.config()?;
     config.decider()?;
-    let data_dir = layout::identity(&app.layout);
-    let is_gone = || layout::identity(&app.layout) != data_dir;
-    let interval = human_ms(config.interval_ms);
+    let (interval, decide) = (human_ms(config.interval_ms), &config.decide);
     let root = app.layout.root().display();
-    print::note(&format!(
-        "looop: {root} · {} decides · a beat every {interval} · Ctrl-C ends it",
-        config.decide
-    ));
+    print::note(&format!("looop: {root} · {decide} decides · a beat every {interval} · Ctrl-C ends it"));
     let watch = watch(app)
         .inspect_err(|e| print::note(&format!("warning: {e:#}; changes wait for the interval")))
         .ok();
-    let mut bell = WakeSignals::new(app);
+    let (bell, data_dir) = (WakeSignals::new(app), layout::identity(&app.layout));
+    let mut pulse = BeatLoop { app, cancel, bell, watch, data_dir };
     let (mut broken, mut self_triggered) = (0_u32, 0_u32);
-    while !cancel.is_set() && !is_gone() {
+    while !cancel.is_set() && !pulse.is_gone() {
         // The config is read again for each beat, so that an edit takes effect without a restart. If it cannot
         // be read, the beat itself reports that.
         let config = app.config().unwrap_or_else(|_| config.clone());
-        renewal.poll(app, &mut bell, cancel, held);
+        renewal.poll(app, &mut pulse.bell, cancel, held);
         let before = last_move(app);
-        let good = beat(app, &config, cancel, &mut bell, &is_gone)?;
-        if is_gone() {
+        let good = pulse.beat(&config)?;
+        if pulse.is_gone() {
             break;
         }
-        bell.after_beat(&config);
+        pulse.bell.after_beat(&config);
         broken = if good { 0 } else { broken.saturating_add(1) };
         let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
         let moved = moved.is_some_and(|last| last.tag != "noop");
-        let notified = settle(cancel, watch.as_ref(), &mut bell);
+        let notified = pulse.settle();
         self_triggered = if notified && !moved { self_triggered.saturating_add(1) } else { 0 };
         let wait_ms = wait_after(app, &config, broken, moved).min(echo_wait(self_triggered));
-        sleep(cancel, watch.as_ref(), wait_ms, &mut bell, &is_gone);
+        pulse.sleep(wait_ms);
     }
     if print::stderr_is_tty() {
         print::redraw("");
     }
-    if is_gone() {
+    if pulse.is_gone() {
         let what = format!("could not continue: the data dir is gone: `{root}` was moved or replaced");
         let fault = Fault::failed(what).hint("mount it or move it back, and start the pulse again");
         return Err(fault.hint("the pulse has created nothing in its place").into());
     }
     print::note("looop: ended; nothing is lost");
     Ok(0)
+}
+
+impl BeatLoop<'_> {
+    /// Runs one beat as a child. False if it crashed: by a panic, a signal or its timeout. The beat itself or this
+    /// function prints the cause.
+    fn beat(&mut self, config: &Config) -> Result<bool> {
+        let child = program::spawn_self(&["tick", "--pulse"], self.app.env.places())
+            .context("could not start a beat")?;
+        let limits = &config.settings.limits;
+        let longest_ms =
+            limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
+        let deadline = Deadline::after_ms(longest_ms);
+        let ended = loop {
+            self.bell.poll();
+            let ended = child.wait_ms(Some(self.cancel), self.bell.step_ms(FLAG_MS))?;
+            if ended.is_some() || deadline.passed() || self.cancel.is_set() {
+                break ended;
+            }
+        };
+        let exit = match ended {
+            Some(exit) => exit,
+            None => {
+                if !self.cancel.is_set() {
+                    let limit = human_ms(longest_ms);
+                    print::note(&format!("error: the beat did not end within {limit}; it was killed"));
+                }
+                end(&child)?
+            }
+        };
+        // This process has adopted the orphans of a beat that died.
+        match workers::supervisors(&self.app.layout) {
+            // Without the data dir the supervisors are unknown, and every one would be killed as an orphan.
+            _ if self.is_gone() => {}
+            Ok(supervisors) => {
+                reaper::reap_orphans(
+                    &supervisors.into_iter().chain(self.bell.helpers().iter().copied()).collect(),
+                );
+            }
+            // An orphan may live on; killing a worker by mistake would be worse.
+            Err(error) => print::note(&format!("warning: {error:#}")),
+        }
+        Ok(match exit {
+            ProcessExit::Code(0 | 1 | 75) => true,
+            // The beat has printed what is wrong with the config.
+            ProcessExit::Code(2) => false,
+            ProcessExit::Code(code) => {
+                print::note(&format!("error: the beat ended with exit code {code}"));
+                false
+            }
+            ProcessExit::Signal(signal) => {
+                print::note(&format!("error: the beat was ended by signal {signal}"));
+                self.cancel.is_set()
+            }
+            _ => false,
+        })
+    }
+
+    /// Waits until the time is up, something changes, or the user interrupts.
+    fn sleep(&mut self, wait_ms: i64) {
+        let until_ms = clock::uptime_ms() + wait_ms;
+        loop {
+            let left_ms = until_ms - clock::uptime_ms();
+            if left_ms <= 0 || self.cancel.is_set() || self.is_gone() {
+                return;
+            }
+            self.bell.poll();
+            if self.changes_within(self.bell.step_ms(left_ms.min(POLL_MS))) {
+                self.settle();
+                return;
+            }
+        }
+    }
+
+    /// Waits up to a second until a burst of changes ends, so that one save starts one beat. True if something changed.
+    fn settle(&mut self) -> bool {
+        let wait_limit = Deadline::after_ms(1_000);
+        let mut any = false;
+        while !wait_limit.passed() && !self.cancel.is_set() {
+            self.bell.poll();
+            if !self.changes_within(QUIET_MS) {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// Waits until a file changes, the user interrupts, or the time is up. True if a file changed.
+    fn changes_within(&self, wait_ms: i64) -> bool {
+        let cancel_fd = self.cancel.fd();
+        match &self.watch {
+            Some(watch) => {
+                wait::wait_readable(&[&cancel_fd, &watch.fd()], wait_ms);
+                watch.drain()
+            }
+            None => {
+                wait::wait_readable(&[&cancel_fd], wait_ms);
+                false
+            }
+        }
+    }
+
+    /// True if the data dir was moved or replaced.
+    fn is_gone(&self) -> bool {
+        layout::identity(&self.app.layout) != self.data_dir
+    }
 }
 
 fn watch(app: &App) -> Result<FileWatch> {
@@ -129,66 +239,6 @@ fn watch(app: &App) -> Result<FileWatch> {
         (&layout.asks(), all),
         (&layout.workers(), &[".poke"]),
     ])
-}
-
-/// Runs one beat as a child. False if it crashed: by a panic, a signal or its timeout. The beat itself or this
-/// function prints the cause.
-fn beat(
-    app: &App,
-    config: &Config,
-    cancel: &Cancel,
-    bell: &mut WakeSignals,
-    is_gone: &dyn Fn() -> bool,
-) -> Result<bool> {
-    let child =
-        program::spawn_self(&["tick", "--pulse"], app.env.places()).context("could not start a beat")?;
-    let limits = &config.settings.limits;
-    let longest_ms =
-        limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
-    let deadline = Deadline::after_ms(longest_ms);
-    let ended = loop {
-        bell.poll();
-        let ended = child.wait_ms(Some(cancel), bell.step_ms(FLAG_MS))?;
-        if ended.is_some() || deadline.passed() || cancel.is_set() {
-            break ended;
-        }
-    };
-    let exit = match ended {
-        Some(exit) => exit,
-        None => {
-            if !cancel.is_set() {
-                print::note(&format!(
-                    "error: the beat did not end within {}; it was killed",
-                    human_ms(longest_ms)
-                ));
-            }
-            end(&child)?
-        }
-    };
-    // This process has adopted the orphans of a beat that died.
-    match workers::supervisors(&app.layout) {
-        // Without the data dir the supervisors are unknown, and every one would be killed as an orphan.
-        _ if is_gone() => {}
-        Ok(supervisors) => {
-            reaper::reap_orphans(&supervisors.into_iter().chain(bell.helpers().iter().copied()).collect());
-        }
-        // An orphan may live on; killing a worker by mistake would be worse.
-        Err(error) => print::note(&format!("warning: {error:#}")),
-    }
-    Ok(match exit {
-        ProcessExit::Code(0 | 1 | 75) => true,
-        // The beat has printed what is wrong with the config.
-        ProcessExit::Code(2) => false,
-        ProcessExit::Code(code) => {
-            print::note(&format!("error: the beat ended with exit code {code}"));
-            false
-        }
-        ProcessExit::Signal(signal) => {
-            print::note(&format!("error: the beat was ended by signal {signal}"));
-            cancel.is_set()
-        }
-        _ => false,
-    })
 }
 
 fn end(child: &Child) -> io::Result<ProcessExit> {
@@ -230,55 +280,4 @@ fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
     let due = timers.iter().filter_map(|(name, timer)| timer.next_ms(beat.fired.get(name).copied(), now));
     let deadlines = next.into_iter().chain(due.map(|at| at - now.unix_ms)).filter(|ms| *ms > 0);
     deadlines.chain([config.interval_ms]).min().unwrap_or(config.interval_ms)
-}
-
-/// Waits until the time is up, something changes, or the user interrupts.
-fn sleep(
-    cancel: &Cancel,
-    watch: Option<&FileWatch>,
-    wait_ms: i64,
-    bell: &mut WakeSignals,
-    is_gone: &dyn Fn() -> bool,
-) {
-    let until_ms = clock::uptime_ms() + wait_ms;
-    loop {
-        let left_ms = until_ms - clock::uptime_ms();
-        if left_ms <= 0 || cancel.is_set() || is_gone() {
-            return;
-        }
-        bell.poll();
-        let cancel_fd = cancel.fd();
-        let step_ms = bell.step_ms(left_ms.min(POLL_MS));
-        let changed = match watch {
-            Some(watch) => {
-                let watch_fd = watch.fd();
-                wait::wait_readable(&[&cancel_fd, &watch_fd], step_ms);
-                watch.drain()
-            }
-            None => {
-                wait::wait_readable(&[&cancel_fd], step_ms);
-                false
-            }
-        };
-        if changed {
-            settle(cancel, watch, bell);
-            return;
-        }
-    }
-}
-
-/// Waits up to a second until a burst of changes ends, so that one save starts one beat. True if something changed.
-fn settle(cancel: &Cancel, watch: Option<&FileWatch>, bell: &mut WakeSignals) -> bool {
-    let wait_limit = Deadline::after_ms(1_000);
-    let Some(watch) = watch else { return false };
-    let mut any = false;
-    while !wait_limit.passed() && !cancel.is_set() {
-        bell.poll();
-        let (cancel_fd, watch_fd) = (cancel.fd(), watch.fd());
-        if !wait::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
-            break;
-        }
-        any |= watch.drain();
-    }
-    any
 }

@@ -1,6 +1,6 @@
 //! Saves a file that the user may be editing at the same moment: the later writer gets an error, and no text is lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -46,13 +46,12 @@ pub fn replace(what: &str, path: &Path, bytes: &[u8], mode: u32, seen: Option<&D
 }
 
 /// Moves a file of the user to a name in `archive/` beside it.
-pub fn archive(app: &App, what: &str, path: &Path, name: &str) -> Result<()> {
+pub fn archive(app: &App, what: &str, path: &Path, name: &str) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let archive = path.with_file_name("archive");
     file::make_dir(&archive)?;
     made(&format!("archive the {what}"), &exchange::put_away(path, &archive.join(name))?)?;
-    print::line(&format!("archived the {what}; it is kept in `{}`", archive.display()));
-    Ok(())
+    print::done(&format!("archived the {what}; it is kept in `{}`", archive.display()))
 }
 
 /// The digest of the file that the user's text is about to replace; none if the file is missing. A link, a pipe
@@ -63,12 +62,8 @@ pub fn archive(app: &App, what: &str, path: &Path, name: &str) -> Result<()> {
 pub fn digest(target: &Path) -> Result<Option<Digest>> {
     match file::digest(target) {
         Err(ReadError::NotRegular) => {
-            let kept = exchange::set_aside(target)?;
-            print::note(&format!(
-                "`{}` was not a regular file; it is kept as {}",
-                target.display(),
-                kept.display()
-            ));
+            let (kept, target) = (exchange::set_aside(target)?, target.display());
+            print::note(&format!("`{target}` was not a regular file; it is kept as {}", kept.display()));
             Ok(None)
         }
         digest => digest.with_context(|| format!("could not read `{}`", target.display())),
@@ -86,11 +81,10 @@ pub fn made(what: &str, done: &Exchanged) -> Result<()> {
 fn changed(what: &str, done: &Exchanged) -> Fault {
     match done {
         Exchanged::Changed { kept } => {
-            let fault = Fault::failed(format!(
-                "could not {what}: {CHANGED} in the meantime, or is still open for writing"
-            ));
-            kept.iter()
-                .fold(fault, |fault, path| fault.hint(format!("another text is kept as {}", path.display())))
+            let changed = format!("{CHANGED} in the meantime, or is still open for writing");
+            let hint = |path: &PathBuf| format!("another text is kept as {}", path.display());
+            let fault = Fault::failed(format!("could not {what}: {changed}"));
+            kept.iter().fold(fault, |fault, path| fault.hint(hint(path)))
         }
         _ => Fault::failed(format!("could not {what}: the file system cannot replace a file safely")),
     }

@@ -10,12 +10,7 @@ use crate::rules::beat::schedule::{FireTime, Schedule};
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::time::{human_ms, parse_ms};
-use crate::store::exchange;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::state_files;
+use crate::store::{exchange, file, json_file, layout, lock, state_files};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ScheduleVerb {
@@ -84,8 +79,7 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     if let Some(seen) = file::digest(&path)? {
         save::made(&format!("remove the schedule {name}"), &exchange::remove(&path, &seen)?)?;
     }
-    print::line(&format!("removed {name}"));
-    Ok(0)
+    print::done(&format!("removed {name}"))
 }
 
 fn due_words(next: Option<i64>, app: &App) -> String {
@@ -111,6 +105,5 @@ pub fn set(app: &App, args: &SetArgs) -> Result<u8> {
     let (text, seen) = (json_file::json_text(&schedule)?, save::digest(&path)?);
     save::replace(&what, &path, text.as_bytes(), 0o600, seen.as_ref())?;
     let due = schedule.next_ms(None, app.now);
-    print::line(&format!("set {}: {}", args.name, due_words(due, app)));
-    Ok(0)
+    print::done(&format!("set {}: {}", args.name, due_words(due, app)))
 }

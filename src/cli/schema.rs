@@ -66,8 +66,7 @@ const FORMS: [Form; 27] = [
 pub fn run(args: &Args) -> Result<u8> {
     let Some(name) = &args.name else {
         let rows: Vec<Vec<String>> = listed().map(|(name, call)| vec![name.into(), call.into()]).collect();
-        print::raw(print::table(&rows).as_bytes());
-        return Ok(0);
+        return print::page(print::table(&rows));
     };
     let (name, _) = pick("schema", name, listed(), |(name, _)| name)?;
     let schema = match name {
@@ -75,8 +74,7 @@ pub fn run(args: &Args) -> Result<u8> {
         "move" => decision::schema(),
         _ => FORMS.iter().find(|(known, ..)| *known == name).map_or(Value::Null, answer),
     };
-    print::line(&format!("{schema:#}"));
-    Ok(0)
+    print::done(&format!("{schema:#}"))
 }
 
 fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -22,6 +22,5 @@ pub fn run(args: &Args) -> Result<u8> {
     let replies: Vec<&str> = script.lines().filter(|line| !line.trim().is_empty()).collect();
     anyhow::ensure!(!prompt.is_empty(), "could not answer: the prompt is empty");
     let reply = replies.get(given).or(replies.last()).context("could not answer: the script is empty")?;
-    print::line(reply);
-    Ok(0)
+    print::done(reply)
 }

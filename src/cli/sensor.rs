@@ -6,18 +6,17 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::DiffArgs;
-use super::json_output::Sensor;
-use super::{App, JsonArgs, complete, input, json_output, pick, print, save, tick};
+use super::json_output::{self, Sensor};
+use super::{App, JsonArgs, complete, input, pick, print, save, tick};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
-use crate::rules::time::human_ms;
+use crate::rules::time::{beat_id, human_ms};
 use crate::rules::world::SensorReading;
-use crate::store::file;
-use crate::store::json_file;
-use crate::store::user_files;
-use crate::store::user_files::SensorFile;
+use crate::store::user_files::{self, SensorFile};
+use crate::store::{file, json_file};
 use crate::tick::observe;
+
 pub use add::{add, examples};
 
 #[derive(Debug, clap::Subcommand)]
@@ -65,16 +64,14 @@ pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
     let path = find(app, &args.name)?.path;
     let script = file::read(&path, 16 << 20);
     let script = script.with_context(|| format!("could not read `{}`", path.display()))?;
-    print::raw(&script.unwrap_or_default());
-    Ok(0)
+    print::page(script.unwrap_or_default())
 }
 
 pub fn archive(app: &App, args: &SensorArgs) -> Result<u8> {
     let SensorFile { name, path, .. } = find(app, &args.name)?;
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
-    let id = crate::rules::time::beat_id(app.now.unix_ms);
-    save::archive(app, &format!("sensor {name}"), &path, &format!("{file_name}-{id}"))?;
-    Ok(0)
+    let id = beat_id(app.now.unix_ms);
+    save::archive(app, &format!("sensor {name}"), &path, &format!("{file_name}-{id}"))
 }
 
 /// The reading of a sensor that the last decision saw.
@@ -84,16 +81,17 @@ pub fn last_reading(app: &App, name: &Name) -> Option<SensorReading> {
 
 pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     let (sensors, problems) = user_files::sensors(&app.layout)?;
-    let row = |SensorFile { name, path, header, .. }| {
-        let reading = last_reading(app, &name);
-        let (header, error) = match header {
-            Ok(header) => (Some(header), None),
-            Err(unfit) => (None, Some(unfit.why)),
-        };
-        let (interval_ms, timeout_ms) =
-            header.as_ref().map_or((None, None), |header| (header.interval_ms, header.timeout_ms));
-        let (path, trust) = (path.display().to_string(), header.map(|header| header.trust));
-        Sensor { name, path, interval_ms, timeout_ms, trust, error, reading }
+    let row = |SensorFile { name, path, header, .. }: SensorFile| {
+        let known = header.as_ref().ok();
+        Sensor {
+            path: path.display().to_string(),
+            interval_ms: known.and_then(|header| header.interval_ms),
+            timeout_ms: known.and_then(|header| header.timeout_ms),
+            trust: known.map(|header| header.trust),
+            reading: last_reading(app, &name),
+            error: header.err().map(|unfit| unfit.why),
+            name,
+        }
     };
     let cells = |row: Sensor| match row.error {
         Some(why) => vec![row.name.to_string(), "unfit".to_owned(), why],

@@ -9,8 +9,7 @@ use crate::os::program;
 use crate::rules::beat::diff;
 use crate::rules::fault::Fault;
 use crate::rules::service::{MARK, Service};
-use crate::store::exchange;
-use crate::store::file;
+use crate::store::{exchange, file};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ServiceVerb {
@@ -88,11 +87,11 @@ impl ServiceManager {
     fn file(self, app: &App, service: &Service) -> Option<PathBuf> {
         match self {
             ServiceManager::Systemd => {
-                let dir = app.env.config_dir().join("systemd/user");
+                let dir = app.env.config_dir.join("systemd/user");
                 Some(dir.join(format!("{}.service", service.name)))
             }
             ServiceManager::Launchd => {
-                let dir = app.env.home().join("Library/LaunchAgents");
+                let dir = app.env.home.join("Library/LaunchAgents");
                 Some(dir.join(format!("{}.plist", service.label())))
             }
             ServiceManager::Cron => None,
@@ -134,8 +133,7 @@ pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
         ServiceVerb::Print(which) => {
             app.ready_without_profile()?;
             let (kind, service) = service(app, &which)?;
-            print::raw(kind.text(&service).as_bytes());
-            Ok(0)
+            print::page(kind.text(&service))
         }
         ServiceVerb::Install { which, now, force } => {
             app.user_only("install a service")?;
@@ -250,17 +248,11 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     };
     let shown = path.to_string_lossy();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
-    let text = match present {
-        None => {
-            print::line(&format!("{shown} does not exist"));
-            return Ok(0);
-        }
-        Some(text) if !text.contains(MARK) => {
-            let fault = Fault::failed(format!("could not remove `{shown}`: looop did not write it"));
-            return Err(fault.hint("remove it by hand").into());
-        }
-        Some(text) => text,
-    };
+    let Some(text) = present else { return print::done(&format!("{shown} does not exist")) };
+    if !text.contains(MARK) {
+        let fault = Fault::failed(format!("could not remove `{shown}`: looop did not write it"));
+        return Err(fault.hint("remove it by hand").into());
+    }
     if now {
         run_all(&kind.stops(&service, &shown))?;
     }

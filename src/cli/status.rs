@@ -16,13 +16,9 @@ use crate::rules::json::clip;
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::text::visible;
 use crate::rules::time::{clock_flaw, human_ms};
-use crate::store::ledger;
-use crate::store::lock;
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::state_files;
-use crate::store::user_files;
-use crate::store::user_files::SensorFile;
-
+use crate::store::user_files::{self, SensorFile};
+use crate::store::{file, ledger, lock, state_files};
 use crate::tick::observe;
 use crate::vcs::history::locks;
 
@@ -32,8 +28,7 @@ pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     if args.json {
         return print::answer_whole(status);
     }
-    print::raw(as_text(app, &status).as_bytes());
-    Ok(0)
+    print::page(as_text(app, &status))
 }
 
 fn gather(app: &App) -> Result<StatusJson> {
@@ -44,7 +39,7 @@ fn gather(app: &App) -> Result<StatusJson> {
     problems.extend(observe::goal_problems(&goals));
     let (sensors, more) = user_files::sensors(layout)?;
     problems.extend(more);
-    let (all_asks, more) = state_files::asks(layout)?;
+    let (asks, more) = asks::not_closed(app)?;
     problems.extend(more);
     let (mut schedules, more) = schedule::rows(app, &beat.fired)?;
     schedules.iter_mut().for_each(|schedule| schedule.when = None);
@@ -54,8 +49,7 @@ fn gather(app: &App) -> Result<StatusJson> {
     let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
     problems.extend(locks::in_words(layout.root()));
-    let open = all_asks.values().filter(|(ask, _)| !beat.closed_asks.contains(&ask.id));
-    let idle = crate::store::file::read_text(&layout.idle(), 64).ok().flatten();
+    let idle = file::read_text(&layout.idle(), 64).ok().flatten();
     let pulse = lock::holder(&layout.pulse_lock());
     let ticking = lock::holder(&layout.tick_lock());
     let paused = state_files::paused(layout)?;
@@ -80,10 +74,10 @@ fn gather(app: &App) -> Result<StatusJson> {
         goals: goals.iter().map(|goal| GoalJson { bytes: None, ..goal::row(goal) }).collect(),
         sensors: sensors.into_iter().map(sensor).collect(),
         workers: workers.iter().map(|worker| ls::row(layout, worker, app.now)).collect(),
-        asks: open
-            .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
+        asks: asks
+            .iter()
             .filter(|(_, state)| matches!(state, QuestionState::Open | QuestionState::Approved))
-            .map(|(ask, state)| asks::row(ask, state))
+            .map(|(ask, state)| asks::row(ask, *state))
             .collect(),
         leases,
         schedules,
@@ -133,16 +127,15 @@ fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: 
 fn as_text(app: &App, json: &StatusJson) -> String {
     let style = app.style;
     let mut out = String::new();
-    let mut put =
-        |key: &str, text: String| out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
+    let mut put = |key: &str, text: String| {
+        out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
+    };
     put("data dir", app.layout.root().display().to_string());
-    put(
-        "pulse",
-        match json.pulse.pid {
-            Some(pid) => style.green(&format!("running (process {pid})")),
-            None => style.dim("not running"),
-        },
-    );
+    let pulse = match json.pulse.pid {
+        Some(pid) => style.green(&format!("running (process {pid})")),
+        None => style.dim("not running"),
+    };
+    put("pulse", pulse);
     put("gate", json.gate.words.clone());
     if let Some(last) = &json.last_beat.last {
         let ago = human_ms(app.now.elapsed_ms(last.at_ms));

@@ -8,9 +8,7 @@ use super::json_output::{BeatJson, BeatStatus};
 use super::{App, print};
 use crate::agents::Runner;
 use crate::agents::command::Command;
-use crate::alerts;
 use crate::config::Config;
-use crate::map;
 use crate::os::clock::{self, Deadline};
 use crate::os::process::reaper;
 use crate::os::signal::Cancel;
@@ -21,17 +19,14 @@ use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::text::visible;
 use crate::rules::time::{Now, clock_flaw, human_ms};
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::logs;
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::state_files;
-use crate::store::workers;
+use crate::store::{layout, lock, logs, state_files, workers};
 use crate::tick::prepare::PreparedDecision;
 use crate::tick::record::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx};
 use crate::vcs::{migrate, seed};
 use crate::worker::Fleet;
+use crate::{alerts, map};
 
 #[derive(Debug, Default, clap::Args)]
 #[command(
@@ -110,13 +105,9 @@ pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel, dry: bool
 /// # Errors
 /// The clock is before 1970 or after the year 9999.
 pub fn check_clock(now: Now, what: &str) -> Result<()> {
-    match clock_flaw(now) {
-        Some(flaw) => {
-            let fault = Fault::failed(format!("could not {what}: {flaw}"));
-            Err(fault.hint("set the clock; `timedatectl` shows whether it is kept").into())
-        }
-        None => Ok(()),
-    }
+    let Some(flaw) = clock_flaw(now) else { return Ok(()) };
+    let fault = Fault::failed(format!("could not {what}: {flaw}"));
+    Err(fault.hint("set the clock; `timedatectl` shows whether it is kept").into())
 }
 
 /// Runs a beat, for a goal if one is given, and prints its result in the form that `args` asks for.
@@ -126,8 +117,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
     app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
-    let fleet = fleet(app, &config, cancel, false);
-    let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel, false);
+    let mut ctx = ctx(app, &config, runner.as_ref(), cancel, false);
     ctx.fleet.sandboxes.check()?;
     if let Some(lost) = ctx.fleet.sandboxes.downgrade() {
         print::note(&format!("warning: {lost} (looop doctor)"));
@@ -202,8 +192,7 @@ pub fn dry<T>(
 ) -> Result<T> {
     let cancel = Cancel::on_signals()?;
     let _look = lock::look(&app.layout.look_lock())?;
-    let fleet = fleet(app, config, &cancel, true);
-    observe(&ctx(app, config, runner, &fleet, &cancel, true))
+    observe(&ctx(app, config, runner, &cancel, true))
 }
 
 /// The context of a beat. From now on this process adopts orphans of its children. If `dry` is true, nothing is written.
@@ -211,7 +200,6 @@ fn ctx<'a>(
     app: &'a App,
     config: &'a Config,
     runner: &'a dyn Runner,
-    fleet: &'a Fleet,
     cancel: &'a Cancel,
     dry: bool,
 ) -> Ctx<'a> {
@@ -220,7 +208,7 @@ fn ctx<'a>(
         layout: &app.layout,
         settings: &config.settings,
         runner,
-        fleet,
+        fleet: fleet(app, config, cancel, dry),
         cancel,
         now: clock::now(),
         clock: &clock::now,
@@ -239,12 +227,8 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn Fn() + 'a> {
     let turn = Cell::new(0);
     Box::new(move || {
         turn.set(turn.get() + 1);
-        let text = format!(
-            "{} {runner} is thinking · {}",
-            FRAMES[turn.get() % FRAMES.len()],
-            human_ms(started.spent_ms())
-        );
-        print::redraw(&style.dim(&text));
+        let (frame, took) = (FRAMES[turn.get() % FRAMES.len()], human_ms(started.spent_ms()));
+        print::redraw(&style.dim(&format!("{frame} {runner} is thinking · {took}")));
     })
 }
 

@@ -8,8 +8,7 @@ use crate::rules::cost::spend::{GroupBy, SpendRow, report};
 use crate::rules::text::visible;
 use crate::rules::time::human_ms;
 use crate::rules::world::Context;
-use crate::store::json_file;
-use crate::store::ledger;
+use crate::store::{json_file, ledger};
 
 const WEEK_MS: i64 = 7 * 86_400_000;
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 
 use super::logs::{LogsArgs, ScreenArgs};
-use super::ls::Chosen;
-use super::{App, attach, complete, input, ls, print, prune};
+use super::ls::{self, Chosen};
+use super::{App, attach, complete, input, print, prune};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::tree;
 use crate::os::process::wait::pause_ms;
@@ -17,13 +17,8 @@ use crate::rules::lease::Holder;
 use crate::rules::name::Name;
 use crate::rules::worker::protocol::WireRequest;
 use crate::rules::worker::{Phase, WorkerState};
-use crate::store::inbox;
-use crate::store::layout;
-use crate::store::leases;
-use crate::store::lock;
-use crate::store::logs;
-use crate::store::workers;
-use crate::store::workers::Worker;
+use crate::store::workers::{self, Worker};
+use crate::store::{inbox, layout, leases, lock, logs};
 use crate::worker::plan::{WorkerProgram, WorkerRequest, Workplace};
 use crate::worker::refusal::WorkerError;
 use crate::worker::{client, orphans};
@@ -182,8 +177,7 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
     if let Some(goal) = spec.goal.as_ref().filter(is_missing) {
         print::note(&format!("warning: the goal {goal} does not exist; the worker holds its lease anyway"));
     }
-    print::line(spec.id.as_str());
-    Ok(0)
+    print::done(spec.id.as_str())
 }
 
 /// Ends a worker and waits until it has ended.
@@ -230,8 +224,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         pause_ms(10);
     }
     let phase = workers::load(&app.layout, &id)?.map(|worker| worker.state.phase);
-    print::line(&format!("{id}: {}", phase.as_ref().map_or("archived", Phase::as_ref)));
-    Ok(0)
+    print::done(&format!("{id}: {}", phase.as_ref().map_or("archived", Phase::as_ref)))
 }
 
 /// Kills a supervisor and all processes that the worker started, and does the rest of the supervisor's work: it
@@ -251,8 +244,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     let store = lock::store(&app.layout.store_lock())?;
     let lost = workers::load(&app.layout, id)?.filter(|now| now.spec.created_ms == worker.spec.created_ms);
     let Some(lost) = lost.filter(|now| now.state.phase == Phase::Lost) else {
-        print::line(&format!("{id}: ended"));
-        return Ok(0);
+        return print::done(&format!("{id}: ended"));
     };
     orphans::end_lost(&app.layout, std::slice::from_ref(&lost));
     let leases = lost.state.leases.clone();
@@ -272,51 +264,45 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         // A socket without a listener does no harm; the next worker of this name replaces it.
         drop(std::fs::remove_file(socket));
     }
-    print::line(&format!("{id}: {}", state.phase));
-    Ok(0)
+    print::done(&format!("{id}: {}", state.phase))
 }
 
 /// In a worker: calls the user. Outside: flags a worker as a reminder.
 pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, WireRequest::Flag { text: args.words.join(" ") })?;
-        return Ok(0);
+        return client::call(&socket, WireRequest::Flag { text: args.words.join(" ") }).map(|_| 0);
     }
     app.user_only("flag a worker")?;
-    let worker = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?;
+    let id = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?.spec.id;
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
-    client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Flag { text })?;
-    print::line(&format!("{}: flagged", worker.spec.id));
-    Ok(0)
+    client::call(&app.layout.worker(&id).attach_socket(), WireRequest::Flag { text })?;
+    print::done(&format!("{id}: flagged"))
 }
 
 /// Clears a flag.
 pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, WireRequest::Unflag)?;
-        return Ok(0);
+        return client::call(&socket, WireRequest::Unflag).map(|_| 0);
     }
     app.user_only("unflag a worker")?;
     let any = ls::choose(app, args.id.as_deref(), Chosen::Any).ok();
     // A worker that has ended keeps its flag while work exists only in its clone.
     let ended = any.filter(|worker| worker.state.phase.is_over() && worker.state.flag.is_some());
-    let worker = match &ended {
-        Some(worker) => worker.clone(),
-        None => ls::choose(app, args.id.as_deref(), Chosen::Live)?,
-    };
-    if ended.is_some() {
+    let id = if let Some(Worker { spec, .. }) = ended {
         let _store = lock::store(&app.layout.store_lock())?;
-        let same = |now: &workers::Worker| now.spec == worker.spec && now.state.phase.is_over();
-        if let Some(now) = workers::load(&app.layout, &worker.spec.id)?.filter(same) {
+        let same = |now: &Worker| now.spec == spec && now.state.phase.is_over();
+        if let Some(now) = workers::load(&app.layout, &spec.id)?.filter(same) {
             let state = WorkerState { flag: None, ..now.state };
-            workers::save_state(&app.layout.worker(&worker.spec.id), &state)?;
+            workers::save_state(&app.layout.worker(&spec.id), &state)?;
         }
+        spec.id
     } else {
-        client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Unflag)?;
-    }
-    print::line(&format!("{}: unflagged", worker.spec.id));
-    Ok(0)
+        let id = ls::choose(app, args.id.as_deref(), Chosen::Live)?.spec.id;
+        client::call(&app.layout.worker(&id).attach_socket(), WireRequest::Unflag)?;
+        id
+    };
+    print::done(&format!("{id}: unflagged"))
 }
 
 pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {

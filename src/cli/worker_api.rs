@@ -68,8 +68,7 @@ pub fn hook_status(app: &App, args: &HookStatusArgs) -> Result<u8> {
     let mut event = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin().lock(), MAX_EVENT), &mut event)?;
     let text = words_of(&serde_json::from_slice(&event).unwrap_or_default());
-    client::call(&socket, WireRequest::HookStatus { state: args.state.clone(), text })?;
-    Ok(0)
+    client::call(&socket, WireRequest::HookStatus { state: args.state.clone(), text }).map(|_| 0)
 }
 
 /// The content of a hook event in words: the message, else the tool and its argument.
@@ -85,21 +84,25 @@ fn words_of(event: &serde_json::Value) -> Option<String> {
 }
 
 fn socket(app: &App, verb: &str) -> Result<PathBuf> {
-    app.inside_worker().ok_or_else(|| {
-        let fault = Fault::usage(format!(
-            "could not {verb}: this works only inside a worker, and LOOOP_SOCKET is not set"
-        ));
-        fault.hint("the brief of a worker explains its use").into()
-    })
+    let what = format!("could not {verb}: this works only inside a worker, and LOOOP_SOCKET is not set");
+    let fault = Fault::usage(what).hint("the brief of a worker explains its use");
+    Ok(app.inside_worker().ok_or(fault)?)
 }
 
 /// Asks the user a question, waits, and prints only the answer.
 pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
     let socket = socket(app, "ask")?;
+<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
     let (text, options) = (args.text.clone(), args.options.clone());
     let question = WorkerQuestion { text, options, reference: args.reference.clone() };
     print::line(&client::ask(&socket, question)?);
     Ok(0)
+||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
+    print::line(&client::ask(&socket, &args.text, &args.options, args.reference.as_deref())?);
+    Ok(0)
+=======
+    print::done(&client::ask(&socket, &args.text, &args.options, args.reference.as_deref())?)
+>>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
 }
 
 /// Prints the messages that arrived since the last call.
@@ -114,16 +117,14 @@ pub fn inbox(app: &App) -> Result<u8> {
 /// Hands in a file from stdin and prints its path in the data dir.
 pub fn report(app: &App, args: &ReportArgs) -> Result<u8> {
     let socket = socket(app, "report")?;
-    print::line(&client::report(&socket, &args.name, &mut std::io::stdin().lock())?);
-    Ok(0)
+    print::done(&client::report(&socket, &args.name, &mut std::io::stdin().lock())?)
 }
 
 /// Reports what the worker has spent.
 pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
     if !(0.0..=1e6).contains(&args.usd) {
-        return Err(
-            Fault::usage(format!("could not take {} as dollars: expected 0 to 1000000", args.usd)).into()
-        );
+        let what = format!("could not take {} as dollars: expected 0 to 1000000", args.usd);
+        return Err(Fault::usage(what).into());
     }
     let request = WireRequest::Spend(ReportedSpend {
         cost_micros: (args.usd * 1e6).round() as u64,
@@ -134,13 +135,11 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
         model: args.model.clone(),
         basis: None,
     });
-    client::call(&socket(app, "report the cost")?, request)?;
-    Ok(0)
+    client::call(&socket(app, "report the cost")?, request).map(|_| 0)
 }
 
 /// Declares the work done: the supervisor ends the worker's program, and this process with it, and then runs
 /// the checks.
 pub fn done(app: &App) -> Result<u8> {
-    client::call(&socket(app, "end the work")?, WireRequest::Done)?;
-    Ok(0)
+    client::call(&socket(app, "end the work")?, WireRequest::Done).map(|_| 0)
 }

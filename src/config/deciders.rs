@@ -61,15 +61,13 @@ impl Config {
         }
         let shown = self.path.display();
         let known = self.decider_names();
+        let unfit = |why: &str| Fault::usage(format!("could not use the runner `{name}` to decide: {why}"));
         let fault = match (agent, own) {
             (Some(agent), _) => {
-                let why = agent.decide.as_ref().err().unwrap_or(&"its events are not known");
-                let can = format!("`{name}` can {}", agent.modes());
-                Fault::usage(format!("could not use the runner `{name}` to decide: {why}")).hint(can)
+                let why = agent.decide.as_ref().err().copied().unwrap_or("its events are not known");
+                unfit(why).hint(format!("`{name}` can {}", agent.modes()))
             }
-            (None, Some(_)) => Fault::usage(format!(
-                "could not use the runner `{name}` to decide: it has no `decide` command and no `http`"
-            )),
+            (None, Some(_)) => unfit("it has no `decide` command and no `http`"),
             (None, None) => Fault::usage(format!("could not find the runner `{name}`")),
         };
         let fault = match nearest(name, known.iter().filter(|known| *known != name), 0.8) {
@@ -183,9 +181,10 @@ impl Config {
         let Some(form) = form else { return Ok(None) };
         let micros = |usd: f64, key: &str| match usd {
             _ if (0.0..=1e6).contains(&usd) => Ok((usd * 1e6).round() as u64),
-            _ => Err(usage(format!(
-                "could not use runners.{name}.price.{key}: {usd} is not a price in US dollars"
-            ))),
+            _ => {
+                let why = format!("{usd} is not a price in US dollars");
+                Err(usage(format!("could not use runners.{name}.price.{key}: {why}")))
+            }
         };
         Ok(Some(Price {
             input: micros(form.input, "input")?,

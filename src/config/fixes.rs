@@ -17,11 +17,9 @@ impl ConfigSource<'_> {
         let runners = self.fix_runners()?;
         if let Some(name) = file.escalate.iter().chain(&file.runner).find(|name| !runners.contains_key(*name))
         {
-            let known: Vec<&str> = runners.keys().map(String::as_str).collect();
-            return Err(self.invalid(format!(
-                "fix names {name:?}, which is not a runner that can fix; available: {}",
-                known.join(", ")
-            )));
+            let known = runners.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let what = format!("fix names {name:?}, which is not a runner that can fix; available: {known}");
+            return Err(self.invalid(what));
         }
         let base = Fixes::default();
         Ok(Fixes {

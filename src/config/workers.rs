@@ -54,13 +54,13 @@ impl ConfigSource<'_> {
                 return Err(self.invalid(format!("runners.{name}.worker is empty")));
             }
             if !argv.iter().any(|arg| arg.contains("{brief}")) {
-                let shown = self.path.display();
+                let why = "has no `{brief}`, so the worker would not get its brief";
                 let what = format!(
-                    "could not use the config `{shown}`: runners.{name}.worker has no `{{brief}}`, so the worker would not get its brief"
+                    "could not use the config `{}`: runners.{name}.worker {why}",
+                    self.path.display()
                 );
-                return Err(Fault::usage(what)
-                    .hint("put \"{brief}\" where the command expects the path of its brief")
-                    .into());
+                let hint = "put \"{brief}\" where the command expects the path of its brief";
+                return Err(Fault::usage(what).hint(hint).into());
             }
             // A command of the user's own for a known program may load its status file.
             let status = runners.get(name).and_then(|known| known.status);

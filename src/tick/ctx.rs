@@ -23,7 +23,7 @@ pub struct Ctx<'a> {
     /// The decider.
     pub runner: &'a dyn Runner,
     /// The part that starts and stops workers.
-    pub fleet: &'a Fleet<'a>,
+    pub fleet: Fleet<'a>,
     /// Cancellation by the user.
     pub cancel: &'a Cancel,
     /// The time of the beat, read once.

@@ -1,24 +1,26 @@
 //! `looop doctor runner`: tests one deciding runner with a real question.
 
+use std::path::Path;
+
 use anyhow::Result;
 
+use super::program_of;
 use crate::agents::{self, Agent, DecideMode, ModelCall, PromptFiles, Runner};
-use crate::cli::{App, json_output, print};
+use crate::cli::json_output::{RunnerTrial, RunnerTried};
+use crate::cli::{App, print};
 use crate::config::Config;
 use crate::os::clock::Deadline;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
-use crate::os::program;
 use crate::os::signal::Cancel;
 use crate::rules::beat::decision;
 use crate::rules::beat::failing::Class;
-use crate::rules::cost::charge::{Charge, Usage, dollars};
+use crate::rules::cost::charge::{Charge, dollars};
 use crate::rules::cost::price::TABLE_DATE;
 use crate::rules::fault::Fault;
+use crate::rules::text::visible;
 use crate::rules::time::human_ms;
-use crate::store::file;
-use crate::store::ledger;
-use crate::store::logs;
 use crate::store::sandboxes::SandboxBuilder;
+use crate::store::{file, ledger, logs};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop doctor runner claude")]
@@ -41,52 +43,13 @@ const SYSTEM: &str =
 /// The rest of the prompt.
 const QUESTION: &str = "Answer with exactly this object: {\"move\":\"noop\",\"why\":\"the doctor asked\"}\n";
 
-/// The result of the test question.
-pub(super) struct RunnerCheck {
-    took_ms: i64,
-    usage: Usage,
-    reply: DoctorReply,
-}
-
-/// The reply to the test question.
-enum DoctorReply {
-    ValidMove,
-    /// The text says what is wrong with the move.
-    InvalidMove(String),
-    Failed(Class, String),
-}
-
-impl RunnerCheck {
-    /// The result in words.
-    pub(super) fn words(self) -> Result<String> {
-        let took = human_ms(self.took_ms);
-        let usage = &self.usage;
-        let price = match usage.basis.is_metered() {
-            true => dollars(usage.cost_micros),
-            false => format!("unmetered (no price is known; the table of {TABLE_DATE} has exact names only)"),
-        };
-        let tokens = format!(
-            "{} tokens in, {} cached, {} out",
-            usage.tokens_in,
-            usage.tokens_cached + usage.tokens_written,
-            usage.tokens_out
-        );
-        match self.reply {
-            DoctorReply::ValidMove => Ok(format!("a valid move in {took}: {tokens}, {price}")),
-            DoctorReply::InvalidMove(why) => {
-                Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}"))
-            }
-            DoctorReply::Failed(class, why) => {
-                let fault = Fault::failed(format!("{class} after {took}: {why}"));
-                let remedy = class.remedy();
-                Err(if remedy.is_empty() { fault } else { fault.hint(remedy) }.into())
-            }
-        }
-    }
-}
-
-/// Asks for one small decision. The prompt and the cost are recorded.
-pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<RunnerCheck> {
+/// Asks for one small decision. The prompt and the cost are recorded. Also returns the answer in words, or why the
+/// runner did not answer.
+pub(super) fn ask(
+    app: &App,
+    config: &Config,
+    runner: &dyn Runner,
+) -> Result<(RunnerTrial, Result<String, Fault>)> {
     let keep = |name: &str, part: &str| logs::archive(&app.layout, "doctor", name, part.as_bytes());
     let whole = format!("{SYSTEM}{QUESTION}");
     let prompt = PromptFiles {
@@ -114,20 +77,50 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     let asked = runner.decide(&mut call);
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
-    let shown = |text: &str| crate::rules::text::visible(&secrets.redact(text), false);
-    let (usage, reply) = match asked {
-        Ok(reply) => {
-            let parsed = decision::parse_reply(&reply.text);
-            let is_valid = |_| DoctorReply::ValidMove;
-            (reply.usage, parsed.map_or_else(|why| DoctorReply::InvalidMove(shown(&why)), is_valid))
-        }
-        Err(failed) => (failed.usage.clone(), DoctorReply::Failed(failed.class, shown(&failed.why))),
+    let shown = |text: &str| visible(&secrets.redact(text), false);
+    let (usage, class, verdict) = match asked {
+        Ok(reply) => (reply.usage, None, decision::parse_reply(&reply.text).map(drop)),
+        Err(failed) => (failed.usage, Some(failed.class), Err(failed.why)),
     };
+<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
     let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
     if is_spent {
         ledger::append(&app.layout, &Charge::new(app.now, "doctor", runner.name(), usage.clone()))?;
+||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
+    let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
+    if is_spent {
+        let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
+        let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
+        let charge =
+            Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
+        ledger::append(&app.layout, &charge)?;
+=======
+    if !matches!(class, Some(Class::Missing | Class::Down)) {
+        let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
+        let (beat, runner, sensors) = ("doctor".to_owned(), runner.name().to_owned(), Vec::new());
+        let charge = Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors, usage };
+        ledger::append(&app.layout, &charge)?;
+>>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
     }
-    Ok(RunnerCheck { took_ms, usage, reply })
+    let took = human_ms(took_ms);
+    let cached = usage.tokens_cached + usage.tokens_written;
+    let tokens = format!("{} tokens in, {cached} cached, {} out", usage.tokens_in, usage.tokens_out);
+    let price = match usage.basis.is_metered() {
+        true => dollars(usage.cost_micros),
+        false => format!("unmetered (no price is known; the table of {TABLE_DATE} has exact names only)"),
+    };
+    let why = verdict.as_ref().err().map(|why| shown(why)).unwrap_or_default();
+    let words = match class {
+        None if verdict.is_ok() => Ok(format!("a valid move in {took}: {tokens}, {price}")),
+        None => Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}")),
+        Some(class) => {
+            let fault = Fault::failed(format!("{class} after {took}: {why}"));
+            let remedy = class.remedy();
+            Err(if remedy.is_empty() { fault } else { fault.hint(remedy) })
+        }
+    };
+    let class = class.map(|class| class.to_string());
+    Ok((RunnerTrial { ok: verdict.is_ok(), class, took_ms, usage }, words))
 }
 
 /// Tests one runner; exit status 1 if it cannot decide.
@@ -140,64 +133,49 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     let mut lines: Vec<(&str, String)> = vec![("runner", name.to_owned())];
     let mut is_well = true;
     if !runner.program().is_empty() {
-        let here = config.path.parent().unwrap_or(&config.path);
-        match program::find_program(runner.program(), &config.settings.path, here) {
-            Some(path) => {
+        match program_of(&config, runner.program()) {
+            Ok(path) => {
                 lines.push(("program", path.display().to_string()));
                 if let Some((agent, mode)) = agent {
-                    lines.push(("version", version(&config, agent, mode, &path, &mut is_well)));
+                    let (version, is_new) = version(&config, agent, mode, &path);
+                    lines.push(("version", version));
+                    is_well = is_new;
                 }
             }
-            None => {
+            Err(missing) => {
+                lines.push(("program", missing));
                 is_well = false;
-                let path = &config.settings.path;
-                lines.push((
-                    "program",
-                    format!("`{}` is not on the configured PATH ({path})", runner.program()),
-                ));
             }
         }
     }
-    lines.push(("tools", tools(agent.map(|(_, mode)| mode), runner.as_ref()).to_owned()));
+    let tools = match agent {
+        Some((_, mode)) => mode.tools,
+        None if runner.program().is_empty() => "off: an endpoint is asked for text and has none",
+        None => "not known: it is a command of yours, and looop cannot take its hands away",
+    };
+    lines.push(("tools", tools.to_owned()));
     if let Some((agent, _)) = agent {
         lines.push(("login", login(&config, agent)));
         let waits = agent.work.as_ref().map_or_else(|why| *why, |work| work.waits);
         lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
-    let answer = ask(app, &config, runner.as_ref())?;
-    let tried = json_output::RunnerTrial {
-        ok: matches!(answer.reply, DoctorReply::ValidMove) && is_well,
-        class: match &answer.reply {
-            DoctorReply::Failed(class, _) => Some(class.to_string()),
-            _ => None,
-        },
-        took_ms: answer.took_ms,
-        usage: answer.usage.clone(),
-    };
-    is_well &= matches!(answer.reply, DoctorReply::ValidMove);
-    match answer.words() {
+    let (mut tried, words) = ask(app, &config, runner.as_ref())?;
+    tried.ok &= is_well;
+    let is_well = tried.ok;
+    match words {
         Ok(words) => lines.push(("answers", words)),
-        Err(error) => {
-            lines.push(("answers", format!("no: {error:#}")));
-            let hints = error.downcast_ref::<Fault>().map(|fault| fault.hints.clone()).unwrap_or_default();
-            lines.extend(hints.into_iter().map(|hint| ("fix", hint)));
+        Err(fault) => {
+            lines.push(("answers", format!("no: {fault}")));
+            lines.extend(fault.hints.into_iter().map(|hint| ("fix", hint)));
         }
     }
     if args.json {
         let stated = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        print::answer("runner", json_output::RunnerTried { stated, tried })?;
+        print::answer("runner", RunnerTried { stated, tried })?;
     } else {
         lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
     }
     Ok(u8::from(!is_well))
-}
-
-fn tools(mode: Option<&DecideMode>, runner: &dyn Runner) -> &'static str {
-    match mode {
-        Some(mode) => mode.tools,
-        None if runner.program().is_empty() => "off: an endpoint is asked for text and has none",
-        None => "not known: it is a command of yours, and looop cannot take its hands away",
-    }
 }
 
 fn login(config: &Config, agent: &Agent) -> String {
@@ -210,14 +188,9 @@ fn login(config: &Config, agent: &Agent) -> String {
     }
 }
 
-/// What version it says it has, beside the oldest that has all that is needed and the one that was tried.
-fn version(
-    config: &Config,
-    agent: &Agent,
-    mode: &DecideMode,
-    path: &std::path::Path,
-    is_well: &mut bool,
-) -> String {
+/// The version that it prints, beside the oldest that has all that is needed and the one that was tried. False if it is
+/// too old.
+fn version(config: &Config, agent: &Agent, mode: &DecideMode, path: &Path) -> (String, bool) {
     // It has no sandbox: the user asks for this check, and no text of a model is involved.
     let command = ProcessCommand::new(path, ["--version"], config.settings.base_env.clone(), "/");
     let job = Job::new(command, OutputLimit::Tail(4096), VERSION_TIMEOUT_MS);
@@ -227,12 +200,9 @@ fn version(
     let tested = agent.tested.unwrap_or("no version");
     let tried = format!("{tested} was tried, {major}.{minor}.{patch} is the oldest that has what is needed");
     match number(&stated) {
-        Some((found, text)) if found < mode.oldest => {
-            *is_well = false;
-            format!("{text} is too old: {tried}")
-        }
-        Some((_, text)) => format!("{text}; {tried}"),
-        None => format!("unknown; {tried}"),
+        Some((found, text)) if found < mode.oldest => (format!("{text} is too old: {tried}"), false),
+        Some((_, text)) => (format!("{text}; {tried}"), true),
+        None => (format!("unknown; {tried}"), true),
     }
 }
 

@@ -5,7 +5,6 @@ use anyhow::Result;
 use super::super::{App, print};
 use crate::fix::{Finished, Progress, Severity};
 use crate::os::clock::Deadline;
-use crate::os::tty;
 use crate::rules::fix::attempt::LedgerLine;
 use crate::rules::fix::{TaskState, TaskStatus};
 use crate::rules::json::clip;
@@ -88,27 +87,22 @@ impl ProgressView<'_> {
 }
 
 fn width() -> usize {
-    tty::size().map_or(WIDTH, |(columns, _)| usize::from(columns).max(40))
+    print::columns().map_or(WIDTH, |columns| columns.max(40))
 }
 
 /// Wraps a text into lines of at most `width` characters, between words if possible.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
+    let (mut lines, mut line) = (Vec::new(), String::new());
     for word in text.split(' ') {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > width {
-            lines.push(String::new());
-            used = 0;
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
         }
-        let line = lines.len() - 1;
-        if used > 0 {
-            lines[line].push(' ');
-            used += 1;
+        if !line.is_empty() {
+            line.push(' ');
         }
-        lines[line].push_str(word);
-        used += length;
+        line.push_str(word);
     }
+    lines.push(line);
     lines
 }
 
@@ -126,6 +120,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
             TaskStatus::Stuck => format!("looop answer {}", task.note),
             _ => visible(&task.note, false),
         };
+<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
         let tokens = counted(task.tokens, task.estimated);
         rows.push(vec![
             clip(&task.title, MAX_TITLE),
@@ -135,6 +130,21 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
             tokens,
             note,
         ]);
+||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
+        let tokens = counted(task.tokens, task.estimated);
+        rows.push(vec![
+            clip(&task.title, MAX_TITLE),
+            task.status.words().to_owned(),
+            tries(app, finished, task)?.to_string(),
+            human_ms(task.took_ms),
+            tokens,
+            note,
+        ]);
+=======
+        let (title, tries) = (clip(&task.title, MAX_TITLE), tries(app, finished, task)?.to_string());
+        let (took, tokens) = (human_ms(task.took_ms), counted(task.tokens, task.estimated));
+        rows.push(vec![title, task.status.words().to_owned(), tries, took, tokens, note]);
+>>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
     }
     let long = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let before: usize = (0..5).map(|column| long(column) + 2).sum();
@@ -164,9 +174,8 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
     if let Some(words) = saved(finished).filter(|_| savings) {
         print::line(&words);
     }
-    if let Some(task) =
-        tasks.iter().find(|task| matches!(task.status, TaskStatus::Failed | TaskStatus::Stuck))
-    {
+    let is_open = |task: &&TaskState| matches!(task.status, TaskStatus::Failed | TaskStatus::Stuck);
+    if let Some(task) = tasks.iter().find(is_open) {
         print::line(&format!("what was tried: looop attempt show {}", task.goal));
     }
     Ok(())
@@ -194,12 +203,12 @@ fn saved(finished: &Finished) -> Option<String> {
     match (local, all.saturating_sub(local)) {
         (0, _) => None,
         (local, 0) => Some(format!("a cloud model did not have to spend {} tokens{note}", shown(local))),
-        (local, other) => Some(format!(
-            "a cloud model did not have to spend {} of {} tokens{note}; {} went to other runners or were paid for",
-            shown(local),
-            shown(all),
-            shown(other)
-        )),
+        (local, other) => {
+            let (local, all, other) = (shown(local), shown(all), shown(other));
+            Some(format!(
+                "a cloud model did not have to spend {local} of {all} tokens{note}; {other} went to other runners or were paid for"
+            ))
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::super::{App, init, print};
+use crate::config::FRESH_DAY_USD;
 use crate::rules::cost::charge::dollars;
 use crate::rules::fault::Fault;
-use crate::store::lock;
-use crate::store::state_files;
+use crate::store::{lock, state_files};
 use crate::vcs::seed;
 
 /// Waits for Enter before the first pulse on a terminal, and creates a missing profile. Without a terminal it
@@ -46,7 +46,7 @@ fn terms(app: &App, has_profile: bool) -> Result<Vec<String>> {
     let decider = if has_config { config.decide } else { init::fresh_decider(app) };
     let limit = match has_config {
         true => config.settings.budget.day_micros,
-        false => Some(u64::from(init::FRESH_DAY_USD) * 1_000_000),
+        false => Some(u64::from(FRESH_DAY_USD) * 1_000_000),
     };
     let spending = match limit {
         Some(limit) => format!("up to {} a day (budget.day_usd)", dollars(limit)),

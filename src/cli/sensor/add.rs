@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::{App, complete, every, input, json_output, print, save, tick};
+use super::json_output::Example;
+use super::{App, complete, every, input, print, save, tick};
 use crate::rules::digest::Digest;
 use crate::rules::fault::Fault;
 use crate::rules::json::clip;
@@ -15,12 +16,8 @@ use crate::rules::time::beat_id;
 use crate::rules::world::example::{self, Setting};
 use crate::rules::world::sensor::{SensorHeader, stamp_untrusted};
 use crate::rules::world::{SensorReading, Trust};
-use crate::store::examples;
-
 use crate::store::file::{self, Durability};
-use crate::store::layout;
-use crate::store::lock;
-use crate::store::user_files;
+use crate::store::{examples, layout, lock, user_files};
 use crate::tick::observe;
 
 /// How often the user is asked again after an invalid value.
@@ -97,8 +94,7 @@ fn from_script(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     no_twin(app, name)?;
     write(app, name, &script, save::digest(&target(app, name))?)?;
-    print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
-    Ok(0)
+    print::done(&format!("added {name}; try it with `looop sensor test {name}`"))
 }
 
 /// Writes a sensor's script. `seen` is the digest of the file that it replaces.
@@ -166,8 +162,7 @@ fn from_example(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     }
     write(app, &name, &script, seen)?;
     let trust = if header.trust == Trust::Untrusted { "untrusted" } else { "trusted" };
-    print::line(&format!("added {name}; it runs {}, {trust}", every(header.interval_ms)));
-    Ok(0)
+    print::done(&format!("added {name}; it runs {}, {trust}", every(header.interval_ms)))
 }
 
 /// Adds a sensor whose test run failed only if the user confirms it.
@@ -198,23 +193,20 @@ fn given(set: &[String]) -> Result<BTreeMap<String, String>, String> {
 /// Asks for the settings that are not set; an empty answer takes the default.
 fn ask_for(settings: &[Setting], values: &mut BTreeMap<String, String>) -> Result<(), String> {
     for setting in settings {
-        if values.contains_key(&setting.name) {
-            continue;
-        }
-        let default = match setting.default.as_str() {
-            "" if setting.needed => String::new(),
-            "" => " [nothing]".to_owned(),
-            default => format!(" [{default}]"),
-        };
-        let answer = ask_once(setting, &default)?;
-        if !answer.is_empty() {
-            values.insert(setting.name.clone(), answer);
+        if !values.contains_key(&setting.name) {
+            let answer = ask_once(setting)?;
+            values.extend((!answer.is_empty()).then(|| (setting.name.clone(), answer)));
         }
     }
     Ok(())
 }
 
-fn ask_once(setting: &Setting, default: &str) -> Result<String, String> {
+fn ask_once(setting: &Setting) -> Result<String, String> {
+    let default = match setting.default.as_str() {
+        "" if setting.needed => String::new(),
+        "" => " [nothing]".to_owned(),
+        default => format!(" [{default}]"),
+    };
     for _ in 0..TRIES {
         let Some(answer) = print::prompt(&format!("{}: {}{default}: ", setting.name, setting.about)) else {
             print::note("");
@@ -257,8 +249,8 @@ fn show(app: &App, name: &Name, reading: &SensorReading) {
 fn failure(reading: &SensorReading) -> String {
     let stated = ["stderr", "why"].map(|key| reading.detail[key].as_str().unwrap_or_default()).concat();
     let code = reading.signal["exit_code"].as_i64().map_or(String::new(), |code| format!(" {code}"));
-    let how =
-        format!("its trial run failed ({}{code})", reading.signal["error"].as_str().unwrap_or_default());
+    let error = reading.signal["error"].as_str().unwrap_or_default();
+    let how = format!("its trial run failed ({error}{code})");
     match stated.trim() {
         "" => how,
         stated => format!("{how}: {}", visible(&clip(&stated.replace('\n', "; "), SHOWN_BYTES), false)),
@@ -268,27 +260,22 @@ fn failure(reading: &SensorReading) -> String {
 pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     if let Some(name) = &args.name {
         let (_, script) = super::pick("the ready-made sensor", name, examples::ALL, |(name, _)| name)?;
-        print::raw(script.as_bytes());
-        return Ok(0);
+        return print::page(script);
     }
-    if args.json {
-        let rows: Vec<_> = examples::ALL.iter().map(|(name, script)| row(name, script)).collect();
-        return print::answer("examples", rows);
-    }
-    for (name, script) in examples::ALL {
-        print::line(&format!("{}  {}", app.style.bold(name), example::about(script)));
-        print::line(&app.style.dim(&format!("    needs {}", example::needs(script))));
-    }
-    print::note("add one with `looop sensor add NAME`; `looop sensor examples NAME` prints it");
-    Ok(0)
-}
-
-fn row(name: &str, script: &str) -> json_output::Example {
-    json_output::Example {
-        name: name.to_owned(),
+    let rows = examples::ALL.iter().map(|(name, script)| Example {
+        name: (*name).to_owned(),
         about: example::about(script).to_string(),
         needs: example::needs(script).to_string(),
         header: SensorHeader::parse(script.as_bytes()).unwrap_or_default(),
         settings: example::settings(script),
+    });
+    if args.json {
+        return print::answer("examples", rows.collect::<Vec<_>>());
     }
+    for row in rows {
+        print::line(&format!("{}  {}", app.style.bold(&row.name), row.about));
+        print::line(&app.style.dim(&format!("    needs {}", row.needs)));
+    }
+    print::note("add one with `looop sensor add NAME`; `looop sensor examples NAME` prints it");
+    Ok(0)
 }

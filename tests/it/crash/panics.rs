@@ -71,7 +71,7 @@ fn beat(uses: usize) {
         layout: &layout,
         settings: &config.settings,
         runner: &runner,
-        fleet: &Fleet {
+        fleet: Fleet {
             layout: &layout,
             settings: &config.settings,
             sandboxes: SandboxBuilder::new(&layout, &config.settings, true),
