@@ -10,23 +10,8 @@ use crate::rules::text::quote_argv;
 pub struct FileEdit {
     /// The path relative to the data dir, with `/` between its parts.
     pub path: String,
-    /// The new content; `None` deletes the file.
-    pub content: Option<CommittedContent>,
-}
-
-impl FileEdit {
-    pub fn new(path: &str, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {
-        let content = bytes.map(|bytes| CommittedContent { bytes, executable });
-        FileEdit { path: path.to_owned(), content }
-    }
-}
-
-/// The content of a committed file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedContent {
-    /// The bytes, stored unchanged.
-    pub bytes: Vec<u8>,
-    /// If true, the file is executable.
+    /// The new content, stored unchanged; `None` deletes the file.
+    pub bytes: Option<Vec<u8>>,
     pub executable: bool,
 }
 
@@ -59,19 +44,12 @@ pub struct LogEntry {
 pub enum Blocked {
     /// Another git holds a lock, or died while it held it.
     Locked { lock: PathBuf },
-    /// A git command of another program runs that may be about to move the branch.
-    AtWork {
-        /// The command and its process, in words.
-        command: String,
-    },
+    /// A git command of another program, named with its process, may be about to move the branch.
+    AtWork { command: String },
     /// HEAD is not on a branch, so a commit would be lost.
     DetachedHead { dir: PathBuf },
-    /// A git command is unfinished.
-    InProgress {
-        dir: PathBuf,
-        /// `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
-        what: &'static str,
-    },
+    /// A git command is unfinished: `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
+    InProgress { dir: PathBuf, what: &'static str },
 }
 
 impl fmt::Display for Blocked {
