@@ -162,7 +162,7 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
     // An agent or a test of a killed run may still be alive, and would write into the resumed run.
     tree::end_all(|| tree::marked(MARK, &[dir.path().to_string_lossy().into_owned()]));
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
-    let objects = clone::stores(trees.dir().join(".git/objects"));
+    let objects = clone::stores(trees.dir.join(".git/objects"));
     drop(git);
     let agents = agent::chain(request, deps)?;
     let ctx =

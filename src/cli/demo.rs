@@ -178,7 +178,7 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
         unix_s: app.now.unix_ms / 1000,
         utc_offset_s: 0,
     };
-    let edits = [FileEdit::new("README.md", Some(b"# A demo\n".to_vec()), false)];
+    let edits = [FileEdit { path: "README.md".into(), bytes: Some(b"# A demo\n".into()), executable: false }];
     let message = "the first commit\n";
     History::init(&repo)?.commit(message, &who, &who, &edits)?;
     let edited = concat!("# A demo\n\nTO", "DO: say what it is\n");

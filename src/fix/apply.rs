@@ -83,8 +83,8 @@ pub(super) fn apply(ctx: &FixContext, run: &FixSession) -> Result<ApplyResult> {
         for change in changes.iter().filter(|change| is_inside(&ctx.project, &change.path)) {
             // Temporary files of a crash during this step.
             if let Ok(place) = place_of(ctx, change, Parents::Existing) {
-                drop(fs::remove_file(temp_of(ctx, place.path())));
-                exchange::settle_file(place.path())?;
+                drop(fs::remove_file(temp_of(ctx, &place.path)));
+                exchange::settle_file(&place.path)?;
             }
         }
         applied.conflicts = conflicts(ctx, &git, &changes)?;
@@ -108,11 +108,11 @@ pub(super) fn apply(ctx: &FixContext, run: &FixSession) -> Result<ApplyResult> {
             // The branch is fetched from HEAD.
             ctx.trees.begin_at(&git, &commit)?;
             let repo = Repo { source: run.project.clone(), base: head.clone(), branch: name };
-            applied.branch = clone::collect(&git, &repo, ctx.trees.dir())?.branch;
+            applied.branch = clone::collect(&git, &repo, &ctx.trees.dir)?.branch;
         }
         None => {
             ctx.trees.point(&git, "refs/heads/result", &commit)?;
-            applied.kept = Some(ctx.trees.dir().to_owned());
+            applied.kept = Some(ctx.trees.dir.clone());
         }
     }
     Ok(applied)
@@ -162,7 +162,7 @@ fn conflicts(ctx: &FixContext, git: &Git, changes: &[TreeDifference]) -> Result<
 /// True if the project's file has this state.
 fn is(ctx: &FixContext, git: &Git, change: &TreeDifference, what: Option<&(u32, String)>) -> Result<bool> {
     let place = place_of(ctx, change, Parents::Existing);
-    let found = place.and_then(|place| Ok((fs::symlink_metadata(place.path())?, place)));
+    let found = place.and_then(|place| Ok((fs::symlink_metadata(&place.path)?, place)));
     let (meta, place) = match found.map_err(|error| (error.kind(), error)) {
         Ok(found) => found,
         Err((ErrorKind::NotFound | ErrorKind::NotADirectory, _)) => return Ok(what.is_none()),
@@ -171,7 +171,7 @@ fn is(ctx: &FixContext, git: &Git, change: &TreeDifference, what: Option<&(u32, 
             return Err(error).with_context(|| format!("could not inspect `{}`", shown(&change.path)));
         }
     };
-    let path = place.path();
+    let path = &place.path;
     let Some((mode, blob)) = what else { return Ok(false) };
     if *mode == GITLINK {
         return Ok(meta.is_dir());
@@ -223,12 +223,12 @@ fn write(ctx: &FixContext, git: &Git, change: &TreeDifference) -> Result<bool> {
     let Some((mode, blob)) = &change.new else {
         let Some(seen) = seen else { return Ok(true) };
         let place = place_of(ctx, change, Parents::Existing).with_context(failed)?;
-        let done = exchange::remove(place.path(), &seen).with_context(failed)?;
+        let done = exchange::remove(&place.path, &seen).with_context(failed)?;
         if done == Exchanged::Made {
             // Git does not track empty directories; a directory that is not empty stays.
             let is_removed = |dir: &Path| {
                 let place = beneath::find(&ctx.project, dir, Parents::Existing);
-                place.and_then(|place| fs::remove_dir(place.path())).is_ok()
+                place.and_then(|place| fs::remove_dir(&place.path)).is_ok()
             };
             let mut dir = change.path.parent();
             while let Some(empty) = dir.filter(|dir| !dir.as_os_str().is_empty() && is_removed(dir)) {
@@ -239,7 +239,7 @@ fn write(ctx: &FixContext, git: &Git, change: &TreeDifference) -> Result<bool> {
     };
     let bytes = ctx.trees.blob(git, blob)?;
     let place = place_of(ctx, change, Parents::Created).with_context(failed)?;
-    let path = place.path();
+    let path = &place.path;
     let temp = temp_of(ctx, path);
     drop(fs::remove_file(&temp));
     let make = |temp: &Path| match *mode == LINK {

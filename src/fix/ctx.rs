@@ -180,7 +180,7 @@ impl FixContext<'_> {
 
     /// The repository of attempts as a source for a clone.
     fn kept(&self) -> Result<Source> {
-        let kept = clone::inspect(&self.git()?, self.trees.dir());
+        let kept = clone::inspect(&self.git()?, &self.trees.dir);
         let mut kept = kept.map_err(|error| error.during("use the kept attempts"))?;
         // looop itself arranged what it borrows from the project.
         kept.borrows = false;

@@ -256,7 +256,7 @@ pub(super) fn make(top: &Path, dir: &Path, answer: &str) -> anyhow::Result<Resul
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(_) => return Err(outside()),
         };
-        file::read_text(place.path(), MAX_FILE_BYTES).map_err(|error| match error {
+        file::read_text(&place.path, MAX_FILE_BYTES).map_err(|error| match error {
             ReadError::NotUtf8 => "it is not UTF-8 text and cannot be edited".to_owned(),
             ReadError::TooLarge(_) => format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20),
             error => error.to_string(),
@@ -298,19 +298,19 @@ struct OldFile {
 /// file is followed.
 fn write(top: &Path, path: &Path, text: &[u8], done: &mut Vec<OldFile>) -> anyhow::Result<()> {
     let place = beneath::find(top, path, Parents::Created)?;
-    let bytes = file::read(place.path(), MAX_FILE_BYTES).ok().flatten();
-    let meta = bytes.as_ref().and_then(|_| fs::metadata(place.path()).ok());
+    let bytes = file::read(&place.path, MAX_FILE_BYTES).ok().flatten();
+    let meta = bytes.as_ref().and_then(|_| fs::metadata(&place.path).ok());
     let mode = meta.map_or(0o644, |meta| meta.permissions().mode() & 0o777);
     done.push(OldFile { path: path.to_owned(), bytes, mode });
-    file::write(place.path(), text, mode, Durability::Atomic)
+    file::write(&place.path, text, mode, Durability::Atomic)
 }
 
 fn take_back(top: &Path, done: &[OldFile]) -> anyhow::Result<()> {
     for OldFile { path, bytes, mode } in done {
         let Ok(place) = beneath::find(top, path, Parents::Existing) else { continue };
         match bytes {
-            Some(bytes) => file::write(place.path(), bytes, *mode, Durability::Atomic)?,
-            None => drop(fs::remove_file(place.path())),
+            Some(bytes) => file::write(&place.path, bytes, *mode, Durability::Atomic)?,
+            None => drop(fs::remove_file(&place.path)),
         }
     }
     Ok(())

@@ -95,12 +95,12 @@ fn one(root: &Path, path: &Path) -> Result<String, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("it is gone".to_owned()),
         Err(error) => return Err(error.to_string()),
     };
-    match file::read(place.path(), MAX_FILE_BYTES) {
+    match file::read(&place.path, MAX_FILE_BYTES) {
         Ok(None) => Err("it is gone".to_owned()),
         Ok(Some(bytes)) if bytes.contains(&0) => Err("it is binary".to_owned()),
         Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()),
         Err(ReadError::TooLarge(_)) => {
-            let size = std::fs::symlink_metadata(place.path()).map_or(0, |meta| meta.len());
+            let size = std::fs::symlink_metadata(&place.path).map_or(0, |meta| meta.len());
             Err(format!("it is {} MiB large", size.div_ceil(1 << 20)))
         }
         Err(error) => Err(error.to_string()),

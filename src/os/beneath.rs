@@ -23,7 +23,7 @@ pub enum Parents {
 /// A folder that is held open, to find files below it.
 #[derive(Debug)]
 pub struct TopFolder {
-    path: PathBuf,
+    pub path: PathBuf,
     top: OwnedFd,
 }
 
@@ -44,10 +44,6 @@ impl TopFolder {
     pub fn open_plain(path: &Path) -> io::Result<TopFolder> {
         let top = open(CWD, path.as_os_str(), OFlags::NOFOLLOW)?;
         Ok(TopFolder { path: path.to_owned(), top })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Finds the place of `relative`. The last part itself is not checked: it may be missing, or a link.
@@ -90,25 +86,11 @@ impl TopFolder {
 /// The place of a file below a folder: its folder stays the same one for as long as this value lives.
 #[derive(Debug)]
 pub struct FilePlace {
-    folder: OwnedFd,
-    name: OsString,
-    path: PathBuf,
-}
-
-impl FilePlace {
-    /// Returns a path to the file for use by this process alone, not for a message. It leads through the open folder if
-    /// the system has such paths.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub fn folder(&self) -> &OwnedFd {
-        &self.folder
-    }
-
-    pub fn name(&self) -> &OsStr {
-        &self.name
-    }
+    pub folder: OwnedFd,
+    pub name: OsString,
+    /// A path to the file for use by this process alone, not for a message. It leads through the open folder if the
+    /// system has such paths.
+    pub path: PathBuf,
 }
 
 /// Finds the place of `relative` below the folder `root`, as [`TopFolder::find`] does.
@@ -172,10 +154,10 @@ mod tests {
         assert!(is_folder(&root, Path::new("a/b")) && is_folder(&root, Path::new("")));
         assert!(!is_folder(&root, Path::new("link")) && !is_folder(&root, Path::new("no")));
         let made = find(&root, Path::new("new/er/x"), Parents::Created).unwrap();
-        fs::write(made.path(), "text").unwrap();
+        fs::write(&made.path, "text").unwrap();
         assert_eq!(fs::read_to_string(root.join("new/er/x")).unwrap(), "text");
         let cleared = find(&root, Path::new("link/y"), Parents::Cleared).unwrap();
-        fs::write(cleared.path(), "text").unwrap();
+        fs::write(&cleared.path, "text").unwrap();
         assert_eq!(fs::read_to_string(root.join("link/y")).unwrap(), "text");
         assert_eq!(fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
     }
@@ -189,7 +171,7 @@ mod tests {
         let place = find(&root, Path::new("a/x"), Parents::Existing).unwrap();
         fs::rename(root.join("a"), root.join("moved")).unwrap();
         symlink(&outside, root.join("a")).unwrap();
-        fs::write(place.path(), "text").unwrap();
+        fs::write(&place.path, "text").unwrap();
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
         assert_eq!(fs::read_to_string(root.join("moved/x")).unwrap(), "text");
     }

@@ -1,4 +1,5 @@
-//! Paths as the kernel resolves them, even if their end does not exist, and renames that never replace anything.
+//! Paths as the kernel resolves them, even if their end does not exist, renames that never replace anything, and the
+//! search for a program.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -71,6 +72,20 @@ pub fn exchange(one: &Path, other: &Path) -> rustix::io::Result<()> {
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
 fn lacks_the_call(_: &Path, _: &Path) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::NOSYS)
+}
+
+/// Finds a program: by its path if it has a slash, otherwise on `path`. Only executable regular files count.
+pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(cwd.join(name)).filter(|file| is_program(file));
+    }
+    let dirs = path.split(':').filter(|dir| dir.starts_with('/'));
+    dirs.map(|dir| Path::new(dir).join(name)).find(|file| is_program(file))
+}
+
+pub fn is_program(file: &Path) -> bool {
+    let regular = std::fs::metadata(file).is_ok_and(|meta| meta.is_file());
+    regular && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 #[cfg(test)]

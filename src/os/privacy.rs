@@ -4,13 +4,6 @@
 //! `/proc/PID/{environ,mem,fd,maps}`. World-readable files stay open: `stat`, `status`, `cgroup` and the lists of
 //! children. A program that this process starts or becomes by exec is dumpable again.
 
-#[cfg(target_os = "linux")]
-use std::fs::File;
-#[cfg(any(target_os = "linux", test))]
-use std::io::BufRead;
-#[cfg(target_os = "linux")]
-use std::io::BufReader;
-
 /// Closes this process to other processes of its user.
 ///
 /// If `/proc` hides processes that its reader may not trace (`hidepid`), this process would become invisible to other
@@ -19,6 +12,9 @@ use std::io::BufReader;
 pub fn close() {
     #[cfg(target_os = "linux")]
     {
+        use std::fs::File;
+        use std::io::BufReader;
+
         use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
         // In small pieces: a table of many mounts would stay in the memory of each supervisor.
         let mounts = File::open("/proc/self/mountinfo").map(|file| BufReader::with_capacity(1024, file));
@@ -31,7 +27,7 @@ pub fn close() {
 
 /// Returns true if the `/proc` of this mount table shows a process only to those that may trace it.
 #[cfg(any(target_os = "linux", test))]
-fn hides_processes(mountinfo: impl BufRead) -> bool {
+fn hides_processes(mountinfo: impl std::io::BufRead) -> bool {
     // proc(5): the fifth field is the mount point; after ` - ` follow type, source and options of the file system.
     let is_proc = |line: &String| line.split(' ').nth(4) == Some("/proc");
     let of_proc = mountinfo.lines().map_while(Result::ok).filter(is_proc).last();

@@ -3,16 +3,13 @@
 //! the thread that starts it.
 
 pub mod command;
-mod exit;
-pub mod find;
 mod jobs;
 pub mod reaper;
 mod restricted;
 pub mod tree;
 pub mod wait;
 
-pub use command::{Child, ChildSession, ProcessCommand, Stream};
-pub use exit::ProcessExit;
+pub use command::{Child, ChildSession, ProcessCommand, ProcessExit, Stream};
 pub use jobs::{ChildResult, Gate, Job, Layer, OutputLimit, Sink, run_all, run_one};
 pub use restricted::Restrictions;
 pub use wait::GRACE_MS;

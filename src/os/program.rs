@@ -5,21 +5,26 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-pub use super::process::find::find_program;
-use super::process::find::is_program;
+pub use super::path::find_program;
+use super::path::is_program;
 use super::process::{Child, ChildSession, ProcessCommand, ProcessExit, Stream};
 use super::signal::Cancel;
 
 /// How much of a script the kernel reads to find its interpreter, in bytes.
-const MAX_FIRST_LINE_BYTES: u64 = 256;
+const MAX_HEAD_BYTES: u64 = 256;
+
+/// Reads as much of a script as the kernel does to find its interpreter.
+pub fn head_of(script: &Path) -> Option<String> {
+    let mut head = Vec::new();
+    File::open(script).ok()?.take(MAX_HEAD_BYTES).read_to_end(&mut head).ok()?;
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
 
 /// Returns the interpreter in the first line of a script, if that program does not exist: the kernel does not start
 /// such a script, whatever its mode is.
 pub fn missing_interpreter(script: &Path) -> Option<String> {
-    let mut first = Vec::new();
-    File::open(script).ok()?.take(MAX_FIRST_LINE_BYTES).read_to_end(&mut first).ok()?;
-    let line = first.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line);
+    let head = head_of(script)?;
+    let line = head.strip_prefix("#!")?.split('\n').next()?;
     let named = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
     (named.starts_with('/') && !is_program(Path::new(named))).then(|| named.to_owned())
 }

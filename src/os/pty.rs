@@ -32,16 +32,10 @@ impl Size {
 
 /// A terminal in which a worker's programs run.
 pub struct Terminal {
-    ours: File,
+    /// looop's side; it never blocks.
+    pub file: File,
     /// Kept open: if programs close their side for a while, the line must not hang up.
     _theirs: OwnedFd,
-}
-
-impl Terminal {
-    /// Returns looop's side; it never blocks.
-    pub fn file(&self) -> &File {
-        &self.ours
-    }
 }
 
 /// Starts a command as the leader of a new session in a new terminal. It gets no descriptor except the terminal's.
@@ -56,7 +50,7 @@ pub fn spawn(command: ProcessCommand, size: Size) -> io::Result<(Terminal, u32)>
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let theirs = rustix::fs::open(&name, flags, Mode::empty())?;
     rustix::io::ioctl_fionbio(&ours, true)?;
-    let terminal = Terminal { ours: ours.into(), _theirs: theirs };
+    let terminal = Terminal { file: ours.into(), _theirs: theirs };
     resize(&terminal, size)?;
     // Programs of a terminal look for a shell.
     let shell = ("SHELL".to_owned(), "/bin/sh".to_owned());
@@ -68,5 +62,5 @@ pub fn spawn(command: ProcessCommand, size: Size) -> io::Result<(Terminal, u32)>
 /// Changes the size of the terminal and notifies its programs.
 pub fn resize(terminal: &Terminal, size: Size) -> io::Result<()> {
     let winsize = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
-    Ok(tcsetwinsize(&terminal.ours, winsize)?)
+    Ok(tcsetwinsize(&terminal.file, winsize)?)
 }

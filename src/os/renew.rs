@@ -19,7 +19,7 @@ fn mark(meta: &Metadata) -> Mark {
 /// The file from which this process started, by its name, and the last file that was seen there.
 #[derive(Debug)]
 pub struct RunningProgram {
-    path: PathBuf,
+    pub path: PathBuf,
     seen: Option<Mark>,
 }
 
@@ -29,10 +29,6 @@ impl RunningProgram {
         // The running file itself, even if its name belongs to another file by now.
         let running = fs::metadata(self_path()).ok();
         RunningProgram { path: installed_path(), seen: running.as_ref().map(mark) }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Returns true if the name has another file than last time, and remembers the new one. A missing file does not

@@ -34,9 +34,11 @@ fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
 pub(super) fn lay_all(access: &Access) -> io::Result<Vec<String>> {
     // The namespace that bubblewrap made may belong to an outer one, and mounts would be refused.
     super::unshare(UnshareFlags::NEWNS)?;
-    let stated =
-        access.overlays.iter().filter_map(|(what, own)| Some(not_laid(what, &lay(what, own, what).err()?)));
-    Ok(stated.collect())
+    let failed = access.overlays.iter().filter_map(|(what, own)| {
+        let error = lay(what, own, what).err()?;
+        Some(format!("note: `{}` is read-only in this sandbox: {error}", what.display()))
+    });
+    Ok(failed.collect())
 }
 
 /// Drops all capabilities. The filter and `no_new_privs` keep them away.
@@ -45,9 +47,4 @@ pub(super) fn give_up() -> io::Result<()> {
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
-}
-
-/// Formats the message for an overlay that could not be mounted.
-fn not_laid(what: &Path, error: &io::Error) -> String {
-    format!("note: `{}` is read-only in this sandbox: {error}", what.display())
 }

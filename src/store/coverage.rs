@@ -21,7 +21,7 @@ use crate::os::sealed::{self, Sealed};
 use crate::rules::argument;
 use crate::rules::beat::scope::{CommandScope, FileScope, FolderScope};
 use crate::rules::beat::settings::Settings;
-use crate::store::identity::{self, FolderDigest};
+use crate::store::identity;
 
 /// The most bytes that the files named by a command may hold together, including the program: all of them are read
 /// while the beat's lock is held.
@@ -311,7 +311,7 @@ fn folder_content(
     most: usize,
     stop: &dyn Fn() -> bool,
 ) -> io::Result<(usize, Option<String>)> {
-    let FolderDigest { entries, digest } = identity::folder(dir, most, &|path| layout.is_state(path), stop)?;
+    let (entries, digest) = identity::folder(dir, most, &|path| layout.is_state(path), stop)?;
     let place = identity::place(dir)?;
     let content = digest.map(|digest| blake3::hash(format!("{digest} {place}").as_bytes()));
     Ok((entries, content.map(|content| content.to_hex().to_string())))

@@ -31,11 +31,9 @@ const MAX_KEPT: usize = 1_000;
 pub enum Exchanged {
     /// The change was made.
     Made,
-    /// The file is not what was seen, or a process has it open for writing. It holds the user's text.
-    Changed {
-        /// The names under which further texts are kept.
-        kept: Vec<PathBuf>,
-    },
+    /// The file is not what was seen, or a process has it open for writing. It holds the user's text; further texts are
+    /// kept under these names.
+    Changed { kept: Vec<PathBuf> },
     /// The file system cannot exchange two names. Nothing was changed.
     Impossible,
 }

@@ -149,9 +149,14 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fill(path, OFlags::EXCL, bytes, mode, Durability::Durable)
 }
 
+/// Opens a file of looop that is to be written, and creates it for the user alone if it is missing. Follows no link.
+pub(super) fn open_own(path: &Path, how: OFlags) -> io::Result<File> {
+    let flags = how | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?))
+}
+
 fn fill(path: &Path, how: OFlags, bytes: &[u8], mode: u32, keep: Durability) -> io::Result<()> {
-    let flags = how | OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?);
+    let mut file = open_own(path, how | OFlags::WRONLY)?;
     file.write_all(bytes)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     if keep == Durability::Durable { file.sync_all() } else { Ok(()) }
@@ -191,8 +196,7 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 /// Appends one line in one write; durable on request. Ends a torn last line of an earlier crash first.
 pub fn append_line(path: &Path, line: &str, keep: Durability) -> Result<()> {
     let append = || -> io::Result<bool> {
-        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?);
+        let mut file = open_own(path, OFlags::RDWR | OFlags::APPEND)?;
         let length = file.metadata()?.len();
         let torn = length > 0 && {
             let mut last = [0_u8; 1];

@@ -38,16 +38,8 @@ pub fn place(real: &Path) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The digest of a folder with its contents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FolderDigest {
-    /// How many entries were inspected.
-    pub entries: usize,
-    /// blake3 over all of it; `None` for a folder with more entries than `most`.
-    pub digest: Option<String>,
-}
-
-/// Inspects everything in a folder, up to `most` entries, except what `skip` excludes. Of a git directory it reads what
+/// Returns how many entries a folder has, and the digest of it with its contents; no digest for more entries than `most`.
+/// Leaves out what `skip` excludes. Of a git directory it reads what
 /// controls git; it skips objects, which never change, and logs. Calls `stop` before each entry.
 ///
 /// # Errors
@@ -57,7 +49,7 @@ pub fn folder(
     most: usize,
     skip: &dyn Fn(&Path) -> bool,
     stop: &dyn Fn() -> bool,
-) -> io::Result<FolderDigest> {
+) -> io::Result<(usize, Option<String>)> {
     let mut walk = FolderWalk { hasher: blake3::Hasher::new(), entries: 0, left: MAX_FOLDER_BYTES, stop };
     let mut dirs = vec![root.to_owned()];
     std::fs::read_dir(root)?;
@@ -70,7 +62,7 @@ pub fn folder(
                 names.push(path);
             }
             if walk.entries + names.len() > most {
-                return Ok(FolderDigest { entries: walk.entries + names.len(), digest: None });
+                return Ok((walk.entries + names.len(), None));
             }
         }
         names.sort();
@@ -80,7 +72,7 @@ pub fn folder(
             }
         }
     }
-    Ok(FolderDigest { entries: walk.entries, digest: Some(walk.hasher.finalize().to_hex().to_string()) })
+    Ok((walk.entries, Some(walk.hasher.finalize().to_hex().to_string())))
 }
 
 struct FolderWalk<'a> {
@@ -220,7 +212,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     fn digest(root: &Path) -> Option<String> {
-        folder(root, 100, &|path| path.ends_with("skipped"), &|| false).unwrap().digest
+        folder(root, 100, &|path| path.ends_with("skipped"), &|| false).unwrap().1
     }
 
     /// A change of a folder's contents.
@@ -323,7 +315,7 @@ mod tests {
         for name in ["a", "sub/b", "sub/c"] {
             symlink("x", dir.path().join(name)).unwrap();
         }
-        let digest = |most| folder(dir.path(), most, &|_| false, &|| false).unwrap().digest;
+        let digest = |most| folder(dir.path(), most, &|_| false, &|| false).unwrap().1;
         assert!(digest(4).is_some() && digest(3).is_none());
     }
 

@@ -7,9 +7,6 @@ macro_rules! paths {
     };
 }
 
-mod fix;
-mod worker;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,11 +14,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::file::{self, Doing, Durability};
+use crate::rules::beat::settings::StatusFile;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
-pub use fix::FixDir;
-pub use worker::WorkerDir;
-
 /// The layout version that this program writes. A change of it keeps older programs from using the data dir: 0.1 knows 2.
 pub const FORMAT: u32 = 3;
 /// The content of the file `format` for this version.
@@ -181,6 +176,92 @@ impl Layout {
     pub fn map(&self, root: &Path) -> PathBuf {
         let key = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
         self.cache.join("map").join(format!("{}.json", &key[..16]))
+    }
+}
+
+/// The directory of one worker, live or archived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerDir(pub PathBuf);
+
+impl WorkerDir {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    paths! {
+        /// What the worker was started with.
+        spec = 0 / "spec.json";
+        /// Its current state.
+        state = 0 / "state.json";
+        /// Its instructions at the start.
+        brief = 0 / "brief.md";
+        /// Its supervisor holds the lock of this file for its whole life.
+        alive = 0 / "alive";
+        /// The newer part of its output, as raw bytes.
+        transcript = 0 / "transcript.raw";
+        /// The older part of its output, after a rotation.
+        old_transcript = 0 / "transcript.old.raw";
+        /// Times of the newer part, and sizes of its screen.
+        index = 0 / "transcript.idx";
+        /// Times of the older part.
+        old_index = 0 / "transcript.old.idx";
+        /// Messages that it has not read.
+        messages = 0 / "told.jsonl";
+        /// Messages that it has read.
+        inbox_offset = 0 / "told.read.jsonl";
+        clone_dir = 0 / "clone";
+        /// The git directories that existed before it started.
+        git_watch = 0 / "git-watch.json";
+        /// The socket for the user's side: attach, flag, kill.
+        attach_socket = 0 / "attach.sock";
+        /// The socket for the worker's side.
+        worker_socket = 0 / "worker.sock";
+        /// The flags and asks of the worker that the user was shown.
+        shown_state = 0 / "surfaced";
+        /// The last notice that its notifier received.
+        notice = 0 / "notice.json";
+    }
+
+    /// A file that its program loads, to report its status to looop.
+    pub fn status(&self, file: StatusFile) -> PathBuf {
+        self.0.join(file.name)
+    }
+}
+
+/// The directory of one fix: of one project and its tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixDir(pub PathBuf);
+
+impl FixDir {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    paths! {
+        /// Held by the process that works in it.
+        lock = 0 / "lock";
+        /// The state of the run.
+        run = 0 / "run.json";
+        /// The repository that keeps every attempt.
+        attempts = 0 / "attempts";
+        /// The clone. The directory around it holds what git keeps beside a clone.
+        work = 0 / "work/clone";
+        /// An empty directory, for calls that need no files.
+        empty = 0 / "empty";
+        /// The prompt of the call in progress.
+        prompt = 0 / "prompt.md";
+        /// The index of the code map of the clone.
+        map = 0 / "map.json";
+        ledgers = 0 / "ledger";
+    }
+
+    pub fn ledger(&self, goal: &Name) -> PathBuf {
+        self.ledgers().join(format!("{goal}.jsonl"))
+    }
+
+    /// The last test output of an attempt.
+    pub fn output(&self, goal: &Name) -> PathBuf {
+        self.0.join(format!("output-{goal}.txt"))
     }
 }
 

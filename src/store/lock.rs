@@ -1,14 +1,15 @@
 //! The two locks of a data dir, both `flock`: the kernel releases them on any death, so they are never stale.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use rustix::fs::OFlags;
 
-use super::file::{Doing, present};
+use super::file::{Doing, open_own, present};
 use crate::os::clock::Deadline;
 use crate::os::process::wait::pause_ms;
 use crate::os::signal::Cancel;
@@ -44,15 +45,7 @@ const POLL_MS: i64 = 200;
 const SHORT_WAIT_MS: i64 = 10_000;
 
 fn open(path: &Path) -> Result<File> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path);
-    opened.doing("open the lock", path)
+    open_own(path, OFlags::RDWR).doing("open the lock", path)
 }
 
 /// Takes the lock of a whole beat, or fails at once with [`ErrorKind::Busy`] and names the holder.

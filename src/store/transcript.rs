@@ -12,12 +12,11 @@ mod reader;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::file;
+use super::file::{self, open_own};
 use super::layout::WorkerDir;
 
 pub use reader::{TranscriptEvent, TranscriptReader};
@@ -187,31 +186,23 @@ impl TranscriptWriter {
     /// The order of the steps here and in `begin` tells a reader which index belongs to which bytes, at any moment and
     /// after any crash.
     fn put_aside(&mut self) -> io::Result<()> {
-        remove(&self.dir.old_index())?;
+        file::present(fs::remove_file(self.dir.old_index()))?;
         fs::rename(self.dir.transcript(), self.dir.old_transcript())?;
         self.raw = None;
         self.index = None;
-        fs::rename(self.dir.index(), self.dir.old_index()).or_else(|_| remove(&self.dir.index()))
+        let renamed = fs::rename(self.dir.index(), self.dir.old_index());
+        renamed.or_else(|_| file::present(fs::remove_file(self.dir.index())).map(drop))
     }
 
     fn begin(&mut self) -> io::Result<()> {
         self.header.base = self.offset;
         self.next_mark_ms = self.last_ms;
-        self.index = make(&self.dir.index()).ok().map(|file| (file, 0));
+        self.index = open_own(&self.dir.index(), OFlags::RDWR | OFlags::TRUNC).ok().map(|file| (file, 0));
         let line = serde_json::to_string(&self.header)? + "\n";
         self.index_line(&line);
-        self.raw = Some(make(&self.dir.transcript())?);
+        self.raw = Some(open_own(&self.dir.transcript(), OFlags::RDWR | OFlags::TRUNC)?);
         Ok(())
     }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    file::present(fs::remove_file(path)).map(|_| ())
-}
-
-fn make(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?))
 }
 
 #[cfg(test)]

@@ -44,15 +44,11 @@ pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result
     let mut head = Vec::new();
     file.take(cap as u64).read_to_end(&mut head).doing("read", &path)?;
     let cut = bytes > head.len() as u64;
-    let text = match str::from_utf8(&head) {
-        Ok(text) => Some(text.to_owned()),
-        // The limit may split a character.
-        Err(error) if cut && error.error_len().is_none() => {
-            head.truncate(error.valid_up_to());
-            String::from_utf8(head).ok()
-        }
-        Err(_) => None,
-    };
+    // The limit may split a character.
+    if let Some(error) = str::from_utf8(&head).err().filter(|error| cut && error.error_len().is_none()) {
+        head.truncate(error.valid_up_to());
+    }
+    let text = String::from_utf8(head).ok();
     Ok(Some(Deliverable { worker: worker.clone(), name: name.clone(), bytes, text, cut }))
 }
 

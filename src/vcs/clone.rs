@@ -22,7 +22,6 @@ mod files;
 mod leftovers;
 mod source;
 mod trees;
-mod user_side;
 mod view;
 
 use std::fs;

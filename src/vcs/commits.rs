@@ -121,9 +121,9 @@ impl<'a> Commits<'a> {
             match (world.get(path), self.on_disk(path)) {
                 (Some(bytes), _) => edits.push(self.edit(path, Some(bytes.clone()))),
                 (None, Err(why)) => left_out.push(format!("`{path}` is not kept in git: {why}")),
-                (None, Ok(FileEdit { content: Some(content), .. })) if is_text && !world.is_empty() => {
+                (None, Ok(FileEdit { bytes: Some(bytes), .. })) if is_text && !world.is_empty() => {
                     // A readable file was created after the world was read.
-                    if std::str::from_utf8(&content.bytes).is_err() {
+                    if std::str::from_utf8(&bytes).is_err() {
                         left_out.push(format!("`{path}` is not kept in git: {}", ReadError::NotUtf8));
                     }
                 }
@@ -162,7 +162,7 @@ impl<'a> Commits<'a> {
             let Some(edit) = (mine || wrote.is_some()).then(|| self.on_disk(path).ok()).flatten() else {
                 continue;
             };
-            let now = edit.content.as_ref().map(|content| blake3::hash(&content.bytes).to_hex().to_string());
+            let now = edit.bytes.as_ref().map(|bytes| blake3::hash(bytes).to_hex().to_string());
             if mine || wrote == Some(&now) {
                 edits.push(edit);
             }
@@ -236,7 +236,7 @@ impl<'a> Commits<'a> {
     }
 
     fn edit(&self, path: &str, bytes: Option<Vec<u8>>) -> FileEdit {
-        FileEdit::new(path, bytes, self.is_executable(path))
+        FileEdit { path: path.to_owned(), bytes, executable: self.is_executable(path) }
     }
 }
 

@@ -81,22 +81,11 @@ pub enum GitCommand<'a> {
     Refs(&'a [&'a str]),
     /// Lists all refs with the ids and kinds of their objects. Reads refs and objects.
     RefKinds,
-    /// Points a ref at a commit if it has the old value. Reads and writes refs.
-    SetRef {
-        /// Its full name.
-        name: &'a str,
-        /// The new commit.
-        to: &'a str,
-        /// The old value; zeros mean that it must not exist; `None` means any value.
-        old: Option<&'a str>,
-    },
+    /// Points a ref at a commit if it has the old value: zeros mean that it must not exist, `None` means any value. Reads
+    /// and writes refs.
+    SetRef { name: &'a str, to: &'a str, old: Option<&'a str> },
     /// Removes a ref that has this value. Reads and writes refs.
-    DeleteRef {
-        /// Its full name.
-        name: &'a str,
-        /// Its value.
-        old: &'a str,
-    },
+    DeleteRef { name: &'a str, old: &'a str },
     /// Lists commits that the lines on stdin reach, except those behind `^`. Reads commits.
     Commits,
     /// Counts the commits in a range. Reads commits.
@@ -119,28 +108,15 @@ pub enum GitCommand<'a> {
     /// Lists paths in which an index differs from a commit. Reads the index and trees; no file and no nested
     /// repository.
     Staged(&'a str),
-    /// Computes the git ids of the files on stdin. Reads these files; if not raw, also the attributes in the folder,
-    /// and the config has no filter that they could name.
-    HashFiles {
-        /// If true, hashes the bytes unchanged.
-        raw: bool,
-    },
+    /// Computes the git ids of the files on stdin, of their unchanged bytes if raw. Reads these files; if not raw, also
+    /// the attributes in the folder, and the config has no filter that they could name.
+    HashFiles { raw: bool },
     /// Stores the blobs of a stream on stdin, and prints the ids for which the stream asks. Reads the stream.
     Import,
     /// Makes a commit of a tree. Reads objects.
-    Commit {
-        tree: &'a str,
-        /// The parent commit.
-        parent: Option<&'a str>,
-        message: &'a str,
-    },
-    /// Prints the difference of two trees as text. Reads trees and blobs.
-    Diff {
-        from: &'a str,
-        to: &'a str,
-        /// Lines of context.
-        context: u32,
-    },
+    Commit { tree: &'a str, parent: Option<&'a str>, message: &'a str },
+    /// Prints the difference of two trees as text, with so many lines of context. Reads trees and blobs.
+    Diff { from: &'a str, to: &'a str, context: u32 },
     /// Lists the paths in which two trees differ. Reads trees.
     Changes(&'a str, &'a str),
     /// Prints the size of one object, in bytes. Reads it.
@@ -149,11 +125,9 @@ pub enum GitCommand<'a> {
     Blob(&'a str),
     /// Prints the bytes of the blobs whose ids are on stdin. Reads them.
     Blobs,
-    /// Packs the objects that the lines on stdin reach, except those behind `^`. Reads objects.
-    Pack {
-        /// The prefix of the names of the pack's files.
-        stem: &'a str,
-    },
+    /// Packs the objects that the lines on stdin reach, except those behind `^`; the names of the pack's files begin with
+    /// `stem`. Reads objects.
+    Pack { stem: &'a str },
     /// Stores the pack on stdin after a check of each object. Reads the pack, and the objects on which it builds.
     TakePack,
     /// Packs a history of looop. Reads and writes objects and refs, reads logs, worktrees and the index.
@@ -238,7 +212,6 @@ pub struct Git<'a> {
     /// The user whose repositories are accepted; those of other users are refused.
     pub owner: u32,
     program: PathBuf,
-    shell: PathBuf,
     path: String,
     deadline: Deadline,
     cancel: &'a Cancel,
@@ -270,8 +243,7 @@ impl<'a> Git<'a> {
         })?;
         let deadline = Deadline::after_ms(timeout_ms);
         let owner = rustix::process::geteuid().as_raw();
-        let shell = PathBuf::from("/bin/sh");
-        Ok(Git { owner, program, shell, path: path.to_owned(), deadline, cancel })
+        Ok(Git { owner, program, path: path.to_owned(), deadline, cancel })
     }
 
     /// Fails once the deadline has passed or the user has interrupted.
@@ -288,12 +260,19 @@ impl<'a> Git<'a> {
     /// # Errors
     /// Says what failed, with the message of git.
     pub fn run(&self, dir: &GitDir, command: &GitCommand) -> Result<Vec<u8>> {
-        self.run_with(dir, command, None)
+        self.run_with(dir, command, None, None)
     }
 
-    /// As [`Git::run`], with a file on stdin.
-    pub fn run_with(&self, dir: &GitDir, command: &GitCommand, input: Option<File>) -> Result<Vec<u8>> {
-        match self.start(dir, command, input, None)? {
+    /// As [`Git::run`], with a file on stdin. If there is a sink, the output goes there piece by piece, and git is ended
+    /// once that returns false.
+    pub fn run_with(
+        &self,
+        dir: &GitDir,
+        command: &GitCommand,
+        input: Option<File>,
+        sink: Option<Sink>,
+    ) -> Result<Vec<u8>> {
+        match self.start(dir, command, input, sink)? {
             (ProcessExit::Code(0), stdout, _) => Ok(stdout),
             (exit, _, stderr) => Err(failed(dir, command, &exit, &stderr)),
         }
@@ -301,20 +280,7 @@ impl<'a> Git<'a> {
 
     /// As [`Git::run`], with these bytes on stdin.
     pub fn feed(&self, dir: &GitDir, command: &GitCommand, input: &[u8]) -> Result<Vec<u8>> {
-        self.run_with(dir, command, Some(input_of(dir, input)?))
-    }
-
-    /// Runs git with these bytes on stdin, and passes its output to a function piece by piece; if that returns false,
-    /// git is ended.
-    ///
-    /// # Errors
-    /// As [`Git::run`].
-    pub fn stream(&self, dir: &GitDir, command: &GitCommand, input: &[u8], sink: Sink) -> Result<()> {
-        let input = (!input.is_empty()).then(|| input_of(dir, input)).transpose()?;
-        match self.start(dir, command, input, Some(sink))? {
-            (ProcessExit::Code(0), ..) => Ok(()),
-            (exit, _, stderr) => Err(failed(dir, command, &exit, &stderr)),
-        }
+        self.run_with(dir, command, Some(input_of(dir, input)?), None)
     }
 
     /// Returns the output of git as one line, without the line break at its end.
@@ -362,7 +328,7 @@ impl<'a> Git<'a> {
             listed.extend_from_slice(bytes);
             count <= MAX_ENTRIES && listed.len() <= MAX_OUTPUT_BYTES
         });
-        let ended = self.stream(dir, &GitCommand::Entries(tree), b"", sink);
+        let ended = self.run_with(dir, &GitCommand::Entries(tree), None, Some(sink));
         if count > MAX_ENTRIES || listed.len() > MAX_OUTPUT_BYTES {
             let what = format!("could not read the files of {tree}: it has more than {MAX_ENTRIES}");
             return Err(Fault::failed(what).hint("looop does not work on a commit of that size").into());
@@ -408,7 +374,7 @@ impl<'a> Git<'a> {
         let timeout_ms = i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX);
         let cwd = dir.cwd(command.files());
         let stdin = input.map_or(Stream::Null, Stream::from);
-        let process = ProcessCommand { stdin, ..ProcessCommand::new(&self.shell, args, self.env(dir), cwd) };
+        let process = ProcessCommand { stdin, ..ProcessCommand::new("/bin/sh", args, self.env(dir), cwd) };
         let job = Job { sink, ..Job::new(process, keep, timeout_ms) };
         let ended = process::run_one(job, self.cancel, None).context("could not run git")?;
         Ok((ended.exit, ended.stdout, String::from_utf8_lossy(&ended.stderr).into_owned()))
@@ -429,7 +395,7 @@ impl<'a> Git<'a> {
 }
 
 /// Writes input into a file, so that git never waits for looop.
-fn input_of(dir: &GitDir, bytes: &[u8]) -> Result<File> {
+pub(super) fn input_of(dir: &GitDir, bytes: &[u8]) -> Result<File> {
     let path = dir.path().join("input");
     let written = fs::write(&path, bytes).and_then(|()| File::open(&path));
     written.context("could not write the input of git")

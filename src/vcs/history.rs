@@ -27,7 +27,7 @@ use gix::state::InProgress;
 use crate::store::file::{self, Doing};
 use edits::{Edits, actor};
 use scan::Scan;
-pub use types::{Blocked, CommittedContent, FileEdit, LogEntry, Signature};
+pub use types::{Blocked, FileEdit, LogEntry, Signature};
 
 /// Name of the directory in which a repository is made before it is moved into its place.
 pub(super) const ASIDE: &str = ".git-init";
@@ -99,7 +99,7 @@ impl History {
     pub fn changed(&self) -> Result<Vec<String>> {
         let head = self.head_id()?.map(|id| self.files_of(id)).transpose()?.unwrap_or_default();
         let index = self.index()?;
-        Scan::new(&self.dir, &head, &index).run()
+        Scan::run(&self.dir, &head, &index)
     }
 
     /// Removes the locks that a killed commit of looop left. Call it only while no other process commits through this

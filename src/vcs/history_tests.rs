@@ -85,14 +85,10 @@ impl Fixture {
     fn commit_changed(&self, message: &str) -> Result<Option<String>> {
         let mut edits = Vec::new();
         for path in self.history.changed()? {
-            let content = match fs::symlink_metadata(self.path(&path)) {
-                Ok(meta) if meta.is_file() => Some(CommittedContent {
-                    bytes: fs::read(self.path(&path))?,
-                    executable: meta.permissions().mode() & 0o100 != 0,
-                }),
-                _ => None,
-            };
-            edits.push(FileEdit { path, content });
+            let meta = fs::symlink_metadata(self.path(&path)).ok().filter(fs::Metadata::is_file);
+            let bytes = meta.as_ref().map(|_| fs::read(self.path(&path))).transpose()?;
+            let executable = meta.is_some_and(|meta| meta.permissions().mode() & 0o100 != 0);
+            edits.push(FileEdit { path, bytes, executable });
         }
         self.commit(message, edits)
     }
@@ -151,11 +147,11 @@ fn set_mtime(path: &Path, time: SystemTime) -> Result<()> {
 }
 
 fn put(path: &str, text: &str) -> FileEdit {
-    FileEdit { path: path.into(), content: Some(CommittedContent { bytes: text.into(), executable: false }) }
+    FileEdit { path: path.into(), bytes: Some(text.into()), executable: false }
 }
 
 fn delete(path: &str) -> FileEdit {
-    FileEdit { path: path.into(), content: None }
+    FileEdit { path: path.into(), bytes: None, executable: false }
 }
 
 fn blocked_by(result: Result<Option<String>>) -> Result<Blocked> {

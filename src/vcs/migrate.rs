@@ -60,7 +60,8 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     history.heal()?;
     let mut edits = Vec::new();
     for path in paths {
-        edits.push(FileEdit::new(path, file::read(&layout.file(path), MAX_IGNORE_BYTES)?, false));
+        let bytes = file::read(&layout.file(path), MAX_IGNORE_BYTES)?;
+        edits.push(FileEdit { path: (*path).to_owned(), bytes, executable: false });
     }
     let message = format!("init: the data dir of format {from} has format {} now\n", layout::FORMAT);
     commits::commit_own(&history, &message, now, edits)

@@ -138,7 +138,10 @@ fn first_commit(layout: &Layout, now: Now) -> Result<()> {
     }
     let own = [(".gitignore", IGNORE, 0o600), ("format", layout::FORMAT_TEXT, 0o600)];
     let all = own.iter().chain(&FILES);
-    let edits = all.map(|(path, text, mode)| FileEdit::new(path, Some((*text).into()), mode & 0o100 != 0));
+    let edits = all.map(|(path, text, mode)| {
+        let executable = mode & 0o100 != 0;
+        FileEdit { path: (*path).to_owned(), bytes: Some((*text).into()), executable }
+    });
     commits::commit_own(&history, "init: a fresh data dir\n", now, edits.collect())
 }
 

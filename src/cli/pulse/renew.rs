@@ -64,7 +64,7 @@ impl Renewal {
             return;
         }
         self.is_due = false;
-        let path = self.own.path().display();
+        let path = self.own.path.display();
         if let Err(why) = self.ask(app, cancel).and_then(|()| self.go(app, cancel, held)) {
             print::note(&format!("warning: `{path}` was replaced and cannot continue as the pulse: {why}"));
             print::note("warning: the old program continues; restart the pulse to use the new one");
@@ -73,7 +73,7 @@ impl Renewal {
 
     /// Checks that the new program starts and can continue as the pulse.
     fn ask(&self, app: &App, cancel: &Cancel) -> Result<(), String> {
-        let command = ProcessCommand::new(self.own.path(), [VERB, READY], app.env.all(), "/");
+        let command = ProcessCommand::new(&self.own.path, [VERB, READY], app.env.all(), "/");
         let job = Job::new(command, OutputLimit::Tail(4096), ANSWER_MS);
         let ended = process::run_one(job, cancel, None).map_err(|error| error.to_string())?;
         let stated = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
@@ -93,7 +93,7 @@ impl Renewal {
         cancel.set_default_action(true);
         // A signal that arrived before ends this program as usual.
         let tried =
-            (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, app.env.places(), lock));
+            (!cancel.is_set()).then(|| renew::become_with(&self.own.path, &args, app.env.places(), lock));
         cancel.set_default_action(false);
         tried.map_or(Ok(()), |error| Err(error.to_string()))
     }

@@ -26,12 +26,11 @@ use std::ptr;
 
 use libc::{SIG_DFL, SIGHUP, SIGPIPE, c_char, c_int};
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
-use super::exit::ProcessExit;
-use super::find::find_program;
 use super::wait::{exit_watch, ignore, pause_ms, poll_for};
 use crate::os::clock::Deadline;
+use crate::os::path::find_program;
 use crate::os::signal::Cancel;
 
 /// Where programs are searched if the environment has no PATH.
@@ -277,15 +276,65 @@ impl Child {
             if exit.is_some() || deadline.passed() || cancel.is_some_and(Cancel::is_set) {
                 return Ok(exit);
             }
-            let cancel_fd = cancel.map(Cancel::fd);
             let mut fds = vec![PollFd::new(&exited, PollFlags::IN)];
-            fds.extend(cancel_fd.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            fds.extend(cancel.map(|cancel| PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN)));
             poll_for(&mut fds, deadline.left())?;
         }
     }
 
     fn reap(&self, options: WaitOptions) -> rustix::io::Result<Option<ProcessExit>> {
         Ok(waitpid(Some(self.0), options)?.map(|(_, status)| status.into()))
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessExit {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal of another process killed it.
+    Signal(i32),
+    /// It ran into its timeout.
+    Timeout,
+    /// It printed more than it may.
+    TooMuch,
+    /// It did not start, with the reason.
+    NotStarted(String),
+    /// The user interrupted.
+    Cancelled,
+}
+
+impl ProcessExit {
+    /// Describes the end as a part of a sentence: `exit code 3`, `signal 9`.
+    pub fn words(&self) -> String {
+        match self {
+            ProcessExit::Code(code) => format!("exit code {code}"),
+            ProcessExit::Signal(signal) => format!("signal {signal}"),
+            ProcessExit::Timeout => "its deadline".to_owned(),
+            ProcessExit::TooMuch => "too much output".to_owned(),
+            ProcessExit::NotStarted(why) => format!("not started: {why}"),
+            ProcessExit::Cancelled => "an interruption".to_owned(),
+        }
+    }
+
+    /// Returns the exit code that a shell shows for it: 128 plus a signal's number.
+    pub fn shell_code(&self) -> u8 {
+        let code = match self {
+            ProcessExit::Code(code) => *code,
+            ProcessExit::Signal(signal) => 128 + signal,
+            _ => 1,
+        };
+        u8::try_from(code).unwrap_or(1)
+    }
+}
+
+impl From<WaitStatus> for ProcessExit {
+    fn from(status: WaitStatus) -> ProcessExit {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ProcessExit::Code(code),
+            (None, Some(signal)) => ProcessExit::Signal(signal),
+            (None, None) => ProcessExit::NotStarted("its exit status is unknown".to_owned()),
+        }
     }
 }
 

@@ -8,15 +8,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::command::{Child, ProcessCommand, start_retrying};
-use super::exit::ProcessExit;
-use super::restricted::{RestrictedThreads, Restrictions, no_thread};
+use super::command::{Child, ProcessCommand, ProcessExit, start_retrying};
+use super::restricted::{PendingStart, RestrictedThreads, Restrictions, no_thread};
 use super::tree;
 use super::wait::{GRACE_MS, exit_watch, ignore, poll_for};
 use crate::os::clock::Deadline;
@@ -117,8 +115,7 @@ pub fn run_all(
 ) -> io::Result<Vec<ChildResult>> {
     let mut results = BTreeMap::new();
     let mut waiting = jobs.into_iter().enumerate();
-    let threads = RestrictedThreads::new()?;
-    let mut run = Run { live: Vec::new(), starting: Vec::new(), threads, cancelled: false };
+    let mut run = Run::default();
     loop {
         while run.live.len() + run.starting.len() < width.max(1) {
             let Some((index, job)) = waiting.next() else { break };
@@ -130,10 +127,10 @@ pub fn run_all(
         if run.live.is_empty() && run.starting.is_empty() {
             break;
         }
-        let ready = match run.wait(cancel, frame.is_some()) {
-            Ok(ready) => ready,
+        let mut ready = match run.wait(cancel, frame.is_some()) {
+            Ok(ready) => ready.into_iter(),
             Err(error) => {
-                let late = run.starting.into_iter().filter_map(|one| one.child.recv().ok()?.ok());
+                let late = run.starting.into_iter().filter_map(|(start, _)| start.child.recv().ok()?.ok());
                 late.for_each(|child| child.signal(true));
                 run.live.iter().for_each(|one| one.kill(Signal::KILL));
                 return Err(error);
@@ -142,38 +139,33 @@ pub fn run_all(
         if let Some(frame) = frame.as_mut() {
             frame();
         }
-        if ready.cancelled && !run.cancelled {
+        let mut is_ready = || ready.next().unwrap_or(false);
+        if is_ready() && !run.cancelled {
             run.cancelled = true;
             run.live.iter_mut().for_each(|one| one.end(ProcessExit::Cancelled));
         }
-        for (one, [_, out, err]) in run.live.iter_mut().zip(&ready.children) {
-            one.read(*out, *err);
+        let exited = run.live.extract_if(.., |one| {
+            let has_exited = is_ready();
+            let out = one.job.out.is_some() && is_ready();
+            let err = one.job.err.is_some() && is_ready();
+            one.read(out, err);
             one.check_time();
-        }
-        let mut exited = ready.children.iter().map(|[exited, ..]| *exited);
-        for one in run.live.extract_if(.., |_| exited.next().unwrap_or(false)) {
+            has_exited
+        });
+        for one in exited {
             results.insert(one.job.index, one.finish());
         }
-        if ready.started {
-            run.threads.take_signals();
-            for one in std::mem::take(&mut run.starting) {
-                let child = match one.child.try_recv() {
-                    Err(TryRecvError::Empty) => {
-                        run.starting.push(one);
-                        continue;
+        for (start, job) in run.starting.extract_if(.., |_| is_ready()) {
+            let child = start.child.recv().unwrap_or_else(|_| Err(no_thread()));
+            let index = job.index;
+            match child.map_err(not_started).and_then(|child| Live::of(job, child)) {
+                Ok(mut one) => {
+                    if run.cancelled {
+                        one.end(ProcessExit::Cancelled);
                     }
-                    received => received.unwrap_or_else(|_| Err(no_thread())),
-                };
-                let index = one.job.index;
-                match child.map_err(not_started).and_then(|child| Live::of(one.job, child)) {
-                    Ok(mut one) => {
-                        if run.cancelled {
-                            one.end(ProcessExit::Cancelled);
-                        }
-                        run.live.push(one);
-                    }
-                    Err(exit) => drop(results.insert(index, ChildResult::without_start(exit))),
+                    run.live.push(one);
                 }
+                Err(exit) => drop(results.insert(index, ChildResult::without_start(exit))),
             }
         }
     }
@@ -190,20 +182,13 @@ pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io
 }
 
 /// The children of one [`run_all`].
+#[derive(Default)]
 struct Run<'a> {
     live: Vec<Live<'a>>,
-    starting: Vec<StartingChild<'a>>,
+    /// Those that restricted threads start.
+    starting: Vec<(PendingStart, PipedJob<'a>)>,
     threads: RestrictedThreads,
     cancelled: bool,
-}
-
-/// What has happened since the last wait.
-struct ChildPoll {
-    cancelled: bool,
-    /// True if a start is over.
-    started: bool,
-    /// Of each running child: it has exited, its stdout is readable, its stderr is readable.
-    children: Vec<[bool; 3]>,
 }
 
 /// A job whose command has its pipes.
@@ -215,12 +200,6 @@ struct PipedJob<'a> {
     timeout_ms: i64,
     out: Option<File>,
     err: Option<File>,
-}
-
-/// A child that a restricted thread starts.
-struct StartingChild<'a> {
-    child: mpsc::Receiver<io::Result<Child>>,
-    job: PipedJob<'a>,
 }
 
 /// A running child.
@@ -268,8 +247,8 @@ impl<'a> Run<'a> {
         let out = Some(OwnedFd::from(out).into());
         let job = PipedJob { index, keep, sink, layer, timeout_ms, out, err };
         if let Some(restrictions) = restrictions {
-            let child = self.threads.start(command, restrictions).map_err(not_started)?;
-            self.starting.push(StartingChild { child, job });
+            let start = self.threads.start(command, restrictions).map_err(not_started)?;
+            self.starting.push((start, job));
             return Ok(());
         }
         let child = start_retrying(&command, &command.descriptors_to_close()).map_err(not_started)?;
@@ -283,29 +262,24 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits until something happens to a child, the time of one is up, or a frame is due.
-    fn wait(&self, cancel: &Cancel, frames: bool) -> io::Result<ChildPoll> {
-        let mut fds: Vec<PollFd> = Vec::with_capacity(2 + self.live.len() * 3);
-        let cancel_fd = cancel.fd();
+    /// Waits until something happens to a child, the time of one is up, or a frame is due. Tells what is ready: the
+    /// cancellation; of each running child that it has exited, and its open pipes; and each start that is over.
+    fn wait(&self, cancel: &Cancel, frames: bool) -> io::Result<Vec<bool>> {
+        let mut fds: Vec<PollFd> = Vec::with_capacity(1 + self.live.len() * 3 + self.starting.len());
         // After it fired it stays readable; polling it again would spin.
         let asked = if self.cancelled { PollFlags::empty() } else { PollFlags::IN };
-        fds.push(PollFd::new(&cancel_fd, asked));
-        fds.push(PollFd::new(self.threads.signal(), PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(cancel.fd(), asked));
         for one in &self.live {
             fds.extend(one.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
+        fds.extend(self.starting.iter().map(|(start, _)| PollFd::new(&start.over, PollFlags::IN)));
         let mut left = self.live.iter().map(|one| one.deadline.left()).min().unwrap_or(LONGEST_WAIT);
         if frames {
             left = left.min(Duration::from_millis(FRAME_MS));
         }
         // Rounded up, so that a deadline has really passed when poll returns for it.
         poll_for(&mut fds, left.saturating_add(Duration::from_millis(1)))?;
-        let mut flags = fds.iter().map(|fd| !fd.revents().is_empty());
-        let mut next = || flags.next().unwrap_or(false);
-        let (cancelled, started) = (next(), next());
-        let ready_of =
-            |one: &Live| [next(), one.job.out.is_some() && next(), one.job.err.is_some() && next()];
-        Ok(ChildPoll { cancelled, started, children: self.live.iter().map(ready_of).collect() })
+        Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rustix::process::{WaitId, WaitIdOptions, WaitOptions, waitid};
 
-use super::exit::ProcessExit;
+use super::command::ProcessExit;
 use super::tree::{self, Known, Process};
 use super::wait::{GRACE_MS, ignore, pause_ms};
 use crate::os::clock::Deadline;

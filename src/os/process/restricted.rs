@@ -4,8 +4,8 @@
 //! The kernel takes longer to prepare some restrictions than to start most programs, and threads inherit them. So one
 //! thread takes on what is shared, and makes a thread for each child, which takes on the child's own.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::sync::{Arc, mpsc};
+use std::io::{self, PipeReader};
+use std::sync::mpsc;
 use std::thread;
 
 use super::command::{Child, ProcessCommand, start_retrying};
@@ -26,33 +26,20 @@ pub struct Restrictions {
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// The threads with shared restrictions. They end when this value is dropped.
-pub(super) struct RestrictedThreads {
-    /// By the name of their restrictions.
-    threads: Vec<(String, mpsc::Sender<Task>)>,
-    signal: PipeReader,
-    signals: Arc<PipeWriter>,
+/// The threads with shared restrictions, by the name of these. They end when this value is dropped.
+#[derive(Default)]
+pub(super) struct RestrictedThreads(Vec<(String, mpsc::Sender<Task>)>);
+
+/// A start that goes on while the caller does something else.
+pub(super) struct PendingStart {
+    /// Disconnected if the thread for it could not be made.
+    pub child: mpsc::Receiver<io::Result<Child>>,
+    /// At its end when the start is over.
+    pub over: PipeReader,
 }
 
 impl RestrictedThreads {
-    pub(super) fn new() -> io::Result<RestrictedThreads> {
-        let (signal, signals) = io::pipe()?;
-        Ok(RestrictedThreads { threads: Vec::new(), signal, signals: Arc::new(signals) })
-    }
-
-    /// Becomes readable when a start is over.
-    pub(super) fn signal(&self) -> &PipeReader {
-        &self.signal
-    }
-
-    /// Takes signals of starts that are over. Call it when the signal is readable; otherwise it blocks. Each start sends its
-    /// result before its signal, and unread signals keep the signal readable.
-    pub(super) fn take_signals(&mut self) {
-        drop(self.signal.read(&mut [0; 64]));
-    }
-
-    /// Starts a command behind these restrictions, while the caller goes on. The receiver gets the result, or is
-    /// disconnected if the thread for it could not be made.
+    /// Starts a command behind these restrictions.
     ///
     /// # Errors
     /// When the shared restrictions could not be taken on.
@@ -60,44 +47,27 @@ impl RestrictedThreads {
         &mut self,
         command: ProcessCommand,
         restrictions: Restrictions,
-    ) -> io::Result<mpsc::Receiver<io::Result<Child>>> {
+    ) -> io::Result<PendingStart> {
         let Restrictions { shared: (name, shared), own } = restrictions;
-        let at = match self.threads.iter().position(|(other, _)| *other == name) {
+        let at = match self.0.iter().position(|(other, _)| *other == name) {
             Some(at) => at,
             None => {
-                self.threads.push((name, restricted(shared)?));
-                self.threads.len() - 1
+                self.0.push((name, restricted(shared)?));
+                self.0.len() - 1
             }
         };
         // Listed here: a restricted thread may not be allowed to.
         let descriptors = command.descriptors_to_close();
-        let (sender, receiver) = mpsc::channel();
-        let start_result = StartResult { sender: Some(sender), signals: Arc::clone(&self.signals) };
-        let task = move || start_result.send(own().and_then(|()| start_retrying(&command, &descriptors)));
-        self.threads[at].1.send(Box::new(task)).map_err(|_| no_thread())?;
-        Ok(receiver)
-    }
-}
-
-/// Sends the result of a start and then its signal, which also comes if the thread could not be made or panicked.
-struct StartResult {
-    sender: Option<mpsc::Sender<io::Result<Child>>>,
-    signals: Arc<PipeWriter>,
-}
-
-impl StartResult {
-    fn send(mut self, result: io::Result<Child>) {
-        if let Some(sender) = self.sender.take() {
+        let (sender, child) = mpsc::channel();
+        let (over, end) = io::pipe()?;
+        let task = move || {
+            // Closed last, and also if the thread could not be made or panicked.
+            let _end = end;
             // The receiver lives until the start is over.
-            drop(sender.send(result));
-        }
-    }
-}
-
-impl Drop for StartResult {
-    fn drop(&mut self) {
-        drop(self.sender.take());
-        drop((&*self.signals).write_all(b"!"));
+            drop(sender.send(own().and_then(|()| start_retrying(&command, &descriptors))));
+        };
+        self.0[at].1.send(Box::new(task)).map_err(|_| no_thread())?;
+        Ok(PendingStart { child, over })
     }
 }
 
@@ -116,7 +86,7 @@ fn restricted(shared: Restrict) -> io::Result<mpsc::Sender<Task>> {
         // The receiver waits for this message.
         drop(sender.send(put));
         for task in received.into_iter().take_while(|_| is_on) {
-            // A task that is dropped still sends its signal.
+            // A task that is dropped also closes its pipe.
             drop(small().spawn(task));
         }
     })?;

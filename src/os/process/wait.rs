@@ -62,8 +62,8 @@ pub fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
 
 /// Waits until one of the descriptors is readable or the time is up; returns true if one is readable.
 pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
-    let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
-    let mut polled: Vec<PollFd> = borrowed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let polled = fds.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN));
+    let mut polled: Vec<PollFd> = polled.collect();
     let polled_for = poll_for(&mut polled, Duration::from_millis(wait_ms.max(0) as u64));
     polled_for.is_ok() && polled.iter().any(|fd| !fd.revents().is_empty())
 }

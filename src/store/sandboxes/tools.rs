@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::os::program::{find_program, interpreter_in};
+use crate::os::program::{find_program, head_of, interpreter_in};
 use crate::rules::beat::policy::lexical;
 
 /// Toolchains and build caches, below the home directory, and whether builds write into each. None of them holds a login.
@@ -129,11 +129,7 @@ fn may_be_shown(path: &Path, home: &Path, own: &[&Path]) -> bool {
 
 /// Finds the interpreter in the first line of a script, also through `env`.
 fn interpreter(script: &Path, path: &str) -> Option<PathBuf> {
-    let mut first = [0_u8; 256];
-    let read =
-        std::fs::File::open(script).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).ok()?;
-    let text = String::from_utf8_lossy(&first[..read]);
-    match interpreter_in(&text)? {
+    match interpreter_in(&head_of(script)?)? {
         (_, Some(name)) => find_program(name, path, Path::new("/")),
         (program, None) => Some(program),
     }

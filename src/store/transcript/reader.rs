@@ -9,26 +9,12 @@ use crate::store::layout::WorkerDir;
 /// The next event of a transcript. Times are milliseconds since the worker's start, `None` if no index has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TranscriptEvent {
-    /// Output, copied into the caller's buffer.
-    Output {
-        ms: Option<u64>,
-        /// How many bytes.
-        length: usize,
-    },
-    /// The screen has another size from here on.
-    Resize {
-        ms: u64,
-        /// Its width, in cells.
-        cols: u16,
-        /// Its height, in cells.
-        rows: u16,
-    },
+    /// Output: so many bytes, copied into the caller's buffer.
+    Output { ms: Option<u64>, length: usize },
+    /// The screen has another size from here on, in cells.
+    Resize { ms: u64, cols: u16, rows: u16 },
     /// Output from about here could not be written. The transcript holds zero bytes in its place.
-    Lost {
-        ms: u64,
-        /// How many bytes.
-        bytes: u64,
-    },
+    Lost { ms: u64, bytes: u64 },
 }
 
 /// Reads a transcript from an offset on.

@@ -1,19 +1,30 @@
 //! Fetching a worker's commits: from the clone's own objects, through a check of each, to a branch of the user.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::files::LINK;
 use super::leftovers::{head, leftovers};
 use super::source::{Source, inspect, numbered};
-use super::user_side;
 use super::view::View;
-use crate::rules::user_side::UserSidePath;
+use crate::rules::json::clip;
+use crate::rules::user_side::{TreeChange, UserSidePath, reason_of};
 use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::Leftovers;
 use crate::vcs::git::{Git, GitCommand, fault};
+
+/// How many paths are kept; one more line says how many others there are.
+const MAX_KEPT: usize = 10;
+/// How much of one path is kept, in characters.
+const MAX_PATH_CHARS: usize = 200;
+/// How many links are read; any further link counts as a link that leads outside.
+const MAX_LINKS: usize = 1000;
+/// The longest target of a link that is read, in bytes.
+const MAX_TARGET_BYTES: u64 = 4096;
 
 /// The result of a fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +80,7 @@ fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> 
     }
     // A commit that a checkout cannot hold is not fetched.
     git.entries(&view.git_dir, &tip)?;
-    let user_side = user_side::between(git, view, &repo.base, &tip)?;
+    let user_side = user_side(git, view, &repo.base, &tip)?;
     // What the tip needs besides the base, as one pack. The hash of every object is checked, and that the objects to
     // which it points exist, so that a clone with false objects adds nothing; the base is complete because a ref keeps
     // it.
@@ -102,4 +113,46 @@ fn pick(git: &Git, source: &Source, view: &View, repo: &Repo, tip: &str) -> Resu
         }
     }
     Err(fault("bring commits back", "all names for the branch are taken"))
+}
+
+/// Compares two commits that the view holds.
+///
+/// # Errors
+/// When git cannot compare them.
+fn user_side(git: &Git, view: &View, base: &str, tip: &str) -> Result<Vec<UserSidePath>> {
+    let (mut found, mut links, mut others) = (BTreeSet::new(), 0, 0);
+    for change in git.changes(&view.git_dir, base, tip)? {
+        let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
+        let target = match &change.new {
+            Some((LINK, oid)) => {
+                links += 1;
+                if links <= MAX_LINKS { target_of(git, view, oid)? } else { None }
+            }
+            _ => None,
+        };
+        // Bytes that are not UTF-8 are replaced: the name is only shown.
+        let path = change.path.to_string_lossy().into_owned();
+        let (old_mode, new_mode) = (mode(&change.old), mode(&change.new));
+        let change = TreeChange { path: &path, old_mode, new_mode, target: target.as_deref() };
+        let Some(reason) = reason_of(&change) else { continue };
+        match found.len() < MAX_KEPT {
+            true => drop(found.insert((clip(&path, MAX_PATH_CHARS), reason.to_owned()))),
+            false => others += 1,
+        }
+    }
+    let mut kept: Vec<UserSidePath> =
+        found.into_iter().map(|(path, reason)| UserSidePath { path, reason }).collect();
+    if others > 0 {
+        kept.push(UserSidePath { path: "…".to_owned(), reason: format!("{others} more paths") });
+    }
+    Ok(kept)
+}
+
+/// Returns the target of a link; `None` if it is too long.
+fn target_of(git: &Git, view: &View, oid: &str) -> Result<Option<Vec<u8>>> {
+    let size = git.line(&view.git_dir, &GitCommand::Size(oid))?;
+    match size.trim().parse::<u64>() {
+        Ok(size) if size <= MAX_TARGET_BYTES => git.run(&view.git_dir, &GitCommand::Blob(oid)).map(Some),
+        _ => Ok(None),
+    }
 }

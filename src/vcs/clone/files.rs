@@ -253,7 +253,7 @@ impl Folder {
     }
 
     fn cause(&self, doing: &str, path: &[u8]) -> String {
-        format!("could not {doing} `{}`", self.0.path().join(OsStr::from_bytes(path)).display())
+        format!("could not {doing} `{}`", self.0.path.join(OsStr::from_bytes(path)).display())
     }
 
     /// Returns the place of a path of a git tree. Refuses an empty part, because the path could then mean another one.
@@ -271,7 +271,7 @@ impl Folder {
     pub fn read(&self, path: &[u8]) -> Result<File> {
         self.at("read", path, Parents::Existing, |place| {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = File::from(openat(place.folder(), place.name(), flags, Mode::empty())?);
+            let file = File::from(openat(&place.folder, &place.name, flags, Mode::empty())?);
             if file.metadata()?.is_file() {
                 Ok(file)
             } else {
@@ -286,7 +286,7 @@ impl Folder {
     /// When it is not a link any more.
     pub fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
         self.at("read", path, Parents::Existing, |place| {
-            Ok(rustix::fs::readlinkat(place.folder(), place.name(), Vec::new())?.into_bytes())
+            Ok(rustix::fs::readlinkat(&place.folder, &place.name, Vec::new())?.into_bytes())
         })
     }
 
@@ -296,7 +296,7 @@ impl Folder {
             clear(place)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mode = if mode & 0o100 != 0 { 0o777 } else { 0o666 };
-            Ok(File::from(openat(place.folder(), place.name(), flags, Mode::from_raw_mode(mode))?))
+            Ok(File::from(openat(&place.folder, &place.name, flags, Mode::from_raw_mode(mode))?))
         })
     }
 
@@ -304,7 +304,7 @@ impl Folder {
     pub fn create_link(&self, path: &[u8], to: &[u8]) -> Result<()> {
         self.at("write", path, Parents::Cleared, |place| {
             clear(place)?;
-            Ok(rustix::fs::symlinkat(to, place.folder(), place.name())?)
+            Ok(rustix::fs::symlinkat(to, &place.folder, &place.name)?)
         })
     }
 
@@ -331,15 +331,15 @@ impl Folder {
     pub fn prune(&self, path: &[u8]) {
         if let Ok(place) = self.place(path, Parents::Existing) {
             // A folder with contents stays.
-            unlinkat(place.folder(), place.name(), AtFlags::REMOVEDIR).ok();
+            unlinkat(&place.folder, &place.name, AtFlags::REMOVEDIR).ok();
         }
     }
 }
 
 fn clear(place: &FilePlace) -> io::Result<()> {
-    match unlinkat(place.folder(), place.name(), AtFlags::empty()) {
+    match unlinkat(&place.folder, &place.name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => fs::remove_dir_all(place.path()),
+        Err(Errno::ISDIR | Errno::PERM) => fs::remove_dir_all(&place.path),
         Err(error) => Err(error.into()),
     }
 }

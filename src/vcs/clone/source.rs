@@ -71,12 +71,6 @@ pub(super) struct RefAt {
     pub in_use: bool,
 }
 
-/// A repository and the top of its files.
-struct RepoPlace {
-    top: PathBuf,
-    git_dir: PathBuf,
-}
-
 fn is_git_dir(dir: &Path) -> bool {
     let has = |name: &str| fs::symlink_metadata(dir.join(name)).is_ok();
     has("HEAD") && (has("commondir") || (dir.join("objects").is_dir() && dir.join("refs").is_dir()))
@@ -91,8 +85,8 @@ fn names_back(git_dir: &Path, repo: &Path, form: &RepoForm) -> bool {
         || form.files.as_ref().is_some_and(|files| is(git_dir.join(files), repo))
 }
 
-/// Finds the repository of a folder as git does, by the names of files alone.
-fn place_of(dir: &Path) -> Result<RepoPlace, &'static str> {
+/// Finds the repository of a folder as git does, by the names of files alone: the top of its files, and its git directory.
+fn place_of(dir: &Path) -> Result<(PathBuf, PathBuf), &'static str> {
     for top in dir.ancestors() {
         let inner = top.join(".git");
         let git_dir = match fs::symlink_metadata(&inner) {
@@ -104,15 +98,14 @@ fn place_of(dir: &Path) -> Result<RepoPlace, &'static str> {
             _ if is_git_dir(top) => top.to_owned(),
             _ => continue,
         };
-        return Ok(RepoPlace { top: top.to_owned(), git_dir });
+        return Ok((top.to_owned(), git_dir));
     }
     Err("is not a git repository")
 }
 
 /// Returns the top of the repository of a folder; `None` outside of a repository, or in the git directory itself.
 pub fn top_of(dir: &Path) -> Option<PathBuf> {
-    let place = place_of(dir).ok()?;
-    (place.top != place.git_dir).then_some(place.top)
+    place_of(dir).ok().filter(|(top, git_dir)| top != git_dir).map(|(top, _)| top)
 }
 
 /// A repository that cannot be cloned.
@@ -155,12 +148,12 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Source, Denied<Unclonable>> {
         if uid == own { Ok(()) } else { Err(refused(&why)) }
     };
     check_owner(&repo)?;
-    let place = place_of(&repo).map_err(refused)?;
-    if place.top != repo {
+    let (top, git_dir) = place_of(&repo).map_err(refused)?;
+    if top != repo {
         return Err(refused("is a directory inside a git repository, not its top"));
     }
     let open = |path: &Path| fs::canonicalize(path).doing("open", path);
-    let git_dir = open(&place.git_dir)?;
+    let git_dir = open(&git_dir)?;
     let common = open(&pointed(&git_dir.join("commondir"), b"").unwrap_or_else(|| git_dir.clone()))?;
     check_owner(&git_dir)?;
     check_owner(&common)?;
@@ -249,7 +242,7 @@ impl Source {
     pub(super) fn take_pack(&self, git: &Git, pack: &Path) -> Result<PathBuf> {
         plain_way(&self.common, "objects/pack")?;
         let file = File::open(pack).doing("open", pack)?;
-        let printed = git.run_with(self.git_dir(), &GitCommand::TakePack, Some(file))?;
+        let printed = git.run_with(self.git_dir(), &GitCommand::TakePack, Some(file), None)?;
         let name = String::from_utf8_lossy(&printed);
         let name = name.split_whitespace().last().unwrap_or_default();
         Ok(self.common.join(format!("objects/pack/pack-{name}.keep")))

@@ -19,7 +19,13 @@ use crate::os::clock;
 use crate::os::process::Sink;
 use crate::rules::user_side::{GITLINK, LINK, TreeDifference};
 use crate::vcs::git::dir::read_plain;
+<<<<<<< a299b7688f1df9090dea7ac0e366c12855740b24
 use crate::vcs::git::{Git, GitCommand, GitDir, fault};
+||||||| 416d6360ce22a1e6a22292d4307417159b5debfa
+use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault};
+=======
+use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault, input_of};
+>>>>>>> d379c0fb8eb8ef6a705b3faa00a3311658044883
 use crate::vcs::history::ignored::Ignored;
 use crate::vcs::history::repository::RepoForm;
 
@@ -37,7 +43,7 @@ const MAX_LIST_BYTES: usize = 1 << 30;
 /// The repository of states.
 #[derive(Clone, Debug)]
 pub struct Trees {
-    dir: PathBuf,
+    pub dir: PathBuf,
     git_dir: GitDir,
     excludes: Option<PathBuf>,
     head: Option<String>,
@@ -95,10 +101,6 @@ impl Trees {
             source.lend(git, &trees.git_dir, &source.head)?;
         }
         Ok(trees)
-    }
-
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Returns the path of the remembered list of a folder; `word` identifies the folder.
@@ -266,18 +268,15 @@ impl Trees {
         let failed = || format!("could not write `{}`", stream.display());
         let mut out = BufWriter::new(File::create(&stream).with_context(failed)?);
         for (n, file) in (1..).zip(files) {
-            if file.mode == LINK {
+            let (size, from): (u64, Box<dyn Read>) = if file.mode == LINK {
                 let to = folder.read_link(&file.path)?;
-                let head = format!("blob\nmark :{n}\ndata {}\n", to.len());
-                let ask = format!("\nget-mark :{n}\n");
-                out.write_all(&[head.as_bytes(), &to, ask.as_bytes()].concat()).with_context(failed)?;
-                continue;
-            }
-            let from = folder.read(&file.path)?;
-            let size = from.metadata().with_context(failed)?.len();
+                (to.len() as u64, Box::new(io::Cursor::new(to)))
+            } else {
+                let from = folder.read(&file.path)?;
+                (from.metadata().with_context(failed)?.len(), Box::new(from))
+            };
             write!(out, "blob\nmark :{n}\ndata {size}\n").with_context(failed)?;
-            let mut part = io::Read::take(from, size);
-            if io::copy(&mut part, &mut out).with_context(failed)? != size {
+            if io::copy(&mut from.take(size), &mut out).with_context(failed)? != size {
                 let path = String::from_utf8_lossy(&file.path).into_owned();
                 return Err(fault(&format!("read `{path}`"), "it changed in the meantime; try again"));
             }
@@ -285,7 +284,7 @@ impl Trees {
         }
         out.into_inner().map_err(io::IntoInnerError::into_error).with_context(failed)?;
         let input = File::open(&stream).with_context(failed)?;
-        let printed = git.run_with(&self.git_dir, &GitCommand::Import, Some(input))?;
+        let printed = git.run_with(&self.git_dir, &GitCommand::Import, Some(input), None)?;
         drop(fs::remove_file(&stream));
         let oids: Vec<String> = String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect();
         match oids.len() == files.len() {
@@ -321,7 +320,8 @@ impl Trees {
                 written = out.write_all(bytes);
                 written.is_ok()
             });
-            let ended = git.stream(&self.git_dir, &GitCommand::Blobs, oids.as_bytes(), sink);
+            let input = input_of(&self.git_dir, oids.as_bytes())?;
+            let ended = git.run_with(&self.git_dir, &GitCommand::Blobs, Some(input), Some(sink));
             written.with_context(failed)?;
             ended?;
             let mut from = BufReader::new(File::open(&blobs).with_context(failed)?);

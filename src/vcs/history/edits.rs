@@ -14,11 +14,11 @@ use gix::objs::tree::EntryKind;
 use gix::validate::path::component;
 
 use super::scan::OnDisk;
-use super::{Blocked, CommittedContent, FileEdit, History, Leaf, Signature};
+use super::{Blocked, FileEdit, History, Leaf, Signature};
 
-/// The edits of one commit by path; `None` deletes.
+/// The edits of one commit by path.
 pub(super) struct Edits<'a> {
-    by_path: BTreeMap<&'a str, Option<&'a CommittedContent>>,
+    by_path: BTreeMap<&'a str, &'a FileEdit>,
     /// The directories of the files that are written.
     dirs: HashSet<&'a str>,
 }
@@ -26,29 +26,29 @@ pub(super) struct Edits<'a> {
 impl<'a> Edits<'a> {
     /// Refuses edits that git cannot store, and files that would be below one another.
     pub(super) fn new(edits: &'a [FileEdit]) -> Result<Self> {
-        let by_path: BTreeMap<_, _> = edits.iter().map(|e| (e.path.as_str(), e.content.as_ref())).collect();
+        let by_path: BTreeMap<_, _> = edits.iter().map(|edit| (edit.path.as_str(), edit)).collect();
         let mut dirs = HashSet::new();
         // Off, because the rules for Windows refuse names with a colon, which Unix and git allow.
         let rules = component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
-        for (path, content) in &by_path {
+        for (path, edit) in &by_path {
             ensure!(!path.contains('\0'), "could not commit {path:?}: it has a NUL byte");
             for name in path.split('/') {
                 gix::validate::path::component(name.into(), None, rules)
                     .with_context(|| format!("could not commit {path:?}"))?;
             }
-            if content.is_some() {
+            if edit.bytes.is_some() {
                 dirs.extend(parents(path));
             }
         }
         for path in &dirs {
-            let is_file = matches!(by_path.get(path), Some(Some(_)));
+            let is_file = by_path.get(path).is_some_and(|edit| edit.bytes.is_some());
             ensure!(!is_file, "could not commit {path:?}: it is both a file and a directory");
         }
         Ok(Self { by_path, dirs })
     }
 
-    fn written(&self) -> impl Iterator<Item = (&'a str, &'a CommittedContent)> {
-        self.by_path.iter().filter_map(|(path, content)| content.map(|c| (*path, c)))
+    fn written(&self) -> impl Iterator<Item = (&'a FileEdit, &'a [u8])> {
+        self.by_path.values().filter_map(|edit| Some((*edit, edit.bytes.as_deref()?)))
     }
 
     /// Returns true if the index entry at `path` must go: it is edited, is a directory now, or is below a path that is
@@ -56,7 +56,7 @@ impl<'a> Edits<'a> {
     fn replaces(&self, path: &str) -> bool {
         self.by_path.contains_key(path)
             || self.dirs.contains(path)
-            || parents(path).any(|dir| matches!(self.by_path.get(dir), Some(Some(_))))
+            || parents(path).any(|dir| self.by_path.get(dir).is_some_and(|edit| edit.bytes.is_some()))
     }
 }
 
@@ -99,18 +99,18 @@ impl History {
         }
         // gix's own checks at the end would also check the old entries, and refuse some of them.
         let mut editor = self.repo.edit_tree(base).context("could not read HEAD's files")?.detach();
-        for (path, _) in edits.by_path.iter().filter(|(_, content)| content.is_none()) {
+        for (path, _) in edits.by_path.iter().filter(|(_, edit)| edit.bytes.is_none()) {
             let parts = path.split('/').map(BStr::new);
             editor
                 .remove_if_leaf(parts)
                 .with_context(|| format!("could not delete {path} from the commit"))?;
         }
-        for (path, content) in edits.written() {
+        for (FileEdit { path, executable, .. }, bytes) in edits.written() {
             let cause = || format!("could not add {path} to the commit");
-            let kind = if content.executable { EntryKind::BlobExecutable } else { EntryKind::Blob };
-            let id = self.repo.write_blob(&content.bytes).with_context(cause)?.detach();
+            let kind = if *executable { EntryKind::BlobExecutable } else { EntryKind::Blob };
+            let id = self.repo.write_blob(bytes).with_context(cause)?.detach();
             editor.upsert(path.split('/').map(BStr::new), kind, id).with_context(cause)?;
-            blobs.insert(path, Leaf { mode: kind.into(), id });
+            blobs.insert(path.as_str(), Leaf { mode: kind.into(), id });
         }
         let tree = editor.write(|tree| self.repo.write_object(tree).map(gix::Id::detach));
         Ok((tree.context("could not store a git tree")?, blobs))

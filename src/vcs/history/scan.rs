@@ -33,21 +33,22 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(dir: &'a Path, head: &'a BTreeMap<String, Leaf>, index: &'a gix::index::File) -> Self {
-        let ignored = Ignored::below(dir);
-        Self { dir, head, index, ignored, seen: HashSet::new(), found: Vec::new() }
-    }
-
     /// Lists the paths that differ from HEAD's, sorted.
-    pub(super) fn run(mut self) -> Result<Vec<String>> {
-        self.dir("", false)?;
-        for (path, leaf) in self.head {
-            if leaf.mode != Mode::COMMIT && !self.seen.contains(path) && !self.is_left_out(path) {
-                self.found.push(path.clone());
+    pub(super) fn run(
+        dir: &'a Path,
+        head: &'a BTreeMap<String, Leaf>,
+        index: &'a gix::index::File,
+    ) -> Result<Vec<String>> {
+        let ignored = Ignored::below(dir);
+        let mut scan = Self { dir, head, index, ignored, seen: HashSet::new(), found: Vec::new() };
+        scan.dir("", false)?;
+        for (path, leaf) in head {
+            if leaf.mode != Mode::COMMIT && !scan.seen.contains(path) && !scan.is_left_out(path) {
+                scan.found.push(path.clone());
             }
         }
-        self.found.sort_unstable();
-        Ok(self.found)
+        scan.found.sort_unstable();
+        Ok(scan.found)
     }
 
     /// Scans one directory; `hidden` means that new files below it do not count.

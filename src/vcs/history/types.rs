@@ -9,23 +9,8 @@ use crate::rules::text::quote_argv;
 pub struct FileEdit {
     /// The path relative to the data dir, with `/` between its parts.
     pub path: String,
-    /// The new content; `None` deletes the file.
-    pub content: Option<CommittedContent>,
-}
-
-impl FileEdit {
-    pub fn new(path: &str, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {
-        let content = bytes.map(|bytes| CommittedContent { bytes, executable });
-        FileEdit { path: path.to_owned(), content }
-    }
-}
-
-/// The content of a committed file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedContent {
-    /// The bytes, stored unchanged.
-    pub bytes: Vec<u8>,
-    /// If true, the file is executable.
+    /// The new content, stored unchanged; `None` deletes the file.
+    pub bytes: Option<Vec<u8>>,
     pub executable: bool,
 }
 
@@ -59,15 +44,40 @@ pub enum Blocked {
     /// Another git holds a lock, or died while it held it.
     #[error("could not commit: {} exists", lock.display())]
     Locked { lock: PathBuf },
+<<<<<<< a299b7688f1df9090dea7ac0e366c12855740b24
     /// A git command of another program runs that may be about to move the branch: the command and its process.
     #[error("could not commit: {command} is running in the data dir")]
     AtWork { command: String },
     /// A commit would be lost.
     #[error("could not commit: HEAD of {} is on no branch", dir.display())]
+||||||| 416d6360ce22a1e6a22292d4307417159b5debfa
+    /// A git command of another program runs that may be about to move the branch.
+    AtWork {
+        /// The command and its process, in words.
+        command: String,
+    },
+    /// HEAD is not on a branch, so a commit would be lost.
+=======
+    /// A git command of another program, named with its process, may be about to move the branch.
+    AtWork { command: String },
+    /// HEAD is not on a branch, so a commit would be lost.
+>>>>>>> d379c0fb8eb8ef6a705b3faa00a3311658044883
     DetachedHead { dir: PathBuf },
+<<<<<<< a299b7688f1df9090dea7ac0e366c12855740b24
     /// A `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am` is unfinished.
     #[error("could not commit: a git {what} is in progress in {}", dir.display())]
     InProgress { dir: PathBuf, what: &'static str },
+||||||| 416d6360ce22a1e6a22292d4307417159b5debfa
+    /// A git command is unfinished.
+    InProgress {
+        dir: PathBuf,
+        /// `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
+        what: &'static str,
+    },
+=======
+    /// A git command is unfinished: `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
+    InProgress { dir: PathBuf, what: &'static str },
+>>>>>>> d379c0fb8eb8ef6a705b3faa00a3311658044883
 }
 
 impl Blocked {

@@ -36,7 +36,7 @@ impl Tty {
 
     /// Returns the side of the supervisor; `None` once the terminal is closed.
     pub(super) fn file(&self) -> Option<&File> {
-        self.terminal.as_ref().map(Terminal::file)
+        self.terminal.as_ref().map(|terminal| &terminal.file)
     }
 
     pub(super) fn close(&mut self) {
@@ -95,8 +95,8 @@ impl Tty {
 
     /// Writes typed keys, as many as the terminal takes.
     pub(super) fn type_keys(&mut self) {
-        let Some(mut terminal) = self.terminal.as_ref().map(Terminal::file) else { return self.keys.clear() };
-        match terminal.write(&self.keys) {
+        let Some(terminal) = &self.terminal else { return self.keys.clear() };
+        match (&terminal.file).write(&self.keys) {
             Ok(count) => drop(self.keys.drain(..count)),
             Err(error) if is_for_now(&error) => {}
             Err(_) => self.keys.clear(),

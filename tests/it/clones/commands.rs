@@ -198,7 +198,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
         for dir in [&link.dir.clone().with_index(&fixture.path("own/linked")).unwrap(), &over] {
             // A hash of a file belongs to a folder.
             let dir = if command.files() { &over } else { dir };
-            let ran = git.run_with(dir, command, stdin.and_then(|bytes| input(&fixture, bytes)));
+            let ran = git.run_with(dir, command, stdin.and_then(|bytes| input(&fixture, bytes)), None);
             ran.unwrap_or_else(|error| panic!("{command:?}: {error:#}"));
         }
         tried.insert(number(command));
@@ -208,7 +208,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
     tried.insert(number(&GitCommand::Stashes));
     let pack = fs::read_dir(fixture.path("")).unwrap().flatten().map(|entry| entry.path());
     let pack = pack.into_iter().find(|path| path.extension().is_some_and(|end| end == "pack")).unwrap();
-    git.run_with(&link.dir, &GitCommand::TakePack, Some(File::open(pack).unwrap())).unwrap();
+    git.run_with(&link.dir, &GitCommand::TakePack, Some(File::open(pack).unwrap()), None).unwrap();
     tried.insert(number(&GitCommand::TakePack));
     git.run(&link.dir, &GitCommand::CollectGarbage).unwrap();
     tried.insert(number(&GitCommand::CollectGarbage));
@@ -252,7 +252,7 @@ fn a_git_directory_of_looops_own_keeps_nothing_that_was_put_into_it() {
         assert!(!inside.join("commondir").exists());
         let files = own.clone().with_files(&fixture.path(put)).unwrap();
         let hash = GitCommand::HashFiles { raw: false };
-        git.run_with(&files, &hash, input(&fixture, b"file\n")).unwrap();
+        git.run_with(&files, &hash, input(&fixture, b"file\n"), None).unwrap();
         git.run(&own, &GitCommand::SetRef { name: "refs/heads/x", to: &head, old: None }).unwrap();
         git.run(&files, &GitCommand::CheckOut).unwrap();
         assert!(
