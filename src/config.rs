@@ -333,6 +333,9 @@ fn refuse_shared(path: &Path) -> Result<()> {
     Err(fault.hint(format!("chmod go-w {shown}")).into())
 }
 
+/// The keys that 0.1 named differently.
+const RENAMED: [(&str, &str); 1] = [("nudge", "warn")];
+
 /// Turns a JSON error into a message with its place and the nearest known key.
 fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
     let text = error.to_string();
@@ -344,7 +347,8 @@ fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
         return usage(format!("{place}: {cause}"));
     };
     let fault = Fault::usage(format!("{place}: `{key}` is not a key here"));
-    match nearest(key, known, 0.0) {
+    let renamed = RENAMED.iter().find(|(old, new)| old == key && known.contains(new)).map(|(_, new)| new);
+    match renamed.or_else(|| nearest(key, known, 0.0)) {
         Some(near) => {
             fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
         }

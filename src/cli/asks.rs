@@ -109,16 +109,8 @@ pub fn list(app: &App, args: &AsksArgs, kind: Option<AskKind>) -> Result<u8> {
     let of_kind = asks.iter().filter(|(ask, _)| kind.is_none_or(|kind| ask.kind == kind));
     let shown = of_kind.filter(|(_, state)| args.all || *state == QuestionState::Open);
     if args.json {
-<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
         let key = kind.map_or("ask".to_owned(), |kind| kind.to_string());
-        let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
-||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
-        let key = kind.map_or("ask", AskKind::word);
-        let rows: Vec<_> = shown.map(|(ask, state)| row(ask, state)).collect();
-=======
-        let key = kind.map_or("ask", AskKind::word);
         let rows: Vec<_> = shown.map(|(ask, state)| row(ask, *state)).collect();
->>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
         return print::answer(&format!("{key}s"), rows);
     }
     let texts: String = shown.map(|(ask, state)| text(app, ask, *state)).collect();

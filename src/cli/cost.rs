@@ -41,88 +41,8 @@ enum CostSpan {
     All,
 }
 
-<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
-/// True for a charge in the counted period.
-type IsCounted = Box<dyn Fn(&Charge) -> bool>;
-
-/// The first month of the counted period, and the charges from then on that count.
-||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Key {
-    /// The local day.
-    #[default]
-    Day,
-    /// The goal that the move served.
-    Goal,
-    /// The worker.
-    Worker,
-    /// The runner.
-    Runner,
-    /// The model.
-    Model,
-    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
-    /// among them.
-    Sensor,
-    /// The beat.
-    Beat,
-}
-
-impl Key {
-    fn by(self) -> GroupBy {
-        match self {
-            Key::Day => GroupBy::Day,
-            Key::Goal => GroupBy::Goal,
-            Key::Worker => GroupBy::Worker,
-            Key::Runner => GroupBy::Runner,
-            Key::Model => GroupBy::Model,
-            Key::Sensor => GroupBy::Sensor,
-            Key::Beat => GroupBy::Beat,
-        }
-    }
-}
-
-/// True for a charge in the counted period.
-type IsCounted = Box<dyn Fn(&Charge) -> bool>;
-
-/// The first month of the counted period, and the charges from then on that count.
-=======
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Key {
-    /// The local day.
-    #[default]
-    Day,
-    /// The goal that the move served.
-    Goal,
-    /// The worker.
-    Worker,
-    /// The runner.
-    Runner,
-    /// The model.
-    Model,
-    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
-    /// among them.
-    Sensor,
-    /// The beat.
-    Beat,
-}
-
-impl Key {
-    fn by(self) -> GroupBy {
-        match self {
-            Key::Day => GroupBy::Day,
-            Key::Goal => GroupBy::Goal,
-            Key::Worker => GroupBy::Worker,
-            Key::Runner => GroupBy::Runner,
-            Key::Model => GroupBy::Model,
-            Key::Sensor => GroupBy::Sensor,
-            Key::Beat => GroupBy::Beat,
-        }
-    }
-}
-
 /// The start of the counted period: its month for the ledger, and its local day or its moment. What is empty, or the
 /// lowest number, excludes nothing.
->>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
 ///
 /// # Errors
 /// `--since` is neither a day nor an age.

@@ -92,17 +92,9 @@ fn socket(app: &App, verb: &str) -> Result<PathBuf> {
 /// Asks the user a question, waits, and prints only the answer.
 pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
     let socket = socket(app, "ask")?;
-<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
     let (text, options) = (args.text.clone(), args.options.clone());
     let question = WorkerQuestion { text, options, reference: args.reference.clone() };
-    print::line(&client::ask(&socket, question)?);
-    Ok(0)
-||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
-    print::line(&client::ask(&socket, &args.text, &args.options, args.reference.as_deref())?);
-    Ok(0)
-=======
-    print::done(&client::ask(&socket, &args.text, &args.options, args.reference.as_deref())?)
->>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
+    print::done(&client::ask(&socket, question)?)
 }
 
 /// Prints the messages that arrived since the last call.

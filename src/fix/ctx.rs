@@ -22,7 +22,7 @@ use crate::rules::worker::Objects;
 use crate::store::file::{self, Durability};
 use crate::store::json_file;
 use crate::store::layout::{FixDir, PrivateDirs};
-use crate::store::sandboxes::{AgentSandbox, Cell, SandboxBuilder};
+use crate::store::sandboxes::{AgentSandbox, SandboxBuilder, SandboxedEnv};
 use crate::vcs::clone::{self, Git, Grown, Source, Trees};
 use crate::{agents, sandbox};
 
@@ -223,7 +223,7 @@ impl FixContext<'_> {
     ///
     /// # Errors
     /// The required sandbox is not available; then nothing may be started.
-    pub fn cell(&self, worker: SandboxSubject, start: &SandboxStart) -> Result<Cell> {
+    pub fn sandboxed(&self, worker: SandboxSubject, start: &SandboxStart) -> Result<SandboxedEnv> {
         let subject = if self.deps.socket.is_some() { worker } else { SandboxSubject::Fix };
         let sandboxes = SandboxBuilder::new(self.deps.layout, self.deps.settings, true);
         let work = self.dir.work();
@@ -244,24 +244,24 @@ impl FixContext<'_> {
             write: start.write,
             read: &read,
         };
-        let cell = sandboxes.agent_sandbox(subject, &agent_sandbox).map_err(|why| {
+        let sandboxed = sandboxes.agent_sandbox(subject, &agent_sandbox).map_err(|why| {
             let fault = Fault::usage(format!("could not make the sandbox of `{}`: {why}", start.name));
             fault.hint("`looop doctor` shows what is available")
         })?;
-        if let Some(sandbox) = &cell.sandbox {
+        if let Some(sandbox) = &sandboxed.sandbox {
             sandboxes.create_dirs(sandbox.has_files(), agent, &dirs, start.cwd)?;
         }
-        Ok(cell)
+        Ok(sandboxed)
     }
 
     /// Runs a job in a sandbox, and ends what it leaves behind.
     ///
     /// # Errors
     /// looop cannot wait for it.
-    pub fn run(&self, name: &str, cell: Cell, mut job: Job) -> Result<ChildResult> {
+    pub fn run(&self, name: &str, sandboxed: SandboxedEnv, mut job: Job) -> Result<ChildResult> {
         job.command.env.push((MARK.to_owned(), self.dir.path().to_string_lossy().into_owned()));
-        job.command.env.extend(cell.env);
-        job.layer = sandbox::layer(cell.sandbox);
+        job.command.env.extend(sandboxed.env);
+        job.layer = sandbox::layer(sandboxed.sandbox);
         let mut heartbeat = || (self.deps.report)(&Progress::Heartbeat);
         let ended = process::run_one(job, self.deps.cancel, self.deps.live.then_some(&mut heartbeat));
         reaper::reap_orphans(&tree::Known::new());

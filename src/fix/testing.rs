@@ -124,16 +124,8 @@ pub(super) fn test(ctx: &FixContext, task: &Task) -> Result<Tested> {
         ProcessExit::Timeout => Some(format!("it was still running after {}s", task.runner.timeout)),
         other => Some(other.words()),
     };
-<<<<<<< 4729cb62a0c443159358604160518aa25acf44ba
-    let report = signature::read(&output, &exit, &ctx.cwd().to_string_lossy());
+    let report = signature::read(&output, failure.as_deref(), &ctx.cwd().to_string_lossy());
     let output = ctx.deps.settings.secrets.redact(&output).into_owned();
-||||||| 6d37a34a961b2b74eb320f1c754122f4586e4859
-    let report = signature::read(&output, &exit, &cwd.to_string_lossy());
-    let output = env.deps.settings.secrets.redact(&output).into_owned();
-=======
-    let report = signature::read(&output, failure.as_deref(), &cwd.to_string_lossy());
-    let output = env.deps.settings.secrets.redact(&output).into_owned();
->>>>>>> 40605e763ef42acea8822a71dc93ae226af85061
     Ok(Tested { report, output, took_ms })
 }
 

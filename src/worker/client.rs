@@ -13,13 +13,8 @@ use crate::os::socket;
 use crate::rules::fault::Fault;
 use crate::rules::time::human_ms;
 use crate::rules::worker::protocol::{
-<<<<<<< 4729cb62a0c443159358604160518aa25acf44ba
-    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest, WorkerQuestion,
-||||||| 6d37a34a961b2b74eb320f1c754122f4586e4859
-    self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest,
-=======
     self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPLY, MAX_REPORT, WireReply, WireRequest,
->>>>>>> 40605e763ef42acea8822a71dc93ae226af85061
+    WorkerQuestion,
 };
 
 /// How long a supervisor may take for an immediate reply, in milliseconds.

@@ -15,15 +15,7 @@ use crate::rules::beat::step::Probe;
 use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::worker::protocol::WireRequest;
-<<<<<<< 4729cb62a0c443159358604160518aa25acf44ba
-use crate::rules::worker::{Phase, Spec, WorkerExit, WorkerView};
-||||||| 6d37a34a961b2b74eb320f1c754122f4586e4859
-use crate::rules::worker::{Phase, Spec, WorkerExit, WorkerView};
-use crate::store::inbox;
-=======
 use crate::rules::worker::{Phase, Spec, WorkerView};
-use crate::store::inbox;
->>>>>>> 40605e763ef42acea8822a71dc93ae226af85061
 use crate::store::layout::Layout;
 use crate::store::workers::{self, Worker};
 use crate::store::{inbox, lock};

@@ -82,25 +82,8 @@ pub(super) fn ask(
         Ok(reply) => (reply.usage, None, decision::parse_reply(&reply.text).map(drop)),
         Err(failed) => (failed.usage, Some(failed.class), Err(failed.why)),
     };
-<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
-    let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
-    if is_spent {
-        ledger::append(&app.layout, &Charge::new(app.now, "doctor", runner.name(), usage.clone()))?;
-||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
-    let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
-    if is_spent {
-        let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
-        let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
-        let charge =
-            Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
-        ledger::append(&app.layout, &charge)?;
-=======
     if !matches!(class, Some(Class::Missing | Class::Down)) {
-        let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
-        let (beat, runner, sensors) = ("doctor".to_owned(), runner.name().to_owned(), Vec::new());
-        let charge = Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors, usage };
-        ledger::append(&app.layout, &charge)?;
->>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
+        ledger::append(&app.layout, &Charge::new(app.now, "doctor", runner.name(), usage.clone()))?;
     }
     let took = human_ms(took_ms);
     let cached = usage.tokens_cached + usage.tokens_written;

@@ -120,31 +120,9 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
             TaskStatus::Stuck => format!("looop answer {}", task.note),
             _ => visible(&task.note, false),
         };
-<<<<<<< 28c182ee67fd435343a218794e964ea9aa64002b
-        let tokens = counted(task.tokens, task.estimated);
-        rows.push(vec![
-            clip(&task.title, MAX_TITLE),
-            task.status.to_string(),
-            tries(app, finished, task)?.to_string(),
-            human_ms(task.took_ms),
-            tokens,
-            note,
-        ]);
-||||||| 36360e557b7fd5d20eff4133eb6d88e53736bcba
-        let tokens = counted(task.tokens, task.estimated);
-        rows.push(vec![
-            clip(&task.title, MAX_TITLE),
-            task.status.words().to_owned(),
-            tries(app, finished, task)?.to_string(),
-            human_ms(task.took_ms),
-            tokens,
-            note,
-        ]);
-=======
         let (title, tries) = (clip(&task.title, MAX_TITLE), tries(app, finished, task)?.to_string());
         let (took, tokens) = (human_ms(task.took_ms), counted(task.tokens, task.estimated));
-        rows.push(vec![title, task.status.words().to_owned(), tries, took, tokens, note]);
->>>>>>> 5edf62bcf07b3010facb8afcc603a2be7620276b
+        rows.push(vec![title, task.status.to_string(), tries, took, tokens, note]);
     }
     let long = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let before: usize = (0..5).map(|column| long(column) + 2).sum();

@@ -7,12 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::files::LINK;
 use super::leftovers::{head, leftovers};
 use super::source::{Source, inspect, numbered};
 use super::view::View;
 use crate::rules::json::clip;
-use crate::rules::user_side::{TreeChange, UserSidePath, reason_of};
+use crate::rules::user_side::{LINK, UserSidePath, reason_of};
 use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::Leftovers;
 use crate::vcs::git::{Git, GitCommand, fault};
@@ -122,7 +121,6 @@ fn pick(git: &Git, source: &Source, view: &View, repo: &Repo, tip: &str) -> Resu
 fn user_side(git: &Git, view: &View, base: &str, tip: &str) -> Result<Vec<UserSidePath>> {
     let (mut found, mut links, mut others) = (BTreeSet::new(), 0, 0);
     for change in git.changes(&view.git_dir, base, tip)? {
-        let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
         let target = match &change.new {
             Some((LINK, oid)) => {
                 links += 1;
@@ -130,11 +128,9 @@ fn user_side(git: &Git, view: &View, base: &str, tip: &str) -> Result<Vec<UserSi
             }
             _ => None,
         };
+        let Some(reason) = reason_of(&change, target.as_deref()) else { continue };
         // Bytes that are not UTF-8 are replaced: the name is only shown.
-        let path = change.path.to_string_lossy().into_owned();
-        let (old_mode, new_mode) = (mode(&change.old), mode(&change.new));
-        let change = TreeChange { path: &path, old_mode, new_mode, target: target.as_deref() };
-        let Some(reason) = reason_of(&change) else { continue };
+        let path = change.path.to_string_lossy();
         match found.len() < MAX_KEPT {
             true => drop(found.insert((clip(&path, MAX_PATH_CHARS), reason.to_owned()))),
             false => others += 1,

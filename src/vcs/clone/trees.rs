@@ -19,13 +19,7 @@ use crate::os::clock;
 use crate::os::process::Sink;
 use crate::rules::user_side::{GITLINK, LINK, TreeDifference};
 use crate::vcs::git::dir::read_plain;
-<<<<<<< a299b7688f1df9090dea7ac0e366c12855740b24
-use crate::vcs::git::{Git, GitCommand, GitDir, fault};
-||||||| 416d6360ce22a1e6a22292d4307417159b5debfa
-use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault};
-=======
-use crate::vcs::git::{Git, GitCommand, GitDir, TreeDifference, fault, input_of};
->>>>>>> d379c0fb8eb8ef6a705b3faa00a3311658044883
+use crate::vcs::git::{Git, GitCommand, GitDir, fault, input_of};
 use crate::vcs::history::ignored::Ignored;
 use crate::vcs::history::repository::RepoForm;
 

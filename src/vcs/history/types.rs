@@ -44,40 +44,15 @@ pub enum Blocked {
     /// Another git holds a lock, or died while it held it.
     #[error("could not commit: {} exists", lock.display())]
     Locked { lock: PathBuf },
-<<<<<<< a299b7688f1df9090dea7ac0e366c12855740b24
-    /// A git command of another program runs that may be about to move the branch: the command and its process.
+    /// A git command of another program, named with its process, may be about to move the branch.
     #[error("could not commit: {command} is running in the data dir")]
     AtWork { command: String },
-    /// A commit would be lost.
+    /// HEAD is not on a branch, so a commit would be lost.
     #[error("could not commit: HEAD of {} is on no branch", dir.display())]
-||||||| 416d6360ce22a1e6a22292d4307417159b5debfa
-    /// A git command of another program runs that may be about to move the branch.
-    AtWork {
-        /// The command and its process, in words.
-        command: String,
-    },
-    /// HEAD is not on a branch, so a commit would be lost.
-=======
-    /// A git command of another program, named with its process, may be about to move the branch.
-    AtWork { command: String },
-    /// HEAD is not on a branch, so a commit would be lost.
->>>>>>> d379c0fb8eb8ef6a705b3faa00a3311658044883
     DetachedHead { dir: PathBuf },
-<<<<<<< a299b7688f1df9090dea7ac0e366c12855740b24
-    /// A `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am` is unfinished.
+    /// A git command is unfinished: `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
     #[error("could not commit: a git {what} is in progress in {}", dir.display())]
     InProgress { dir: PathBuf, what: &'static str },
-||||||| 416d6360ce22a1e6a22292d4307417159b5debfa
-    /// A git command is unfinished.
-    InProgress {
-        dir: PathBuf,
-        /// `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
-        what: &'static str,
-    },
-=======
-    /// A git command is unfinished: `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
-    InProgress { dir: PathBuf, what: &'static str },
->>>>>>> d379c0fb8eb8ef6a705b3faa00a3311658044883
 }
 
 impl Blocked {

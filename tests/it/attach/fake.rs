@@ -115,7 +115,8 @@ impl Fake {
             got.lock().unwrap().stream = Some(stream.try_clone().unwrap());
             // A client that left already is still listened to: what it sent comes after this.
             stream.write_all(&hello).unwrap_or_default();
-            let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 8192]);
+            let (mut decoder, mut buffer) =
+                (Decoder::new(looop::rules::worker::protocol::MAX_PAYLOAD), vec![0; 8192]);
             loop {
                 let (quiet, changed) = &*quiet;
                 drop(changed.wait_while(quiet.lock().unwrap(), |quiet| *quiet).unwrap());
