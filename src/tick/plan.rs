@@ -76,7 +76,7 @@ fn plan(
         Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
         _ => false,
     };
-    let planned = planned(ctx, observed, id, decided);
+    let planned = planned(ctx, observed, id, decided, observed.tainted);
     let start = match &planned {
         Ok(MovePlan { operation: Operation::StartWorker(start), .. }) => Some(start),
         _ => None,
@@ -150,8 +150,8 @@ fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Plans the operation of a move.
-fn planned(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move) -> Result<MovePlan> {
+/// Plans the operation of a move. `is_tainted` means that its decider read untrusted content.
+fn planned(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move, is_tainted: bool) -> Result<MovePlan> {
     operation::plan(observed, ctx.now, id, decided, || match &decided.action {
         Action::Run(run) => {
             let argv = run.full_argv();
@@ -164,7 +164,7 @@ fn planned(ctx: &Ctx, observed: &Observed, id: &str, decided: &Move) -> Result<M
             Ok(Operation::Exec { argv, exe, cwd, files: Vec::new(), folders: Vec::new() })
         }
         _ => {
-            let start = ctx.fleet.plan_start(decided, observed.tainted).map_err(Denied::error)?;
+            let start = ctx.fleet.plan_start(decided, is_tainted).map_err(Denied::error)?;
             Ok(Operation::StartWorker(Box::new(start)))
         }
     })
@@ -306,11 +306,19 @@ fn plan_approved(
         let why = "the clock was set back to before the ask, so its expiry is unknown";
         return Ok(MovePlan::refused(why));
     }
-    let now = planned(ctx, observed, id, &approval.decided);
-    let scope = now.and_then(|now| scope_of(ctx, &approval.decided, &now.operation));
+    let checked = planned(ctx, observed, id, &approval.decided, !ask.clean).and_then(|now| {
+        let (scope, _) = scope_of(ctx, &approval.decided, &now.operation)?;
+        approval.scope.check(&scope).map_err(Error::msg)?;
+        // The user saw the sandbox in outline. What it may read is in no approval, so all of it must be the same.
+        match (&operation, &now.operation) {
+            (Operation::StartWorker(then), Operation::StartWorker(now)) if !then.is_same_worker(now) => {
+                Err(Error::msg(scope::changed("the worker's sandbox or its checks")))
+            }
+            _ => Ok(()),
+        }
+    });
     // An incomplete check says nothing about the approval.
     ctx.go_on()?;
-    let checked = scope.and_then(|(now, _)| approval.scope.check(&now).map_err(Error::msg));
     let plan = checked.map(|()| MovePlan { operation, then: MoveOutcome::Done { note: String::new() } });
     Ok(plan.unwrap_or_else(MovePlan::failed))
 }

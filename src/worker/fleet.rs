@@ -80,11 +80,14 @@ impl Fleet<'_> {
         self.scope_of(&self.complete(planned(start)?, grant)?, grant, base)
     }
 
-    /// Plans an approved start once more. The config may ask for another worker by now than the user approved.
-    fn check_config(&self, intent: &Intent, approved: &ApprovalScope) -> Result<(), WorkerError> {
-        let start = self.plan_start(&intent.decided, !intent.clean)?;
-        let now = self.scope(&intent.decided, &start, approved.clone())?;
-        Ok(approved.check(&now).map_err(WorkerRefusal::Approval)?)
+    /// Plans a start once more. By now, the config, the machine or the repository may ask for another worker.
+    fn check_plan(&self, intent: &Intent, start: &PlannedStart) -> Result<(), WorkerError> {
+        let now = self.plan_start(&intent.decided, !intent.clean)?;
+        if let Some(approved) = &start.approved {
+            let scope = self.scope(&intent.decided, &now, approved.clone())?;
+            approved.check(&scope).map_err(WorkerRefusal::Approval)?;
+        }
+        if start.is_same_worker(&now) { Ok(()) } else { Err(WorkerRefusal::OtherPlan.into()) }
     }
 
     /// Makes a move that concerns workers.
@@ -120,9 +123,11 @@ impl Fleet<'_> {
         };
         match (&intent.operation, is_made) {
             (_, true) => return Ok(Probe::Made),
-            (Operation::StartWorker(start), false) if let Some(approved) = &start.approved => {
-                if let Err(denied) = self.check_config(intent, approved) {
-                    return Ok(Probe::Dropped(denied.refusal()?.to_string()));
+            (Operation::StartWorker(start), false) => {
+                if let Err(denied) = self.check_plan(intent, start) {
+                    let why = denied.refusal()?.to_string();
+                    self.discard_abandoned()?;
+                    return Ok(Probe::Dropped(why));
                 }
             }
             _ => {}

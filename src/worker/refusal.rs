@@ -64,6 +64,9 @@ pub enum WorkerRefusal {
     Unfetched(Name, String),
     #[error("{0}")]
     Budget(String),
+    /// An interrupted start would start another worker now.
+    #[error("the config, the machine or the repository has changed since it was planned")]
+    OtherPlan,
     /// What the user approved has changed, or cannot be determined.
     #[error("{0}")]
     Approval(String),

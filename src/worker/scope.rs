@@ -9,7 +9,7 @@ use super::Fleet;
 use super::plan::is_path;
 use super::refusal::{WorkerError, WorkerRefusal};
 use crate::os::program;
-use crate::rules::beat::scope::{self, ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::rules::beat::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
 use crate::rules::user_side::{self, UserSidePath};
 use crate::rules::worker::{Objects, Repo, Spec};
 use crate::store::coverage::{self, Coverage, CoverageScan};
@@ -104,12 +104,10 @@ impl Fleet<'_> {
         })
     }
 
-    /// Returns the scope of the repository, which must still be at the planned commit.
+    /// Returns the scope of the repository. The planned commit counts: a clone is made from it, whatever the repository's
+    /// branch points to by then.
     fn repo_scope(&self, repo: &Repo, spec: &Spec) -> Result<RepoScope, WorkerError> {
         let found = self.source(&self.git()?, Path::new(&repo.source))?;
-        if found.head != repo.base {
-            return Err(WorkerRefusal::Approval(scope::changed(scope::REPO_PART)).into());
-        }
         let dirs =
             [coverage::git_dirs(&found.repo), vec![found.repo.join(".git"), found.repo.clone()]].concat();
         let head =

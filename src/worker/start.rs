@@ -55,10 +55,7 @@ impl Fleet<'_> {
         // It initialises while the worker's files are written.
         let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
         let mut supervisor = Launched::new(&["__supervise", &root, &cache, id]).with_context(cannot)?;
-        for left in workers::abandoned(self.layout)? {
-            // If it cannot be removed now, the next start removes it.
-            drop(self.discard(&left));
-        }
+        self.discard_abandoned()?;
         let (staged, _preparing) = workers::prepare_dir(self.layout, &spec.id)?;
         let committed = self.prepare(&spec, &staged).and_then(|()| {
             if let Some(approved) = approved {
@@ -78,6 +75,18 @@ impl Fleet<'_> {
         drop(starting);
         synced?;
         if handshake == "ok" { Ok(spec) } else { Err(WorkerRefusal::Supervisor(handshake).into()) }
+    }
+
+    /// Removes what interrupted starts left: their directories, and the refs of their clones.
+    ///
+    /// # Errors
+    /// When the directories cannot be listed.
+    pub(super) fn discard_abandoned(&self) -> Result<()> {
+        for left in workers::abandoned(self.layout)? {
+            // If it cannot be removed now, the next start removes it.
+            drop(self.discard(&left));
+        }
+        Ok(())
     }
 
     /// Adds to a plan what is as it is now, not as it was planned: the values of its variables, its limits, and the ways

@@ -19,7 +19,7 @@ use crate::support::profile::{Profile, wait_until};
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
 /// Whether as much can be had as this level on this machine.
-fn has(level: &str) -> bool {
+pub fn has(level: &str) -> bool {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "sandbox": { "worker": level } }));
     let had = profile.looop(&["worker", "start", "w1", "--", "true"]).code == 0;

@@ -9,9 +9,6 @@ use crate::rules::name::Name;
 /// The format of a scope that this version writes. An approval with a scope of another format is void.
 pub const FORM: u32 = 2;
 
-/// The part of a scope that is a repository, as a refusal names it.
-pub const REPO_PART: &str = "the repository or its commit";
-
 /// Everything that an approval covers. If any part differs when the move is about to be made, the approval is void.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -216,7 +213,7 @@ impl ApprovalScope {
             (self.command == now.command, "the program, the folder or the environment"),
             (self.checks == now.checks, "a check"),
             (self.files == now.files, "a file"),
-            (self.repo == now.repo, REPO_PART),
+            (self.repo == now.repo, "the repository or its commit"),
             (self.goal == now.goal, "the goal"),
             (self.sandbox == now.sandbox, "the sandbox"),
             (self.folders == now.folders, "the folder"),

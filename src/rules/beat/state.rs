@@ -238,22 +238,41 @@ pub enum Operation {
     /// Stop a worker, or send it a text; the move says which. In the memory of an earlier version also a start that
     /// needed no approval.
     Fleet,
-    #[serde(alias = "approved_start")]
+    #[serde(alias = "approved_start", deserialize_with = "planned_start")]
     StartWorker(Box<PlannedStart>),
 }
 
 /// The start of a worker as policy judged it, and as the user approved it if policy asked for that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields)]
 pub struct PlannedStart {
     /// What starts. `None` in the memory of an earlier version, which planned an approved start again when it made it:
     /// such a start is void.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub spec: Option<Spec>,
     /// True if the worker costs money.
     pub paid: bool,
     /// What the approval covers: it must still be so when the worker starts. `None` without an approval.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub approved: Option<ApprovalScope>,
+}
+
+impl PlannedStart {
+    /// True if another plan starts the same worker in the same sandbox. Only the name of its runner may differ: the
+    /// command of the runner is compared.
+    pub fn is_same_worker(&self, other: &PlannedStart) -> bool {
+        let compared = |start: &PlannedStart| start.spec.clone().map(|spec| Spec { runner: None, ..spec });
+        self.spec.is_some() && compared(self) == compared(other)
+    }
+}
+
+/// Reads a planned start, or what 0.1 wrote for an approved one: the scope of its approval, without a worker.
+fn planned_start<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Box<PlannedStart>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    match value.get("form").is_some() && value.get("action").is_some() {
+        true => Ok(Box::default()),
+        false => serde_json::from_value(value).map_err(serde::de::Error::custom),
+    }
 }
 
 impl Operation {
@@ -437,6 +456,20 @@ mod tests {
         let old = r#"{"approved_start":{"form":2,"action":"{}","grants":[],"command":null,"checks":[]}}"#;
         let read: Operation = serde_json::from_str(old).unwrap();
         assert_eq!(read, Operation::StartWorker(Box::default()));
+    }
+
+    #[test]
+    fn a_planned_start_with_an_unknown_or_a_missing_key_is_corruption() {
+        let start = serde_json::to_value(Operation::StartWorker(Box::default())).unwrap();
+        assert!(serde_json::from_value::<Operation>(start.clone()).is_ok());
+        for key in ["spec", "paid", "approved"] {
+            let mut less = start.clone();
+            less["start_worker"].as_object_mut().unwrap().remove(key);
+            assert!(serde_json::from_value::<Operation>(less).is_err(), "{key}");
+        }
+        let mut odd = start;
+        odd["start_worker"]["surprise"] = 1.into();
+        assert!(serde_json::from_value::<Operation>(odd).is_err());
     }
 
     #[test]

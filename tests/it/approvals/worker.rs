@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::{NOOP, approve, asks};
+use crate::sandbox;
 use crate::support::profile::{Profile, Ran, git_in, wait_until};
 
 /// A profile whose decider wants a worker with all that a worker can have.
@@ -19,9 +20,14 @@ fn scene() -> Profile {
 
 /// A profile whose decider wants a worker with these fields.
 fn scene_of(fields: &Value) -> Profile {
+    scene_with(fields, &["worker", "verify"])
+}
+
+/// The same, with a sandbox for all kinds of children but these.
+fn scene_with(fields: &Value, without_sandbox: &[&'static str]) -> Profile {
     let mut profile = Profile::scripted(&[NOOP]);
     profile.var("DEPLOY_KEY", "canary-value");
-    profile.without_sandbox(&["worker", "verify"]);
+    profile.without_sandbox(without_sandbox);
     let [program, check] = ["home/bin/agent", "home/bin/check"].map(|name| profile.path(name));
     create_dir_all(program.parent().unwrap()).unwrap();
     for (file, line) in [(&program, "exec sleep 600"), (&check, "exit 0")] {
@@ -119,11 +125,57 @@ fn each_kind_of_swap_voids_a_yes_to_a_worker() {
     }
 }
 
-/// Lets the beat go on to where the worker starts, changes something there, and lets it start.
+/// Lets the beat of an approved worker go on to where the worker starts, changes something there, and lets it start.
+fn approved_with_a_change_at_the_start(profile: &Profile, ask: &Value, change: Swap) -> Ran {
+    approve(profile, ask).ok();
+    let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
+    lock.lock().unwrap();
+    let child = profile.spawn(&["tick"]);
+    wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
+    change(profile);
+    drop(lock);
+    child.wait_with_output().unwrap().into()
+}
+
+/// A commit of the user's while the clone is made does not cost them their approval: the clone is made from the commit
+/// that they approved.
+#[test]
+fn a_commit_during_the_start_leaves_the_approved_commit() {
+    let profile = scene();
+    let ask = waiting(&profile, "a commit");
+    let base = git_in(&profile.path("home/repo"), &["rev-parse", "HEAD"]);
+    let ran = approved_with_a_change_at_the_start(&profile, &ask, |p| {
+        drop(git_in(&p.path("home/repo"), &["commit", "-qm", "two", "--allow-empty"]));
+    });
+    let spec = profile.read_json("workers/w1/spec.json");
+    assert_eq!(spec["repo"]["base"], *base.trim(), "{ran:?}");
+    let clone = profile.data().join("workers/w1").join("clone");
+    assert_eq!(git_in(&clone, &["rev-parse", "HEAD"]), base);
+    profile.looop(&["kill", "w1"]).ok();
+}
+
+/// What a worker may read is not on the card, so a change of it voids an approval too.
+#[test]
+fn a_sandbox_that_may_read_other_files_voids_an_approval() {
+    let profile = scene_of(&json!({ "goal": "g1", "verify": "tests", "repo": "~/repo" }));
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    config["sandbox"] = json!({ "read": [profile.path("home/other")] });
+    fs::write(profile.config_file(), config.to_string()).unwrap();
+    let ask = waiting(&profile, "a sandbox");
+    approve(&profile, &ask).ok();
+    config["sandbox"] = json!({});
+    fs::write(profile.config_file(), config.to_string()).unwrap();
+    let ran = profile.looop(&["tick"]).ok();
+    let words = "something that the approval covered has changed since: the worker's sandbox or its checks";
+    assert!(ran.stdout.contains(words), "{ran:?}");
+    assert!(!profile.data().join("workers/w1").exists());
+}
+
 #[test]
 #[ignore = "slow"]
 fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
-    let swaps: [(&str, &str, Swap); 6] = [
+    let swaps: [(&str, &str, Swap); 5] = [
         ("program", "a file", |p| write(p.path("home/bin/agent"), "#!/bin/sh\nexec sleep 601\n").unwrap()),
         ("the target of a grant", "a grant", |p| {
             fs::remove_file(p.path("home/link")).unwrap();
@@ -131,22 +183,12 @@ fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
         }),
         ("a granted file", "a grant", |p| write(p.path("home/key"), "evil\n").unwrap()),
         ("a file that its command names", "a file", |p| write(p.path("home/rules.txt"), "evil\n").unwrap()),
-        ("base commit", "the repository or its commit", |p| {
-            drop(git_in(&p.path("home/repo"), &["commit", "-qm", "two", "--allow-empty"]))
-        }),
         ("goal", "the goal", |p| p.goal("g1", "goal: be bad\n")),
     ];
     for (what, part, swap) in swaps {
         let profile = scene();
         let ask = waiting(&profile, what);
-        approve(&profile, &ask).ok();
-        let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
-        lock.lock().unwrap();
-        let child = profile.spawn(&["tick"]);
-        wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
-        swap(&profile);
-        drop(lock);
-        let ran: Ran = child.wait_with_output().unwrap().into();
+        let ran = approved_with_a_change_at_the_start(&profile, &ask, swap);
         let words = format!("refused: something that the approval covered has changed since: {part}");
         assert!(ran.stdout.contains(&words), "{what}: {ran:?}");
         assert!(!profile.data().join("workers/w1").exists(), "{what}");
@@ -207,27 +249,54 @@ fn the_worker_that_starts_is_the_one_that_was_approved() {
     profile.looop(&["kill", "w1"]).ok();
 }
 
-/// A beat is killed before it has started an approved worker, and the config asks for another worker then.
-#[test]
-fn an_interrupted_start_is_void_if_the_config_asks_for_another_worker() {
-    let profile = scene();
-    let ask = waiting(&profile, "an interruption");
-    approve(&profile, &ask).ok();
+/// Kills the next beat before its worker starts, leaves a half-made directory of such a worker, and changes the command
+/// of the runner.
+fn killed_before_the_start(profile: &Profile) {
     let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
     lock.lock().unwrap();
     let mut child = profile.spawn(&["tick"]);
-    wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
+    let state = profile.data().join("beat.json");
+    wait_until("the intent", || state.exists() && !profile.read_json("beat.json")["intent"].is_null());
     child.kill().unwrap();
     child.wait().unwrap();
     drop(lock);
+    fs::create_dir_all(profile.data().join("workers/.new-w1-1")).unwrap();
     let mut config: Value =
         serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
     config["runners"]["scripted"]["worker"][1] = json!("--no-rules");
     profile.config(config);
     profile.looop(&["tick"]).ok();
+    assert!(!profile.data().join("workers/.new-w1-1").exists(), "{}", profile.read("journal.md"));
+}
+
+#[test]
+fn an_interrupted_start_is_void_if_the_config_asks_for_another_worker() {
+    let profile = scene();
+    let ask = waiting(&profile, "an interruption");
+    approve(&profile, &ask).ok();
+    killed_before_the_start(&profile);
     let journal = profile.read("journal.md");
     assert!(journal.contains("something that the approval covered has changed since"), "{journal}");
     assert!(!profile.data().join("workers/w1").exists(), "{journal}");
+}
+
+/// The same for a start that needed no approval: its plan is of before the interruption, and no policy judges it again.
+#[test]
+fn an_interrupted_free_start_is_dropped_if_the_config_asks_for_another_worker() {
+    if !sandbox::has("full") {
+        return;
+    }
+    let profile = scene_with(&json!({ "goal": "g1", "repo": "~/repo" }), &[]);
+    profile.config_more(json!({ "repos": [profile.path("home/repo")] }));
+    killed_before_the_start(&profile);
+    let journal = profile.read("journal.md");
+    assert!(
+        journal.contains("not done: the config, the machine or the repository has changed since"),
+        "{journal}"
+    );
+    // The decider was asked again, and the worker is that of the config of now.
+    assert_eq!(profile.read_json("workers/w1/spec.json")["argv"][1], "--no-rules");
+    profile.looop(&["kill", "w1"]).ok();
 }
 
 #[test]
