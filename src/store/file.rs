@@ -19,6 +19,9 @@ pub enum ReadError {
     /// A symbolic link, a directory, a pipe or another thing that is not a regular file.
     #[error("it is not a regular file")]
     NotRegular,
+    /// There can be no such file: a part of its path is a file.
+    #[error("a part of its path is not a directory")]
+    NoDirectory,
     /// The file exceeds the limit of its kind; the limit in bytes.
     #[error("it is larger than {} KiB", .0 / 1024)]
     TooLarge(usize),
@@ -57,6 +60,7 @@ fn open_sized(path: &Path) -> Result<Option<(File, u64)>, ReadError> {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::LOOP | Errno::NXIO) => return Err(ReadError::NotRegular),
+        Err(Errno::NOTDIR) => return Err(ReadError::NoDirectory),
         Err(error) => return Err(ReadError::Unreadable(io::Error::from(error).to_string())),
     };
     match file.metadata() {

@@ -188,6 +188,7 @@ impl<'a> Commits<'a> {
         let mut ignored = Ignored::below(self.layout.root());
         let (out, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             files.iter().partition(|(path, _)| ignored.leaves_out(path.as_bytes()));
+        ignored.check()?;
         if !out.is_empty() {
             // A file that git already holds stays in git.
             let known = self.history.tracked()?;

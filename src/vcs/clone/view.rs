@@ -131,7 +131,8 @@ fn next_to(clone: &Path) -> Result<TempDir> {
     let is_free = |made: &io::Result<TempDir>| {
         !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
     };
-    made.find(is_free).context("all its names are taken")?.context("could not make a view of the clone")
+    let taken = || io::Error::other("all its names are taken");
+    made.find(is_free).unwrap_or_else(|| Err(taken())).context("could not make a view of the clone")
 }
 
 /// Copies files into the view: by a hard link if possible, otherwise by content.

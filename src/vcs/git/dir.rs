@@ -182,8 +182,7 @@ fn unquoted(line: &[u8]) -> Vec<u8> {
 pub fn read_plain(path: &Path, most: usize) -> io::Result<Option<Vec<u8>>> {
     let why = match file::read(path, most) {
         Ok(bytes) => return Ok(bytes),
-        // A part of its way is a file.
-        Err(_) if path.parent().is_some_and(|dir| !dir.is_dir()) => return Ok(None),
+        Err(ReadError::NoDirectory) => return Ok(None),
         Err(ReadError::NotRegular) => "it is not a plain file".to_owned(),
         Err(ReadError::TooLarge(_)) => "it is too long".to_owned(),
         Err(other) => other.to_string(),
@@ -281,4 +280,21 @@ pub fn plain_way(common: &Path, name: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_cannot_be_there_is_absent() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::write(tmp.path().join("file"), "x").unwrap();
+        assert_eq!(read_plain(&tmp.path().join("file/below"), 9).unwrap(), None);
+        assert_eq!(read_plain(&tmp.path().join("none/below"), 9).unwrap(), None);
+        assert!(read_plain(tmp.path(), 9).is_err(), "a directory");
+        // An error of any other kind says nothing about the file.
+        let long = "x".repeat(300);
+        assert!(read_plain(&tmp.path().join(&long).join(&long), 9).is_err());
+    }
 }

@@ -124,6 +124,17 @@ fn a_configured_worktree_is_not_followed() -> Result<()> {
     Ok(())
 }
 
+/// A file that the user excluded must not stay in the history because the list was not read.
+#[test]
+fn an_ignore_file_that_cannot_be_read_lets_nothing_into_a_commit() -> Result<()> {
+    let f = Fixture::with(&[("a", "1")])?;
+    f.write("goals/.gitignore", &format!("diary.md\n{}", "# a comment\n".repeat(100_000)))?;
+    f.write("goals/diary.md", "private\n")?;
+    let error = History::open(&f.path(""))?.changed().unwrap_err();
+    assert!(error.to_string().contains("could not read the ignore file"), "{error}");
+    Ok(())
+}
+
 #[test]
 fn changed_lists_what_git_lists() -> Result<()> {
     let f = Fixture::with(&[

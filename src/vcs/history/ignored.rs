@@ -7,13 +7,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Error, Result};
 use gix::bstr::BStr;
 use gix::glob::pattern::Case;
 use gix::glob::search::pattern::List;
 use gix::glob::{wildmatch, wildmatch::Mode};
 use gix::ignore::search::{Ignore, pattern_matching_relative_path};
 
-use crate::vcs::git::dir::read_plain;
+use crate::store::file::{self, ReadError};
 
 /// The longest ignore file that is read, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -25,6 +26,8 @@ pub struct Ignored {
     whole: Option<List<Ignore>>,
     /// The directories that lead to the last path, the deepest last; each ends with `/`, the root is empty.
     levels: Vec<(Vec<u8>, Option<List<Ignore>>)>,
+    /// The first ignore file that could not be read, with the cause.
+    unreadable: Option<String>,
 }
 
 impl Ignored {
@@ -35,13 +38,25 @@ impl Ignored {
 
     /// As [`Ignored::below`], with another file of patterns for the whole folder.
     pub fn with(root: &Path, excludes: Option<&Path>) -> Ignored {
-        let whole = excludes.and_then(list);
-        let levels = vec![(Vec::new(), list(&root.join(".gitignore")))];
-        Ignored { root: root.to_owned(), whole, levels }
+        let (root, whole, levels, unreadable) = (root.to_owned(), None, Vec::new(), None);
+        let mut ignored = Ignored { root, whole, levels, unreadable };
+        ignored.whole = excludes.and_then(|file| ignored.list(file));
+        let own = ignored.list(&ignored.root.join(".gitignore"));
+        ignored.levels.push((Vec::new(), own));
+        ignored
+    }
+
+    /// Refuses if an ignore file could not be read. Who commits files must ask after the last path: a file that the user
+    /// excluded would stay in the history for ever.
+    ///
+    /// # Errors
+    /// With the name of the file and the cause.
+    pub fn check(&self) -> Result<()> {
+        self.unreadable.as_ref().map_or(Ok(()), |why| Err(Error::msg(why.clone())))
     }
 
     /// Returns true if a path, relative and with `/`, is ignored itself; its directories are not checked. Unreadable
-    /// patterns match nothing.
+    /// patterns match nothing: see [`Ignored::check`].
     pub fn has(&mut self, path: &[u8], is_dir: bool) -> bool {
         let parent = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
         self.enter(&path[..parent]);
@@ -72,14 +87,24 @@ impl Ignored {
         while let Some(next) = dir[at..].iter().position(|byte| *byte == b'/') {
             at += next + 1;
             let file = self.root.join(OsStr::from_bytes(&dir[..at])).join(".gitignore");
-            self.levels.push((dir[..at].to_vec(), list(&file)));
+            let list = self.list(&file);
+            self.levels.push((dir[..at].to_vec(), list));
         }
     }
-}
 
-fn list(file: &Path) -> Option<List<Ignore>> {
-    let bytes = read_plain(file, MAX_FILE_BYTES).ok().flatten()?;
-    List::from_bytes(&bytes, file.to_owned(), None, Ignore::default()).ok()
+    /// Reads the patterns of one file. As in git, a link or a pipe has none.
+    fn list(&mut self, file: &Path) -> Option<List<Ignore>> {
+        let read = match file::read(file, MAX_FILE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(ReadError::NotRegular | ReadError::NoDirectory) => None,
+            Err(error) => {
+                let why = || format!("could not read the ignore file `{}`: {error}", file.display());
+                self.unreadable.get_or_insert_with(why);
+                None
+            }
+        };
+        List::from_bytes(&read?, file.to_owned(), None, Ignore::default()).ok()
+    }
 }
 
 /// True if a path matches a pattern: `?` is one character, `*` any characters within a part, `**` any number of parts.

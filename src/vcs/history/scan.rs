@@ -42,6 +42,7 @@ impl<'a> Scan<'a> {
         let ignored = Ignored::below(dir);
         let mut scan = Self { dir, head, index, ignored, seen: HashSet::new(), found: Vec::new() };
         scan.dir("", false)?;
+        scan.ignored.check()?;
         for (path, leaf) in head {
             if leaf.mode != Mode::COMMIT && !scan.seen.contains(path) && !scan.is_left_out(path) {
                 scan.found.push(path.clone());
