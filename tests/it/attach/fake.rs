@@ -8,7 +8,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use looop::os::socket;
 use looop::rules::name::Name;
 use looop::rules::process::Started;
-use looop::rules::worker::protocol::{Decoder, FrameKind, Hello, Resize, ViewerState, encode_json};
+use looop::rules::worker::protocol::{
+    Decoder, FrameKind, Hello, MAX_PAYLOAD, Resize, ViewerState, encode_json,
+};
 use looop::rules::worker::{Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::layout::{Layout, WorkerDir};
 use looop::store::transcript::TranscriptWriter;
@@ -115,7 +117,7 @@ impl Fake {
             got.lock().unwrap().stream = Some(stream.try_clone().unwrap());
             // A client that left already is still listened to: what it sent comes after this.
             stream.write_all(&hello).unwrap_or_default();
-            let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 8192]);
+            let (mut decoder, mut buffer) = (Decoder::new(MAX_PAYLOAD), vec![0; 8192]);
             loop {
                 let (deaf, changed) = &*deaf;
                 drop(changed.wait_while(deaf.lock().unwrap(), |deaf| *deaf).unwrap());
