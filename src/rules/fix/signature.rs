@@ -169,11 +169,6 @@ fn count_before(line: &str, words: &[&str]) -> Option<u32> {
     words.iter().filter_map(count).reduce(u32::saturating_add)
 }
 
-/// The number of lines that start with a mark.
-fn count_lines(lines: &[&str], mark: &str) -> u32 {
-    u32::try_from(lines.iter().filter(|line| line.starts_with(mark)).count()).unwrap_or(u32::MAX)
-}
-
 /// True if a line starts with one of these marks.
 fn starts_with_any(line: &str, marks: &[&str]) -> bool {
     marks.iter().any(|mark| line.starts_with(mark))
