@@ -322,16 +322,9 @@ impl TaskRun<'_> {
         if let Some(socket) = &deps.socket {
             return client::call(socket, WireRequest::Spend(usage.into())).map(drop);
         }
-        let now = clock::now();
         let charge = Charge {
-            at_ms: now.unix_ms,
-            day: now.day(),
-            beat: self.ctx.id.to_string(),
             goal: Some(self.state().goal.to_string()),
-            worker: None,
-            runner: agent.name.clone(),
-            sensors: Vec::new(),
-            usage,
+            ..Charge::new(clock::now(), self.ctx.id.as_str(), &agent.name, usage)
         };
         ledger::append(deps.layout, &charge)
     }

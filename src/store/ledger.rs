@@ -164,16 +164,7 @@ mod tests {
     const NOV_30: Now = Now { unix_ms: 1_796_081_400_000, offset_s: 0 };
 
     fn charge(beat: &str, at: Now) -> Charge {
-        Charge {
-            at_ms: at.unix_ms,
-            day: at.day(),
-            beat: beat.to_owned(),
-            goal: None,
-            worker: None,
-            runner: "r".to_owned(),
-            sensors: Vec::new(),
-            usage: Usage::unknown(),
-        }
+        Charge::new(at, beat, "r", Usage::unknown())
     }
 
     #[test]

@@ -243,14 +243,9 @@ pub fn reply(
     let PreparedDecision { prompt, seen, .. } = prepared;
     let charge = |usage: Usage, goal: Option<&Name>| {
         Box::new(Charge {
-            at_ms: at.unix_ms,
-            day: at.day(),
-            beat: seen.beat.clone(),
             goal: goal.map(Name::to_string),
-            worker: None,
-            runner: ctx.runner.name().to_owned(),
             sensors: seen.sensors.clone(),
-            usage,
+            ..Charge::new(at, &seen.beat, ctx.runner.name(), usage)
         })
     };
     match reply {

@@ -125,11 +125,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     };
     let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
     if is_spent {
-        let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
-        let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
-        let charge =
-            Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
-        ledger::append(&app.layout, &charge)?;
+        ledger::append(&app.layout, &Charge::new(app.now, "doctor", runner.name(), usage.clone()))?;
     }
     Ok(RunnerCheck { took_ms, usage, reply })
 }

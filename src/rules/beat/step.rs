@@ -332,16 +332,8 @@ fn timer_spent(beat: &LoopState, path: String) -> Vec<Effect> {
 
 /// Returns the ledger line of a call that returned nothing.
 pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
-    Charge {
-        at_ms: now.unix_ms,
-        day: now.day(),
-        beat: call.beat.clone(),
-        goal: None,
-        worker: None,
-        runner: call.runner.clone(),
-        sensors: call.sensors.clone(),
-        usage: Usage::assumed(call.reserved_micros),
-    }
+    let usage = Usage::assumed(call.reserved_micros);
+    Charge { sensors: call.sensors.clone(), ..Charge::new(now, &call.beat, &call.runner, usage) }
 }
 
 fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {

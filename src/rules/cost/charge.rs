@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::time::Now;
+
 /// Where the figures of a charge come from, the most reliable first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -154,6 +156,22 @@ pub struct Charge {
     pub sensors: Vec<String>,
     /// What was used.
     pub usage: Usage,
+}
+
+impl Charge {
+    /// Creates the charge of a call that ended now, for no goal, worker or sensor.
+    pub fn new(now: Now, beat: &str, runner: &str, usage: Usage) -> Charge {
+        Charge {
+            at_ms: now.unix_ms,
+            day: now.day(),
+            beat: beat.to_owned(),
+            goal: None,
+            worker: None,
+            runner: runner.to_owned(),
+            sensors: Vec::new(),
+            usage,
+        }
+    }
 }
 
 /// Formats millionths of a dollar for the user: `$0.0123`.

@@ -59,7 +59,7 @@ impl Meter {
         if self.charges >= MAX_CHARGES {
             return Err(RequestRefusal::TooManyCharges(MAX_CHARGES));
         }
-        let (spec, at) = (&record.spec, clock::now());
+        let spec = &record.spec;
         let left = budget::own_budget(spec)
             .map_or(u64::MAX, |(micros, _)| micros.saturating_sub(record.state.cost_micros));
         let cost_micros = stated.cost_micros.min(left);
@@ -69,15 +69,11 @@ impl Meter {
             record.log("spend_beyond_budget", &why);
         }
         let model = stated.model.as_ref().map(|model| clip(&record.clean(model), MAX_MODEL_CHARS));
+        let usage = Usage { cost_micros, model, ..stated };
         let charge = Charge {
-            at_ms: at.unix_ms,
-            day: at.day(),
-            beat: spec.by.clone(),
             goal: spec.goal.as_ref().map(Name::to_string),
             worker: Some(spec.id.to_string()),
-            runner: budget::runner_of(spec).to_owned(),
-            sensors: Vec::new(),
-            usage: Usage { cost_micros, model, ..stated },
+            ..Charge::new(clock::now(), &spec.by, budget::runner_of(spec), usage)
         };
         record.fenced(|| ledger::append(&record.layout, &charge))?;
         self.charges += 1;
