@@ -97,6 +97,7 @@ impl Tags {
     ) -> bool {
         let mut cursor = tree.walk();
         let mut within = Vec::new();
+        // The module that the following names are imported from.
         let mut from = "";
         for looked in 0_usize.. {
             if looked % LOOK_EVERY == 0 && deadline.passed() {
@@ -112,8 +113,19 @@ impl Tags {
                     NodeRole::Def(kind) => {
                         self.define(word, kind, marked.start_position().row, marked.end_position().row);
                     }
+                    NodeRole::Ref => self.refer(word),
+                    NodeRole::Import => self.import(lang, word),
+                    NodeRole::Use => imports::spell_out(word, &mut |path| self.import(lang, path)),
+                    NodeRole::OwnPath if !imports::is_own_path(word) => {}
+                    NodeRole::OwnPath => self.import(lang, word),
+                    NodeRole::Module => self.import(lang, &format!("self::{word}")),
                     NodeRole::From => from = word,
-                    role => self.take(lang, role, word, from),
+                    NodeRole::FromAll => self.import(lang, from),
+                    NodeRole::FromName => {
+                        self.refer(word);
+                        let dot = if from.ends_with('.') { "" } else { "." };
+                        self.import(lang, &format!("{from}{dot}{word}"));
+                    }
                 }
             }
             if cursor.goto_first_child() {
@@ -128,23 +140,5 @@ impl Tags {
             }
         }
         true
-    }
-
-    /// Adds a reference or an import; `from` is the module that names are imported from.
-    fn take(&mut self, lang: Lang, role: NodeRole, word: &str, from: &str) {
-        match role {
-            NodeRole::Ref => self.refer(word),
-            NodeRole::Import => self.import(lang, word),
-            NodeRole::Use => imports::spell_out(word, &mut |path| self.import(lang, path)),
-            NodeRole::OwnPath if imports::is_own_path(word) => self.import(lang, word),
-            NodeRole::Module => self.import(lang, &format!("self::{word}")),
-            NodeRole::FromAll => self.import(lang, from),
-            NodeRole::FromName => {
-                self.refer(word);
-                let dot = if from.ends_with('.') { "" } else { "." };
-                self.import(lang, &format!("{from}{dot}{word}"));
-            }
-            NodeRole::OwnPath | NodeRole::Def(_) | NodeRole::From => {}
-        }
     }
 }
