@@ -4,9 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::decision::{Action, Move};
 use super::settings::{FreeMove, PolicyRules};
-use crate::rules::argument;
-use crate::rules::user_side;
 use crate::rules::world::sensor::SensorHeader;
+use crate::rules::{argument, user_side};
 
 /// The decision of policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
