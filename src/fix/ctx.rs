@@ -219,6 +219,7 @@ impl FixContext<'_> {
         self.trees.snapshot(&self.git()?, &self.work(), "work")
     }
 
+<<<<<<< 97ebe871ba24984999dc8129b108e8436b6f15a9
     /// The sandbox of a process: a worker's fix uses `worker`, a user's fix the sandbox from the config.
     ///
     /// # Errors
@@ -243,6 +244,192 @@ impl FixContext<'_> {
             programs: &programs,
             write: start.write,
             read: &read,
+||||||| 366f512bc327204a18b655eefdfb87ff741ac842
+/// One task at work.
+pub(super) struct TaskRun<'a> {
+    pub ctx: &'a FixContext<'a>,
+    pub task: &'a Task,
+    /// The state of the whole run, which is saved at each step.
+    pub session: &'a mut FixSession,
+    /// The number of the task in the session.
+    pub at: usize,
+}
+
+impl TaskRun<'_> {
+    pub fn state(&self) -> &TaskState {
+        &self.session.tasks[self.at]
+    }
+
+    pub fn state_mut(&mut self) -> &mut TaskState {
+        &mut self.session.tasks[self.at]
+    }
+
+    pub fn set(&mut self, status: TaskStatus, note: impl Into<String>) {
+        let state = self.state_mut();
+        (state.status, state.note) = (status, note.into());
+    }
+
+    pub fn save(&self) -> Result<()> {
+        self.ctx.save(self.session)
+    }
+
+    pub fn ledger(&self) -> Result<Vec<LedgerLine>> {
+        fixes::ledger(&self.ctx.env.dir, &self.state().goal)
+    }
+
+    pub fn append(&self, line: &LedgerLine) -> Result<()> {
+        fixes::append(&self.ctx.env.dir, &self.state().goal, line)
+    }
+
+    /// The ref of an attempt, or of a checkpoint.
+    pub fn ref_of(&self, kind: &str, n: u32) -> String {
+        format!("refs/looop/{kind}/{}/{n}", self.state().goal)
+    }
+
+    /// The tree of the episode's base.
+    pub fn base(&self, now: &EpisodeState) -> String {
+        now.begin.map_or_else(|| self.session.tree.clone(), |begin| begin.base.clone())
+    }
+
+    /// Keeps the last output of the tests for the next prompt.
+    pub fn keep_output(&self, output: &str) -> Result<()> {
+        let path = self.ctx.env.dir.output(&self.state().goal);
+        file::write(&path, output.as_bytes(), 0o600, Durability::Atomic)
+    }
+
+    /// The last output of the tests; empty if unknown, or if the task has no tests.
+    pub fn kept_output(&self) -> String {
+        let path = self.ctx.env.dir.output(&self.state().goal);
+        let kept = || file::read_text(&path, 4 << 20).ok().flatten();
+        if self.task.skip_tests { String::new() } else { kept().unwrap_or_default() }
+    }
+
+    /// Calls an agent, and writes down what it used for the goal.
+    pub fn call(&mut self, agent: &Fixer, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        let ctx = self.ctx;
+        ctx.env.check()?;
+        ctx.at.take();
+        let reply = agent.call(&ctx.env, prompt, cwd)?;
+        let tokens = reply.usage.tokens();
+        let state = self.state_mut();
+        state.tokens = state.tokens.saturating_add(tokens);
+        // Tokens that were paid for did not stay local.
+        if agent.name == ctx.agents[0].name && reply.usage.cost_micros == 0 {
+            state.local_tokens = state.local_tokens.saturating_add(tokens);
+        }
+        state.estimated |= reply.is_estimated();
+        self.charge(agent, &reply.usage)?;
+        ctx.env.check()?;
+        Ok(reply)
+    }
+
+    /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
+    fn charge(&self, agent: &Fixer, usage: &Usage) -> Result<()> {
+        let deps = self.ctx.env.deps;
+        let usage = usage.clone();
+        if let Some(socket) = &deps.socket {
+            return client::call(socket, WireRequest::Spend(usage.into())).map(drop);
+        }
+        let now = clock::now();
+        let charge = Charge {
+            at_ms: now.unix_ms,
+            day: now.day(),
+            beat: self.ctx.id.to_string(),
+            goal: Some(self.state().goal.to_string()),
+            worker: None,
+            runner: agent.name.clone(),
+            sensors: Vec::new(),
+            usage,
+=======
+/// One task at work.
+pub(super) struct TaskRun<'a> {
+    pub ctx: &'a FixContext<'a>,
+    pub task: &'a Task,
+    /// The state of the whole run, which is saved at each step.
+    pub session: &'a mut FixSession,
+    /// The number of the task in the session.
+    pub at: usize,
+}
+
+impl TaskRun<'_> {
+    pub fn state(&self) -> &TaskState {
+        &self.session.tasks[self.at]
+    }
+
+    pub fn state_mut(&mut self) -> &mut TaskState {
+        &mut self.session.tasks[self.at]
+    }
+
+    pub fn set(&mut self, status: TaskStatus, note: impl Into<String>) {
+        let state = self.state_mut();
+        (state.status, state.note) = (status, note.into());
+    }
+
+    pub fn save(&self) -> Result<()> {
+        self.ctx.save(self.session)
+    }
+
+    pub fn ledger(&self) -> Result<Vec<LedgerLine>> {
+        fixes::ledger(&self.ctx.env.dir, &self.state().goal)
+    }
+
+    pub fn append(&self, line: &LedgerLine) -> Result<()> {
+        fixes::append(&self.ctx.env.dir, &self.state().goal, line)
+    }
+
+    /// The ref of an attempt, or of a checkpoint.
+    pub fn ref_of(&self, kind: &str, n: u32) -> String {
+        format!("refs/looop/{kind}/{}/{n}", self.state().goal)
+    }
+
+    /// The tree of the episode's base.
+    pub fn base(&self, now: &EpisodeState) -> String {
+        now.begin.map_or_else(|| self.session.tree.clone(), |begin| begin.base.clone())
+    }
+
+    /// Keeps the last output of the tests for the next prompt.
+    pub fn keep_output(&self, output: &str) -> Result<()> {
+        let path = self.ctx.env.dir.output(&self.state().goal);
+        file::write(&path, output.as_bytes(), 0o600, Durability::Atomic)
+    }
+
+    /// The last output of the tests; empty if unknown, or if the task has no tests.
+    pub fn kept_output(&self) -> String {
+        let path = self.ctx.env.dir.output(&self.state().goal);
+        let kept = || file::read_text(&path, 4 << 20).ok().flatten();
+        if self.task.skip_tests { String::new() } else { kept().unwrap_or_default() }
+    }
+
+    /// Calls an agent, and writes down what it used for the goal.
+    pub fn call(&mut self, agent: &Fixer, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        let ctx = self.ctx;
+        ctx.env.check()?;
+        ctx.at.take();
+        let reply = agent.call(&ctx.env, prompt, cwd)?;
+        let tokens = reply.usage.tokens();
+        let state = self.state_mut();
+        state.tokens = state.tokens.saturating_add(tokens);
+        // Tokens that were paid for did not stay local.
+        if agent.name == ctx.agents[0].name && reply.usage.cost_micros == 0 {
+            state.local_tokens = state.local_tokens.saturating_add(tokens);
+        }
+        state.estimated |= reply.is_estimated();
+        self.charge(agent, &reply.usage)?;
+        ctx.env.check()?;
+        Ok(reply)
+    }
+
+    /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
+    fn charge(&self, agent: &Fixer, usage: &Usage) -> Result<()> {
+        let deps = self.ctx.env.deps;
+        let usage = usage.clone();
+        if let Some(socket) = &deps.socket {
+            return client::call(socket, WireRequest::Spend(usage.into())).map(drop);
+        }
+        let charge = Charge {
+            goal: Some(self.state().goal.to_string()),
+            ..Charge::new(clock::now(), self.ctx.id.as_str(), &agent.name, usage)
+>>>>>>> c93a43634b26b10162a0147a267150c717b01767
         };
         let sandboxed = sandboxes.agent_sandbox(subject, &agent_sandbox).map_err(|why| {
             let fault = Fault::usage(format!("could not make the sandbox of `{}`: {why}", start.name));

@@ -67,9 +67,7 @@ impl Reader {
             return failed;
         };
         let mut tags = Tags { partial: tree.root_node().has_error(), ..Tags::default() };
-        if !tags.walk(lang, rules, &tree, text, &deadline) {
-            tags.partial = true;
-        }
+        tags.walk(rules, &tree, text, &deadline);
         tags.tidy();
         tags
     }
@@ -86,21 +84,16 @@ impl Reader {
 }
 
 impl Tags {
-    /// Looks at each node in the order of the text; false when the time was up.
-    fn walk(
-        &mut self,
-        lang: Lang,
-        rules: &LanguageRules,
-        tree: &Tree,
-        text: &str,
-        deadline: &Deadline,
-    ) -> bool {
+    /// Looks at each node in the order of the text, as long as there is time.
+    fn walk(&mut self, rules: &LanguageRules, tree: &Tree, text: &str, deadline: &Deadline) {
         let mut cursor = tree.walk();
         let mut within = Vec::new();
+        // The module that the following names are imported from.
         let mut from = "";
         for looked in 0_usize.. {
             if looked % LOOK_EVERY == 0 && deadline.passed() {
-                return false;
+                self.partial = true;
+                return;
             }
             let node = cursor.node();
             let field = cursor.field_id().map(std::num::NonZeroU16::get);
@@ -112,8 +105,19 @@ impl Tags {
                     NodeRole::Def(kind) => {
                         self.define(word, kind, marked.start_position().row, marked.end_position().row);
                     }
+                    NodeRole::Ref => self.refer(word),
+                    NodeRole::Import => self.import(word),
+                    NodeRole::Use => imports::spell_out(word, &mut |path| self.import(path)),
+                    NodeRole::OwnPath if !imports::is_own_path(word) => {}
+                    NodeRole::OwnPath => self.import(word),
+                    NodeRole::Module => self.import(&format!("self::{word}")),
                     NodeRole::From => from = word,
-                    role => self.take(lang, role, word, from),
+                    NodeRole::FromAll => self.import(from),
+                    NodeRole::FromName => {
+                        self.refer(word);
+                        let dot = if from.ends_with('.') { "" } else { "." };
+                        self.import(&format!("{from}{dot}{word}"));
+                    }
                 }
             }
             if cursor.goto_first_child() {
@@ -122,29 +126,10 @@ impl Tags {
             }
             while !cursor.goto_next_sibling() {
                 if !cursor.goto_parent() {
-                    return true;
+                    return;
                 }
                 within.pop();
             }
-        }
-        true
-    }
-
-    /// Adds a reference or an import; `from` is the module that names are imported from.
-    fn take(&mut self, lang: Lang, role: NodeRole, word: &str, from: &str) {
-        match role {
-            NodeRole::Ref => self.refer(word),
-            NodeRole::Import => self.import(lang, word),
-            NodeRole::Use => imports::spell_out(word, &mut |path| self.import(lang, path)),
-            NodeRole::OwnPath if imports::is_own_path(word) => self.import(lang, word),
-            NodeRole::Module => self.import(lang, &format!("self::{word}")),
-            NodeRole::FromAll => self.import(lang, from),
-            NodeRole::FromName => {
-                self.refer(word);
-                let dot = if from.ends_with('.') { "" } else { "." };
-                self.import(lang, &format!("{from}{dot}{word}"));
-            }
-            NodeRole::OwnPath | NodeRole::Def(_) | NodeRole::From => {}
         }
     }
 }

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::lang::Lang;
-
 /// The most definitions, references and imports of each kind that are kept of a file.
 const MAX_TAGS: usize = 20_000;
 /// The longest name that is kept, in bytes.
@@ -53,11 +51,9 @@ impl Tags {
         }
     }
 
-    pub(super) fn import(&mut self, lang: Lang, path: &str) {
-        let path = match lang {
-            Lang::Python | Lang::Rust => path,
-            _ => path.trim_matches(['"', '\'', '`']),
-        };
+    /// Adds an import, without its quotes if the language has some there.
+    pub(super) fn import(&mut self, path: &str) {
+        let path = path.trim_matches(['"', '\'', '`']);
         if path.len() <= MAX_NAME_BYTES && self.imports.len() < MAX_TAGS {
             self.imports.push(path.to_owned());
         }

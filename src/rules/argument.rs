@@ -60,19 +60,14 @@ impl PartList {
             self.push(&word[(rest.len() - path.len()).min(word.len())..]);
             self.push(path.split([',', ':', ';', '"', '\'', '}']).next().unwrap_or_default());
             self.push(path);
-            self.cluster(word, rest);
-        }
-    }
-
-    /// Adds each value that may be attached to an option of a cluster.
-    fn cluster(&mut self, word: &str, rest: &str) {
-        let Some(options) = word.strip_prefix(['-', '+']).filter(|options| !options.starts_with('-')) else {
-            return;
-        };
-        let letters = options.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(options.len());
-        for at in 1..=letters {
-            self.push(&options[at..]);
-            self.push(&rest[1 + at..]);
+            // A value may be attached to each option of a cluster.
+            let options = word.strip_prefix(['-', '+']).filter(|options| !options.starts_with('-'));
+            let options = options.unwrap_or_default();
+            let letters = options.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(options.len());
+            for at in 1..=letters {
+                self.push(&options[at..]);
+                self.push(&rest[1 + at..]);
+            }
         }
     }
 }
@@ -102,14 +97,12 @@ pub fn is_expanded(arg: &str) -> bool {
 
 /// True for a path with a git directory in it: `.git` in any case, or any name that some file system treats as `.git`.
 pub fn is_in_git_dir(path: &Path) -> bool {
-    path.iter().any(|part| is_git_dir_name(&part.to_string_lossy()))
-}
-
-fn is_git_dir_name(name: &str) -> bool {
-    let seen: String = name.chars().filter(|c| !is_hidden(*c)).collect();
-    let stem = seen.split(':').next().unwrap_or_default();
-    let stem = stem.trim_end_matches(['.', ' ']).to_lowercase();
-    stem == ".git" || stem.strip_prefix("git~").is_some_and(|n| n.parse::<u8>().is_ok())
+    path.iter().any(|part| {
+        let seen: String = part.to_string_lossy().chars().filter(|c| !is_hidden(*c)).collect();
+        let stem = seen.split(':').next().unwrap_or_default();
+        let stem = stem.trim_end_matches(['.', ' ']).to_lowercase();
+        stem == ".git" || stem.strip_prefix("git~").is_some_and(|n| n.parse::<u8>().is_ok())
+    })
 }
 
 /// True for an option that names what a program skips, such as `--exclude=.git`.

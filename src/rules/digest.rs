@@ -11,11 +11,16 @@ pub type Items = BTreeMap<String, Digest>;
 /// Length-prefixed blake3, so that another split of the same bytes has another digest.
 pub fn digest(parts: &[&[u8]]) -> Digest {
     let mut hasher = blake3::Hasher::new();
+    record(&mut hasher, parts);
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Hashes parts with their lengths, so that different lists of parts never hash the same.
+pub fn record(hasher: &mut blake3::Hasher, parts: &[&[u8]]) {
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().to_hex().to_string()
 }
 
 /// One digest over all items, sorted by name.

@@ -45,12 +45,14 @@ pub fn free_name(text: &str) -> Result<Name, String> {
 }
 
 /// The holder of a lease: a worker, or a user by hand. As text `fix-ci` or `human:ada`; a name never contains a colon.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display)]
 #[serde(try_from = "String", into = "String")]
 pub enum Holder {
     /// A worker, represented by its supervisor.
+    #[strum(to_string = "{0}")]
     Worker(Name),
     /// A user. A user has no process to watch, so only time ends the lease.
+    #[strum(to_string = "human:{0}")]
     User(String),
 }
 
@@ -60,15 +62,6 @@ impl Holder {
         match self {
             Holder::Worker(name) => format!("worker {name}"),
             Holder::User(name) => name.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Holder::Worker(name) => name.fmt(f),
-            Holder::User(name) => write!(f, "human:{name}"),
         }
     }
 }

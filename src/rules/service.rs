@@ -35,69 +35,30 @@ impl Service {
 
     /// A unit for systemd's user manager, as in systemd.service(5) and systemd.syntax(7).
     pub fn systemd(&self) -> String {
-        let env: String = self
-            .env
-            .iter()
-            .map(|(key, value)| format!("Environment={}\n", in_unit(&format!("{key}={value}"))))
-            .collect();
+        let line = |(key, value): &_| format!("Environment={}\n", in_unit(&format!("{key}={value}")));
+        let env = self.env.iter().map(line);
         format!(
-            "# {MARK}: `looop service install` renews it, `looop service uninstall` removes it.\n\
-             [Unit]\n\
-             Description=looop, a control loop for a user's work ({})\n\
-             Documentation=man:looop(1)\n\
-             \n\
-             [Service]\n\
-             Type=exec\n\
-             ExecStart={} --color never\n\
-             {env}\
-             # Keys of the model's provider, as NAME=value lines; mode 0600.\n\
-             EnvironmentFile=-{}\n\
-             Restart=on-failure\n\
-             RestartSec=10\n\
-             # Wrong usage, and a pulse that runs already: beginning again mends neither.\n\
-             RestartPreventExitStatus=2 75\n\
-             # Workers outlive the pulse: it alone is stopped.\n\
-             KillMode=process\n\
-             \n\
-             [Install]\n\
-             WantedBy=default.target\n",
-            self.name,
-            in_unit(&self.program),
-            self.env_file.replace('%', "%%"),
+            include_str!("service.unit"),
+            mark = MARK,
+            name = self.name,
+            program = in_unit(&self.program),
+            env = env.collect::<String>(),
+            env_file = self.env_file.replace('%', "%%"),
         )
     }
 
     /// A property list for launchd, as in launchd.plist(5).
     pub fn launchd(&self) -> String {
-        let env: String = self
-            .env
-            .iter()
-            .map(|(key, value)| {
-                format!("    <key>{}</key>\n    <string>{}</string>\n", in_xml(key), in_xml(value))
-            })
-            .collect();
-        let log = in_xml(&self.log);
+        let env = self.env.iter().map(|(key, value)| {
+            format!("    <key>{}</key>\n    <string>{}</string>\n", in_xml(key), in_xml(value))
+        });
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-             <!-- {MARK}: `looop service install` renews it, `looop service uninstall` removes it. -->\n\
-             <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
-             <plist version=\"1.0\">\n\
-             <dict>\n  \
-             <key>Label</key>\n  <string>{label}</string>\n  \
-             <key>ProgramArguments</key>\n  <array>\n    <string>{program}</string>\n    \
-             <string>--color</string>\n    <string>never</string>\n  </array>\n  \
-             <key>EnvironmentVariables</key>\n  <dict>\n{env}  </dict>\n  \
-             <key>RunAtLoad</key>\n  <true/>\n  \
-             <key>KeepAlive</key>\n  <dict>\n    <key>SuccessfulExit</key>\n    <false/>\n  </dict>\n  \
-             <key>ThrottleInterval</key>\n  <integer>10</integer>\n  \
-             <!-- Workers outlive the pulse: it alone is stopped. -->\n  \
-             <key>AbandonProcessGroup</key>\n  <true/>\n  \
-             <key>StandardOutPath</key>\n  <string>{log}</string>\n  \
-             <key>StandardErrorPath</key>\n  <string>{log}</string>\n\
-             </dict>\n\
-             </plist>\n",
+            include_str!("service.plist"),
+            mark = MARK,
             label = in_xml(&self.label()),
             program = in_xml(&self.program),
+            env = env.collect::<String>(),
+            log = in_xml(&self.log),
         )
     }
 

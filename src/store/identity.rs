@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use crate::rules::digest::record;
 use crate::sandbox::git_dirs;
 
 /// The most entries of a covered folder, including those of its folders.
@@ -194,14 +195,6 @@ fn index_content(path: &Path) -> Option<(String, u64)> {
         at += ((name + length - at) / 8 + 1) * 8;
     }
     Some((hasher.finalize().to_hex().to_string(), 0))
-}
-
-/// Hashes parts with their lengths, so that different lists of parts never hash the same.
-fn record(hasher: &mut blake3::Hasher, parts: &[&[u8]]) {
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
 }
 
 #[cfg(test)]

@@ -270,14 +270,9 @@ impl Move {
 
     /// Returns the flat JSON form that [`Move::from_json`] reads.
     pub fn to_json(&self) -> Value {
-        let mut flat = self.action.to_fields();
-        flat.insert("why".to_owned(), self.why.clone().into());
-        if let Some(goal) = &self.goal {
-            flat.insert("goal".to_owned(), goal.as_str().into());
-        }
-        if let Some(seconds) = self.next_beat_s {
-            flat.insert("next_beat_s".to_owned(), seconds.into());
-        }
+        let Ok(Value::Object(mut flat)) = serde_json::to_value(self) else { return Value::Null };
+        flat.remove("action");
+        flat.extend(self.action.to_fields());
         Value::Object(flat)
     }
 }

@@ -66,12 +66,8 @@ fn lines(old: &str, new: &str) -> (Vec<PathChange>, usize) {
     let diff = similar::TextDiff::from_lines(old, new);
     let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
     let (gone, come) = (count(similar::ChangeTag::Delete), count(similar::ChangeTag::Insert));
-    let change = PathChange {
-        path: "lines".to_owned(),
-        old: Some(format!("{gone} removed")),
-        new: Some(format!("{come} added")),
-    };
-    (vec![change], gone + come)
+    let [old, new] = [format!("{gone} removed"), format!("{come} added")].map(Some);
+    (vec![PathChange { path: "lines".to_owned(), old, new }], gone + come)
 }
 
 /// Compares two texts in the unified format of patches; the result is empty if they are equal.

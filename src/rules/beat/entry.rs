@@ -150,12 +150,8 @@ pub fn parse(line: &str) -> Option<JournalEntry> {
     let rest = rest.strip_prefix(' ')?;
     let (tag, text) = rest.split_once(' ').unwrap_or((rest, ""));
     let is_id = !beat.is_empty() && beat.chars().all(|c| c.is_ascii_alphanumeric());
-    is_id.then(|| JournalEntry {
-        at: at.to_owned(),
-        tag: tag.to_owned(),
-        text: text.to_owned(),
-        beat: beat.to_owned(),
-    })
+    let [at, tag, text, beat] = [at, tag, text, beat].map(str::to_owned);
+    is_id.then_some(JournalEntry { at, tag, text, beat })
 }
 
 /// Formats a line for a prompt. The text of these beats' lines, and of lines without a beat, is withheld; `None`

@@ -4,9 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::decision::{Action, Move};
 use super::settings::{FreeMove, PolicyRules};
-use crate::rules::argument;
-use crate::rules::user_side;
 use crate::rules::world::sensor::SensorHeader;
+use crate::rules::{argument, user_side};
 
 /// The decision of policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,23 +48,9 @@ pub struct PolicyFacts<'a> {
 }
 
 /// Parts of the data dir that a command may neither name nor run in.
-const PROTECTED: [&str; 14] = [
-    ".git",
-    "asks",
-    "claims",
-    "beat.json",
-    "workers",
-    "sensors",
-    "PLAYBOOK.md",
-    "schedules",
-    "format",
-    "reports",
-    "cost",
-    "paused.json",
-    "pulse.json",
-    // The state of fixes, and which files of projects the user trusts.
-    "fix",
-];
+/// `fix` has the state of fixes, and which files of projects the user trusts.
+const PROTECTED: &str = ".git asks claims beat.json workers sensors PLAYBOOK.md schedules format reports cost \
+                         paused.json pulse.json fix";
 
 /// The maximum number of parts of one argument for which links are resolved.
 const MAX_RESOLVED: usize = 2048;
@@ -221,7 +206,9 @@ fn is_own(path: &Path, facts: &PolicyFacts) -> bool {
 
 /// True for the name of an entry of the data dir that belongs to looop.
 pub fn is_own_part(name: &str) -> bool {
-    PROTECTED.contains(&name) || name.starts_with("journal") || name.ends_with(".lock")
+    PROTECTED.split_whitespace().any(|part| part == name)
+        || name.starts_with("journal")
+        || name.ends_with(".lock")
 }
 
 /// True for a path outside the working directory, and for a directory that contains looop's own files: a copy of a

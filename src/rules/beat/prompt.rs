@@ -132,15 +132,12 @@ pub fn repair(prompt: &str, reply: &str, error: &str) -> String {
 
 impl Prompt {
     fn heading(&mut self, text: &str) {
-        self.text.push_str("\n# ");
-        self.text.push_str(text);
-        self.text.push('\n');
+        self.text.push_str(&format!("\n# {text}\n"));
     }
 
     /// Writes one line of JSON.
     fn data(&mut self, value: &Value) {
-        self.text.push_str(&encoded(value));
-        self.text.push('\n');
+        self.text.push_str(&format!("{}\n", encoded(value)));
     }
 
     /// Truncates a text at `cap` bytes in the prompt, and notes that. Returns the text and its size in the prompt.
@@ -161,9 +158,7 @@ impl Prompt {
     /// Writes the user's text behind a margin.
     fn behind_margin(&mut self, text: &str) {
         for line in text.split(BREAKS) {
-            self.text.push_str("| ");
-            self.text.push_str(line);
-            self.text.push('\n');
+            self.text.push_str(&format!("| {line}\n"));
         }
     }
 

@@ -48,15 +48,14 @@ pub fn find_move(text: &str) -> Result<Value, String> {
     let (moves, others): (Vec<_>, Vec<_>) =
         objects.iter().partition(|object| object.value.get("move").is_some());
     let Some(first) = moves.first() else {
-        return Err(match (objects.is_empty(), is_cut) {
-            (true, true) => {
-                "the reply contains no complete JSON object: it ends inside of one, perhaps at the model's \
-                             output limit"
-                    .to_owned()
+        let why = match (objects.is_empty(), is_cut) {
+            (true, true) => ": it ends inside of one, perhaps at the model's output limit",
+            (true, false) => "",
+            (false, _) => {
+                return Err("the reply contains a JSON object, but none with a `move` key".to_owned());
             }
-            (true, false) => "the reply contains no complete JSON object".to_owned(),
-            (false, _) => "the reply contains a JSON object, but none with a `move` key".to_owned(),
-        });
+        };
+        return Err(format!("the reply contains no complete JSON object{why}"));
     };
     if moves.iter().any(|other| other.text != first.text) {
         return Err(format!("the reply contains {} moves; exactly one is expected", moves.len()));

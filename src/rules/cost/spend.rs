@@ -143,9 +143,8 @@ pub fn csv(rows: &[SpendRow]) -> String {
             row.assumed_micros,
             row.unmetered,
         ];
-        text.push_str(&key);
-        figures.iter().for_each(|figure| text.push_str(&format!(",{figure}")));
-        text.push('\n');
+        let figures: String = figures.iter().map(|figure| format!(",{figure}")).collect();
+        text.push_str(&format!("{key}{figures}\n"));
     }
     text
 }

@@ -15,6 +15,8 @@ mod tap;
 
 pub use normalize::{normalize, normalize_run_noise};
 
+use crate::rules::digest::digest;
+
 /// The maximum number of failing tests that are named.
 const MAX_TESTS: usize = 200;
 /// The longest output that is read, in bytes; of a longer output, the end is read.
@@ -116,14 +118,9 @@ impl TestReport {
         if self.passed {
             return None;
         }
-        let mut hasher = blake3::Hasher::new();
         let kind = format!("{:?}{}", self.kind, self.empty);
-        let tests = self.tests.iter().map(String::as_str);
-        for part in [kind.as_str(), &self.class, &self.message, &self.frame].into_iter().chain(tests) {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        Some(hasher.finalize().to_hex()[..16].to_owned())
+        let parts = [&kind, &self.class, &self.message, &self.frame].into_iter().chain(&self.tests);
+        Some(digest(&parts.map(String::as_bytes).collect::<Vec<_>>())[..16].to_owned())
     }
 
     /// How many tests failed; `None` if the run failed and the number is unknown.
@@ -167,11 +164,6 @@ fn count_before(line: &str, words: &[&str]) -> Option<u32> {
         parts.get(at.checked_sub(1)?)?.parse::<u32>().ok()
     };
     words.iter().filter_map(count).reduce(u32::saturating_add)
-}
-
-/// The number of lines that start with a mark.
-fn count_lines(lines: &[&str], mark: &str) -> u32 {
-    u32::try_from(lines.iter().filter(|line| line.starts_with(mark)).count()).unwrap_or(u32::MAX)
 }
 
 /// True if a line starts with one of these marks.

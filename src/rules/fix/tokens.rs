@@ -6,50 +6,48 @@ const MAX_TOKENS: usize = 4000;
 /// Returns the tokens of one line of a program in any language: words, single signs, `0` for a number and `S` for a
 /// string. Comments are skipped.
 pub fn of_line(line: &str) -> Vec<String> {
-    let chars: Vec<char> = line.chars().collect();
     let mut tokens = Vec::new();
     let mut at = 0;
-    while at < chars.len() {
-        let c = chars[at];
-        if c.is_whitespace() {
-            at += 1;
-        } else if is_comment(&chars, at) {
-            break;
-        } else if c == '/' && chars.get(at + 1) == Some(&'*') {
-            let end = (at + 2..chars.len()).find(|i| chars[*i] == '*' && chars.get(i + 1) == Some(&'/'));
-            at = end.map_or(chars.len(), |end| end + 2);
-        } else if matches!(c, '"' | '\'' | '`') && string_end(&chars, at).is_some() {
-            tokens.push("S".to_owned());
-            at = string_end(&chars, at).unwrap_or(at) + 1;
-        } else if c.is_ascii_digit() {
-            tokens.push("0".to_owned());
-            at = end_of(&chars, at, |c| c.is_alphanumeric() || matches!(c, '.' | '_'));
-        } else if c.is_alphanumeric() || c == '_' {
-            let end = end_of(&chars, at, |c| c.is_alphanumeric() || c == '_');
-            tokens.push(chars[at..end].iter().collect());
-            at = end;
-        } else {
-            tokens.push(c.to_string());
-            at += 1;
-        }
+    while let Some(c) = line[at..].chars().next()
+        && !is_comment(&line[..at], &line[at..])
+    {
+        let rest = &line[at..];
+        let word = start_of(rest, is_word);
+        let string = Some(rest).filter(|_| matches!(c, '"' | '\'' | '`')).and_then(string_at);
+        let (token, length) = match string {
+            Some(length) => ("S", length),
+            _ if c.is_whitespace() => ("", c.len_utf8()),
+            _ if rest.starts_with("/*") => ("", rest[2..].find("*/").map_or(rest.len(), |end| end + 4)),
+            _ if c.is_ascii_digit() => ("0", start_of(rest, |c| is_word(c) || c == '.').len()),
+            _ if !word.is_empty() => (word, word.len()),
+            _ => (&rest[..c.len_utf8()], c.len_utf8()),
+        };
+        tokens.extend(Some(token.to_owned()).filter(|token| !token.is_empty()));
+        at += length;
     }
     tokens
 }
 
-/// The position after the characters from `from` on that belong together.
-fn end_of(chars: &[char], from: usize, belongs: impl Fn(char) -> bool) -> usize {
-    (from..chars.len()).find(|i| !belongs(chars[*i])).unwrap_or(chars.len())
+/// True for a character of a word.
+pub(super) fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
-/// Returns the end of the string that starts here; `None` if the quote is not the start of a string, as in a lifetime
-/// or an apostrophe.
-fn string_end(chars: &[char], from: usize) -> Option<usize> {
-    let mut at = from + 1;
-    while at < chars.len() {
-        match chars[at] {
-            '\\' => at += 2,
-            c if c == chars[from] => return Some(at),
-            _ => at += 1,
+/// The first characters of a text that belong together.
+pub(super) fn start_of(text: &str, belongs: impl Fn(char) -> bool) -> &str {
+    &text[..text.find(|c| !belongs(c)).unwrap_or(text.len())]
+}
+
+/// Returns the length of the string at the start of a text, with its quotes; `None` if the quote is not the start of a
+/// string, as in a lifetime or an apostrophe.
+fn string_at(text: &str) -> Option<usize> {
+    let mut chars = text.char_indices();
+    let (_, quote) = chars.next()?;
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            c if c == quote => return Some(at + 1),
+            _ => {}
         }
     }
     None
@@ -57,15 +55,13 @@ fn string_end(chars: &[char], from: usize) -> Option<usize> {
 
 /// True if the rest of the line is a comment: `//`, `--` or `#` with a space around it. `#[`, `#!` and the `#` of a C
 /// directive are code.
-fn is_comment(chars: &[char], at: usize) -> bool {
-    let next = chars.get(at + 1);
-    let spaced = at == 0 || chars[at - 1].is_whitespace();
-    match chars[at] {
-        '/' => next == Some(&'/') && (at == 0 || chars[at - 1] != ':'),
-        '#' => spaced && next.is_none_or(|c| c.is_whitespace() || *c == '#'),
-        '-' => at == 0 && next == Some(&'-') && chars.get(2).is_some_and(|c| c.is_whitespace()),
-        _ => false,
-    }
+fn is_comment(before: &str, rest: &str) -> bool {
+    let spaced = before.chars().next_back().is_none_or(char::is_whitespace);
+    let is_mark = |c: char| c.is_whitespace() || c == '#';
+    rest.starts_with("//") && !before.ends_with(':')
+        || spaced && rest.strip_prefix('#').is_some_and(|rest| rest.chars().next().is_none_or(is_mark))
+        || before.is_empty()
+            && rest.strip_prefix("--").is_some_and(|rest| rest.starts_with(char::is_whitespace))
 }
 
 /// Returns the tokens of a text of several lines.

@@ -100,14 +100,12 @@ impl<'a> SecretScan<'a> {
         let mut done = 0;
         for span in merged(spans) {
             out.push_str(text.get(done..span.from).unwrap_or_default());
-            match span.what {
-                Pattern::Value(nth) => {
-                    let name = self.known.get(nth).map_or("value", |(name, _)| name.as_str());
-                    out.push_str(&format!("‹redacted:{name}›"));
-                }
-                Pattern::Token(_) => out.push_str("‹redacted:token›"),
-                Pattern::Key => out.push_str("‹redacted:private key›"),
-            }
+            let name = match span.what {
+                Pattern::Value(nth) => self.known.get(nth).map_or("value", |(name, _)| name.as_str()),
+                Pattern::Token(_) => "token",
+                Pattern::Key => "private key",
+            };
+            out.push_str(&format!("‹redacted:{name}›"));
             done = span.to;
         }
         out + text.get(done..).unwrap_or_default()

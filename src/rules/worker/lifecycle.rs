@@ -9,9 +9,10 @@ use crate::rules::time::human_ms;
 use crate::rules::worker::{Phase, WorkerExit};
 
 /// The stage of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Its command is being started.
+    #[default]
     Starting,
     /// Its command runs.
     Running,
@@ -112,11 +113,10 @@ impl WorkerOutcome {
 }
 
 /// What the rule remembers of a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WorkerLife {
     /// How many checks its work has.
     checks: usize,
-    has_clone: bool,
     stage: Stage,
     /// How its command ended.
     exit: Option<WorkerExit>,
@@ -133,17 +133,7 @@ pub struct WorkerLife {
 impl WorkerLife {
     /// Makes the life of a worker whose command is about to start.
     pub fn new(checks: usize, has_clone: bool) -> WorkerLife {
-        WorkerLife {
-            checks,
-            has_clone,
-            stage: Stage::Starting,
-            exit: None,
-            passed: 0,
-            failed: None,
-            searched: !has_clone,
-            fetched: !has_clone,
-            decided: None,
-        }
+        WorkerLife { checks, searched: !has_clone, fetched: !has_clone, ..WorkerLife::default() }
     }
 
     pub fn stage(&self) -> Stage {

@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::refusal::{self, RequestRefusal};
 use crate::os::clock;
-use crate::rules::beat::ask::{AskKind, AskReply, QuestionFile};
+use crate::rules::beat::ask::{AskReply, QuestionFile};
 use crate::rules::name::Name;
 use crate::rules::worker::protocol::{MAX_TEXT, WireReply, WorkerQuestion};
 use crate::store::state_files;
@@ -29,18 +29,12 @@ impl WorkerQuestion {
     pub(super) fn write(&self, record: &Record) -> Result<Name, RequestRefusal> {
         let at = clock::unix_ms();
         let ask = |id: Name| QuestionFile {
-            id,
-            kind: AskKind::Question,
             worker: Some(record.spec.id.clone()),
             goal: record.spec.goal.clone(),
-            text: record.clean(&self.text),
             options: self.options.iter().map(|option| record.clean(option)).collect(),
             reference: self.reference.as_ref().map(|reference| record.clean(reference)),
-            beat: record.spec.by.clone(),
-            created_ms: at,
-            expires_ms: None,
-            approval: None,
             clean: false,
+            ..QuestionFile::new(id, &record.spec.by, at, record.clean(&self.text))
         };
         record.fenced(|| {
             // Whole after a part of the worker's name: a repeated id would find its old answer.

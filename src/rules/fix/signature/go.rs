@@ -1,6 +1,6 @@
 //! Pure. Parses the output of go test.
 
-use super::{TestReport, base_name, count_lines, starts_with_any};
+use super::{TestReport, base_name, starts_with_any};
 
 /// Parses the output, with or without `-v`.
 pub(super) fn read(lines: &[&str]) -> Option<TestReport> {
@@ -18,17 +18,17 @@ pub(super) fn read(lines: &[&str]) -> Option<TestReport> {
         starts_with_any(line, &MARKS) || line.starts_with('\t') && line.contains("[no test files]")
     };
     lines.iter().find(|line| is_its(line))?;
-    let own = lines.iter().filter(|line| !line.contains("[no tests to run]")).copied();
-    let packages = count_lines(&own.collect::<Vec<_>>(), "ok  \t");
-    let [passed, failed, skipped] =
-        ["--- PASS: ", "--- FAIL: ", "--- SKIP: "].map(|mark| count_lines(lines, mark));
+    let counts = ["ok  \t", "--- PASS: ", "--- FAIL: ", "--- SKIP: "].map(|mark| {
+        let counted = |line: &&&str| line.starts_with(mark) && !line.contains("[no tests to run]");
+        u32::try_from(lines.iter().filter(counted).count()).unwrap_or(u32::MAX)
+    });
+    let [packages, passed, failed, skipped] = counts;
     let broken = lines.iter().find(|line| line.starts_with("FAIL\t") && line.contains("failed]"));
     // Without -v, passing tests are not named, but each package that passes contains at least one.
     let mut found = TestReport::counted(passed.max(packages), failed, skipped);
-    for line in lines {
-        let Some(rest) = line.trim_start().strip_prefix("--- FAIL: ") else { continue };
-        found.tests.push(rest.split(" (").next().unwrap_or(rest).to_owned());
-    }
+    let failing =
+        lines.iter().filter_map(|line| line.trim_start().strip_prefix("--- FAIL: ")?.split(" (").next());
+    found.tests = failing.map(str::to_owned).collect();
     if let Some(at) = lines.iter().position(|line| line.starts_with("panic: ")) {
         let message = lines[at][7..].split(" [recovered]").next().unwrap_or_default();
         (found.class, found.stated) = ("panic".to_owned(), message.to_owned());

@@ -1,5 +1,6 @@
 //! Pure. Removes the parts of a message that differ from run to run.
 
+use crate::rules::fix::tokens::{is_word, start_of};
 use crate::rules::json::clip;
 
 /// The longest message that is kept, in characters.
@@ -43,15 +44,6 @@ fn write(text: &str, counts: bool) -> String {
         rest = &rest[length..];
     }
     clip(out.trim(), MAX_CHARS)
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-/// The first characters of a text that belong together.
-fn start_of(text: &str, belongs: impl Fn(char) -> bool) -> &str {
-    &text[..text.find(|c| !belongs(c)).unwrap_or(text.len())]
 }
 
 fn without_digit(c: char) -> char {

@@ -9,18 +9,14 @@ const MARKS: [&str; 6] =
 pub(super) fn read(lines: &[&str]) -> Option<TestReport> {
     let results: Vec<&&str> = lines.iter().filter(|line| line.starts_with("test result: ")).collect();
     let compiler = lines.iter().position(|line| is_compiler_error(line));
-    if results.is_empty() && !lines.iter().any(|line| starts_with_any(line.trim_start(), &MARKS)) {
-        return None;
-    }
     if results.is_empty() {
-        let mut found = TestReport::default();
+        lines.iter().find(|line| starts_with_any(line.trim_start(), &MARKS))?;
         // No test ran: the compiler's first error is the failure.
         let at = compiler?;
         let (class, message) = lines[at].split_once(": ").unwrap_or((lines[at], ""));
-        (found.class, found.stated) = (class.to_owned(), message.to_owned());
         let place = lines[at..].iter().find_map(|line| line.trim_start().strip_prefix("--> "));
-        found.frame = place.map(path_in).unwrap_or_default().to_owned();
-        return Some(found);
+        let [class, stated, frame] = [class, message, place.map_or("", path_in)].map(str::to_owned);
+        return Some(TestReport { class, stated, frame, ..TestReport::default() });
     }
     let sum = |word: &str| {
         let counts = results.iter().filter_map(|line| {
