@@ -3,9 +3,7 @@
 use anyhow::Result;
 
 use super::ls::{self, Chosen};
-use super::{App, complete, pick, print};
-use crate::rules::fault::Fault;
-use crate::rules::name::Name;
+use super::{App, Fault, Name, complete, pick, print};
 use crate::rules::worker::Phase;
 use crate::screen::attach::{self, AttachEnd, Options};
 use crate::store::workers;

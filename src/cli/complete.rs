@@ -10,10 +10,8 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 use clap_mangen::Man;
 
-use super::pick::unknown;
-use super::{Cli, manual, print};
+use super::{Cli, Name, manual, print, unknown};
 use crate::config::Env;
-use crate::rules::name::Name;
 use crate::store::layout::Layout;
 use crate::store::{examples, file, state_files, workers};
 

@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{App, print};
+use super::{App, Cancel, Fault, clip, print};
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::os::signal::Cancel;
 use crate::os::{clock, program};
 use crate::rules::beat::ask::QuestionFile;
-use crate::rules::fault::Fault;
-use crate::rules::json::clip;
 use crate::rules::time::beat_id;
 use crate::rules::world::example;
 use crate::store::file::{self, Durability};

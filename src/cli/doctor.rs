@@ -9,14 +9,13 @@ use anyhow::Result;
 use strum::IntoEnumIterator;
 
 use super::json_output::{CheckStatus, Finding};
-use super::{App, print};
+use super::{App, Fault, human_ms, print, visible};
 use crate::config::Config;
 use crate::os::{disk, program};
 use crate::rules::beat::state::LastResult;
-use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
-use crate::rules::text::{quote_argv, visible};
-use crate::rules::time::{Now, clock_flaw, human_ms};
+use crate::rules::text::quote_argv;
+use crate::rules::time::{Now, clock_flaw};
 use crate::rules::worker::Phase;
 use crate::store::sandboxes::SandboxBuilder;
 use crate::store::{file, layout, lock, state_files, user_files, workers};

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::json_output::{PermissionState, TrustedFile};
-use super::{App, JsonArgs, print};
+use super::{App, Fault, JsonArgs, clip, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
-use crate::rules::fault::Fault;
-use crate::rules::json::clip;
 use crate::store::exchange::digest_of;
 use crate::store::file;
 use crate::store::trust::{self, TrustState};

@@ -4,13 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{App, input, json_output, print};
+use super::{App, Fault, human_ms, input, json_output, print, visible};
 use crate::map::{self, MapAnswer, MapLimits, Question, Ranked};
 use crate::os::clock::Deadline;
-use crate::rules::fault::Fault;
 use crate::rules::fix::signature;
-use crate::rules::text::visible;
-use crate::rules::time::human_ms;
 use crate::store::file;
 
 /// The longest failure text that is read, in bytes.

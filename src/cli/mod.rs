@@ -51,14 +51,22 @@ use crate::config::{self, Config, Env};
 use crate::os::process::reaper;
 use crate::os::{clock, privacy, program, signal};
 use crate::rules::beat::ask::AskKind;
-use crate::rules::fault::Fault;
 use crate::rules::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::vcs::seed;
 use crate::worker::supervisor;
 use compare::{DiffArgs, Of};
-use pick::pick;
 use print::{ColorWhen, Style};
+
+// What most commands need; they import these names from here.
+use crate::os::signal::Cancel;
+use crate::rules::cost::charge::dollars;
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
+use pick::{pick, unknown};
 
 /// A tiny control loop for your work: sense, diff, gate, decide one move, act, log.
 ///

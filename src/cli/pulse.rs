@@ -8,21 +8,20 @@ use std::io;
 
 use anyhow::{Context, Result};
 
-use super::{App, print};
+use super::{App, Cancel, Fault, human_ms, print};
 use crate::config::Config;
 use crate::os::clock::{self, Deadline};
 use crate::os::process::{Child, ProcessExit, reaper, wait};
 use crate::os::program;
-use crate::os::signal::Cancel;
 use crate::os::watch::FileWatch;
 use crate::rules::beat::gate;
 use crate::rules::beat::state::LastResult;
-use crate::rules::fault::{ErrorKind, Fault};
-use crate::rules::time::human_ms;
+use crate::rules::fault::ErrorKind;
 use crate::store::{layout, lock, state_files, workers};
 
 use bell::WakeSignals;
 use renew::Renewal;
+
 pub use renew::{AgainArgs, again};
 
 /// The wait after a move, so that the next beat sees its effect, in milliseconds.

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{App, print, save};
+use super::{App, Fault, print, save};
 use crate::os::program;
 use crate::rules::beat::diff;
-use crate::rules::fault::Fault;
 use crate::rules::service::{MARK, Service};
 use crate::store::{exchange, file};
 

@@ -6,15 +6,12 @@ use anyhow::{Result, anyhow, bail};
 
 use super::logs::{LogsArgs, ScreenArgs};
 use super::ls::{self, Chosen};
-use super::{App, attach, complete, input, print, prune};
+use super::{App, Cancel, Fault, Name, attach, complete, input, print, prune};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::tree;
 use crate::os::process::wait::pause_ms;
-use crate::os::signal::Cancel;
 use crate::rules::beat::entry;
-use crate::rules::fault::Fault;
 use crate::rules::lease::Holder;
-use crate::rules::name::Name;
 use crate::rules::worker::protocol::WireRequest;
 use crate::rules::worker::{Phase, WorkerState};
 use crate::store::workers::{self, Worker};

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{App, print};
-use crate::rules::fault::Fault;
+use super::{App, Fault, print};
 use crate::rules::worker::protocol::{ReportedSpend, WireRequest};
 use crate::worker::client;
 

@@ -2,10 +2,8 @@
 
 use anyhow::Result;
 
-use super::super::{App, init, print};
+use crate::cli::{App, Fault, dollars, init, print};
 use crate::config::FRESH_DAY_USD;
-use crate::rules::cost::charge::dollars;
-use crate::rules::fault::Fault;
 use crate::store::{lock, state_files};
 use crate::vcs::seed;
 
