@@ -62,8 +62,7 @@ pub fn man(args: &ManArgs) -> Result<u8> {
         return print::page(&page(&root, "looop")?);
     };
     std::fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
-    write_pages(&root, "looop", dir)?;
-    Ok(0)
+    write_pages(&root, "looop", dir).map(|()| 0)
 }
 
 fn write_pages(command: &clap::Command, name: &str, dir: &Path) -> Result<()> {

@@ -121,10 +121,8 @@ pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
         };
         let command = trust_command(&source.place);
         let hint = format!("read what it asks for, then run `{command}`");
-        refused = Some(match refused {
-            Some(fault) => fault.hint(hint),
-            None => Fault::usage(format!("could not use `{shown}`: {why}")).hint(hint),
-        });
+        let first = || Fault::usage(format!("could not use `{shown}`: {why}"));
+        refused = Some(refused.unwrap_or_else(first).hint(hint));
     }
     refused.map_or(Ok(()), |fault| Err(fault.into()))
 }

@@ -32,7 +32,6 @@ mod pulse;
 mod save;
 mod schedule;
 mod schema;
-mod scripted;
 mod sensor;
 mod service;
 mod status;
@@ -227,7 +226,7 @@ enum Verb {
     Collect(collect::Args),
     /// Reply with the next line of a script.
     #[command(name = "__scripted", hide = true)]
-    Scripted(scripted::Args),
+    Scripted(demo::ScriptedArgs),
     /// Continue as the pulse after an upgrade replaced the program of this process.
     #[command(name = "__reexec", alias = "__again", hide = true)]
     Again(pulse::AgainArgs),
@@ -302,7 +301,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Exec(args) => exec::run(&args),
         Verb::Sandbox(args) => exec::run_sandboxed(&args),
         Verb::Networked(args) => exec::run_networked(&args),
-        Verb::Scripted(args) => scripted::run(&args),
+        Verb::Scripted(args) => demo::scripted(&args),
         Verb::Completions(args) => complete::run(&args),
         Verb::Man(args) => complete::man(&args),
         Verb::Schema(args) => schema::run(&args),
