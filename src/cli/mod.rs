@@ -428,20 +428,18 @@ impl App {
     /// # Errors
     /// The profile does not exist, or cannot be used.
     fn ready(&self) -> Result<()> {
-        if !seed::is_set_up(&self.layout) {
-            return Err(self.no_profile());
-        }
-        layout::check(&self.layout)?;
+        self.check_profile()?;
         seed::make_dirs(&self.layout)
     }
 
-    /// The error for a missing or unusable profile.
-    fn no_profile(&self) -> anyhow::Error {
+    /// Checks that the profile exists and can be used.
+    fn check_profile(&self) -> Result<()> {
+        if seed::is_set_up(&self.layout) {
+            return layout::check(&self.layout);
+        }
         let root = self.layout.root();
-        if root.symlink_metadata().is_ok()
-            && let Err(error) = layout::check_root(&self.layout)
-        {
-            return error;
+        if root.symlink_metadata().is_ok() {
+            layout::check_root(&self.layout)?;
         }
         let (what, hint) = match self.env.get("LOOOP_DATA_DIR") {
             Some(_) => (
@@ -450,7 +448,7 @@ impl App {
             ),
             None => ("could not find a profile: there is none at", "make one with `looop init`"),
         };
-        Fault::failed(format!("{what} `{}`", root.display())).hint(hint).into()
+        Err(Fault::failed(format!("{what} `{}`", root.display())).hint(hint).into())
     }
 
     /// Like [`App::ready`], for a command that keeps its own state and so can run without a profile.
@@ -461,7 +459,7 @@ impl App {
         match seed::is_set_up(&self.layout) {
             true => self.ready(),
             false if self.has_supervisor() || self.env.get("LOOOP_DATA_DIR").is_none() => Ok(()),
-            false => Err(self.no_profile()),
+            false => self.check_profile(),
         }
     }
 

@@ -15,11 +15,11 @@ use crate::rules::beat::gate::{GateDecision, Hold};
 use crate::rules::fault::ErrorKind;
 use crate::rules::time::{Now, clock_flaw};
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::{layout, lock, logs, state_files, workers};
+use crate::store::{lock, logs, state_files, workers};
 use crate::tick::prepare::PreparedDecision;
 use crate::tick::record::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx};
-use crate::vcs::{migrate, seed};
+use crate::vcs::migrate;
 use crate::worker::Fleet;
 use crate::{alerts, map};
 
@@ -305,10 +305,7 @@ pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDeci
 }
 
 fn dry_run(app: &App) -> Result<u8> {
-    if !seed::is_set_up(&app.layout) {
-        return Err(app.no_profile());
-    }
-    layout::check(&app.layout)?;
+    app.check_profile()?;
     check_clock(app.now, "try a beat")?;
     let config = app.config()?;
     let (gate, PreparedDecision { prompt, .. }) = preview(app, &config)?;
