@@ -293,14 +293,7 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, args: &Args) {
 /// Runs the sensors and the gate without writing or spending. Returns the gate's decision, and the decision that the
 /// loop would ask for.
 pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDecision)> {
-    let idle = Command {
-        name: config.decide.clone(),
-        argv: Vec::new(),
-        env: Vec::new(),
-        transient: None,
-        cwd: app.layout.root().to_owned(),
-        write: Vec::new(),
-    };
+    let idle = Command { name: config.decide.clone(), ..Command::default() };
     dry(app, config, &idle, |ctx| tick::preview(ctx, &state_files::peek_beat(&app.layout)?))
 }
 
