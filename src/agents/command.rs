@@ -8,7 +8,7 @@ use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::Usage;
 
 /// A runner from the config.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Command {
     /// Its name in the config.
     pub name: String,

@@ -2,9 +2,8 @@
 
 use anyhow::Result;
 
-use super::{App, print};
+use super::{App, Fault, print};
 use crate::os::process::tree;
-use crate::rules::fault::Fault;
 use crate::store::{fixes, layout, lock, workers};
 use crate::vcs::migrate::{self, Migrated};
 use crate::vcs::seed;

@@ -2,15 +2,11 @@
 
 use anyhow::{Result, bail};
 
-use super::{App, complete, input, json_output, pick, print};
+use super::{App, Fault, Name, complete, human_ms, input, json_output, pick, print, visible};
 use crate::os::{clock, tty};
 use crate::rules::beat::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
 use crate::rules::beat::card;
 use crate::rules::beat::decision::MAX_TEXT_BYTES;
-use crate::rules::fault::Fault;
-use crate::rules::name::Name;
-use crate::rules::text::visible;
-use crate::rules::time::human_ms;
 use crate::store::{file, json_file, layout, lock, state_files, workers};
 use crate::worker::client;
 

@@ -3,9 +3,7 @@
 use anyhow::Result;
 
 use super::ls::{self, Chosen};
-use super::{App, complete, pick, print};
-use crate::rules::fault::Fault;
-use crate::rules::name::Name;
+use super::{App, Fault, Name, complete, pick, print};
 use crate::rules::worker::Phase;
 use crate::screen::attach::{self, AttachEnd, Options};
 use crate::store::workers;
@@ -23,8 +21,11 @@ pub struct Args {
 
 /// Shows a worker until the user detaches.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
-    let id = resolve(app, args.id.as_deref())?;
-    // A worker whose files cannot be read is shown anyway.
+    // A worker that is named is shown even if its files cannot be read.
+    let id = match &args.id {
+        Some(wanted) => pick("worker", wanted, workers::ids(&app.layout)?, Name::as_str)?,
+        None => ls::choose(app, None, Chosen::Any)?.spec.id,
+    };
     let worker = workers::load(&app.layout, &id).ok().flatten();
     if let Some(worker) = worker.filter(|worker| worker.state.phase == Phase::Stopped) {
         let why = worker.state.why.unwrap_or_default();
@@ -38,11 +39,4 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         AttachEnd::Detached => print::done(&format!("detached from {id}; it is still running")),
         AttachEnd::Over(phase) => print::done(&format!("{id} is {phase}")),
     }
-}
-
-/// Finds the worker. A worker that is named is shown even if its files cannot be read.
-fn resolve(app: &App, wanted: Option<&str>) -> Result<Name> {
-    let Some(wanted) = wanted else { return Ok(ls::choose(app, None, Chosen::Any)?.spec.id) };
-    let ids = workers::ids(&app.layout)?;
-    pick("worker", wanted, ids, Name::as_str)
 }

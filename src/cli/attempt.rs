@@ -3,14 +3,9 @@
 use anyhow::Result;
 
 use super::pick::{ambiguous, pick};
-use super::{App, JsonArgs, json_output, print};
+use super::{App, Cancel, Fault, JsonArgs, Name, human_ms, json_output, print, visible};
 use crate::fix::attempt_line;
-use crate::os::signal::Cancel;
-use crate::rules::fault::Fault;
 use crate::rules::fix::attempt::{LedgerLine, NextAction, episode_state, rule};
-use crate::rules::name::Name;
-use crate::rules::text::visible;
-use crate::rules::time::human_ms;
 use crate::store::fixes;
 use crate::store::layout::FixDir;
 use crate::vcs::clone::{Git, Trees};

@@ -4,11 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{App, print};
-use crate::os::signal::Cancel;
-use crate::rules::fault::Fault;
+use super::{App, Cancel, Fault, Name, print};
 use crate::rules::lease::Holder;
-use crate::rules::name::Name;
 use crate::store::layout::Layout;
 use crate::store::{leases, workers};
 use crate::vcs::clone::{self, Collected, Git};

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::{App, log, pick, print};
+use super::{App, Fault, log, pick, print};
 use crate::rules::beat::diff;
-use crate::rules::fault::Fault;
 use crate::store::file;
 use crate::vcs::history::History;
 

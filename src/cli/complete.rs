@@ -10,10 +10,8 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 use clap_mangen::Man;
 
-use super::pick::unknown;
-use super::{Cli, manual, print};
+use super::{Cli, Name, manual, print, unknown};
 use crate::config::Env;
-use crate::rules::name::Name;
 use crate::store::layout::Layout;
 use crate::store::{examples, file, state_files, workers};
 
@@ -64,8 +62,7 @@ pub fn man(args: &ManArgs) -> Result<u8> {
         return print::page(&page(&root, "looop")?);
     };
     std::fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
-    write_pages(&root, "looop", dir)?;
-    Ok(0)
+    write_pages(&root, "looop", dir).map(|()| 0)
 }
 
 fn write_pages(command: &clap::Command, name: &str, dir: &Path) -> Result<()> {

@@ -2,11 +2,9 @@
 
 use anyhow::Result;
 
-use super::{App, json_output, print};
-use crate::rules::cost::charge::{Charge, dollars};
+use super::{App, Fault, dollars, json_output, print, visible};
+use crate::rules::cost::charge::Charge;
 use crate::rules::cost::spend::{GroupBy, SpendRow, csv, report, total};
-use crate::rules::fault::Fault;
-use crate::rules::text::visible;
 use crate::rules::time::{Now, parse_ms};
 use crate::store::ledger;
 

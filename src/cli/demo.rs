@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{App, print};
+use super::{App, Cancel, Fault, clip, print};
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
-use crate::os::signal::Cancel;
 use crate::os::{clock, program};
 use crate::rules::beat::ask::QuestionFile;
-use crate::rules::fault::Fault;
-use crate::rules::json::clip;
 use crate::rules::time::beat_id;
 use crate::rules::world::example;
 use crate::store::file::{self, Durability};
@@ -76,10 +73,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     print::line("");
     print::line(&format!("The files are in {data}; look at them with `git -C {data} log --stat`."));
     print::line(&format!("Continue with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={config} looop status`."));
-    print::line(
+    print::done(
         "With a real runner: install pi (or name any command as \"decide\" in the config), then `looop init` and `looop`.",
-    );
-    Ok(0)
+    )
 }
 
 fn demo_dir(app: &App, args: &Args) -> Result<PathBuf> {
@@ -207,4 +203,25 @@ impl Demo {
         let open = asks.values().find_map(|(ask, _)| hash(ask));
         open.context("could not continue the demo: no approval is open")
     }
+}
+
+/// Arguments of `__scripted`, the runner of the demo and of tests.
+#[derive(Debug, clap::Args)]
+pub struct ScriptedArgs {
+    /// The script: one reply on each line; the last one is repeated.
+    file: PathBuf,
+}
+
+/// Reads the prompt and prints the next reply. A file beside the script counts the replies.
+pub fn scripted(args: &ScriptedArgs) -> Result<u8> {
+    let prompt = std::io::read_to_string(std::io::stdin()).context("could not read the prompt")?;
+    let counter = args.file.with_extension("count");
+    let given: usize =
+        std::fs::read_to_string(&counter).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    std::fs::write(&counter, (given + 1).to_string()).context("could not count the reply")?;
+    let script = std::fs::read_to_string(&args.file).context("could not read the script")?;
+    let replies: Vec<&str> = script.lines().filter(|line| !line.trim().is_empty()).collect();
+    ensure!(!prompt.is_empty(), "could not answer: the prompt is empty");
+    let reply = replies.get(given).or(replies.last()).context("could not answer: the script is empty")?;
+    print::done(reply)
 }

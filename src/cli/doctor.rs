@@ -9,17 +9,16 @@ use anyhow::Result;
 use strum::IntoEnumIterator;
 
 use super::json_output::{CheckStatus, Finding};
-use super::{App, print};
+use super::{App, Fault, human_ms, print, visible};
 use crate::config::Config;
 use crate::os::{disk, program};
 use crate::rules::beat::state::LastResult;
-use crate::rules::fault::Fault;
 use crate::rules::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
-use crate::rules::text::{quote_argv, visible};
-use crate::rules::time::{Now, clock_flaw, human_ms};
+use crate::rules::text::quote_argv;
+use crate::rules::time::{Now, clock_flaw};
 use crate::rules::worker::Phase;
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::{file, layout, lock, state_files, user_files, workers};
+use crate::store::{file, lock, state_files, user_files, workers};
 use crate::tick::observe;
 use crate::vcs::history::{Blocked, History, locks};
 use crate::vcs::{commits, seed};
@@ -159,8 +158,7 @@ fn config(app: &App, args: &Args, found: &mut Findings) {
 
 fn data_dir(app: &App, found: &mut Findings) {
     let layout = &app.layout;
-    let usable = if seed::is_set_up(layout) { layout::check(layout) } else { Err(app.no_profile()) };
-    if found.ok("data dir", usable, &[]).is_none() {
+    if found.ok("data dir", app.check_profile(), &[]).is_none() {
         return;
     }
     found.good("data dir", layout.root().display().to_string());

@@ -8,24 +8,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use show::ProgressView;
-
-use super::pick::unknown;
-use super::{App, input, print};
+use super::{App, Cancel, Fault, clip, input, print, unknown, visible};
 use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
 use crate::fix::{self, FixDeps, FixRequest};
 use crate::os::process::reaper;
 use crate::os::program::find_program;
-use crate::os::signal::Cancel;
-use crate::rules::fault::Fault;
 use crate::rules::fix::TaskStatus;
-use crate::rules::json::clip;
-use crate::rules::text::{quote_argv, visible};
+use crate::rules::text::quote_argv;
 use crate::store::file::{self, Durability};
 use crate::store::trust;
 use crate::vcs::seed;
+
+use show::ProgressView;
 
 /// The leanfile that is read if none is named.
 const LEANFILE: &str = "leanfile.toml";

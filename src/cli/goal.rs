@@ -4,10 +4,7 @@ use anyhow::{Result, bail};
 
 use super::compare::DiffArgs;
 use super::json_output::GoalJson;
-use super::{App, JsonArgs, pick, print, save};
-use crate::rules::json::clip;
-use crate::rules::name::Name;
-use crate::rules::text::visible;
+use super::{App, JsonArgs, Name, clip, pick, print, save, visible};
 use crate::rules::time::beat_id;
 use crate::rules::world::{Goal, marked};
 use crate::store::{layout, user_files};

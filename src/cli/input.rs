@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{App, print};
+use super::{App, Fault, print};
 use crate::os::program;
-use crate::rules::fault::Fault;
 use crate::store::file::{self, Durability, ReadError};
 use crate::store::user_files::MAX_TEXT_BYTES;
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::Name;
 use crate::map::{IndexUpdate, Ranked};
 use crate::rules::beat::ask::{AskKind, QuestionState as AskState};
 use crate::rules::beat::entry::MoveOutcome;
@@ -16,7 +17,6 @@ use crate::rules::cost::charge::Usage;
 use crate::rules::cost::spend::SpendRow;
 use crate::rules::fix::attempt::LedgerLine;
 use crate::rules::lease::Lease;
-use crate::rules::name::Name;
 use crate::rules::sandbox::Level;
 use crate::rules::user_side::UserSidePath;
 use crate::rules::worker::{CheckResult, Flag, Holding, Objects, Phase, WorkerExit};

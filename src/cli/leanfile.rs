@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::json_output::{PermissionState, TrustedFile};
-use super::{App, JsonArgs, print};
+use super::{App, Fault, JsonArgs, clip, print};
 use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
-use crate::rules::fault::Fault;
-use crate::rules::json::clip;
 use crate::store::exchange::digest_of;
 use crate::store::file;
 use crate::store::trust::{self, TrustState};
@@ -123,10 +121,8 @@ pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
         };
         let command = trust_command(&source.place);
         let hint = format!("read what it asks for, then run `{command}`");
-        refused = Some(match refused {
-            Some(fault) => fault.hint(hint),
-            None => Fault::usage(format!("could not use `{shown}`: {why}")).hint(hint),
-        });
+        let first = || Fault::usage(format!("could not use `{shown}`: {why}"));
+        refused = Some(refused.unwrap_or_else(first).hint(hint));
     }
     refused.map_or(Ok(()), |fault| Err(fault.into()))
 }

@@ -3,11 +3,9 @@
 use anyhow::Result;
 
 use super::json_output::{LeaseJson, LeaseState};
-use super::{App, JsonArgs, print};
-use crate::rules::fault::Fault;
+use super::{App, Fault, JsonArgs, Name, human_ms, print};
 use crate::rules::lease::{Holder, Lease, LeaseStatus, Ttl};
-use crate::rules::name::Name;
-use crate::rules::time::{human_ms, parse_ms};
+use crate::rules::time::parse_ms;
 use crate::rules::worker::protocol::WireRequest;
 use crate::store::leases::{self, Released};
 use crate::worker::client;

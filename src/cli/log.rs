@@ -2,10 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{App, print};
+use super::{App, Fault, print, visible};
 use crate::rules::beat::{entry, prompt};
-use crate::rules::fault::Fault;
-use crate::rules::text::visible;
 use crate::rules::world::PROMPT_VERSION;
 use crate::store::exchange::digest_of;
 use crate::store::{file, logs};

@@ -3,12 +3,10 @@
 use anyhow::Result;
 
 use super::ls::{self, KnownWorker};
-use super::{App, complete, print};
+use super::{App, Cancel, Name, complete, print};
 use crate::config;
 use crate::os::path;
 use crate::os::process::wait::wait_readable;
-use crate::os::signal::Cancel;
-use crate::rules::name::Name;
 use crate::rules::secret::{RedactStream, Secrets};
 use crate::rules::strip::Strip;
 use crate::rules::worker::Spec;

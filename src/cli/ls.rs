@@ -5,17 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::json_output::{Waiting, WorkerJson};
-use super::{App, complete, pick, print};
+use super::{App, Cancel, Fault, Name, clip, complete, dollars, human_ms, pick, print, visible};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::wait::wait_readable;
-use crate::os::signal::Cancel;
 use crate::rules::beat::ask::QuestionState;
-use crate::rules::cost::charge::dollars;
-use crate::rules::fault::Fault;
-use crate::rules::json::clip;
-use crate::rules::name::Name;
-use crate::rules::text::visible;
-use crate::rules::time::{Now, human_ms, parse_ms};
+use crate::rules::time::{Now, parse_ms};
 use crate::rules::user_side;
 use crate::rules::worker::{CheckResult, Flag, Phase, WorkerExit};
 use crate::store::layout::Layout;
@@ -107,16 +101,17 @@ pub enum KnownWorker {
 
 /// Finds a worker: one that is not archived, as [`choose`] does, else the newest archived one of that name.
 pub fn find(app: &App, wanted: Option<&str>) -> Result<KnownWorker> {
-    let known = choose(app, wanted, Chosen::Any);
-    let Some(wanted) = wanted.filter(|_| known.is_err()) else {
-        return Ok(KnownWorker::Present(Box::new(known?)));
+    let unknown = match choose(app, wanted, Chosen::Any) {
+        Ok(worker) => return Ok(KnownWorker::Present(Box::new(worker))),
+        Err(error) => error,
     };
-    // The newest one of each name; an unknown name gets the error that lists the workers that are not archived.
-    let newest: BTreeMap<Name, Past> =
-        workers::past(&app.layout)?.into_iter().map(|past| (past.id.clone(), past)).collect();
-    match pick("worker", wanted, newest, |(id, _)| id.as_str()) {
+    let Some(wanted) = wanted else { return Err(unknown) };
+    let past = workers::past(&app.layout)?.into_iter().map(|past| (past.id.clone(), past));
+    let newest_of_each_name: BTreeMap<Name, Past> = past.collect();
+    match pick("worker", wanted, newest_of_each_name, |(id, _)| id.as_str()) {
         Ok((_, past)) => Ok(KnownWorker::Archived(Box::new(past))),
-        Err(error) => Err(known.err().unwrap_or(error)),
+        // This error lists the workers that are not archived.
+        Err(_) => Err(unknown),
     }
 }
 

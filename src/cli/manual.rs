@@ -5,8 +5,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
-use super::pick::unknown;
-use super::{Cli, print};
+use super::{Cli, print, unknown};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop help goal write")]

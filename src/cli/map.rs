@@ -4,13 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{App, input, json_output, print};
-use crate::map::{self, MapAnswer, MapLimits, Question, Ranked};
+use super::{App, Fault, human_ms, input, json_output, print, visible};
+use crate::map::{self, MapLimits, Question, Ranked};
 use crate::os::clock::Deadline;
-use crate::rules::fault::Fault;
 use crate::rules::fix::signature;
-use crate::rules::text::visible;
-use crate::rules::time::human_ms;
 use crate::store::file;
 
 /// The longest failure text that is read, in bytes.
@@ -77,7 +74,17 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
             text: text.map(|text| text.text),
         });
     }
-    list(app, &answer, shown);
+    if shown.is_empty() {
+        print::line("the map can read none of the files here");
+    } else if !answer.aimed {
+        print::line("no question was given, or none of its words occur here: these files are used most");
+    }
+    let cells = |file: &Ranked| {
+        let why = file.why.first().map_or("", String::as_str);
+        let (path, why) = (visible(&file.path, false), visible(why, false));
+        vec![format!("{:>5.1}%", file.rank * 100.0), app.style.bold(&path), app.style.dim(&why)]
+    };
+    print::raw(print::table(&shown.iter().map(cells).collect::<Vec<_>>()).as_bytes());
     let took = human_ms(read_ms);
     print::note(&format!("{} files, {} of them read now, in {took}", update.files, update.parsed));
     print::warn(&update.gaps());
@@ -95,26 +102,4 @@ fn failure(app: &App, args: &Args) -> Result<String> {
     }
     let bytes = input::file(app, path, |path| file::read(path, MAX_FAILURE_BYTES))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn list(app: &App, answer: &MapAnswer, shown: &[Ranked]) {
-    if shown.is_empty() {
-        print::line("the map can read none of the files here");
-        return;
-    }
-    if !answer.aimed {
-        print::line("no question was given, or none of its words occur here: these files are used most");
-    }
-    let rows: Vec<Vec<String>> = shown
-        .iter()
-        .map(|file| {
-            let why = file.why.first().map_or("", String::as_str);
-            vec![
-                format!("{:>5.1}%", file.rank * 100.0),
-                app.style.bold(&visible(&file.path, false)),
-                app.style.dim(&visible(why, false)),
-            ]
-        })
-        .collect();
-    print::raw(print::table(&rows).as_bytes());
 }

@@ -33,7 +33,6 @@ mod pulse;
 mod save;
 mod schedule;
 mod schema;
-mod scripted;
 mod sensor;
 mod service;
 mod status;
@@ -51,14 +50,22 @@ use crate::config::{self, Config, Env};
 use crate::os::process::reaper;
 use crate::os::{clock, privacy, program, signal};
 use crate::rules::beat::ask::AskKind;
-use crate::rules::fault::Fault;
 use crate::rules::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::vcs::seed;
 use crate::worker::supervisor;
 use compare::{DiffArgs, Of};
-use pick::pick;
 use print::{ColorWhen, Style};
+
+// What most commands need; they import these names from here.
+use crate::os::signal::Cancel;
+use crate::rules::cost::charge::dollars;
+use crate::rules::fault::Fault;
+use crate::rules::json::clip;
+use crate::rules::name::Name;
+use crate::rules::text::visible;
+use crate::rules::time::human_ms;
+use pick::{pick, unknown};
 
 /// A tiny control loop for your work: sense, diff, gate, decide one move, act, log.
 ///
@@ -219,7 +226,7 @@ enum Verb {
     Collect(collect::Args),
     /// Reply with the next line of a script.
     #[command(name = "__scripted", hide = true)]
-    Scripted(scripted::Args),
+    Scripted(demo::ScriptedArgs),
     /// Continue as the pulse after an upgrade replaced the program of this process.
     #[command(name = "__reexec", alias = "__again", hide = true)]
     Again(pulse::AgainArgs),
@@ -294,7 +301,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Exec(args) => exec::run(&args),
         Verb::Sandbox(args) => exec::run_sandboxed(&args),
         Verb::Networked(args) => exec::run_networked(&args),
-        Verb::Scripted(args) => scripted::run(&args),
+        Verb::Scripted(args) => demo::scripted(&args),
         Verb::Completions(args) => complete::run(&args),
         Verb::Man(args) => complete::man(&args),
         Verb::Schema(args) => schema::run(&args),
@@ -421,20 +428,18 @@ impl App {
     /// # Errors
     /// The profile does not exist, or cannot be used.
     fn ready(&self) -> Result<()> {
-        if !seed::is_set_up(&self.layout) {
-            return Err(self.no_profile());
-        }
-        layout::check(&self.layout)?;
+        self.check_profile()?;
         seed::make_dirs(&self.layout)
     }
 
-    /// The error for a missing or unusable profile.
-    fn no_profile(&self) -> anyhow::Error {
+    /// Checks that the profile exists and can be used.
+    fn check_profile(&self) -> Result<()> {
+        if seed::is_set_up(&self.layout) {
+            return layout::check(&self.layout);
+        }
         let root = self.layout.root();
-        if root.symlink_metadata().is_ok()
-            && let Err(error) = layout::check_root(&self.layout)
-        {
-            return error;
+        if root.symlink_metadata().is_ok() {
+            layout::check_root(&self.layout)?;
         }
         let (what, hint) = match self.env.get("LOOOP_DATA_DIR") {
             Some(_) => (
@@ -443,7 +448,7 @@ impl App {
             ),
             None => ("could not find a profile: there is none at", "make one with `looop init`"),
         };
-        Fault::failed(format!("{what} `{}`", root.display())).hint(hint).into()
+        Err(Fault::failed(format!("{what} `{}`", root.display())).hint(hint).into())
     }
 
     /// Like [`App::ready`], for a command that keeps its own state and so can run without a profile.
@@ -454,7 +459,7 @@ impl App {
         match seed::is_set_up(&self.layout) {
             true => self.ready(),
             false if self.has_supervisor() || self.env.get("LOOOP_DATA_DIR").is_none() => Ok(()),
-            false => Err(self.no_profile()),
+            false => self.check_profile(),
         }
     }
 

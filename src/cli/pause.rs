@@ -2,12 +2,9 @@
 
 use anyhow::Result;
 
-use super::{App, print};
-use crate::os::signal::Cancel;
+use super::{App, Cancel, Name, dollars, print};
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::step::LoopEvent;
-use crate::rules::cost::charge::dollars;
-use crate::rules::name::Name;
 use crate::store::file::{self, Durability};
 use crate::store::state_files::{self, StateFile};
 use crate::store::{budget, json_file, lock, operations, user_files};

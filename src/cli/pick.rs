@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::rules::fault::Fault;
+use super::Fault;
 
 /// Finds one of all things by its full name, else by a unique beginning of it.
 pub fn pick<T>(

@@ -25,11 +25,10 @@ use serde::Serialize;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::{Fault, visible};
 use crate::os::tty;
-use crate::rules::fault::Fault;
 use crate::rules::secret::Secrets;
 use crate::rules::terminal;
-use crate::rules::text::visible;
 
 /// The colour policy of stdout.
 #[derive(Clone, Copy, Debug, Default)]

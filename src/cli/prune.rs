@@ -5,10 +5,8 @@ use std::fs;
 
 use anyhow::Result;
 
-use super::{App, complete, json_output, pick, print};
-use crate::os::signal::Cancel;
-use crate::rules::text::visible;
-use crate::rules::time::{human_ms, parse_ms};
+use super::{App, Cancel, complete, human_ms, json_output, pick, print, visible};
+use crate::rules::time::parse_ms;
 use crate::rules::worker::{Repo, Spec};
 use crate::store::layout::WorkerDir;
 use crate::store::workers::{self, Past, Worker};

@@ -2,25 +2,21 @@
 
 mod bell;
 mod renew;
-mod welcome;
 
 use std::io;
 
 use anyhow::{Context, Result};
 
-use super::{App, print};
+use super::{App, Cancel, Fault, human_ms, init, print};
 use crate::config::Config;
 use crate::os::clock::{self, Deadline};
 use crate::os::process::{Child, ProcessExit, reaper, wait};
 use crate::os::program;
-use crate::os::signal::Cancel;
 use crate::os::watch::FileWatch;
 use crate::rules::beat::gate;
 use crate::rules::beat::state::LastResult;
-use crate::rules::fault::{ErrorKind, Fault};
-use crate::rules::time::human_ms;
+use crate::rules::fault::ErrorKind;
 use crate::store::{layout, lock, state_files, workers};
-
 use bell::WakeSignals;
 use renew::Renewal;
 pub use renew::{AgainArgs, again};
@@ -46,7 +42,7 @@ const BROKEN_MS: (i64, i64) = (5_000, 300_000);
 pub fn run(app: &App) -> Result<u8> {
     let renewal = Renewal::new();
     app.no_worker("start the pulse")?;
-    welcome::confirm(app)?;
+    init::confirm_pulse(app)?;
     app.ready()?;
     let cancel = Cancel::on_signals()?;
     let held = match lock::tick(&app.layout.pulse_lock()) {

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{App, input, print};
+use super::{App, Fault, input, print};
 use crate::rules::beat::step::CHANGED;
 use crate::rules::digest::Digest;
-use crate::rules::fault::Fault;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file::{self, Durability, ReadError};
 use crate::store::lock;

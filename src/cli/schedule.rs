@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::json_output::ScheduleJson;
-use super::{App, JsonArgs, pick, print, save};
+use super::{App, Fault, JsonArgs, Name, human_ms, pick, print, save};
 use crate::rules::beat::schedule::{FireTime, Schedule};
-use crate::rules::fault::Fault;
-use crate::rules::name::Name;
-use crate::rules::time::{human_ms, parse_ms};
+use crate::rules::time::parse_ms;
 use crate::store::{exchange, file, json_file, layout, lock, state_files};
 
 #[derive(Debug, clap::Subcommand)]

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{App, print, save};
+use super::{App, Fault, print, save};
 use crate::os::program;
 use crate::rules::beat::diff;
-use crate::rules::fault::Fault;
 use crate::rules::service::{MARK, Service};
 use crate::store::{exchange, file};
 
@@ -83,49 +82,45 @@ impl ServiceManager {
         }
     }
 
-    /// The path of the service file; none for cron.
-    fn file(self, app: &App, service: &Service) -> Option<PathBuf> {
+    fn setup(self, app: &App, service: &Service) -> ServiceSetup {
+        let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         match self {
             ServiceManager::Systemd => {
+                let systemctl = |words: &[&str]| argv(&[&["systemctl", "--user"], words].concat());
                 let dir = app.env.config_dir.join("systemd/user");
-                Some(dir.join(format!("{}.service", service.name)))
+                ServiceSetup {
+                    path: Some(dir.join(format!("{}.service", service.name))),
+                    text: service.systemd(),
+                    starts: vec![
+                        systemctl(&["daemon-reload"]),
+                        systemctl(&["enable", "--now", &service.name]),
+                    ],
+                    stops: vec![systemctl(&["disable", "--now", &service.name])],
+                }
             }
             ServiceManager::Launchd => {
-                let dir = app.env.home.join("Library/LaunchAgents");
-                Some(dir.join(format!("{}.plist", service.label())))
+                let path =
+                    app.env.home.join("Library/LaunchAgents").join(format!("{}.plist", service.label()));
+                let launchctl = |verb: &str| vec![argv(&["launchctl", verb, "-w", &path.to_string_lossy()])];
+                let (starts, stops) = (launchctl("load"), launchctl("unload"));
+                ServiceSetup { path: Some(path), text: service.launchd(), starts, stops }
             }
-            ServiceManager::Cron => None,
+            ServiceManager::Cron => ServiceSetup { text: service.cron(), ..ServiceSetup::default() },
         }
     }
+}
 
-    fn text(self, service: &Service) -> String {
-        match self {
-            ServiceManager::Systemd => service.systemd(),
-            ServiceManager::Launchd => service.launchd(),
-            ServiceManager::Cron => service.cron(),
-        }
-    }
-
+/// What a service manager needs for one service.
+#[derive(Default)]
+struct ServiceSetup {
+    /// The path of the service file; none for cron.
+    path: Option<PathBuf>,
+    /// The content of that file, or the crontab line.
+    text: String,
     /// The commands that start a service whose file exists.
-    fn starts<'a>(self, service: &'a Service, file: &'a str) -> Vec<Vec<&'a str>> {
-        match self {
-            ServiceManager::Systemd => vec![
-                vec!["systemctl", "--user", "daemon-reload"],
-                vec!["systemctl", "--user", "enable", "--now", &service.name],
-            ],
-            ServiceManager::Launchd => vec![vec!["launchctl", "load", "-w", file]],
-            ServiceManager::Cron => Vec::new(),
-        }
-    }
-
+    starts: Vec<Vec<String>>,
     /// The commands that stop a service whose file still exists.
-    fn stops<'a>(self, service: &'a Service, file: &'a str) -> Vec<Vec<&'a str>> {
-        match self {
-            ServiceManager::Systemd => vec![vec!["systemctl", "--user", "disable", "--now", &service.name]],
-            ServiceManager::Launchd => vec![vec!["launchctl", "unload", "-w", file]],
-            ServiceManager::Cron => Vec::new(),
-        }
-    }
+    stops: Vec<Vec<String>>,
 }
 
 pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
@@ -133,7 +128,7 @@ pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
         ServiceVerb::Print(which) => {
             app.ready_without_profile()?;
             let (kind, service) = service(app, &which)?;
-            print::page(kind.text(&service))
+            print::page(kind.setup(app, &service).text)
         }
         ServiceVerb::Install { which, now, force } => {
             app.user_only("install a service")?;
@@ -203,8 +198,8 @@ fn program(app: &App) -> PathBuf {
 
 fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
     let (kind, service) = service(app, which)?;
-    let text = kind.text(&service);
-    let Some(path) = kind.file(app, &service) else {
+    let ServiceSetup { path, text, starts, .. } = kind.setup(app, &service);
+    let Some(path) = path else {
         let fault = Fault::failed("could not install a cron line: looop does not edit your crontab");
         return Err(fault.hint("(crontab -l; looop service print --kind cron) | crontab -").into());
     };
@@ -227,7 +222,6 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
             print::line(&format!("wrote {shown}"));
         }
     }
-    let starts = kind.starts(&service, &shown);
     if now {
         return run_all(&starts);
     }
@@ -242,7 +236,8 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
 
 fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     let (kind, service) = service(app, which)?;
-    let Some(path) = kind.file(app, &service) else {
+    let ServiceSetup { path, stops, .. } = kind.setup(app, &service);
+    let Some(path) = path else {
         let fault = Fault::failed("could not remove a cron line: looop does not edit your crontab");
         return Err(fault.hint("crontab -e").into());
     };
@@ -254,7 +249,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
         return Err(fault.hint("remove it by hand").into());
     }
     if now {
-        run_all(&kind.stops(&service, &shown))?;
+        run_all(&stops)?;
     }
     let seen = exchange::digest_of(text.as_bytes());
     save::made("remove the service", &exchange::remove(&path, &seen)?)?;
@@ -273,7 +268,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     Ok(0)
 }
 
-fn run_all(commands: &[Vec<&str>]) -> Result<u8> {
+fn run_all(commands: &[Vec<String>]) -> Result<u8> {
     for argv in commands {
         let shown = argv.join(" ");
         let done = program::run_here(argv).with_context(|| format!("could not run `{shown}`"))?;

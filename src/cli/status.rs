@@ -6,16 +6,15 @@ use strum::IntoEnumIterator;
 use super::json_output::{
     Gate, GoalJson, InForce, LastBeat, Pulse, SandboxesJson, SensorStatus, StatusJson, Today, WorkerJson,
 };
-use super::{App, JsonArgs, asks, goal, lease, ls, print, schedule, sensor};
+use super::{
+    App, JsonArgs, asks, clip, dollars, goal, human_ms, lease, ls, print, schedule, sensor, visible,
+};
 use crate::rules::beat::ask::QuestionState;
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::state::{Convergence, LoopState};
 use crate::rules::beat::{gate, step};
-use crate::rules::cost::charge::dollars;
-use crate::rules::json::clip;
 use crate::rules::sandbox::{Level, SandboxSubject};
-use crate::rules::text::visible;
-use crate::rules::time::{clock_flaw, human_ms};
+use crate::rules::time::clock_flaw;
 use crate::store::sandboxes::SandboxBuilder;
 use crate::store::user_files::{self, SensorFile};
 use crate::store::{file, ledger, lock, state_files};

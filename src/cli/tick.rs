@@ -5,26 +5,21 @@ use std::cell::Cell;
 use anyhow::Result;
 
 use super::json_output::{BeatJson, BeatStatus};
-use super::{App, print};
+use super::{App, Cancel, Fault, Name, clip, dollars, human_ms, print, visible};
 use crate::agents::Runner;
 use crate::agents::command::Command;
 use crate::config::Config;
 use crate::os::clock::{self, Deadline};
 use crate::os::process::reaper;
-use crate::os::signal::Cancel;
 use crate::rules::beat::gate::{GateDecision, Hold};
-use crate::rules::cost::charge::dollars;
-use crate::rules::fault::{ErrorKind, Fault};
-use crate::rules::json::clip;
-use crate::rules::name::Name;
-use crate::rules::text::visible;
-use crate::rules::time::{Now, clock_flaw, human_ms};
+use crate::rules::fault::ErrorKind;
+use crate::rules::time::{Now, clock_flaw};
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::{layout, lock, logs, state_files, workers};
+use crate::store::{lock, logs, state_files, workers};
 use crate::tick::prepare::PreparedDecision;
 use crate::tick::record::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx};
-use crate::vcs::{migrate, seed};
+use crate::vcs::migrate;
 use crate::worker::Fleet;
 use crate::{alerts, map};
 
@@ -298,22 +293,12 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, args: &Args) {
 /// Runs the sensors and the gate without writing or spending. Returns the gate's decision, and the decision that the
 /// loop would ask for.
 pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDecision)> {
-    let idle = Command {
-        name: config.decide.clone(),
-        argv: Vec::new(),
-        env: Vec::new(),
-        transient: None,
-        cwd: app.layout.root().to_owned(),
-        write: Vec::new(),
-    };
+    let idle = Command { name: config.decide.clone(), ..Command::default() };
     dry(app, config, &idle, |ctx| tick::preview(ctx, &state_files::peek_beat(&app.layout)?))
 }
 
 fn dry_run(app: &App) -> Result<u8> {
-    if !seed::is_set_up(&app.layout) {
-        return Err(app.no_profile());
-    }
-    layout::check(&app.layout)?;
+    app.check_profile()?;
     check_clock(app.now, "try a beat")?;
     let config = app.config()?;
     let (gate, PreparedDecision { prompt, .. }) = preview(app, &config)?;

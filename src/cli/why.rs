@@ -2,11 +2,8 @@
 
 use anyhow::Result;
 
-use super::{App, JsonArgs, json_output, print, tick};
-use crate::rules::cost::charge::dollars;
+use super::{App, JsonArgs, dollars, human_ms, json_output, print, tick, visible};
 use crate::rules::cost::spend::{GroupBy, SpendRow, report};
-use crate::rules::text::visible;
-use crate::rules::time::human_ms;
 use crate::rules::world::Context;
 use crate::store::{json_file, ledger};
 

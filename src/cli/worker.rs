@@ -6,15 +6,12 @@ use anyhow::{Result, anyhow, bail};
 
 use super::logs::{LogsArgs, ScreenArgs};
 use super::ls::{self, Chosen};
-use super::{App, attach, complete, input, print, prune};
+use super::{App, Cancel, Fault, Name, attach, complete, input, print, prune};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::tree;
 use crate::os::process::wait::pause_ms;
-use crate::os::signal::Cancel;
 use crate::rules::beat::entry;
-use crate::rules::fault::Fault;
 use crate::rules::lease::Holder;
-use crate::rules::name::Name;
 use crate::rules::worker::protocol::WireRequest;
 use crate::rules::worker::{Phase, WorkerState};
 use crate::store::workers::{self, Worker};
@@ -198,8 +195,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let dir = app.layout.worker(&id);
     let supervisor = &worker.state.supervisor;
     let pid = supervisor.pid;
-    let begun = Deadline::after_ms(SAY_MS);
-    let mut is_printed = false;
+    let mut notice_due = Some(Deadline::after_ms(SAY_MS));
     // A supervisor whose socket does not answer gets a signal instead.
     if client::call(&dir.attach_socket(), WireRequest::Kill).is_err() {
         tree::signal(pid, supervisor.start, false);
@@ -212,8 +208,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
             let force = format!("`looop kill --force {id}` kills the supervisor and all processes");
             return Err(fault.hint(format!("{force} that the worker started")).into());
         }
-        if begun.passed() && !is_printed {
-            is_printed = true;
+        if notice_due.take_if(|due| due.passed()).is_some() {
             print::note(&match tree::is_stopped(pid, supervisor.start) {
                 true => format!(
                     "waiting for {id}: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` resumes it, and `looop kill --force {id}` ends it"

@@ -21,27 +21,14 @@ impl ConfigSource<'_> {
             let what = format!("fix names {name:?}, which is not a runner that can fix; available: {known}");
             return Err(self.invalid(what));
         }
-        let base = Fixes::default();
-        Ok(Fixes {
-            runner: file.runner.clone().or_else(|| file.escalate.first().cloned()),
-            escalate: file.escalate.clone(),
-            thresholds: self.thresholds()?,
-            map: file.map.unwrap_or(base.map),
-            warn: file.warn.unwrap_or(base.warn),
-            stop: file.stop.unwrap_or(base.stop),
-            runners,
-        })
-    }
-
-    fn thresholds(&self) -> Result<BreakerConfig> {
-        let (file, base) = (&self.file.fix, BreakerConfig::default());
+        let base = BreakerConfig::default();
         let share = |value: Option<f64>, key: &str, default: f64| match value {
             Some(value) if !(0.0..=1.0).contains(&value) => {
                 Err(self.invalid(format!("fix.{key} is {value}; expected 0 to 1")))
             }
             value => Ok(value.unwrap_or(default)),
         };
-        Ok(BreakerConfig {
+        let thresholds = BreakerConfig {
             same_ratio: share(file.same_ratio, "same_ratio", base.same_ratio)?,
             rework_share: share(file.rework_share, "rework_share", base.rework_share)?,
             novel_tokens: file.novel_tokens.unwrap_or(base.novel_tokens),
@@ -50,6 +37,16 @@ impl ConfigSource<'_> {
             rollback: file.rollback.unwrap_or(base.rollback).max(1),
             same_failure: file.same_failure.unwrap_or(base.same_failure).max(1),
             replans: file.replans.unwrap_or(base.replans).max(1),
+        };
+        let base = Fixes::default();
+        Ok(Fixes {
+            runner: file.runner.clone().or_else(|| file.escalate.first().cloned()),
+            escalate: file.escalate.clone(),
+            thresholds,
+            map: file.map.unwrap_or(base.map),
+            warn: file.warn.unwrap_or(base.warn),
+            stop: file.stop.unwrap_or(base.stop),
+            runners,
         })
     }
 

@@ -108,7 +108,7 @@ pub fn run_again(args: &[OsString]) -> io::Result<u8> {
 }
 
 /// Runs a command in the foreground of the user's terminal; returns true if it succeeded.
-pub fn run_here(argv: &[&str]) -> io::Result<bool> {
+pub fn run_here(argv: &[String]) -> io::Result<bool> {
     let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     Ok(ProcessCommand::shared(program, args).start()?.wait()? == ProcessExit::Code(0))
 }

@@ -2,14 +2,11 @@
 
 use anyhow::Result;
 
-use super::super::{App, print};
+use crate::cli::{App, clip, human_ms, print, visible};
 use crate::fix::{Finished, Progress, Severity};
 use crate::os::clock::Deadline;
 use crate::rules::fix::attempt::LedgerLine;
 use crate::rules::fix::{TaskState, TaskStatus};
-use crate::rules::json::clip;
-use crate::rules::text::visible;
-use crate::rules::time::human_ms;
 use crate::store::fixes;
 
 /// The indent of lines: the elapsed time and a gap, in columns.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{App, print, tick};
 use crate::alerts::{self, Attention};
+use crate::cli::{App, print, tick};
 use crate::config::Config;
 use crate::os::clock::Deadline;
 use crate::os::detach;

@@ -3,13 +3,11 @@
 
 use anyhow::Result;
 
-use super::super::{App, print};
 use super::bell::WakeSignals;
+use crate::cli::{App, Cancel, clip, print};
 use crate::config;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::os::renew::{self, RunningProgram};
-use crate::os::signal::Cancel;
-use crate::rules::json::clip;
 use crate::store::lock::{self, Held};
 
 /// The command by which a new program continues.
