@@ -16,9 +16,9 @@ use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::{Leftovers, Paths, Tip};
 use crate::store::Denied;
 use crate::store::file::{self, Doing};
-use crate::vcs::git::dir::quoted;
-use crate::vcs::git::{Git, GitCommand, fault};
+use crate::vcs::git::{Git, GitCommand, GitDir, fault};
 use crate::vcs::history::ignored::Ignored;
+use crate::vcs::history::repository::line_of;
 
 /// How many tips and stashes are named with their commits.
 const MAX_TIPS: usize = 20;
@@ -145,8 +145,9 @@ fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) ->
         }
     }
     // Unchanged, and as git would store them if an attribute converts line ends on checkout.
+    let place = view.git_dir.clone().with_files(clone)?;
     for raw in [true, false] {
-        let oids = hashes(git, view, clone, &plain, raw)?;
+        let oids = hashes(git, &place, &plain, raw)?;
         plain = plain
             .into_iter()
             .zip(oids)
@@ -168,19 +169,12 @@ fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) ->
 }
 
 /// Computes the git ids of files, in the same order.
-fn hashes(
-    git: &Git,
-    view: &View,
-    clone: &Path,
-    files: &[(&FileEntry, &FileRecord)],
-    raw: bool,
-) -> Result<Vec<String>> {
+fn hashes(git: &Git, place: &GitDir, files: &[(&FileEntry, &FileRecord)], raw: bool) -> Result<Vec<String>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let paths: String = files.iter().map(|(file, _)| quoted(&file.path) + "\n").collect();
-    let place = view.git_dir.clone().with_files(clone)?;
-    let oids = lines(&git.feed(&place, &GitCommand::HashFiles { raw }, paths.as_bytes())?);
+    let paths: String = files.iter().map(|(file, _)| line_of(&file.path)).collect();
+    let oids = lines(&git.feed(place, &GitCommand::HashFiles { raw }, paths.as_bytes())?);
     if oids.len() == files.len() {
         Ok(oids)
     } else {

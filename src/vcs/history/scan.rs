@@ -1,11 +1,10 @@
 //! The difference between the data dir and a commit: a walk over the files that reads only those for which the index's
 //! stat data cannot vouch.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::io;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 use gix::ObjectId;
@@ -14,8 +13,8 @@ use gix::index::Entry;
 use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
 use gix::index::fs::Metadata;
 
-use super::Leaf;
 use super::ignored::Ignored;
+use super::{Leaf, Leaves};
 use crate::store::file;
 
 /// Compares all stat data, including nanoseconds: a mismatch only costs one read of the file.
@@ -25,7 +24,7 @@ pub(super) const STRICT: stat::Options =
 /// One walk over the data dir.
 pub(super) struct Scan<'a> {
     dir: &'a Path,
-    head: &'a BTreeMap<String, Leaf>,
+    head: &'a Leaves,
     index: &'a gix::index::File,
     ignored: Ignored,
     seen: HashSet<String>,
@@ -34,11 +33,7 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Lists the paths that differ from HEAD's, sorted.
-    pub(super) fn run(
-        dir: &'a Path,
-        head: &'a BTreeMap<String, Leaf>,
-        index: &'a gix::index::File,
-    ) -> Result<Vec<String>> {
+    pub(super) fn run(dir: &'a Path, head: &'a Leaves, index: &'a gix::index::File) -> Result<Vec<String>> {
         let ignored = Ignored::below(dir);
         let mut scan = Self { dir, head, index, ignored, seen: HashSet::new(), found: Vec::new() };
         scan.dir("", false)?;
