@@ -5,9 +5,8 @@ use anyhow::Result;
 use super::commits;
 use crate::rules::fault::Fault;
 use crate::rules::time::Now;
-use crate::store::file;
 use crate::store::layout::{self, Layout};
-use crate::store::lock;
+use crate::store::{file, lock};
 use crate::vcs::history::{self, FileEdit, History};
 
 /// Seeded files: relative path, content, mode.

@@ -17,12 +17,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::ptr;
+use std::{io, ptr};
 
 use libc::{SIG_DFL, SIGHUP, SIGPIPE, c_char, c_int};
 use rustix::event::{PollFd, PollFlags};

@@ -113,11 +113,8 @@ impl Trees {
         if let Some(remembered) = bytes.and_then(|bytes| FolderMemory::parse(&bytes)) {
             return Ok(remembered);
         }
-        let records = match &self.head {
-            Some(head) => records_of(git, &self.git_dir, head)?,
-            None => Records::new(),
-        };
-        Ok(FolderMemory { tree: String::new(), records })
+        let records = self.head.as_ref().map(|head| records_of(git, &self.git_dir, head)).transpose()?;
+        Ok(FolderMemory { tree: String::new(), records: records.unwrap_or_default() })
     }
 
     fn list(&self, git: &Git, files: &Path, known: &Records) -> Result<Listing> {
@@ -442,9 +439,8 @@ fn is_settled(stat: &FileStat, began_ms: i64) -> bool {
 }
 
 fn same_files(one: &Records, other: &Records) -> bool {
-    let parts = |record: &FileRecord| (record.mode, record.oid.clone());
-    let has = |(path, record): (&Vec<u8>, &FileRecord)| other.get(path).map(parts) == Some(parts(record));
-    one.len() == other.len() && one.iter().all(has)
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len() && pairs.all(|((p, a), (q, b))| p == q && a.mode == b.mode && a.oid == b.oid)
 }
 
 /// What was seen of a folder: the tree of its files, and the stat data of each.
