@@ -121,7 +121,7 @@ pub(super) fn test(env: &ExecEnv, task: &Task, cwd: &Path) -> Result<Tested> {
         ProcessExit::Timeout => {
             TestExit::Other(format!("it was still running after {}s", task.runner.timeout))
         }
-        other => TestExit::Other(other.words()),
+        other => TestExit::Other(other.to_string()),
     };
     let report = signature::read(&output, &exit, &cwd.to_string_lossy());
     let output = env.deps.settings.secrets.redact(&output).into_owned();
@@ -156,5 +156,5 @@ pub(super) fn after(env: &ExecEnv, line: &str, cwd: &Path, timeout: u32) -> Resu
     let output = Strip::default().text(&ended.stdout);
     let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let last = clip(&env.deps.settings.secrets.redact(last), 200);
-    Ok(Some(format!("`{line}` ended with {}: {last}", ended.exit.words())))
+    Ok(Some(format!("`{line}` ended with {}: {last}", ended.exit)))
 }
