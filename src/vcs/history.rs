@@ -457,15 +457,11 @@ impl History {
         Ok(head.is_detached().then_some(Blocked::DetachedHead { dir }))
     }
 
-    fn index_path(&self) -> PathBuf {
-        self.repo.git_dir().join("index")
-    }
-
     /// Reads the index from disk: gix refreshes its own copy only when the file's time changes, and `commit` may set
     /// the same time twice.
     fn index(&self) -> Result<gix::index::File> {
         let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
-        gix::index::File::at_or_default(self.index_path(), self.repo.object_hash(), false, options)
+        gix::index::File::at_or_default(self.repo.index_path(), self.repo.object_hash(), false, options)
             .context("could not read the git index")
     }
 

@@ -161,8 +161,9 @@ fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) ->
     for path in listing.repos.iter().filter(|path| !is_gitlink(path)) {
         untracked.insert(untracked_name(records, &[path.as_slice(), b"/"].concat()));
     }
-    if view.index().exists() {
-        let staged = view.git_dir.clone().with_index(&view.index())?;
+    let index = view.file(".git/index");
+    if index.exists() {
+        let staged = view.git_dir.clone().with_index(&index)?;
         changed.extend(names(&git.run(&staged, &GitCommand::Staged(head))?));
     }
     Ok((changed.into_iter().collect(), untracked.iter().map(|path| shown(path)).collect()))

@@ -420,9 +420,9 @@ impl Trees {
 
 /// Lists the files, links and nested repositories of a tree.
 pub(super) fn records_of(git: &Git, dir: &GitDir, tree: &str) -> Result<Records> {
-    let files = git.entries(dir, tree)?.into_iter().filter(|entry| entry.mode != 0o040_000);
+    let files = git.entries(dir, tree)?.into_iter().filter(|(_, mode, _)| *mode != 0o040_000);
     let record = |mode, oid| FileRecord { mode, oid, stat: None, is_settled: false };
-    Ok(files.map(|entry| (entry.path, record(entry.mode, entry.oid))).collect())
+    Ok(files.map(|(path, mode, oid)| (path, record(mode, oid))).collect())
 }
 
 /// Returns the object of a file that has not changed since it was stored.

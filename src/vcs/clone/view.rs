@@ -78,11 +78,6 @@ impl View {
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
-
-    /// Returns the path of the index that the worker left.
-    pub fn index(&self) -> PathBuf {
-        self.file(".git/index")
-    }
 }
 
 /// Accepts objects and packs by their names; not `info`, nor derived files that git would trust.

@@ -47,7 +47,7 @@ impl RepoFormat {
 pub struct GitDir {
     path: PathBuf,
     files: Option<PathBuf>,
-    vars: Vec<(&'static str, String)>,
+    pub(super) vars: Vec<(&'static str, String)>,
 }
 
 impl GitDir {
@@ -113,10 +113,6 @@ impl GitDir {
             Some(bytes) => fs::write(self.path.join("shallow"), bytes).context(cause),
             None => Ok(()),
         }
-    }
-
-    pub(super) fn vars(&self) -> &[(&'static str, String)] {
-        &self.vars
     }
 
     pub(super) fn cwd(&self, files: bool) -> &Path {

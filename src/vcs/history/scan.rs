@@ -7,7 +7,6 @@ use std::path::Path;
 use std::{fs, io};
 
 use anyhow::{Context, Result};
-use gix::ObjectId;
 use gix::bstr::BStr;
 use gix::index::Entry;
 use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
@@ -146,15 +145,11 @@ impl OnDisk {
             Err(e) if is_gone(&e) => return Ok(None),
             bytes => bytes.with_context(cause)?,
         };
-        Ok(Some(Self { leaf: Leaf { mode, id: blob_id(&bytes)? }, stat }))
+        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, &bytes);
+        Ok(Some(Self { leaf: Leaf { mode, id: id.context("could not hash a file")? }, stat }))
     }
 }
 
 fn is_gone(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
-    gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, bytes)
-        .context("could not hash a file")
 }
