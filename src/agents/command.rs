@@ -51,7 +51,7 @@ impl Runner for Command {
                 return Ok(Completion { text, truncated: false, usage, raw: ended.stdout, stderr });
             }
             ProcessExit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
-            other => (Class::Crashed, format!("it ended with {}: {}", other.words(), last_words(&stderr))),
+            other => (Class::Crashed, format!("it ended with {other}: {}", last_words(&stderr))),
         };
         let class = if transient { Class::Transient } else { class };
         Err(Box::new(Failed { usage, raw: ended.stdout, stderr, ..*Failed::before_asking(class, why) }))

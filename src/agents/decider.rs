@@ -175,7 +175,7 @@ impl AgentRunner {
                     true => format!("; looop needs {name} {major}.{minor}.{patch} or later"),
                     false => String::new(),
                 };
-                (classify::by_words(&words), format!("`{name}` ended with {}: {words}{old}", exit.words()))
+                (classify::by_words(&words), format!("`{name}` ended with {exit}: {words}{old}"))
             }
         };
         let notified = summary.resets_at_s.filter(|_| matches!(class, Class::Limit | Class::Transient));

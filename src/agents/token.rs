@@ -78,7 +78,7 @@ impl TokenSource {
                 return Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned()));
             }
             ProcessExit::Timeout => format!("it was still running after {}", human_ms(TIMEOUT_MS)),
-            exit => format!("{}: {}", exit.words(), last_words(&ended.stderr)),
+            exit => format!("{exit}: {}", last_words(&ended.stderr)),
         };
         Err(failed(why))
     }

@@ -148,7 +148,7 @@ pub fn send(
             ("worker".to_owned(), notice.body["worker"].clone()),
             ("kind".to_owned(), notice.body["kind"].clone()),
             ("program".to_owned(), notice.argv.first().cloned().unwrap_or_default().into()),
-            ("end".to_owned(), ended.exit.words().into()),
+            ("end".to_owned(), ended.exit.to_string().into()),
             ("output".to_owned(), visible(&String::from_utf8_lossy(tail), true).into()),
         ]);
         logs::event(layout, now, "notified", fields)?;

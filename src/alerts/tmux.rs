@@ -151,7 +151,7 @@ impl<'a> Server<'a> {
         let ended = process::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
         match &ended.exit {
             ProcessExit::Code(_) => Ok(ended),
-            other => Err(Fault::failed(format!("could not call tmux: {}", other.words())).into()),
+            other => Err(Fault::failed(format!("could not call tmux: {other}")).into()),
         }
     }
 }

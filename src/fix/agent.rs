@@ -232,7 +232,7 @@ impl Fixer {
             }
             (exit, _) => {
                 let words = agents::last_words(&ended.stderr);
-                Err(format!("it ended with {}: {words}", exit.words()))
+                Err(format!("it ended with {exit}: {words}"))
             }
         };
         let usage = usage.unwrap_or_else(|| Usage::estimate(prompt.len(), ended.stdout.len()));

@@ -28,22 +28,12 @@ pub struct TopFolder {
 }
 
 impl TopFolder {
-    /// Opens a folder; its own path may be a link.
+    /// Opens a folder; `NOFOLLOW` refuses a link in its place.
     ///
     /// # Errors
     /// When it is not a folder.
-    pub fn open(path: &Path) -> io::Result<TopFolder> {
-        let top = open(CWD, path.as_os_str(), OFlags::empty())?;
-        Ok(TopFolder { path: path.to_owned(), top })
-    }
-
-    /// Opens a folder, and refuses a link in its place.
-    ///
-    /// # Errors
-    /// When it is a link or not a folder.
-    pub fn open_plain(path: &Path) -> io::Result<TopFolder> {
-        let top = open(CWD, path.as_os_str(), OFlags::NOFOLLOW)?;
-        Ok(TopFolder { path: path.to_owned(), top })
+    pub fn open(path: &Path, more: OFlags) -> io::Result<TopFolder> {
+        Ok(TopFolder { path: path.to_owned(), top: open(CWD, path.as_os_str(), more)? })
     }
 
     /// Finds the place of `relative`. The last part itself is not checked: it may be missing, or a link.
@@ -98,7 +88,7 @@ pub struct FilePlace {
 /// # Errors
 /// Those of [`TopFolder::open`] and [`TopFolder::find`].
 pub fn find(root: &Path, relative: &Path, parents: Parents) -> io::Result<FilePlace> {
-    TopFolder::open(root)?.find(relative, parents)
+    TopFolder::open(root, OFlags::empty())?.find(relative, parents)
 }
 
 /// Returns true if `relative` is a folder below `root`, and neither it nor a folder above it is a link.

@@ -1,9 +1,8 @@
 //! Which processes use a file or a directory, from `/proc`. Processes that are invisible from here are missing.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use super::process::tree::processes;
 

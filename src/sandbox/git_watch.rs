@@ -121,7 +121,8 @@ fn set_aside(path: PathBuf) -> UserSidePath {
     let free = names.map(|name| path.with_file_name(name)).find(|to| to.symlink_metadata().is_err());
     // The child may have removed write permission from the folder. If it cannot be restored, the rename below fails.
     if let Some(parent) = path.parent() {
-        drop(fs::set_permissions(parent, Permissions::from_mode(0o700 | mode_of(parent))));
+        let mode = parent.symlink_metadata().map_or(0, |meta| meta.mode() & 0o7777);
+        drop(fs::set_permissions(parent, Permissions::from_mode(0o700 | mode)));
     }
     let renamed = free.ok_or("all names are taken".to_owned()).and_then(|to| {
         fs::rename(&path, &to).map_err(|error| error.to_string())?;
@@ -132,10 +133,6 @@ fn set_aside(path: PathBuf) -> UserSidePath {
         Err(why) => format!("it is new and can make git run commands, and it could not be renamed: {why}"),
     };
     UserSidePath { path: text(&path), reason }
-}
-
-fn mode_of(path: &Path) -> u32 {
-    path.symlink_metadata().map_or(0, |meta| meta.mode() & 0o7777)
 }
 
 /// Makes a mark at `path`, identified by the file or folder `key`.

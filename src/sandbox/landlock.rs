@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use landlock::{
-    ABI, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -74,24 +74,36 @@ pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
         ruleset = ruleset.scope(Scope::Signal | Scope::AbstractUnixSocket).map_err(failed)?;
     }
     let mut rules = ruleset.create().map_err(failed)?;
-    for device in DEVICES {
-        rules = allow(rules, Path::new(device), write, false)?;
-    }
+    let own;
+    // Each path, what is allowed there, and whether it must exist.
+    let mut allowed = DEVICES.map(|device| (Path::new(device), write, false)).to_vec();
     if !reads_all {
-        for path in SYSTEM.iter().chain(&KERNEL) {
-            rules = allow(rules, Path::new(path), read, false)?;
-        }
-        for path in &access.read {
-            rules = allow(rules, path, read, true)?;
-        }
+        allowed.extend(SYSTEM.iter().chain(&KERNEL).map(|path| (Path::new(path), read, false)));
+        allowed.extend(access.read.iter().map(|path| (path.as_path(), read, true)));
         // A worker runs this program to reach its supervisor, wherever it is installed.
-        rules = allow(rules, &super::own_file()?, read, true)?;
+        own = super::own_file()?;
+        allowed.push((&own, read, true));
     }
     // With a file system of its own the child finds bind mounts at their new place, otherwise at their old one.
     let moved = access.binds.iter().map(|(what, at)| if sandbox.has_files() { at } else { what });
     let layered = access.overlays.iter().map(|(what, _)| what);
-    for path in access.write.iter().chain(moved).chain(layered) {
-        rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;
+    let write = if reads_all { write } else { read | write };
+    allowed.extend(access.write.iter().chain(moved).chain(layered).map(|path| (path.as_path(), write, true)));
+    for (path, access, must) in allowed {
+        // This call, not the crate's own: with musl, std drops the flag, and the file would be opened for reading, which
+        // fails for a socket.
+        let fd = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(_) if !must => continue,
+            Err(error) => {
+                return Err(io::Error::other(format!("could not find `{}`: {error}", path.display())));
+            }
+        };
+        let kind = rustix::fs::fstat(&fd).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
+        // A file only gets access rights that apply to files.
+        let access =
+            if kind.is_ok_and(|kind| kind.is_dir()) { access } else { access & AccessFs::from_file(FILES) };
+        rules = rules.add_rule(PathBeneath::new(fd, access)).map_err(failed)?;
     }
     for port in ports.into_iter().flatten() {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp)).map_err(failed)?;
@@ -101,28 +113,6 @@ pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
         RulesetStatus::NotEnforced => Err(failed("the kernel has none")),
         _ => Ok(()),
     }
-}
-
-/// Adds one rule. A missing required path is an error; a file only gets access rights that apply to files.
-fn allow(
-    rules: RulesetCreated,
-    path: &Path,
-    access: BitFlags<AccessFs>,
-    must: bool,
-) -> io::Result<RulesetCreated> {
-    let shown = path.display();
-    // Use this call, not the crate's own: with musl, std drops the flag, and the file would be opened for reading,
-    // which fails for a socket.
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(_) if !must => return Ok(rules),
-        Err(error) => return Err(io::Error::other(format!("could not find `{shown}`: {error}"))),
-    };
-    let is_dir =
-        rustix::fs::fstat(&fd).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir());
-    let access = if is_dir { access } else { access & AccessFs::from_file(FILES) };
-    rules.add_rule(PathBeneath::new(fd, access)).map_err(failed)
 }
 
 /// Returns the kernel's version of Landlock; 0 means none. Applies it to a thread of its own.

@@ -146,7 +146,7 @@ fn try_out(
         ProcessExit::Code(0) => Ok(()),
         exit => {
             let stated = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
-            Err(format!("{}: {}", exit.words(), crate::rules::json::clip(&stated, 300)))
+            Err(format!("{exit}: {}", crate::rules::json::clip(&stated, 300)))
         }
     }
 }

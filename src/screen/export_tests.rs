@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::os::pty::Size;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptWriter;
 
@@ -10,7 +11,8 @@ use crate::store::transcript::TranscriptWriter;
 fn reader(fill: impl FnOnce(&mut TranscriptWriter)) -> (tempfile::TempDir, TranscriptReader) {
     let temp = tempfile::tempdir().unwrap();
     let dir = WorkerDir(temp.path().to_owned());
-    let mut writer = TranscriptWriter::create(&dir, 1_700_000_000_000, 20, 4, 64 << 20).unwrap();
+    let mut writer =
+        TranscriptWriter::create(&dir, 1_700_000_000_000, Size { cols: 20, rows: 4 }, 64 << 20).unwrap();
     fill(&mut writer);
     let reader = TranscriptReader::open(&dir).unwrap();
     (temp, reader)

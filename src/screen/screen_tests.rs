@@ -1,6 +1,7 @@
 //! Tests of the screen model: odd sizes, bytes that break the parser, and the screen of a transcript.
 
 use super::*;
+use crate::os::pty::Size;
 use crate::store::transcript::TranscriptWriter;
 
 #[test]
@@ -57,7 +58,7 @@ fn a_worker_is_shown_from_the_end_of_its_transcript() {
     let dir = WorkerDir(temp.path().to_owned());
     assert_eq!(Screen::replay(&dir, REPLAY_BYTES).unwrap().text(), "");
     assert_eq!(cursor_of(&dir), (1, 1));
-    let mut writer = TranscriptWriter::create(&dir, 0, 20, 5, 1 << 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size { cols: 20, rows: 5 }, 1 << 20).unwrap();
     writer.append(b"\x1b[31mred\x1b[m  \r\n\x1b]0;title\x07x\xe2\x80\xaey\r\n", 1);
     writer.resize(30, 6, 2);
     writer.append(b"abc", 3);

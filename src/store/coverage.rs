@@ -80,17 +80,11 @@ pub struct CoverageScan<'a> {
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// A file that is to be covered.
-struct Pending {
-    role: String,
-    path: PathBuf,
-    depth: usize,
-}
-
 /// The state of a search.
 #[derive(Default)]
 struct Search {
-    pending: VecDeque<Pending>,
+    /// The files that are to be covered: the role, the path and the depth of each.
+    pending: VecDeque<(String, PathBuf, usize)>,
     seen: BTreeSet<PathBuf>,
     dirs: BTreeSet<PathBuf>,
     /// The folders that are covered.
@@ -120,7 +114,7 @@ impl CoverageScan<'_> {
         }
         let mut out = Coverage::default();
         let mut left = MAX_NAMED_BYTES;
-        while let Some(Pending { role, path, depth }) = search.pending.pop_front() {
+        while let Some((role, path, depth)) = search.pending.pop_front() {
             if out.files.len() == MAX_FILES {
                 search.leave_out(format!("files after the first {MAX_FILES}: it names or reads more"));
                 break;
@@ -369,7 +363,7 @@ impl Search {
 
     fn add(&mut self, role: &str, path: PathBuf, depth: usize) {
         if self.seen.insert(path.clone()) {
-            self.pending.push_back(Pending { role: role.to_owned(), path, depth });
+            self.pending.push_back((role.to_owned(), path, depth));
         }
     }
 

@@ -182,12 +182,9 @@ fn remove_temp(temp: &Path) {
 
 /// Makes the content of a file and its existence durable; or its absence.
 pub fn sync(path: &Path) -> Result<()> {
-    let synced = match open(path) {
-        Ok(Some(file)) => file.sync_all().map_err(anyhow::Error::from),
-        Ok(None) => Ok(()),
-        Err(error) => Err(error.into()),
-    };
-    synced.doing("sync", path)?;
+    if let Some(file) = open(path).doing("sync", path)? {
+        file.sync_all().doing("sync", path)?;
+    }
     sync_dir(path)
 }
 

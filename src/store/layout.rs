@@ -112,6 +112,8 @@ impl Layout {
         /// Touched when a worker's state has changed, to wake watchers.
         wake = root / "workers/.poke";
         fixes = root / "fix";
+        /// Project files that the user has allowed.
+        trust = root / "fix/trust.json";
         /// The key for digests of values that an approval covers.
         approval_key = cache / "approval.key";
         /// The time of the last idle beat.

@@ -10,8 +10,7 @@ use anyhow::Result;
 use super::file::{self, Doing, Durability, ReadError};
 use super::json_file::{self, Parsed};
 use super::layout::Layout;
-use super::state_files;
-use super::{Denied, lock, workers};
+use super::{Denied, lock, state_files, workers};
 use crate::os::clock;
 use crate::os::process::tree;
 use crate::rules::lease::{

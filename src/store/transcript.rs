@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, open_own};
 use super::layout::WorkerDir;
+use crate::os::pty::Size;
 
 pub use reader::{TranscriptEvent, TranscriptReader};
 
@@ -69,10 +70,10 @@ impl TranscriptWriter {
     pub fn create(
         dir: &WorkerDir,
         start_ms: i64,
-        cols: u16,
-        rows: u16,
+        size: Size,
         keep_bytes: u64,
     ) -> io::Result<TranscriptWriter> {
+        let Size { cols, rows } = size;
         let mut writer = TranscriptWriter {
             dir: dir.clone(),
             raw: None,

@@ -36,7 +36,7 @@ fn a_missing_transcript_is_empty() {
     assert_eq!((reader.offset(), reader.end_offset().unwrap()), (0, 0));
     assert_eq!(drain(&mut reader, 10).0, b"");
     // A reader that was opened before the writer sees new output.
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1 << 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 1 << 20).unwrap();
     writer.append(b"here", 1);
     assert_eq!(drain(&mut reader, 10).0, b"here");
 }
@@ -44,7 +44,7 @@ fn a_missing_transcript_is_empty() {
 #[test]
 fn times_and_sizes_come_with_the_bytes() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 1000, 80, 24, 1 << 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 1000, Size::DEFAULT, 1 << 20).unwrap();
     writer.append(b"a", 1000);
     writer.append(b"b", 1010);
     writer.resize(100, 30, 1015);
@@ -68,7 +68,7 @@ fn times_and_sizes_come_with_the_bytes() {
 #[test]
 fn a_rotation_keeps_the_newer_half_and_the_offsets() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 20).unwrap();
     let mut early = TranscriptReader::open(&dir).unwrap();
     writer.append(b"0123456789", 1);
     writer.append(b"abcdefghij", 2);
@@ -91,7 +91,7 @@ fn a_rotation_keeps_the_newer_half_and_the_offsets() {
 #[test]
 fn a_size_change_in_a_skipped_part_is_reported() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 4).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 4).unwrap();
     let mut reader = TranscriptReader::open(&dir).unwrap();
     writer.append(b"a", 1);
     drain(&mut reader, 8);
@@ -108,7 +108,7 @@ fn a_size_change_in_a_skipped_part_is_reported() {
 #[test]
 fn a_full_disk_loses_output_and_keeps_offsets() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1000).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 1000).unwrap();
     assert_eq!(writer.append(b"before", 1), 0);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let real = writer.raw.replace(full);
@@ -128,7 +128,7 @@ fn a_full_disk_loses_output_and_keeps_offsets() {
 #[test]
 fn a_loss_that_spans_a_rotation_is_skipped() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 16).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 16).unwrap();
     writer.append(b"abcd", 1);
     let mut reader = TranscriptReader::open(&dir).unwrap();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -143,7 +143,7 @@ fn a_loss_that_spans_a_rotation_is_skipped() {
 #[test]
 fn a_failed_rotation_is_tried_again() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 8).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 8).unwrap();
     writer.append(b"abcd", 1);
     // A directory blocks the name to which the file must move.
     fs::create_dir(dir.old_transcript()).unwrap();
@@ -158,7 +158,7 @@ fn a_failed_rotation_is_tried_again() {
 #[test]
 fn a_corrupt_index_loses_times_and_never_bytes() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 20).unwrap();
     writer.append(b"0123456789abcde", 1);
     writer.resize(7, 7, 2);
     writer.append(b"fgh", 40);
@@ -178,7 +178,7 @@ fn a_corrupt_index_loses_times_and_never_bytes() {
 #[test]
 fn a_partly_written_line_is_read_once_it_is_whole() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1000).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 1000).unwrap();
     writer.append(b"abc", 1);
     let mut reader = TranscriptReader::open(&dir).unwrap();
     drain(&mut reader, 8);
@@ -194,7 +194,7 @@ fn a_partly_written_line_is_read_once_it_is_whole() {
 fn an_interrupted_rotation_keeps_all_bytes() {
     for steps in 1..=4 {
         let (_temp, dir) = worker();
-        let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 20).unwrap();
+        let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 20).unwrap();
         writer.append(b"0123456789abcdefghijABCDEFGHIJ", 1);
         drop(writer);
         let done: [&dyn Fn(); 4] = [
@@ -217,7 +217,7 @@ fn an_interrupted_rotation_keeps_all_bytes() {
 #[test]
 fn the_index_of_a_long_running_worker_stays_small() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1 << 30).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 1 << 30).unwrap();
     writer.index.as_mut().unwrap().1 = 8 << 20;
     for n in 0..1000 {
         writer.append(b"x", n * 20);
@@ -234,7 +234,7 @@ fn byte_at(offset: u64) -> u8 {
 #[test]
 fn a_reader_that_races_rotations_reads_correct_offsets() {
     let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 600).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 600).unwrap();
     let mut reader = TranscriptReader::open(&dir).unwrap();
     let total = 400_000;
     let thread = std::thread::spawn(move || {
@@ -289,7 +289,7 @@ proptest! {
     #[test]
     fn a_reader_gets_what_was_written_except_removed_bytes(steps in steps(), keep in 2_u64..200) {
         let (_temp, dir) = worker();
-        let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, keep).unwrap();
+        let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, keep).unwrap();
         // The expected byte at each logical offset; a byte that could not be written is a zero.
         let mut all: Vec<u8> = Vec::new();
         let mut live = TranscriptReader::open(&dir).unwrap();

@@ -1,7 +1,7 @@
 //! Project files that the user has allowed, each by its path and digest. A changed file is not allowed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -41,17 +41,13 @@ pub enum TrustState {
     Unknown,
 }
 
-fn path_of(layout: &Layout) -> PathBuf {
-    layout.fixes().join("trust.json")
-}
-
 /// Lists all allowed files, by their absolute paths.
 ///
 /// # Errors
 /// When the record cannot be read, or other users can write it.
 pub fn all(layout: &Layout) -> Result<BTreeMap<String, TrustEntry>> {
     use std::os::unix::fs::MetadataExt;
-    let path = path_of(layout);
+    let path = layout.trust();
     if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.mode() & 0o022 != 0) {
         let shown = path.display();
         let fault = Fault::failed(format!("could not use `{shown}`: other users can write it"));
@@ -98,7 +94,7 @@ fn change(layout: &Layout, edit: impl FnOnce(&mut BTreeMap<String, TrustEntry>))
     let _store = lock::store(&layout.store_lock())?;
     let mut files = all(layout)?;
     edit(&mut files);
-    json_file::write_json(&path_of(layout), &TrustFile { files }, Durability::Durable)
+    json_file::write_json(&layout.trust(), &TrustFile { files }, Durability::Durable)
 }
 
 #[cfg(test)]
@@ -118,10 +114,10 @@ mod tests {
         assert_eq!(state(&layout, one, "a ").unwrap(), TrustState::Changed);
         assert_eq!(state(&layout, two, "a").unwrap(), TrustState::Unknown, "another place");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&path_of(&layout)), 0o600);
+        assert_eq!(mode(&layout.trust()), 0o600);
         assert!(revoke(&layout, one).unwrap() && !revoke(&layout, one).unwrap());
         assert_eq!(state(&layout, one, "a").unwrap(), TrustState::Unknown);
-        std::fs::set_permissions(path_of(&layout), std::fs::Permissions::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(layout.trust(), std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(all(&layout).unwrap_err().to_string().contains("other users can write it"));
     }
 }

@@ -316,11 +316,11 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Lists every file and folder of a tree, and counts them while git prints: a small commit can name any number.
+    /// Lists every file and folder of a tree: its path from the top, its mode (`0o40000` for a folder) and object. Counts them while git prints: a small commit can name any number.
     ///
     /// # Errors
     /// As [`Git::run`], and when there are more than [`MAX_ENTRIES`].
-    pub fn entries(&self, dir: &GitDir, tree: &str) -> Result<Vec<TreeEntry>> {
+    pub fn entries(&self, dir: &GitDir, tree: &str) -> Result<Vec<(Vec<u8>, u32, String)>> {
         let mut listed = Vec::new();
         let mut count = 0;
         let sink: Sink = Box::new(|bytes| {
@@ -334,7 +334,7 @@ impl<'a> Git<'a> {
             return Err(Fault::failed(what).hint("looop does not work on a commit of that size").into());
         }
         ended?;
-        listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()).map(TreeEntry::parse).collect()
+        listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()).map(entry_of).collect()
     }
 
     /// Lists the paths in which two trees differ.
@@ -384,7 +384,7 @@ impl<'a> Git<'a> {
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let mut env: Vec<(String, String)> = ENV.iter().map(own).collect();
         env.push(("PATH".to_owned(), self.path.clone()));
-        env.extend(dir.vars().iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        env.extend(dir.vars.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         env.push(("GIT_CONFIG_COUNT".to_owned(), SETTINGS.len().to_string()));
         for (n, (key, value)) in SETTINGS.iter().enumerate() {
             env.push((format!("GIT_CONFIG_KEY_{n}"), (*key).to_owned()));
@@ -409,8 +409,8 @@ fn failed(dir: &GitDir, command: &GitCommand, exit: &ProcessExit, stderr: &str) 
     let why = match exit {
         ProcessExit::Timeout => "it ran into its timeout".to_owned(),
         ProcessExit::Cancelled => "it was interrupted".to_owned(),
-        exit if words.is_empty() => exit.words(),
-        exit => format!("{} ({words})", exit.words()),
+        exit if words.is_empty() => exit.to_string(),
+        exit => format!("{exit} ({words})"),
     };
     let what = format!("could not run git {}: {why}", command.word());
     if ["ut of memory", "annot allocate memory"].iter().any(|sign| stderr.contains(sign)) {
@@ -421,27 +421,12 @@ fn failed(dir: &GitDir, command: &GitCommand, exit: &ProcessExit, stderr: &str) 
     Fault::failed(what).into()
 }
 
-/// One file or folder of a tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TreeEntry {
-    /// Its mode in git: `0o40000` for a folder.
-    pub mode: u32,
-    /// The id of its object.
-    pub oid: String,
-    /// Its path from the top, with `/`.
-    pub path: Vec<u8>,
-}
-
-impl TreeEntry {
-    fn parse(line: &[u8]) -> Result<TreeEntry> {
-        let tab = line.iter().position(|byte| *byte == b'\t');
-        let parsed = tab.and_then(|tab| {
-            let head = std::str::from_utf8(&line[..tab]).ok()?;
-            let mut fields = head.split(' ');
-            let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
-            let oid = fields.nth(1)?.to_owned();
-            Some(TreeEntry { mode, oid, path: line[tab + 1..].to_vec() })
-        });
-        parsed.ok_or_else(|| fault("read a tree", "git lists it in an unknown format"))
-    }
+fn entry_of(line: &[u8]) -> Result<(Vec<u8>, u32, String)> {
+    let tab = line.iter().position(|byte| *byte == b'\t');
+    let parsed = tab.and_then(|tab| {
+        let mut fields = std::str::from_utf8(&line[..tab]).ok()?.split(' ');
+        let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
+        Some((line[tab + 1..].to_vec(), mode, fields.nth(1)?.to_owned()))
+    });
+    parsed.ok_or_else(|| fault("read a tree", "git lists it in an unknown format"))
 }

@@ -10,13 +10,11 @@ pub mod ignored;
 pub mod locks;
 pub mod repository;
 mod scan;
-mod types;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use anyhow::{Context, Result, ensure};
 use gix::ObjectId;
@@ -24,13 +22,47 @@ use gix::bstr::ByteSlice;
 use gix::index::entry::Mode;
 use gix::state::InProgress;
 
+use crate::rules::text::quote_argv;
 use crate::store::file::{self, Doing};
 use edits::{Edits, actor};
 use scan::Scan;
-pub use types::{Blocked, FileEdit, LogEntry, Signature};
 
 /// Name of the directory in which a repository is made before it is moved into its place.
 pub(super) const ASIDE: &str = ".git-init";
+
+/// The change of one file in a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEdit {
+    /// The path relative to the data dir, with `/` between its parts.
+    pub path: String,
+    /// The new content, stored unchanged; `None` deletes the file.
+    pub bytes: Option<Vec<u8>>,
+    pub executable: bool,
+}
+
+/// The author or committer of a commit, with a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// Not empty, without `<`, `>` and control characters.
+    pub name: String,
+    /// May be empty; without `<`, `>` and control characters.
+    pub email: String,
+    /// Seconds since 1970-01-01T00:00:00Z, not negative.
+    pub unix_s: i64,
+    /// Offset of the local time in seconds east of UTC; git keeps whole minutes of it.
+    pub utc_offset_s: i32,
+}
+
+/// One commit as [`History::log`] returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// The full commit id, 40 hex digits.
+    pub id: String,
+    pub author: String,
+    /// The author's time, in seconds since 1970-01-01T00:00:00Z.
+    pub unix_s: i64,
+    pub message: String,
+}
 
 /// The git history of the data dir. Not `Send`: open one for each thread that needs it.
 pub struct History {
@@ -321,6 +353,62 @@ impl History {
     }
 }
 
+/// Why no commit may be made now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// Another git holds a lock, or died while it held it.
+    Locked { lock: PathBuf },
+    /// A git command of another program, named with its process, may be about to move the branch.
+    AtWork { command: String },
+    /// HEAD is not on a branch, so a commit would be lost.
+    DetachedHead { dir: PathBuf },
+    /// A git command is unfinished: `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
+    InProgress { dir: PathBuf, what: &'static str },
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { lock } => write!(f, "could not commit: {} exists", lock.display()),
+            Self::AtWork { command } => write!(f, "could not commit: {command} is running in the data dir"),
+            Self::DetachedHead { dir } => {
+                write!(f, "could not commit: HEAD of {} is on no branch", dir.display())
+            }
+            Self::InProgress { dir, what } => {
+                write!(f, "could not commit: a git {what} is in progress in {}", dir.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Blocked {}
+
+impl Blocked {
+    /// Returns what the user can do about it, as one line without a final stop.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Locked { lock } => format!(
+                "if no git command is running in the data dir, run `rm {}`; a beat removes the lock once it is a minute old",
+                quoted(lock)
+            ),
+            Self::AtWork { .. } => "let it finish: the next beat commits what is missing".to_owned(),
+            Self::DetachedHead { dir } => format!("run `git -C {} switch main`", quoted(dir)),
+            Self::InProgress { dir, what } => {
+                let end = if *what == "bisect" { "reset" } else { "--abort" };
+                format!("finish the {what}, or abort it with `git -C {} {what} {end}`", quoted(dir))
+            }
+        }
+    }
+}
+
+/// Quotes `path` as one word of a shell command.
+fn quoted(path: &Path) -> String {
+    quote_argv(&[path.display().to_string()])
+}
+
+/// The files of a commit by path.
+type Leaves = BTreeMap<String, Leaf>;
+
 /// A file of a tree: its kind and its blob.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Leaf {
@@ -369,15 +457,11 @@ impl History {
         Ok(head.is_detached().then_some(Blocked::DetachedHead { dir }))
     }
 
-    fn index_path(&self) -> PathBuf {
-        self.repo.git_dir().join("index")
-    }
-
     /// Reads the index from disk: gix refreshes its own copy only when the file's time changes, and `commit` may set
     /// the same time twice.
     fn index(&self) -> Result<gix::index::File> {
         let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
-        gix::index::File::at_or_default(self.index_path(), self.repo.object_hash(), false, options)
+        gix::index::File::at_or_default(self.repo.index_path(), self.repo.object_hash(), false, options)
             .context("could not read the git index")
     }
 
@@ -392,7 +476,7 @@ impl History {
     }
 
     /// Lists all files of a commit.
-    fn files_of(&self, commit: ObjectId) -> Result<BTreeMap<String, Leaf>> {
+    fn files_of(&self, commit: ObjectId) -> Result<Leaves> {
         let tree = self.repo.find_tree(self.tree_of(commit)?).context("could not read a git tree")?;
         let entries = tree.traverse().breadthfirst.files().context("could not read a git tree")?;
         let files = entries.into_iter().filter(|entry| !entry.mode.is_tree()).filter_map(|entry| {

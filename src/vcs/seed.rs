@@ -5,10 +5,9 @@ use anyhow::Result;
 use super::commits;
 use crate::rules::fault::Fault;
 use crate::rules::time::Now;
-use crate::store::file;
 use crate::store::layout::{self, Layout};
-use crate::store::lock;
-use crate::vcs::history::{self, FileEdit, History};
+use crate::store::{file, lock};
+use crate::vcs::history::{self, FileEdit, History, ignored};
 
 /// Seeded files: relative path, content, mode.
 const FILES: [(&str, &str, u32); 4] = [
@@ -40,19 +39,7 @@ pub(super) const IGNORE: &str = "\
 
 /// Returns true if looop keeps this file out of git.
 pub fn is_private(path: &str) -> bool {
-    let (first, _) = path.split_once('/').unwrap_or((path, ""));
-    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-    let matches = |line: &str| match (line.strip_prefix('/'), line.split_once('*')) {
-        (Some(top), _) => match top.strip_suffix('*') {
-            Some(start) => first.starts_with(start),
-            None => top.trim_end_matches('/') == first,
-        },
-        (None, Some((start, end))) => {
-            name.starts_with(start) && end.split('*').all(|part| name.contains(part))
-        }
-        (None, None) => false,
-    };
-    !layout::is_kept_in_git(path) && IGNORE.lines().filter(|line| !line.starts_with('#')).any(matches)
+    !layout::is_kept_in_git(path) && ignored::is_matched(IGNORE, path)
 }
 
 const DIRS: [&str; 11] = [

@@ -151,9 +151,8 @@ fn begin(
 #[inline(never)]
 fn start(record: &mut Record, size: Size) -> Result<(TranscriptWriter, Terminal)> {
     let keep_bytes = record.spec.limits.keep_bytes;
-    let writer =
-        TranscriptWriter::create(&record.dir, record.state.since_ms, size.cols, size.rows, keep_bytes)
-            .context("could not create the transcript of the worker")?;
+    let writer = TranscriptWriter::create(&record.dir, record.state.since_ms, size, keep_bytes)
+        .context("could not create the transcript of the worker")?;
     record.take_leases()?;
     let own = record.dir.clone_dir();
     git_watch::begin(&record.dir.git_watch(), record.spec.sandbox.as_ref(), Some(&own))?;

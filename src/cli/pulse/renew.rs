@@ -77,9 +77,7 @@ impl Renewal {
         let stated = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
         match ended.exit {
             ProcessExit::Code(0) if stated.starts_with("looop ") => Ok(()),
-            exit => {
-                Err(format!("{} {}", exit.words(), clip(&crate::rules::text::visible(&stated, false), 200)))
-            }
+            exit => Err(format!("{exit} {}", clip(&crate::rules::text::visible(&stated, false), 200))),
         }
     }
 

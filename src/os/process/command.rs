@@ -17,12 +17,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::ptr;
+use std::{io, ptr};
 
 use libc::{SIG_DFL, SIGHUP, SIGPIPE, c_char, c_int};
 use rustix::event::{PollFd, PollFlags};
@@ -137,7 +136,13 @@ impl ProcessCommand {
 
     /// Lists the open descriptors that the child must not get.
     pub(super) fn descriptors_to_close(&self) -> Vec<c_int> {
-        if self.is_shared() { Vec::new() } else { open_descriptors() }
+        if self.is_shared() {
+            return Vec::new();
+        }
+        // Those of looop close on exec; others may come from the program that started it.
+        let names =
+            std::fs::read_dir("/dev/fd").into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| name.to_str()?.parse().ok()).filter(|fd| *fd > 2).collect()
     }
 
     /// Becomes the program under the same process id, with these arguments, environment and stdin; session, directory
@@ -228,13 +233,6 @@ fn own_environment() -> Vec<CString> {
     }
 }
 
-/// Lists the open descriptors of this process besides its streams. Those of looop close on exec; others may come from
-/// the program that started it.
-fn open_descriptors() -> Vec<c_int> {
-    let names = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok()).filter(|fd| *fd > 2).collect()
-}
-
 /// A started child that is not yet reaped. Dropping it leaves it running.
 #[derive(Debug)]
 pub struct Child(Pid);
@@ -287,36 +285,28 @@ impl Child {
     }
 }
 
-/// How a child ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a child ended. Displayed as a part of a sentence: `exit code 3`, `signal 9`.
+#[derive(Clone, Debug, PartialEq, Eq, strum::Display)]
 pub enum ProcessExit {
-    /// It exited with this code.
+    #[strum(to_string = "exit code {0}")]
     Code(i32),
     /// A signal of another process killed it.
+    #[strum(to_string = "signal {0}")]
     Signal(i32),
-    /// It ran into its timeout.
+    #[strum(to_string = "its deadline")]
     Timeout,
     /// It printed more than it may.
+    #[strum(to_string = "too much output")]
     TooMuch,
     /// It did not start, with the reason.
+    #[strum(to_string = "not started: {0}")]
     NotStarted(String),
     /// The user interrupted.
+    #[strum(to_string = "an interruption")]
     Cancelled,
 }
 
 impl ProcessExit {
-    /// Describes the end as a part of a sentence: `exit code 3`, `signal 9`.
-    pub fn words(&self) -> String {
-        match self {
-            ProcessExit::Code(code) => format!("exit code {code}"),
-            ProcessExit::Signal(signal) => format!("signal {signal}"),
-            ProcessExit::Timeout => "its deadline".to_owned(),
-            ProcessExit::TooMuch => "too much output".to_owned(),
-            ProcessExit::NotStarted(why) => format!("not started: {why}"),
-            ProcessExit::Cancelled => "an interruption".to_owned(),
-        }
-    }
-
     /// Returns the exit code that a shell shows for it: 128 plus a signal's number.
     pub fn shell_code(&self) -> u8 {
         let code = match self {

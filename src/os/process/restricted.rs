@@ -43,12 +43,8 @@ impl RestrictedThreads {
     ///
     /// # Errors
     /// When the shared restrictions could not be taken on.
-    pub(super) fn start(
-        &mut self,
-        command: ProcessCommand,
-        restrictions: Restrictions,
-    ) -> io::Result<PendingStart> {
-        let Restrictions { shared: (name, shared), own } = restrictions;
+    pub(super) fn start(&mut self, command: ProcessCommand, with: Restrictions) -> io::Result<PendingStart> {
+        let Restrictions { shared: (name, shared), own } = with;
         let at = match self.0.iter().position(|(other, _)| *other == name) {
             Some(at) => at,
             None => {

@@ -1,9 +1,8 @@
 //! The process tree as the kernel shows it: ancestors, descendants, sessions, and processes identified by their start.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 

@@ -33,11 +33,14 @@ pub(super) struct Part {
 impl Part {
     fn open(raw: &Path, index: &Path, meanwhile: &mut dyn FnMut()) -> Result<Option<Part>, ReadError> {
         let Some(file) = file::open(raw)? else { return Ok(None) };
-        let id = id_of(&file).map_err(|error| ReadError::Unreadable(error.to_string()))?;
+        let meta = file.metadata().map_err(|error| ReadError::Unreadable(error.to_string()))?;
+        let id = (meta.dev(), meta.ino());
         meanwhile();
         // Without an index there are no times; the bytes are still readable.
-        let mut index = file::open(index).ok().flatten().map(TranscriptIndex::new);
-        let header = index.as_mut().and_then(TranscriptIndex::header);
+        let index = file::open(index).ok().flatten();
+        let mut index = index.map(|file| TranscriptIndex { file, at: 0, next: None });
+        let header: Option<TranscriptHeader> =
+            index.as_mut().and_then(|index| serde_json::from_slice(&index.line()?).ok());
         Ok(Some(Part { file, id, base: header.as_ref().map_or(0, |header| header.base), header, index }))
     }
 
@@ -58,7 +61,7 @@ impl Part {
     pub(super) fn next_mark(&mut self) -> Option<Mark> {
         let index = self.index.as_mut()?;
         if index.next.is_none() {
-            index.next = index.mark();
+            index.next = std::iter::from_fn(|| index.line()).find_map(|line| Mark::parse(&line));
         }
         index.next
     }
@@ -77,10 +80,6 @@ impl Part {
     fn is_at(&self, path: &Path) -> bool {
         std::fs::symlink_metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id)
     }
-}
-
-fn id_of(file: &File) -> io::Result<(u64, u64)> {
-    file.metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Opens the files of a transcript, oldest first, each with the index that belongs to it.
@@ -182,24 +181,6 @@ struct TranscriptIndex {
 }
 
 impl TranscriptIndex {
-    fn new(file: File) -> TranscriptIndex {
-        TranscriptIndex { file, at: 0, next: None }
-    }
-
-    fn header(&mut self) -> Option<TranscriptHeader> {
-        let line = self.line()?;
-        serde_json::from_slice(&line).ok()
-    }
-
-    fn mark(&mut self) -> Option<Mark> {
-        loop {
-            let line = self.line()?;
-            if let Some(mark) = Mark::parse(&line) {
-                return Some(mark);
-            }
-        }
-    }
-
     fn line(&mut self) -> Option<Vec<u8>> {
         let mut buffer = [0; LINE_BYTES];
         loop {

@@ -49,10 +49,7 @@ impl TranscriptReader {
     /// # Errors
     /// As [`TranscriptReader::open`].
     pub fn end_offset(&self) -> Result<u64> {
-        match parts(&self.dir)?.last() {
-            Some(part) => Ok(part.end()?),
-            None => Ok(0),
-        }
+        parts(&self.dir)?.last().map_or(Ok(0), |part| Ok(part.end()?))
     }
 
     /// Returns the size of the screen here, as width and height; `None` if no index has it.

@@ -100,7 +100,7 @@ pub(super) fn walk(git: &Git, root: &Path, ignored: &mut Ignored, known: &Record
     let top = top.doing("open", root)?;
     let names = names(&top).doing("list", root)?;
     let mut walk = FileWalk { git, root, ignored, known, listing: Listing::default() };
-    walk.level(&top, names, &[], false, 0)?;
+    walk.level(&top, names, &[], false)?;
     walk.listing.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(walk.listing)
 }
@@ -114,17 +114,11 @@ struct FileWalk<'a> {
 }
 
 impl FileWalk<'_> {
-    fn level(
-        &mut self,
-        dir: &OwnedFd,
-        names: Vec<Vec<u8>>,
-        at: &[u8],
-        is_ignored: bool,
-        depth: usize,
-    ) -> Result<()> {
+    /// Lists one folder: `at` is its path, with `/` at its end, or empty for the top.
+    fn level(&mut self, dir: &OwnedFd, names: Vec<Vec<u8>>, at: &[u8], is_ignored: bool) -> Result<()> {
         self.git.check()?;
         let below = |path: &[u8]| self.root.join(OsStr::from_bytes(path));
-        if depth > MAX_DEPTH {
+        if at.iter().filter(|byte| **byte == b'/').count() > MAX_DEPTH {
             return Err(too_large(&format!("folders deeper than {MAX_DEPTH}"), &below(at)));
         }
         for name in names {
@@ -143,7 +137,7 @@ impl FileWalk<'_> {
             let is_ignored = is_ignored || self.ignored.has(&path, is_dir);
             let mode = match kind {
                 FileType::Directory => {
-                    self.folder(dir, &name, path, is_ignored, depth)?;
+                    self.folder(dir, &name, path, is_ignored)?;
                     continue;
                 }
                 FileType::Symlink => LINK,
@@ -162,14 +156,7 @@ impl FileWalk<'_> {
         Ok(())
     }
 
-    fn folder(
-        &mut self,
-        dir: &OwnedFd,
-        name: &[u8],
-        path: Vec<u8>,
-        is_ignored: bool,
-        depth: usize,
-    ) -> Result<()> {
+    fn folder(&mut self, dir: &OwnedFd, name: &[u8], path: Vec<u8>, is_ignored: bool) -> Result<()> {
         let below = [&path[..], b"/"].concat();
         let is_gitlink = self.known.get(&path).is_some_and(|record| record.mode == GITLINK);
         let has_known =
@@ -201,7 +188,7 @@ impl FileWalk<'_> {
             return Ok(());
         }
         self.listing.dirs.push(path);
-        self.level(&inside, names, &below, is_ignored, depth + 1)
+        self.level(&inside, names, &below, is_ignored)
     }
 }
 
@@ -213,6 +200,13 @@ fn too_large(what: &str, path: &Path) -> anyhow::Error {
 pub(super) fn open_dir(at: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, Mode::empty())?)
+}
+
+/// Opens a plain file, without following a link and without blocking.
+pub(super) fn open_file(at: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(at, name, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a plain file")) }
 }
 
 pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
@@ -237,7 +231,7 @@ impl Folder {
     /// # Errors
     /// When it is not a plain folder.
     pub fn open(root: &Path) -> Result<Folder> {
-        let top = TopFolder::open_plain(root);
+        let top = TopFolder::open(root, OFlags::NOFOLLOW);
         Ok(Folder(top.doing("open", root)?))
     }
 
@@ -269,15 +263,7 @@ impl Folder {
     /// # Errors
     /// When another kind of file has its name by now.
     pub fn read(&self, path: &[u8]) -> Result<File> {
-        self.at("read", path, Parents::Existing, |place| {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = File::from(openat(&place.folder, &place.name, flags, Mode::empty())?);
-            if file.metadata()?.is_file() {
-                Ok(file)
-            } else {
-                Err(io::Error::other("it is not a plain file"))
-            }
-        })
+        self.at("read", path, Parents::Existing, |place| open_file(&place.folder, &place.name))
     }
 
     /// Returns the target of a link.

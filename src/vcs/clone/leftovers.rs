@@ -17,9 +17,9 @@ use crate::rules::worker::Repo;
 use crate::rules::worker::leftovers::{Leftovers, Paths, Tip};
 use crate::store::Denied;
 use crate::store::file::{self, Doing};
-use crate::vcs::git::dir::quoted;
-use crate::vcs::git::{Git, GitCommand, fault};
+use crate::vcs::git::{Git, GitCommand, GitDir, fault};
 use crate::vcs::history::ignored::Ignored;
+use crate::vcs::history::repository::line_of;
 
 /// How many tips and stashes are named with their commits.
 const MAX_TIPS: usize = 20;
@@ -146,8 +146,9 @@ fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) ->
         }
     }
     // Unchanged, and as git would store them if an attribute converts line ends on checkout.
+    let place = view.git_dir.clone().with_files(clone)?;
     for raw in [true, false] {
-        let oids = hashes(git, view, clone, &plain, raw)?;
+        let oids = hashes(git, &place, &plain, raw)?;
         plain = plain
             .into_iter()
             .zip(oids)
@@ -161,27 +162,21 @@ fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) ->
     for path in listing.repos.iter().filter(|path| !is_gitlink(path)) {
         untracked.insert(untracked_name(records, &[path.as_slice(), b"/"].concat()));
     }
-    if view.index().exists() {
-        let staged = view.git_dir.clone().with_index(&view.index())?;
+    let index = view.file(".git/index");
+    if index.exists() {
+        let staged = view.git_dir.clone().with_index(&index)?;
         changed.extend(names(&git.run(&staged, &GitCommand::Staged(head))?));
     }
     Ok((changed.into_iter().collect(), untracked.iter().map(|path| shown(path)).collect()))
 }
 
 /// Computes the git ids of files, in the same order.
-fn hashes(
-    git: &Git,
-    view: &View,
-    clone: &Path,
-    files: &[(&FileEntry, &FileRecord)],
-    raw: bool,
-) -> Result<Vec<String>> {
+fn hashes(git: &Git, place: &GitDir, files: &[(&FileEntry, &FileRecord)], raw: bool) -> Result<Vec<String>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let paths: String = files.iter().map(|(file, _)| quoted(&file.path) + "\n").collect();
-    let place = view.git_dir.clone().with_files(clone)?;
-    let oids = lines(&git.feed(&place, &GitCommand::HashFiles { raw }, paths.as_bytes())?);
+    let paths: String = files.iter().map(|(file, _)| line_of(&file.path)).collect();
+    let oids = lines(&git.feed(place, &GitCommand::HashFiles { raw }, paths.as_bytes())?);
     if oids.len() == files.len() {
         Ok(oids)
     } else {

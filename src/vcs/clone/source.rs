@@ -12,9 +12,9 @@ use crate::rules::name::Name;
 use crate::rules::worker::Repo;
 use crate::store::Denied;
 use crate::store::file::{Doing, pointed};
-use crate::vcs::git::dir::{RepoFormat, borrowed, plain_way, read_plain};
+use crate::vcs::git::dir::{RepoFormat, plain_way, read_plain};
 use crate::vcs::git::{Git, GitCommand, GitDir, RepoLink, fault};
-use crate::vcs::history::repository::RepoForm;
+use crate::vcs::history::repository::{RepoForm, borrow_objects, borrowed};
 
 /// How often a ref update is tried again after another process was faster.
 const ATTEMPTS: usize = 10;
@@ -223,7 +223,7 @@ impl Source {
     pub(super) fn lend(&self, git: &Git, to: &GitDir, commit: &str) -> Result<()> {
         to.cut_off_as(&self.common)?;
         if !self.borrows {
-            return to.borrow_from(&self.common.join("objects"));
+            return borrow_objects(to, &self.common.join("objects"));
         }
         match git.holds(to, &GitCommand::Resolve(&format!("{commit}^{{commit}}"))) {
             Ok(true) => Ok(()),

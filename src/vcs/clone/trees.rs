@@ -114,11 +114,8 @@ impl Trees {
         if let Some(remembered) = bytes.and_then(|bytes| FolderMemory::parse(&bytes)) {
             return Ok(remembered);
         }
-        let records = match &self.head {
-            Some(head) => records_of(git, &self.git_dir, head)?,
-            None => Records::new(),
-        };
-        Ok(FolderMemory { tree: String::new(), records })
+        let records = self.head.as_ref().map(|head| records_of(git, &self.git_dir, head)).transpose()?;
+        Ok(FolderMemory { tree: String::new(), records: records.unwrap_or_default() })
     }
 
     fn list(&self, git: &Git, files: &Path, known: &Records) -> Result<Listing> {
@@ -424,9 +421,9 @@ impl Trees {
 
 /// Lists the files, links and nested repositories of a tree.
 pub(super) fn records_of(git: &Git, dir: &GitDir, tree: &str) -> Result<Records> {
-    let files = git.entries(dir, tree)?.into_iter().filter(|entry| entry.mode != 0o040_000);
+    let files = git.entries(dir, tree)?.into_iter().filter(|(_, mode, _)| *mode != 0o040_000);
     let record = |mode, oid| FileRecord { mode, oid, stat: None, is_settled: false };
-    Ok(files.map(|entry| (entry.path, record(entry.mode, entry.oid))).collect())
+    Ok(files.map(|(path, mode, oid)| (path, record(mode, oid))).collect())
 }
 
 /// Returns the object of a file that has not changed since it was stored.
@@ -443,9 +440,8 @@ fn is_settled(stat: &FileStat, began_ms: i64) -> bool {
 }
 
 fn same_files(one: &Records, other: &Records) -> bool {
-    let parts = |record: &FileRecord| (record.mode, record.oid.clone());
-    let has = |(path, record): (&Vec<u8>, &FileRecord)| other.get(path).map(parts) == Some(parts(record));
-    one.len() == other.len() && one.iter().all(has)
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len() && pairs.all(|((p, a), (q, b))| p == q && a.mode == b.mode && a.oid == b.oid)
 }
 
 /// What was seen of a folder: the tree of its files, and the stat data of each.

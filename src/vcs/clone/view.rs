@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::{io, iter};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, linkat, statat};
 use tempfile::TempDir;
 
 use super::files;
@@ -20,6 +20,7 @@ use super::source::Source;
 use crate::store::file::Doing;
 use crate::vcs::git::dir::private_dir;
 use crate::vcs::git::{Git, GitDir, fault};
+use crate::vcs::history::repository::borrow_objects;
 
 /// How deep directories of refs are followed.
 const MAX_DEPTH: usize = 24;
@@ -47,7 +48,7 @@ impl View {
         let dir = next_to(clone)?;
         let git_dir = GitDir::create(&dir.path().join(".git"), source.objects_format(), "none", "")?;
         let mut view = View { dir, git_dir, others: Vec::new() };
-        view.git_dir.borrow_from(&source.common.join("objects"))?;
+        borrow_objects(&view.git_dir, &source.common.join("objects"))?;
         view.git_dir.cut_off_as(&source.common)?;
         let top = open_dir(CWD, clone)?;
         let inside = open_dir(&top, Path::new(".git"))?;
@@ -76,11 +77,6 @@ impl View {
     /// Returns the path of a file of looop in the view.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// Returns the path of the index that the worker left.
-    pub fn index(&self) -> PathBuf {
-        self.file(".git/index")
     }
 }
 
@@ -135,6 +131,9 @@ fn next_to(clone: &Path) -> Result<TempDir> {
     made.find(is_free).unwrap_or_else(|| Err(taken())).context("could not make a view of the clone")
 }
 
+/// Chooses entries of a directory of the clone's `.git`, by their depth below it and their name.
+type Wanted<'a> = &'a dyn Fn(usize, &str) -> bool;
+
 /// Copies files into the view: by a hard link if possible, otherwise by content.
 struct Links<'a> {
     git: &'a Git<'a>,
@@ -147,17 +146,11 @@ impl Links<'_> {
         fault(&format!("look at the clone `{}`", self.what.display()), &why)
     }
 
-    fn dir(&self, at: &OwnedFd, name: &str, to: &Path, wanted: &dyn Fn(usize, &str) -> bool) -> Result<()> {
+    fn dir(&self, at: &OwnedFd, name: &str, to: &Path, wanted: Wanted) -> Result<()> {
         part(at, name)?.map_or(Ok(()), |dir| self.level(&dir, to, wanted, 0))
     }
 
-    fn level(
-        &self,
-        from: &OwnedFd,
-        to: &Path,
-        wanted: &dyn Fn(usize, &str) -> bool,
-        depth: usize,
-    ) -> Result<()> {
+    fn level(&self, from: &OwnedFd, to: &Path, wanted: Wanted, depth: usize) -> Result<()> {
         self.git.check()?;
         if depth > MAX_DEPTH {
             return Err(fault("look at the clone", "its directories of refs are too deep"));
@@ -196,12 +189,7 @@ impl Links<'_> {
 }
 
 fn copy(at: &OwnedFd, name: &str, to: &Path) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut from = File::from(openat(at, name, flags, Mode::empty())?);
-    if !from.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    io::copy(&mut from, &mut File::create_new(to)?).map(drop)
+    io::copy(&mut files::open_file(at, name.as_ref())?, &mut File::create_new(to)?).map(drop)
 }
 
 #[cfg(test)]

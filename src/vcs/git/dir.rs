@@ -1,7 +1,6 @@
 //! Git directories whose config looop wrote: a complete one, and one whose refs and objects are links to those of a
 //! repository of another owner.
 
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +11,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::{fault, text};
-use crate::store::file::{self, Doing, ReadError};
+use crate::store::file::{self, ReadError};
 
 /// The longest HEAD or list of borrowed objects that is read, in bytes.
 const MAX_FILE_BYTES: usize = 64 * 1024;
@@ -48,7 +47,7 @@ impl RepoFormat {
 pub struct GitDir {
     path: PathBuf,
     files: Option<PathBuf>,
-    vars: Vec<(&'static str, String)>,
+    pub(super) vars: Vec<(&'static str, String)>,
 }
 
 impl GitDir {
@@ -107,12 +106,6 @@ impl GitDir {
         self
     }
 
-    /// Borrows the objects of another repository.
-    pub fn borrow_from(&self, objects: &Path) -> Result<()> {
-        let path = self.path.join("objects/info/alternates");
-        fs::write(&path, quoted(objects.as_os_str().as_bytes()) + "\n").doing("write", &path)
-    }
-
     /// Copies the end points of a shallow repository's history.
     pub fn cut_off_as(&self, other: &Path) -> Result<()> {
         let cause = "could not copy the end of the repository's shallow history";
@@ -122,57 +115,9 @@ impl GitDir {
         }
     }
 
-    pub(super) fn vars(&self) -> &[(&'static str, String)] {
-        &self.vars
-    }
-
     pub(super) fn cwd(&self, files: bool) -> &Path {
         self.files.as_deref().filter(|_| files).unwrap_or(&self.path)
     }
-}
-
-/// Quotes a path as git reads it from a line: any path is one line.
-pub fn quoted(path: &[u8]) -> String {
-    let mut line = String::from("\"");
-    for byte in path {
-        match byte {
-            b'"' | b'\\' => line.extend(['\\', char::from(*byte)]),
-            0x20..=0x7e => line.push(char::from(*byte)),
-            byte => line.push_str(&format!("\\{byte:03o}")),
-        }
-    }
-    line + "\""
-}
-
-/// Lists the object directories that a repository borrows from.
-///
-/// # Errors
-/// When the list is too long or not a plain file.
-pub fn borrowed(objects: &Path) -> Result<Vec<PathBuf>> {
-    let list = read_plain(&objects.join("info/alternates"), MAX_FILE_BYTES)
-        .with_context(|| format!("could not read what `{}` borrows", objects.display()))?;
-    let list = list.unwrap_or_default();
-    let lines = list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#');
-    Ok(lines.map(|line| objects.join(OsStr::from_bytes(&unquoted(line)))).collect())
-}
-
-fn unquoted(line: &[u8]) -> Vec<u8> {
-    let inner = line.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
-    let Some(inner) = inner else { return line.to_vec() };
-    let (mut rest, mut out) = (inner, Vec::new());
-    while let [first, after @ ..] = rest {
-        let byte;
-        (byte, rest) = match (first, after) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
-                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), tail)
-            }
-            (b'\\', [b'n', tail @ ..]) => (b'\n', tail),
-            (b'\\', [other, tail @ ..]) => (*other, tail),
-            _ => (*first, after),
-        };
-        out.push(byte);
-    }
-    out
 }
 
 /// Reads the bytes of a plain file; `None` if there is none. Follows no link and never blocks on a pipe.
@@ -205,15 +150,9 @@ pub struct RepoLink {
     _temp: TempDir,
 }
 
-/// The linked parts, and whether each is a directory.
-const LINKS: [(&str, bool); 6] = [
-    ("objects", true),
-    ("refs", true),
-    ("logs", true),
-    ("worktrees", true),
-    ("packed-refs", false),
-    ("index", false),
-];
+/// The linked parts.
+const LINKED_DIRS: [&str; 4] = ["objects", "refs", "logs", "worktrees"];
+const LINKED_FILES: [&str; 2] = ["packed-refs", "index"];
 
 impl RepoLink {
     /// Links the repository whose refs and objects are in `common`.
@@ -228,7 +167,9 @@ impl RepoLink {
         fs::create_dir(&inside).context("could not make a git directory")?;
         let shown = common.display();
         let cause = || format!("could not open the repository `{shown}`");
-        for (name, is_dir) in LINKS.into_iter().chain(format.reftable.then_some(("reftable", true))) {
+        let dirs =
+            LINKED_DIRS.into_iter().chain(format.reftable.then_some("reftable")).map(|name| (name, true));
+        for (name, is_dir) in dirs.chain(LINKED_FILES.map(|name| (name, false))) {
             let path = common.join(name);
             match file::present(fs::symlink_metadata(&path)).with_context(cause)? {
                 Some(meta) if meta.is_dir() == is_dir && !meta.is_symlink() => {}

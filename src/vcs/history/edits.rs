@@ -72,7 +72,7 @@ impl History {
 
     /// Takes git's lock of the index, and returns it with its time on the file system.
     pub(super) fn lock_index(&self) -> Result<(gix::lock::File, SystemTime)> {
-        let index = self.index_path();
+        let index = self.repo.index_path();
         let mut lock = match gix::lock::File::acquire_to_update_resource(&index, Fail::Immediately, None, 0) {
             Ok(lock) => lock,
             Err(e) if e.is_retryable() => {

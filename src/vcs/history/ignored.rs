@@ -60,22 +60,15 @@ impl Ignored {
     pub fn has(&mut self, path: &[u8], is_dir: bool) -> bool {
         let parent = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
         self.enter(&path[..parent]);
-        let matched = |base: &[u8], list: &List<Ignore>| {
-            let own = &path[base.len()..];
-            let name = own.iter().rposition(|byte| *byte == b'/').map(|at| at + 1);
-            pattern_matching_relative_path(list, BStr::new(own), name, Some(is_dir), Case::Sensitive)
-                .map(|found| !found.pattern.is_negative())
-        };
         let levels = self.levels.iter().rev();
         let mut lists = levels.filter_map(|(base, list)| Some((base.as_slice(), list.as_ref()?)));
-        let found = lists.find_map(|(base, list)| matched(base, list));
-        found.or_else(|| matched(b"", self.whole.as_ref()?)).unwrap_or(false)
+        let found = lists.find_map(|(base, list)| matched(list, &path[base.len()..], is_dir));
+        found.or_else(|| matched(self.whole.as_ref()?, path, is_dir)).unwrap_or(false)
     }
 
     /// Returns true if a file is ignored, or is in an ignored directory.
     pub fn leaves_out(&mut self, path: &[u8]) -> bool {
-        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        ends.clone().any(|end| self.has(&path[..end], true)) || self.has(path, false)
+        folders_above(path).any(|dir| self.has(dir, true)) || self.has(path, false)
     }
 
     /// Loads the levels that lead to a directory.
@@ -92,6 +85,7 @@ impl Ignored {
         }
     }
 
+<<<<<<< 1801fec2b80d137740c89e1fe7bbe8fe18103538
     /// Reads the patterns of one file. As in git, a link or a pipe has none.
     fn list(&mut self, file: &Path) -> Option<List<Ignore>> {
         let read = match file::read(file, MAX_FILE_BYTES) {
@@ -105,6 +99,34 @@ impl Ignored {
         };
         List::from_bytes(&read?, file.to_owned(), None, Ignore::default()).ok()
     }
+||||||| cb51691f8932a55a155e6ce856470f4f104231eb
+fn list(file: &Path) -> Option<List<Ignore>> {
+    let bytes = read_plain(file, MAX_FILE_BYTES).ok().flatten()?;
+    List::from_bytes(&bytes, file.to_owned(), None, Ignore::default()).ok()
+=======
+/// Returns true if one of these patterns matches a file, or a folder that it is in.
+pub fn is_matched(patterns: &str, path: &str) -> bool {
+    let list = List::from_bytes(patterns.as_bytes(), PathBuf::new(), None, Ignore::default());
+    let matches =
+        |path: &[u8], is_dir| list.as_ref().is_ok_and(|list| matched(list, path, is_dir) == Some(true));
+    folders_above(path.as_bytes()).any(|dir| matches(dir, true)) || matches(path.as_bytes(), false)
+}
+
+fn folders_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
+}
+
+/// Returns whether the last pattern that matches a path ignores it; `None` if none matches.
+fn matched(list: &List<Ignore>, path: &[u8], is_dir: bool) -> Option<bool> {
+    let name = path.iter().rposition(|byte| *byte == b'/').map(|at| at + 1);
+    let found = pattern_matching_relative_path(list, BStr::new(path), name, Some(is_dir), Case::Sensitive);
+    found.map(|found| !found.pattern.is_negative())
+}
+
+fn list(file: &Path) -> Option<List<Ignore>> {
+    let bytes = read_plain(file, MAX_FILE_BYTES).ok().flatten()?;
+    List::from_bytes(&bytes, file.to_owned(), None, Ignore::default()).ok()
+>>>>>>> 31492983f448a0bd7e4c36dc147319935645e6e9
 }
 
 /// True if a path matches a pattern: `?` is one character, `*` any characters within a part, `**` any number of parts.

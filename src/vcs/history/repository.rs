@@ -1,15 +1,21 @@
-//! The format of a repository, read from its config as text: without files that it includes or programs that it names.
+//! The format of a repository, read from its config as text: without files that it includes or programs that it names;
+//! and whose objects it borrows.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use gix::bstr::{BStr, ByteSlice};
 
-use crate::vcs::git::dir::{RepoFormat, read_plain};
+use crate::store::file::Doing;
+use crate::vcs::git::dir::{GitDir, RepoFormat, read_plain};
 
 /// The longest config that is read, in bytes.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
+/// The longest list of borrowed objects that is read, in bytes.
+const MAX_ALTERNATES_BYTES: usize = 64 * 1024;
 
 /// Extensions that do not change how refs and objects are read.
 const HARMLESS: [&str; 6] =
@@ -72,6 +78,28 @@ impl RepoForm {
         form.is_partial |= remotes.any(|section| section.value_names().any(|key| key == "promisor"));
         Ok(form)
     }
+}
+
+/// Returns a path as a line from which git reads it: any path is one line.
+pub fn line_of(path: &[u8]) -> String {
+    format!("{}\n", gix::quote::ansi_c::quote(path.into()))
+}
+
+/// Makes a repository of looop borrow the objects of another repository.
+pub fn borrow_objects(git_dir: &GitDir, objects: &Path) -> Result<()> {
+    let path = git_dir.path().join("objects/info/alternates");
+    fs::write(&path, line_of(objects.as_os_str().as_bytes())).doing("write", &path)
+}
+
+/// Lists the object directories that a repository borrows from.
+///
+/// # Errors
+/// When the list is too long or not a plain file.
+pub fn borrowed(objects: &Path) -> Result<Vec<PathBuf>> {
+    let failed = || format!("could not read what `{}` borrows", objects.display());
+    let list = read_plain(&objects.join("info/alternates"), MAX_ALTERNATES_BYTES).with_context(failed)?;
+    let dirs = gix::odb::alternate::parse(&list.unwrap_or_default()).with_context(failed)?;
+    Ok(dirs.into_iter().map(|dir| objects.join(dir)).collect())
 }
 
 #[cfg(test)]

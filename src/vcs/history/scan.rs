@@ -1,21 +1,19 @@
 //! The difference between the data dir and a commit: a walk over the files that reads only those for which the index's
 //! stat data cannot vouch.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::io;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::{fs, io};
 
 use anyhow::{Context, Result};
-use gix::ObjectId;
 use gix::bstr::BStr;
 use gix::index::Entry;
 use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
 use gix::index::fs::Metadata;
 
-use super::Leaf;
 use super::ignored::Ignored;
+use super::{Leaf, Leaves};
 use crate::store::file;
 
 /// Compares all stat data, including nanoseconds: a mismatch only costs one read of the file.
@@ -25,7 +23,7 @@ pub(super) const STRICT: stat::Options =
 /// One walk over the data dir.
 pub(super) struct Scan<'a> {
     dir: &'a Path,
-    head: &'a BTreeMap<String, Leaf>,
+    head: &'a Leaves,
     index: &'a gix::index::File,
     ignored: Ignored,
     seen: HashSet<String>,
@@ -34,11 +32,7 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Lists the paths that differ from HEAD's, sorted.
-    pub(super) fn run(
-        dir: &'a Path,
-        head: &'a BTreeMap<String, Leaf>,
-        index: &'a gix::index::File,
-    ) -> Result<Vec<String>> {
+    pub(super) fn run(dir: &'a Path, head: &'a Leaves, index: &'a gix::index::File) -> Result<Vec<String>> {
         let ignored = Ignored::below(dir);
         let mut scan = Self { dir, head, index, ignored, seen: HashSet::new(), found: Vec::new() };
         scan.dir("", false)?;
@@ -152,15 +146,11 @@ impl OnDisk {
             Err(e) if is_gone(&e) => return Ok(None),
             bytes => bytes.with_context(cause)?,
         };
-        Ok(Some(Self { leaf: Leaf { mode, id: blob_id(&bytes)? }, stat }))
+        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, &bytes);
+        Ok(Some(Self { leaf: Leaf { mode, id: id.context("could not hash a file")? }, stat }))
     }
 }
 
 fn is_gone(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
-    gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, bytes)
-        .context("could not hash a file")
 }

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
+use looop::os::pty::Size;
 use looop::os::socket;
 use looop::rules::name::Name;
 use looop::rules::process::Started;
@@ -100,7 +101,7 @@ impl Fake {
         let state = WorkerState { phase: Phase::Running, ..WorkerState::new(name(), 0, nobody) };
         workers::save_state(&dir, &state).unwrap();
         drop(held);
-        let writer = TranscriptWriter::create(&dir, 0, cols, rows, 64 << 20).unwrap();
+        let writer = TranscriptWriter::create(&dir, 0, Size { cols, rows }, 64 << 20).unwrap();
         let fake = Fake { dir, got: Arc::default(), alive, writer, state, quiet: Arc::default() };
         fake.listen(greeting, ViewerState { cols, rows, ..fake.seen() });
         fake

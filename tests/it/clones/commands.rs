@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use looop::vcs::git::dir::RepoFormat;
 use looop::vcs::git::{GitCommand, GitDir, RepoLink};
+use looop::vcs::history::repository::borrow_objects;
 
 use super::fixture::{Fixture, program, shell};
 use crate::support::profile::git_in;
@@ -152,7 +153,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
     let link = RepoLink::open(&repo.join(".git"), RepoFormat::default()).unwrap();
     // A repository of looop's with the hostile folder as its files, as for a fix and for what is left in a clone.
     let own = GitDir::create(&fixture.path("own/.git"), RepoFormat::default(), "base", "").unwrap();
-    own.borrow_from(&repo.join(".git/objects")).unwrap();
+    borrow_objects(&own, &repo.join(".git/objects")).unwrap();
     let over = own.clone().with_files(&repo).unwrap().with_index(&fixture.path("own/index")).unwrap();
     let head = git.line(&link.dir, &GitCommand::Resolve("HEAD^{commit}")).unwrap();
     let before = git.line(&link.dir, &GitCommand::Resolve("HEAD^^{commit}")).unwrap();
@@ -216,7 +217,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
     let fresh = fixture.path("fresh");
     fs::create_dir(&fresh).unwrap();
     let clone = GitDir::create(&fresh.join(".git"), RepoFormat::default(), "x", "").unwrap();
-    clone.borrow_from(&repo.join(".git/objects")).unwrap();
+    borrow_objects(&clone, &repo.join(".git/objects")).unwrap();
     git.run(&clone, &GitCommand::SetRef { name: "refs/heads/x", to: &head, old: None }).unwrap();
     git.run(&clone.with_files(&fresh).unwrap(), &GitCommand::CheckOut).unwrap();
     assert_eq!(fs::read_to_string(fresh.join("file")).unwrap(), "two\n");
@@ -234,7 +235,7 @@ fn a_git_directory_of_looops_own_keeps_nothing_that_was_put_into_it() {
     let git = fixture.git();
     let make = |name: &str| {
         let made = GitDir::create(&fixture.path(name).join(".git"), RepoFormat::default(), "x", "").unwrap();
-        made.borrow_from(&repo.join(".git/objects")).unwrap();
+        borrow_objects(&made, &repo.join(".git/objects")).unwrap();
         made
     };
     let head = git_in(&repo, &["rev-parse", "HEAD"]).trim().to_owned();
@@ -280,7 +281,7 @@ fn settings_win_over_a_config_and_hooks_that_come_while_git_runs() {
     let git = fixture.git();
     let fresh = fixture.path("fresh");
     let own = GitDir::create(&fresh.join(".git"), RepoFormat::default(), "x", "").unwrap();
-    own.borrow_from(&repo.join(".git/objects")).unwrap();
+    borrow_objects(&own, &repo.join(".git/objects")).unwrap();
     let head = git_in(&repo, &["rev-parse", "HEAD"]).trim().to_owned();
     let spy = fixture.path("spy");
     fixture.trap(&spy);
