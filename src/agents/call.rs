@@ -1,6 +1,5 @@
 //! One call of a model: the trait of all runners, its input and its result.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::{Agent, stream};
@@ -39,19 +38,23 @@ pub struct ModelCall<'a> {
     pub now: Now,
     /// The timeout, in milliseconds.
     pub timeout_ms: i64,
-    /// An empty directory as the working directory: a decider needs no files.
-    pub empty_dir: PathBuf,
-    /// The PATH on which looop looks for programs.
-    pub path: &'a str,
-    /// The environment of every child.
-    pub base_env: &'a [(String, String)],
-    /// The whole environment; the runner's allow-list selects from it.
-    pub full_env: Cow<'a, [(String, String)]>,
-    /// The builder of its sandbox.
+    /// The builder of its sandbox, with the settings of all calls.
     pub sandboxes: &'a SandboxBuilder<'a>,
+    /// The variable that marks its processes.
+    pub mark: Option<(String, String)>,
+    /// The variable of its key, if the key does not come from the environment.
+    pub key: Option<(String, String)>,
     pub cancel: &'a Cancel,
     /// Called while waiting, for a spinner.
     pub frame: Option<&'a mut dyn FnMut()>,
+}
+
+impl ModelCall<'_> {
+    /// The whole environment; the runner's allow-list selects from it.
+    pub fn full_env(&self) -> impl Iterator<Item = &(String, String)> {
+        let is_other = |name: &String| self.key.as_ref().is_none_or(|(key, _)| key != name);
+        self.sandboxes.settings.full_env.iter().filter(move |(name, _)| is_other(name)).chain(&self.key)
+    }
 }
 
 /// What a model answered.
@@ -143,12 +146,12 @@ pub fn call_process(
     let Some((name, args)) = program.argv.split_first() else {
         return Err(failed(Class::Missing, "its argv is empty".to_owned()));
     };
-    let Some(path) = program::find_program(name, call.path, &program.cwd) else {
+    let settings = call.sandboxes.settings;
+    let Some(path) = program::find_program(name, &settings.path, &program.cwd) else {
         return Err(failed(Class::Missing, format!("`{name}` is not an executable on the configured PATH")));
     };
     let input = std::fs::File::open(&program.input)
         .map_err(|e| failed(Class::Crashed, format!("could not read the prompt's file: {e}")))?;
-    let allowed = call.full_env.iter().filter(|(key, _)| program.allow.contains(key));
     let cell = call
         .sandboxes
         .decide(&Decider {
@@ -159,7 +162,9 @@ pub fn call_process(
             write: program.write,
         })
         .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
-    let env = call.base_env.iter().chain(allowed).chain(&program.set).cloned().chain(cell.env).collect();
+    let allowed = call.full_env().filter(|(key, _)| program.allow.contains(key));
+    let env = settings.base_env.iter().chain(&call.mark).chain(allowed).chain(&program.set).cloned();
+    let env = env.chain(cell.env).collect();
     let (keep, cap) = match sink.is_some() {
         true => (OutputLimit::Head(STREAM_KEPT_BYTES), stream::MAX_STREAM_BYTES),
         false => (OutputLimit::All(MAX_OUTPUT_BYTES), MAX_OUTPUT_BYTES as u64),

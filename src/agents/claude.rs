@@ -58,7 +58,15 @@ pub static AGENT: Agent = Agent {
         // With a directory of its own, the file is inside that.
         trusted: &[(".claude.json", trust), (".claude/.claude.json", trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        is_own: |event| event["claude_code_version"].is_string(),
+        wanted: &["system", "assistant", "rate_limit_event", "result"],
+        settles: "result",
+        read,
+        tools: &["assistant", "user"],
+        read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust this folder", "trust the files in this"]),
         (FirstStart::Key, &["detected a custom api key"]),
@@ -80,16 +88,6 @@ fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
     }
     serde_json::to_string_pretty(&all).ok()
 }
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    is_own: |event| event["claude_code_version"].is_string(),
-    wanted: &["system", "assistant", "rate_limit_event", "result"],
-    settles: "result",
-    read,
-    tools: &["assistant", "user"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {

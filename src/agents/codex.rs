@@ -59,7 +59,15 @@ pub static AGENT: Agent = Agent {
         copied: ".codex/config.toml",
         trusted: &[(".codex/config.toml", trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "--json",
+        is_own: |event| event["type"] == "thread.started",
+        wanted: &["item.completed", "error", "turn.started", "turn.completed", "turn.failed"],
+        settles: "turn.completed",
+        read,
+        tools: &["item.completed"],
+        read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust the contents of this"]),
         (FirstStart::Login, &["sign in with chatgpt"]),
@@ -93,16 +101,6 @@ const TOKENS: [&str; 5] = [
     "/output_tokens",
     "/reasoning_output_tokens",
 ];
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "--json",
-    is_own: |event| event["type"] == "thread.started",
-    wanted: &["item.completed", "error", "turn.started", "turn.completed", "turn.failed"],
-    settles: "turn.completed",
-    read,
-    tools: &["item.completed"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {

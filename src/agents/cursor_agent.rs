@@ -26,20 +26,18 @@ pub static AGENT: Agent = Agent {
         copied: ".cursor/cli-config.json",
         trusted: &[],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        // Claude Code, which stands before it in the table, says its version there.
+        is_own: |event| event["subtype"] == "init" && event["permissionMode"].is_string(),
+        wanted: &["system", "assistant", "result"],
+        settles: "result",
+        read,
+        tools: &["tool_call"],
+        read_tools,
+    }),
     first_start: &[],
     login_errors: &[],
-};
-
-const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    // Claude Code, which stands before it in the table, says its version there.
-    is_own: |event| event["subtype"] == "init" && event["permissionMode"].is_string(),
-    wanted: &["system", "assistant", "result"],
-    settles: "result",
-    read,
-    tools: &["tool_call"],
-    read_tools,
 };
 
 /// It reports no tokens.

@@ -54,7 +54,7 @@ impl Runner for AgentRunner {
         let given = self.given(call)?;
         let has_key = self.agent.env_names().any(|key| {
             let is_key = key.ends_with("_KEY") || key.ends_with("AUTH_TOKEN");
-            is_key && call.full_env.iter().any(|(name, value)| name == key && !value.is_empty())
+            is_key && call.full_env().any(|(name, value)| name == key && !value.is_empty())
         });
         let path_of = |path: &Path| path.to_string_lossy().into_owned();
         let system = path_of(&call.prompt.system);
@@ -86,7 +86,8 @@ impl Runner for AgentRunner {
             argv: &argv,
             allow: &allow,
             set,
-            cwd: call.empty_dir.clone(),
+            // A decider needs no files.
+            cwd: call.sandboxes.layout.empty_dir(),
             input: call.prompt.user.clone(),
             agent: Some(self.agent),
             read: &read,

@@ -55,7 +55,15 @@ pub static AGENT: Agent = Agent {
         copied: ".gemini/trustedFolders.json",
         trusted: &[(".gemini/trustedFolders.json", trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        is_own: |event| event["type"] == "init",
+        wanted: &["init", "message", "error", "result"],
+        settles: "result",
+        read,
+        tools: &["tool_use", "tool_result"],
+        read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust this folder", "trust the files in this"]),
         (FirstStart::Login, &["how would you like to authenticate"]),
@@ -71,16 +79,6 @@ pub(super) fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
     }
     serde_json::to_string_pretty(&all).ok()
 }
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    is_own: |event| event["type"] == "init",
-    wanted: &["init", "message", "error", "result"],
-    settles: "result",
-    read,
-    tools: &["tool_use", "tool_result"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {

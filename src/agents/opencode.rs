@@ -57,22 +57,20 @@ pub static AGENT: Agent = Agent {
         copied: "",
         trusted: &[],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "json",
+        is_own: |event| event["type"] == "step_start",
+        wanted: &["step_start", "text", "step_finish", "error"],
+        settles: "step_finish",
+        read,
+        tools: &["tool_use"],
+        read_tools,
+    }),
     first_start: &[],
     login_errors: &[],
 };
 
 const EFFORT: Effort = |effort| ["--variant".to_owned(), effort.to_owned()];
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "json",
-    is_own: |event| event["type"] == "step_start",
-    wanted: &["step_start", "text", "step_finish", "error"],
-    settles: "step_finish",
-    read,
-    tools: &["tool_use"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     let part = &event["part"];

@@ -45,23 +45,21 @@ pub static AGENT: Agent = Agent {
         copied: "",
         trusted: &[],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        // pi reports a message many times; only its end counts.
+        option: "json",
+        is_own: |event| event["type"] == "session",
+        wanted: &["message_end"],
+        settles: "message_end",
+        read,
+        tools: &["tool_execution_start", "tool_execution_end"],
+        read_tools,
+    }),
     first_start: &[(FirstStart::Trust, &["trust project folder"])],
     login_errors: &["no auth"],
 };
 
 const EFFORT: Effort = |effort| ["--thinking".to_owned(), effort.to_owned()];
-
-/// pi reports a message many times; only its end counts.
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "json",
-    is_own: |event| event["type"] == "session",
-    wanted: &["message_end"],
-    settles: "message_end",
-    read,
-    tools: &["tool_execution_start", "tool_execution_end"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     let message = &event["message"];

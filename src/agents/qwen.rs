@@ -45,22 +45,20 @@ pub static AGENT: Agent = Agent {
         copied: ".qwen/trustedFolders.json",
         trusted: &[(".qwen/trustedFolders.json", gemini::trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        is_own: |event| event["permission_mode"].is_string(),
+        wanted: &["system", "assistant", "result"],
+        settles: "result",
+        read,
+        tools: &["assistant", "user"],
+        read_tools: claude::read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust this folder", "trust the files in this"]),
         (FirstStart::Login, &["select authentication method"]),
     ],
     login_errors: &[],
-};
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    is_own: |event| event["permission_mode"].is_string(),
-    wanted: &["system", "assistant", "result"],
-    settles: "result",
-    read,
-    tools: &["assistant", "user"],
-    read_tools: claude::read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

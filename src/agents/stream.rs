@@ -255,13 +255,6 @@ impl EventStream {
         self.summary
     }
 
-    /// Reads a whole stream.
-    pub fn read(reader: EventReader, bytes: &[u8]) -> StreamSummary {
-        let mut stream = EventStream::new(reader);
-        stream.feed(bytes);
-        stream.end()
-    }
-
     /// What was used up to the end of the last turn.
     pub fn settled(&self) -> &Usage {
         &self.settled

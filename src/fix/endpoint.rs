@@ -68,23 +68,16 @@ pub(super) fn ask(
     let (deps, whole) = (ctx.deps, ctx.dir.prompt());
     let system = whole.with_extension("system.md");
     file::write(&system, SYSTEM.as_bytes(), 0o600, Durability::Whole)?;
-    let mut vars = deps.settings.full_env.clone();
-    if let Some(key) = key {
-        // The caller's own variable of this name belongs to another address.
-        vars.retain(|(name, _)| name != KEY);
-        vars.push((KEY.to_owned(), key.to_owned()));
-    }
     let mut heartbeat = || (deps.report)(&Progress::Heartbeat);
     let sandboxes = SandboxBuilder::new(deps.layout, deps.settings, true);
     let mut call = ModelCall {
         prompt: PromptFiles { user: whole.clone(), whole, system, bytes: prompt_bytes },
         now: clock::now(),
         timeout_ms,
-        empty_dir: ctx.dir.empty(),
-        path: &deps.settings.path,
-        base_env: &deps.settings.base_env,
-        full_env: vars.into(),
         sandboxes: &sandboxes,
+        mark: None,
+        // The caller's own variable of this name belongs to another address.
+        key: key.map(|key| (KEY.to_owned(), key.to_owned())),
         cancel: deps.cancel,
         frame: deps.live.then_some(&mut heartbeat),
     };

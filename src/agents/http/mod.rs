@@ -169,7 +169,7 @@ impl Http {
             headers.push(("anthropic-version", "2023-06-01".to_owned()));
         }
         if let Some(name) = &self.key_env {
-            let set = call.full_env.iter().find(|(key, value)| key == name && !value.trim().is_empty());
+            let set = call.full_env().find(|(key, value)| key == name && !value.trim().is_empty());
             let Some((_, key)) = set else {
                 let why = format!("the variable {name} is not set; it must hold the key of `{}`", self.name);
                 let usage = Usage::nothing();

@@ -102,11 +102,9 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
         prompt,
         now: app.now,
         timeout_ms: ASK_TIMEOUT_MS,
-        empty_dir: app.layout.empty_dir(),
-        path: &config.settings.path,
-        base_env: &config.settings.base_env,
-        full_env: (&config.settings.full_env).into(),
         sandboxes: &sandboxes,
+        mark: None,
+        key: None,
         cancel: &cancel,
         frame: None,
     };
