@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 use crate::os::path::followed;
 use crate::rules::fault::Fault;
@@ -37,7 +38,7 @@ pub struct Leanfile {
 }
 
 /// The agent: a wrapper program or an endpoint.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct Lean {
     /// The wrapper's program; a relative path starts at the static config's directory.
@@ -53,6 +54,7 @@ pub struct Lean {
     /// Passed as `LEAN_AUTH_TYPE`.
     pub auth_type: Option<String>,
     /// The timeout of one call, in seconds.
+    #[default(600)]
     pub timeout: u32,
 }
 
@@ -75,37 +77,46 @@ impl Lean {
 }
 
 /// The health check before an agent is called.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct HealthCheck {
     /// An `http://` address that must answer 2xx.
     pub check_url: Option<String>,
     /// The longest wait for it, in seconds.
+    #[default(60)]
     pub max_wait: u32,
 }
 
 /// Settings for work on tasks.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct Defaults {
     /// The base directory of paths; if it is relative, it starts at the leanfile's directory.
+    #[default(".")]
     pub project_root: String,
     /// The number of lines shown around each place that a failure names in a long file.
+    #[default(30)]
     pub source_window: usize,
     /// The number of lines of a failure that are shown.
+    #[default(40)]
     pub error_tail_lines: usize,
     /// The most attempts of a task in one run.
+    #[default(5)]
     pub max_iters_per_task: u32,
     /// The timeout of each command of `after`, in seconds.
+    #[default(600)]
     pub after_command_timeout: u32,
     /// If true, ask the agent for a diagnosis first.
+    #[default(true)]
     pub summarize_errors: bool,
     /// If true, print how many tokens the first runner handled.
+    #[default(true)]
     pub log_token_savings: bool,
     /// A text for every prompt.
     pub global_message: String,
     /// Prefixes of test names.
     #[serde(deserialize_with = "one_or_more")]
+    #[default(["tests/", "test_", "scripts/"].map(str::to_owned).into())]
     pub test_prefix: Vec<String>,
 }
 
@@ -118,13 +129,14 @@ pub struct Prompts {
 }
 
 /// How tests are run.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct Tests {
     /// The program, or a shell line if `shell` is set.
     pub command: String,
     pub args: Vec<String>,
     /// The timeout, in seconds.
+    #[default(30)]
     pub timeout: u32,
     /// If true, a shell runs it.
     pub shell: bool,
@@ -162,48 +174,6 @@ impl Task {
 
 /// The default budget of a task, in characters.
 pub const CONTEXT_BUDGET: usize = 24_000;
-
-impl Default for Lean {
-    fn default() -> Lean {
-        Lean {
-            binary: None,
-            base_url: None,
-            api_key: None,
-            model: None,
-            approval_mode: None,
-            auth_type: None,
-            timeout: 600,
-        }
-    }
-}
-
-impl Default for HealthCheck {
-    fn default() -> HealthCheck {
-        HealthCheck { check_url: None, max_wait: 60 }
-    }
-}
-
-impl Default for Defaults {
-    fn default() -> Defaults {
-        Defaults {
-            project_root: ".".to_owned(),
-            source_window: 30,
-            error_tail_lines: 40,
-            max_iters_per_task: 5,
-            after_command_timeout: 600,
-            summarize_errors: true,
-            log_token_savings: true,
-            global_message: String::new(),
-            test_prefix: ["tests/", "test_", "scripts/"].map(str::to_owned).into(),
-        }
-    }
-}
-
-impl Default for Tests {
-    fn default() -> Tests {
-        Tests { command: String::new(), args: Vec::new(), timeout: 30, shell: false, env: BTreeMap::new() }
-    }
-}
 
 /// Accepts a text or a list of texts.
 fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {

@@ -5,6 +5,7 @@
 //! transcript, and the viewer reads the file. So a slow viewer costs the supervisor no memory.
 
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::name::Name;
@@ -53,16 +54,11 @@ pub fn encode_json<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// Decodes frames from bytes that arrive in pieces.
-#[derive(Debug)]
+#[derive(Debug, SmartDefault)]
 pub struct Decoder {
     buffer: Vec<u8>,
+    #[default(MAX_PAYLOAD)]
     longest: usize,
-}
-
-impl Default for Decoder {
-    fn default() -> Decoder {
-        Decoder { buffer: Vec::new(), longest: MAX_PAYLOAD }
-    }
 }
 
 impl Decoder {
