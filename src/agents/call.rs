@@ -33,27 +33,39 @@ pub struct PromptFiles {
 }
 
 /// One call.
+#[derive(Clone, Copy)]
 pub struct ModelCall<'a> {
-    pub prompt: PromptFiles,
+    pub prompt: &'a PromptFiles,
     pub now: Now,
     /// The timeout, in milliseconds.
     pub timeout_ms: i64,
     /// The builder of its sandbox, with the settings of all calls.
     pub sandboxes: &'a SandboxBuilder<'a>,
     /// The variable that marks its processes.
-    pub mark: Option<(String, String)>,
+    pub mark: Option<&'a (String, String)>,
     /// The variable of its key, if the key does not come from the environment.
-    pub key: Option<(String, String)>,
+    pub key: Option<&'a (String, String)>,
     pub cancel: &'a Cancel,
     /// Called while waiting, for a spinner.
-    pub frame: Option<&'a mut dyn FnMut()>,
+    pub frame: Option<&'a dyn Fn()>,
 }
 
-impl ModelCall<'_> {
+impl<'a> ModelCall<'a> {
     /// The whole environment; the runner's allow-list selects from it.
-    pub fn full_env(&self) -> impl Iterator<Item = &(String, String)> {
-        let is_other = |name: &String| self.key.as_ref().is_none_or(|(key, _)| key != name);
-        self.sandboxes.settings.full_env.iter().filter(move |(name, _)| is_other(name)).chain(&self.key)
+    pub fn full_env(self) -> impl Iterator<Item = &'a (String, String)> {
+        let is_other = move |(name, _): &&(String, String)| self.key.is_none_or(|(key, _)| key != name);
+        self.sandboxes.settings.full_env.iter().filter(is_other).chain(self.key)
+    }
+
+    /// Fails if the user has interrupted. Called while waiting.
+    pub fn look(self) -> Result<(), Box<Failed>> {
+        if let Some(frame) = self.frame {
+            frame();
+        }
+        match self.cancel.is_set() {
+            true => Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
+            false => Ok(()),
+        }
     }
 }
 
@@ -106,7 +118,7 @@ pub trait Runner {
     ///
     /// # Errors
     /// [`Failed`] says what kind of failure it was and what it cost.
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>>;
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>>;
 
     /// The program that it needs on the PATH, for `doctor`; empty if it needs none.
     fn program(&self) -> &str;
@@ -139,7 +151,7 @@ pub struct Program<'a> {
 /// [`Failed`] for a program that is missing, hangs, floods or was interrupted.
 pub fn call_process(
     program: &Program,
-    call: &mut ModelCall,
+    call: &ModelCall,
     sink: Option<Sink>,
 ) -> Result<ChildResult, Box<Failed>> {
     let failed = Failed::before_asking;
@@ -163,7 +175,7 @@ pub fn call_process(
         })
         .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
     let allowed = call.full_env().filter(|(key, _)| program.allow.contains(key));
-    let env = settings.base_env.iter().chain(&call.mark).chain(allowed).chain(&program.set).cloned();
+    let env = settings.base_env.iter().chain(call.mark).chain(allowed).chain(&program.set).cloned();
     let env = env.chain(cell.env).collect();
     let (keep, cap) = match sink.is_some() {
         true => (OutputLimit::Head(STREAM_KEPT_BYTES), stream::MAX_STREAM_BYTES),
@@ -173,8 +185,7 @@ pub fn call_process(
     let command = ProcessCommand { stdin: input.into(), ..command };
     let layer = sandbox::layer(cell.sandbox);
     let job = Job { sink, layer, ..Job::new(command, keep, call.timeout_ms) };
-    let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
-    let ended = process::run_one(job, call.cancel, frame);
+    let ended = process::run_one(job, call.cancel, call.frame);
     let ended = ended.map_err(|e| failed(Class::Crashed, format!("could not wait for `{name}`: {e}")))?;
     let (class, why) = match &ended.exit {
         ProcessExit::Code(_) | ProcessExit::Signal(_) => return Ok(ended),

@@ -50,7 +50,7 @@ impl Runner for AgentRunner {
         self.agent.name
     }
 
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         let given = self.given(call)?;
         let has_key = self.agent.env_names().any(|key| {
             let is_key = key.ends_with("_KEY") || key.ends_with("AUTH_TOKEN");

@@ -32,14 +32,12 @@ impl TokenSource {
     /// [`Class::Auth`] if the command prints no key; otherwise the failure of the call.
     pub fn call(
         &self,
-        call: &mut ModelCall,
-        ask: impl FnOnce(&mut ModelCall) -> Result<Completion, Box<Failed>>,
+        call: &ModelCall,
+        ask: impl FnOnce(&ModelCall) -> Result<Completion, Box<Failed>>,
     ) -> Result<Completion, Box<Failed>> {
         let token = self.fetch(call)?;
         let secrets = Secrets::known(vec![("COMMAND_TOKEN".to_owned(), token.clone())]);
-        call.key = Some((self.var.clone(), token));
-        let mut result = ask(call);
-        call.key = None;
+        let mut result = ask(&ModelCall { key: Some(&(self.var.clone(), token)), ..*call });
         redact(&mut result, &secrets);
         result
     }
@@ -97,7 +95,7 @@ impl Runner for KeyedRunner {
         self.runner.program()
     }
 
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         self.source.call(call, |call| self.runner.decide(call))
     }
 }

@@ -262,8 +262,8 @@ impl FixContext<'_> {
         job.command.env.push((MARK.to_owned(), self.dir.path().to_string_lossy().into_owned()));
         job.command.env.extend(cell.env);
         job.layer = sandbox::layer(cell.sandbox);
-        let mut heartbeat = || (self.deps.report)(&Progress::Heartbeat);
-        let ended = process::run_one(job, self.deps.cancel, self.deps.live.then_some(&mut heartbeat));
+        let heartbeat = || (self.deps.report)(&Progress::Heartbeat);
+        let ended = process::run_one(job, self.deps.cancel, self.deps.live.then_some(&heartbeat));
         reaper::reap_orphans(&tree::Known::new());
         ended.with_context(|| format!("could not wait for `{name}`"))
     }

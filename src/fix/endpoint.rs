@@ -68,22 +68,23 @@ pub(super) fn ask(
     let (deps, whole) = (ctx.deps, ctx.dir.prompt());
     let system = whole.with_extension("system.md");
     file::write(&system, SYSTEM.as_bytes(), 0o600, Durability::Whole)?;
-    let mut heartbeat = || (deps.report)(&Progress::Heartbeat);
+    let heartbeat = || (deps.report)(&Progress::Heartbeat);
     let sandboxes = SandboxBuilder::new(deps.layout, deps.settings, true);
-    let mut call = ModelCall {
-        prompt: PromptFiles { user: whole.clone(), whole, system, bytes: prompt_bytes },
+    let key = key.map(|key| (KEY.to_owned(), key.to_owned()));
+    let call = ModelCall {
+        prompt: &PromptFiles { user: whole.clone(), whole, system, bytes: prompt_bytes },
         now: clock::now(),
         timeout_ms,
         sandboxes: &sandboxes,
         mark: None,
         // The caller's own variable of this name belongs to another address.
-        key: key.map(|key| (KEY.to_owned(), key.to_owned())),
+        key: key.as_ref(),
         cancel: deps.cancel,
-        frame: deps.live.then_some(&mut heartbeat),
+        frame: deps.live.then_some(&heartbeat),
     };
     // Here the answer is text, whatever form the config sets for decisions.
     let http = Http { shape: Some(Shape::Prompt), ..http.clone() };
-    let (text, usage) = match http.decide(&mut call) {
+    let (text, usage) = match http.decide(&call) {
         Ok(reply) if reply.truncated => (Err(OUTPUT_LIMIT.to_owned()), reply.usage),
         Ok(reply) => (Ok(edits::spoken(&reply.text).to_owned()), reply.usage),
         Err(failed) if failed.class == Class::Empty => (Ok(String::new()), failed.usage),
@@ -102,7 +103,7 @@ pub(super) fn wait(ctx: &FixContext) -> Result<()> {
     let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
     let mut is_reported = false;
     loop {
-        let why = match link::status(url, &mut || ctx.check())? {
+        let why = match link::status(url, &|| ctx.check())? {
             Ok(status) if (200..300).contains(&status) => return Ok(()),
             Ok(status) => format!("it answers {status}"),
             Err(why) => why,

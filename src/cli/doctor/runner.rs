@@ -98,8 +98,8 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     file::make_dir(&app.layout.empty_dir())?;
     let cancel = Cancel::on_signals()?;
     let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
-    let mut call = ModelCall {
-        prompt,
+    let call = ModelCall {
+        prompt: &prompt,
         now: app.now,
         timeout_ms: ASK_TIMEOUT_MS,
         sandboxes: &sandboxes,
@@ -109,7 +109,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
         frame: None,
     };
     let started = Deadline::after_ms(0);
-    let asked = runner.decide(&mut call);
+    let asked = runner.decide(&call);
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
     let shown = |text: &str| crate::rules::text::visible(&secrets.redact(text), false);

@@ -113,7 +113,7 @@ pub fn run_all(
     jobs: Vec<Job>,
     width: usize,
     cancel: &Cancel,
-    mut frame: Option<&mut dyn FnMut()>,
+    frame: Option<&dyn Fn()>,
 ) -> io::Result<Vec<ChildResult>> {
     let mut results = BTreeMap::new();
     let mut waiting = jobs.into_iter().enumerate();
@@ -139,7 +139,7 @@ pub fn run_all(
                 return Err(error);
             }
         };
-        if let Some(frame) = frame.as_mut() {
+        if let Some(frame) = frame {
             frame();
         }
         if ready.cancelled && !run.cancelled {
@@ -184,7 +184,7 @@ pub fn run_all(
 ///
 /// # Errors
 /// As [`run_all`].
-pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io::Result<ChildResult> {
+pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&dyn Fn()>) -> io::Result<ChildResult> {
     let ended = run_all(vec![job], 1, cancel, frame)?.pop();
     ended.ok_or_else(|| io::Error::other("no result"))
 }
