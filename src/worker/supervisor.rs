@@ -415,9 +415,9 @@ impl Supervisor {
             }
             self.clients.conn(at).write();
         }
-        if self.clients.remove_gone() {
-            self.tty.resize(self.clients.size());
-        }
+        self.clients.remove_gone();
+        // Without effect unless one that is gone had the smallest screen.
+        self.tty.resize(self.clients.size());
     }
 
     /// Handles the one request of a connection. Some are answered later.
