@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Reach;
 use super::plan::Attention;
@@ -138,13 +138,13 @@ pub fn send(layout: &Layout, file: &Path, notices: &[Notice], reach: &Reach, now
         process::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
     for (notice, ended) in notices.iter().zip(ended) {
         let tail = &ended.stdout[ended.stdout.len().saturating_sub(STATUS_BYTES)..];
-        let fields = Map::from_iter([
-            ("worker".to_owned(), notice.body["worker"].clone()),
-            ("kind".to_owned(), notice.body["kind"].clone()),
-            ("program".to_owned(), notice.argv.first().cloned().unwrap_or_default().into()),
-            ("end".to_owned(), ended.exit.words().into()),
-            ("output".to_owned(), visible(&String::from_utf8_lossy(tail), true).into()),
-        ]);
+        let fields = json!({
+            "worker": notice.body["worker"],
+            "kind": notice.body["kind"],
+            "program": notice.argv.first().map_or("", String::as_str),
+            "end": ended.exit.words(),
+            "output": visible(&String::from_utf8_lossy(tail), true),
+        });
         logs::event(layout, now, "notified", fields)?;
     }
     Ok(())
