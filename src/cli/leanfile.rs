@@ -46,7 +46,7 @@ pub fn trust(app: &App, args: &FileArgs) -> Result<u8> {
         0 => print::line(&format!("{shown} asks for nothing that needs trust")),
         _ => print::line(&format!("{shown} asks for:")),
     }
-    asks.iter().for_each(|ask| print::line(&format!("  {}", ask.words())));
+    asks.iter().for_each(|(key, value)| print::line(&format!("  {key} = {value}")));
     app.note_own_state(&app.layout.fixes());
     trust::allow(&app.layout, &source.place, &source.text, app.now)?;
     print::line(&format!("trusted: {shown}, until one byte of it changes"));
@@ -112,7 +112,7 @@ pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
         }
         let shown = source.place.display().to_string();
         if *is_loops.get_or_insert_with(|| app.human_only("use a file of a project").is_err()) {
-            let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
+            let keys: Vec<&str> = asks.iter().map(|(key, _)| key.as_str()).collect();
             print::note(&format!(
                 "warning: looop started this fix, so these keys of {shown} have no effect: {}",
                 keys.join(", ")
@@ -126,7 +126,7 @@ pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
         }
         let project = source.project.as_deref().unwrap_or(Path::new("")).display();
         print::note(&format!("{shown} is a file of the project {project}, and it asks for:"));
-        asks.iter().for_each(|ask| print::note(&format!("  {}", ask.words())));
+        asks.iter().for_each(|(key, value)| print::note(&format!("  {key} = {value}")));
         if print::stdin_is_tty() && print::stderr_is_tty() && print::agreed("Allow this file as it is now?") {
             trust::allow(&app.layout, &source.place, &source.text, app.now)?;
             continue;
