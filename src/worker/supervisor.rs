@@ -7,12 +7,10 @@
 
 mod attention;
 mod clients;
-mod ending;
 mod lifecycle;
 mod meter;
 mod output;
 mod programs;
-mod question;
 mod record;
 mod refusal;
 mod tty;
