@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, classify};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, classify};
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::store::sandboxes::AgentHome;
@@ -31,7 +31,6 @@ pub static AGENT: Agent = Agent {
         ],
         file: None,
         model: "--model",
-        effort: Some(EFFORT),
         tools: "off: no tools, MCP servers, hooks, skills or memory",
         oldest: (2, 1, 300),
     }),
@@ -39,14 +38,13 @@ pub static AGENT: Agent = Agent {
         // It may read its brief and run looop without asking. The option takes words to the end of the line.
         args: "{task} --allowedTools Read(/{brief}) Bash(looop:*)",
         waits: "by OSC 7501, its terminal's status protocol",
-        effort: Some(EFFORT),
         ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
         args: "-p --output-format stream-json --verbose --permission-mode acceptEdits",
         set: &[],
-        effort: Some(EFFORT),
     }),
+    effort: Some(|effort| ["--effort".to_owned(), effort.to_owned()]),
     home: AgentHome {
         elsewhere: Some(("CLAUDE_CONFIG_DIR", ".claude")),
         dirs: ".claude",
@@ -75,8 +73,6 @@ pub static AGENT: Agent = Agent {
     ],
     login_errors: &["not logged in", "please run /login"],
 };
-
-const EFFORT: Effort = |effort| ["--effort".to_owned(), effort.to_owned()];
 
 /// Trusts directories in `.claude.json`; a text that is not JSON stays as it is.
 fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode};
 use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
@@ -31,7 +31,6 @@ pub static AGENT: Agent = Agent {
         set: &[],
         file: None,
         model: "-m",
-        effort: Some(EFFORT),
         tools: "off but for one: it can ask the user in plan mode, which is off; in an empty folder, read-only sandbox",
         oldest: (0, 160, 0),
     }),
@@ -42,14 +41,15 @@ pub static AGENT: Agent = Agent {
         args: "--no-daemon -s {box} -a on-request -c sandbox_workspace_write.network_access=true \
          -c allow_login_shell=false -c check_for_update_on_startup=false {task}",
         waits: "by OSC 7501, its terminal's status protocol",
-        effort: Some(EFFORT),
         ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
         args: "exec --json --color never --skip-git-repo-check --ephemeral -s {box} \
          -c features.daemon_auto_start=false -c check_for_update_on_startup=false",
         set: &[],
-        effort: Some(EFFORT),
+    }),
+    effort: Some(|effort| {
+        ["-c".to_owned(), format!("model_reasoning_effort={}", Value::String(effort.to_owned()))]
     }),
     home: AgentHome {
         elsewhere: Some(("CODEX_HOME", ".codex")),
@@ -74,9 +74,6 @@ pub static AGENT: Agent = Agent {
     ],
     login_errors: &["not logged in"],
 };
-
-const EFFORT: Effort =
-    |effort| ["-c".to_owned(), format!("model_reasoning_effort={}", Value::String(effort.to_owned()))];
 
 /// Trusts directories in `config.toml`; a text that is not TOML stays as it is.
 fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {

@@ -13,11 +13,8 @@ pub static AGENT: Agent = Agent {
     endpoint: None,
     decide: Err("it has no option that takes all tools away: also its mode `ask` reads files"),
     work: Ok(WorkMode::PLAIN),
-    fix: Ok(FixMode {
-        args: "-p --output-format stream-json --force --trust {task}",
-        set: &[],
-        effort: None,
-    }),
+    fix: Ok(FixMode { args: "-p --output-format stream-json --force --trust {task}", set: &[] }),
+    effort: None,
     home: AgentHome {
         elsewhere: Some(("CURSOR_CONFIG_DIR", ".cursor")),
         dirs: ".cursor .config/cursor",

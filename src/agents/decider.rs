@@ -73,7 +73,7 @@ impl Runner for AgentRunner {
         argv.extend(args.split_whitespace().map(fill));
         argv.extend(self.model.iter().flat_map(|model| [self.mode.model.to_owned(), model.clone()]));
         argv.extend(
-            self.effort.as_deref().zip(self.mode.effort).into_iter().flat_map(|(effort, of)| of(effort)),
+            self.effort.as_deref().zip(self.agent.effort).into_iter().flat_map(|(effort, of)| of(effort)),
         );
         argv.extend(self.args.iter().cloned());
         // What the config names wins; what looop sets wins over what the environment has.

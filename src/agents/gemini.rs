@@ -27,7 +27,6 @@ pub static AGENT: Agent = Agent {
             "[[rule]]\ntoolName = \"*\"\ndecision = \"deny\"\npriority = 999\n",
         )),
         model: "-m",
-        effort: None,
         tools: "off by a policy that denies every tool; no extensions or MCP servers",
         oldest: (0, 60, 0),
     }),
@@ -42,11 +41,8 @@ pub static AGENT: Agent = Agent {
         waits: "by its title",
         ..WorkMode::PLAIN
     }),
-    fix: Ok(FixMode {
-        args: "--output-format stream-json --approval-mode yolo --skip-trust",
-        set: &[],
-        effort: None,
-    }),
+    fix: Ok(FixMode { args: "--output-format stream-json --approval-mode yolo --skip-trust", set: &[] }),
+    effort: None,
     home: AgentHome {
         elsewhere: None,
         dirs: ".gemini",

@@ -20,7 +20,6 @@ pub static AGENT: Agent = Agent {
         set: &[("QWEN_SYSTEM_MD", "{system}")],
         file: None,
         model: "-m",
-        effort: None,
         tools: "off by name: the tools of the version that was tried; a newer one may have more, which its default mode denies",
         oldest: (0, 24, 0),
     }),
@@ -32,11 +31,8 @@ pub static AGENT: Agent = Agent {
         waits: "by hooks that looop gives it",
         ..WorkMode::PLAIN
     }),
-    fix: Ok(FixMode {
-        args: "--bare --output-format stream-json --approval-mode yolo",
-        set: &[],
-        effort: None,
-    }),
+    fix: Ok(FixMode { args: "--bare --output-format stream-json --approval-mode yolo", set: &[] }),
+    effort: None,
     home: AgentHome {
         elsewhere: None,
         dirs: ".qwen",
