@@ -51,7 +51,13 @@ impl Runner for AgentRunner {
     }
 
     fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
-        let given = self.given(call)?;
+        let mut given = None;
+        if let Some((name, content)) = self.mode.file {
+            let path = call.prompt.system.with_file_name(name);
+            file::write(&path, content.as_bytes(), 0o600, file::Durability::Whole)
+                .map_err(|error| Failed::before_asking(Class::Crashed, format!("{error:#}")))?;
+            given = Some(path);
+        }
         let has_key = self.agent.env_names().any(|key| {
             let is_key = key.ends_with("_KEY") || key.ends_with("AUTH_TOKEN");
             is_key && call.full_env().any(|(name, value)| name == key && !value.is_empty())
@@ -123,15 +129,6 @@ impl Runner for AgentRunner {
 }
 
 impl AgentRunner {
-    /// Writes the file of the mode beside the prompt.
-    fn given(&self, call: &ModelCall) -> Result<Option<PathBuf>, Box<Failed>> {
-        let Some((name, content)) = self.mode.file else { return Ok(None) };
-        let path = call.prompt.system.with_file_name(name);
-        file::write(&path, content.as_bytes(), 0o600, file::Durability::Whole)
-            .map_err(|error| Failed::before_asking(Class::Crashed, format!("{error:#}")))?;
-        Ok(Some(path))
-    }
-
     fn judge(
         &self,
         ended: ChildResult,

@@ -1,6 +1,6 @@
 //! A model endpoint as an agent: checked and called over HTTP, without tools; its edits are read from its answer.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::ctx::{AgentReply, FixContext};
 use super::leanfile::Lean;
@@ -112,9 +112,7 @@ pub(super) fn wait(ctx: &FixContext) -> Result<()> {
         if deadline.passed() {
             let what =
                 format!("could not start the fix: `{url}` was not healthy after {}s: {why}", health.max_wait);
-            return Err(Fault::failed(what)
-                .hint("start the model's server, or correct `check_url` of [health]")
-                .into());
+            bail!(Fault::failed(what).hint("start the model's server, or correct `check_url` of [health]"));
         }
         if !std::mem::replace(&mut is_reported, true) {
             ctx.say(Tone::Warn, format!("waiting for {url}: {why}"));

@@ -1,22 +1,25 @@
 //! Leanfiles: small tasks in TOML, merged over the user's static config, with a default for every key.
 
 pub mod gate;
-mod keys;
 pub mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use smart_default::SmartDefault;
 
 use crate::os::path::followed;
 use crate::rules::fault::Fault;
+use crate::rules::text::{nearest, visible};
 use gate::LeanKeys;
 use source::LeanSource;
 
 const MAX_BYTES: usize = 1 << 20;
+/// How similar a known key must be to be named, of 1.
+const ALIKE: f64 = 0.7;
 /// The text that `--init` writes.
 pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
 
@@ -213,7 +216,7 @@ pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
     for source in sources {
         let mut table = parse(&source.path, &source.text)?;
         let shown = source.path.display();
-        warnings.extend(keys::unknown(&table).into_iter().map(|odd| format!("{shown}: {odd}")));
+        warnings.extend(unknown(&table).into_iter().map(|odd| format!("{shown}: {odd}")));
         if source.is_muted {
             gate::mute(&mut table);
         }
@@ -250,6 +253,42 @@ pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
     Ok(Read { leanfile, root, inside, warnings })
 }
 
+/// One warning for each unknown key, with the nearest known one.
+fn unknown(table: &toml::Table) -> Vec<String> {
+    let all = Leanfile { tasks: vec![Task::default()], ..Leanfile::default() };
+    let known = serde_json::to_value(all).unwrap_or_default();
+    let mut odd = Vec::new();
+    look(table, "", &known, &mut odd);
+    odd
+}
+
+/// `known` has every key of the table, with tables in it as objects.
+fn look(table: &toml::Table, place: &str, known: &Value, odd: &mut Vec<String>) {
+    for (key, value) in table {
+        let shown = format!("{place}{}", visible(key, false));
+        match (known.get(key), value) {
+            (None, _) => {
+                let keys = known.as_object().into_iter().flat_map(|known| known.keys());
+                let near = nearest(key, keys, ALIKE);
+                let meant = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                odd.push(format!("unknown key `{shown}` has no effect{meant}"));
+            }
+            // The variables of `env` have any name.
+            (Some(known), toml::Value::Table(inner)) if key != "env" => {
+                look(inner, &format!("{shown}."), known, odd);
+            }
+            (Some(Value::Array(known)), toml::Value::Array(all)) => {
+                for (at, inner) in all.iter().enumerate() {
+                    if let (Some(known), Some(inner)) = (known.first(), inner.as_table()) {
+                        look(inner, &format!("{shown}[{}].", at + 1), known, odd);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Parses the file into a table. Types are checked here, where an error still has its line.
 fn parse(path: &Path, text: &str) -> Result<toml::Table> {
     let broken = |error: toml::de::Error| {
@@ -266,7 +305,7 @@ fn parse(path: &Path, text: &str) -> Result<toml::Table> {
 }
 
 fn hint(message: &str, line: &str) -> String {
-    let shown = crate::rules::json::clip(&crate::rules::text::visible(line, false), 80);
+    let shown = crate::rules::json::clip(&visible(line, false), 80);
     let advice = if ["string", "quote", "unquoted"].iter().any(|word| message.contains(word)) {
         "put a text between double quotes, a text of several lines between \"\"\""
     } else if message.contains("duplicate") {
@@ -321,9 +360,7 @@ fn check(leanfile: &Leanfile) -> Result<()> {
             if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
                 let what =
                     format!("could not use {key} of task {:?}: {path:?} leads out of the project", task.name);
-                return Err(Fault::usage(what)
-                    .hint("write paths relative to the project's directory")
-                    .into());
+                bail!(Fault::usage(what).hint("write paths relative to the project's directory"));
             }
         }
     }

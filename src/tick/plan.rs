@@ -67,16 +67,14 @@ fn plan(
     prompt: &Prompt,
 ) -> MovePlan {
     let place = place_of(ctx, &decided.action);
-    let was_truncated = match &decided.action {
-        Action::WriteGoal { id, .. } => prompt.cut_goals.contains(id),
-        Action::WritePlaybook { .. } => prompt.cut_playbook,
-        _ => false,
+    let (was_truncated, proposed) = match &decided.action {
+        Action::WriteGoal { id, body } => {
+            (prompt.cut_goals.contains(id), observed.world.own.proposes_goal(id, body))
+        }
+        Action::WritePlaybook { .. } => (prompt.cut_playbook, false),
+        _ => (false, false),
     };
     let data_dir = canonical(ctx.layout.root());
-    let proposed = match &decided.action {
-        Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
-        _ => false,
-    };
     let planned = planned(ctx, observed, id, decided);
     let start = match &planned {
         Ok(MovePlan { operation: Operation::StartWorker(start), .. }) => Some(start),
