@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
+use smart_default::SmartDefault;
 
 pub use index::MapIndex;
 pub use render::{Rendered, render};
@@ -48,19 +49,16 @@ const MARKS: [&str; 7] =
     [".git", "Cargo.toml", "go.mod", "package.json", "pyproject.toml", "setup.py", "requirements.txt"];
 
 /// The limits of the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SmartDefault)]
 pub struct MapLimits {
     /// The timeout for updating the index, in milliseconds; the next call reads the files that are still missing.
+    #[default(20_000)]
     pub timeout_ms: i64,
+    #[default(50_000)]
     pub files: usize,
     /// The largest file that is read, in bytes.
+    #[default(1 << 20)]
     pub file_bytes: usize,
-}
-
-impl Default for MapLimits {
-    fn default() -> MapLimits {
-        MapLimits { timeout_ms: 20_000, files: 50_000, file_bytes: 1 << 20 }
-    }
 }
 
 /// The result of updating an index.

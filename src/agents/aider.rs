@@ -1,6 +1,6 @@
 //! aider. It prints text: what it used is an estimate.
 
-use super::{Agent, Effort, FixMode, WorkMode};
+use super::{Agent, FixMode, WorkMode};
 use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
@@ -15,7 +15,6 @@ pub static AGENT: Agent = Agent {
         args: "--no-check-update --no-show-release-notes --no-analytics --no-gitignore --map-tokens 0 \
          --chat-history-file /dev/null --input-history-file /dev/null --message-file {brief}",
         set: &[("LITELLM_LOCAL_MODEL_COST_MAP", "True")],
-        effort: Some(EFFORT),
         ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
@@ -24,8 +23,8 @@ pub static AGENT: Agent = Agent {
          --no-check-update --no-show-release-notes --no-analytics --no-gitignore --map-tokens 0 \
          --chat-history-file /dev/null --input-history-file /dev/null --message-file {brief}",
         set: &[("LITELLM_LOCAL_MODEL_COST_MAP", "True")],
-        effort: Some(EFFORT),
     }),
+    effort: Some(|effort| ["--reasoning-effort".to_owned(), effort.to_owned()]),
     home: AgentHome {
         elsewhere: None,
         dirs: ".aider",
@@ -38,5 +37,3 @@ pub static AGENT: Agent = Agent {
     first_start: &[],
     login_errors: &[],
 };
-
-const EFFORT: Effort = |effort| ["--reasoning-effort".to_owned(), effort.to_owned()];

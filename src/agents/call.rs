@@ -1,6 +1,5 @@
 //! One call of a model: the trait of all runners, its input and its result.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::{Agent, stream};
@@ -34,24 +33,40 @@ pub struct PromptFiles {
 }
 
 /// One call.
+#[derive(Clone, Copy)]
 pub struct ModelCall<'a> {
-    pub prompt: PromptFiles,
+    pub prompt: &'a PromptFiles,
     pub now: Now,
     /// The timeout, in milliseconds.
     pub timeout_ms: i64,
-    /// An empty directory as the working directory: a decider needs no files.
-    pub empty_dir: PathBuf,
-    /// The PATH on which looop looks for programs.
-    pub path: &'a str,
-    /// The environment of every child.
-    pub base_env: &'a [(String, String)],
-    /// The whole environment; the runner's allow-list selects from it.
-    pub full_env: Cow<'a, [(String, String)]>,
-    /// The builder of its sandbox.
+    /// The builder of its sandbox, with the settings of all calls.
     pub sandboxes: &'a SandboxBuilder<'a>,
+    /// The variable that marks its processes.
+    pub mark: Option<&'a (String, String)>,
+    /// The variable of its key, if the key does not come from the environment.
+    pub key: Option<&'a (String, String)>,
     pub cancel: &'a Cancel,
     /// Called while waiting, for a spinner.
-    pub frame: Option<&'a mut dyn FnMut()>,
+    pub frame: Option<&'a dyn Fn()>,
+}
+
+impl<'a> ModelCall<'a> {
+    /// The whole environment; the runner's allow-list selects from it.
+    pub fn full_env(self) -> impl Iterator<Item = &'a (String, String)> {
+        let is_other = move |(name, _): &&(String, String)| self.key.is_none_or(|(key, _)| key != name);
+        self.sandboxes.settings.full_env.iter().filter(is_other).chain(self.key)
+    }
+
+    /// Fails if the user has interrupted. Called while waiting.
+    pub fn look(self) -> Result<(), Box<Failed>> {
+        if let Some(frame) = self.frame {
+            frame();
+        }
+        match self.cancel.is_set() {
+            true => Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What a model answered.
@@ -103,7 +118,7 @@ pub trait Runner {
     ///
     /// # Errors
     /// [`Failed`] says what kind of failure it was and what it cost.
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>>;
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>>;
 
     /// The program that it needs on the PATH, for `doctor`; empty if it needs none.
     fn program(&self) -> &str;
@@ -136,19 +151,19 @@ pub struct Program<'a> {
 /// [`Failed`] for a program that is missing, hangs, floods or was interrupted.
 pub fn call_process(
     program: &Program,
-    call: &mut ModelCall,
+    call: &ModelCall,
     sink: Option<Sink>,
 ) -> Result<ChildResult, Box<Failed>> {
     let failed = Failed::before_asking;
     let Some((name, args)) = program.argv.split_first() else {
         return Err(failed(Class::Missing, "its argv is empty".to_owned()));
     };
-    let Some(path) = program::find_program(name, call.path, &program.cwd) else {
+    let settings = call.sandboxes.settings;
+    let Some(path) = program::find_program(name, &settings.path, &program.cwd) else {
         return Err(failed(Class::Missing, format!("`{name}` is not an executable on the configured PATH")));
     };
     let input = std::fs::File::open(&program.input)
         .map_err(|e| failed(Class::Crashed, format!("could not read the prompt's file: {e}")))?;
-    let allowed = call.full_env.iter().filter(|(key, _)| program.allow.contains(key));
     let sandboxed = call
         .sandboxes
         .decide(&Decider {
@@ -159,7 +174,9 @@ pub fn call_process(
             write: program.write,
         })
         .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
-    let env = call.base_env.iter().chain(allowed).chain(&program.set).cloned().chain(sandboxed.env).collect();
+    let allowed = call.full_env().filter(|(key, _)| program.allow.contains(key));
+    let env = settings.base_env.iter().chain(call.mark).chain(allowed).chain(&program.set).cloned();
+    let env = env.chain(sandboxed.env).collect();
     let (keep, cap) = match sink.is_some() {
         true => (OutputLimit::Head(STREAM_KEPT_BYTES), stream::MAX_STREAM_BYTES),
         false => (OutputLimit::All(MAX_OUTPUT_BYTES), MAX_OUTPUT_BYTES as u64),
@@ -168,8 +185,7 @@ pub fn call_process(
     let command = ProcessCommand { stdin: input.into(), ..command };
     let layer = sandbox::layer(sandboxed.sandbox);
     let job = Job { sink, layer, ..Job::new(command, keep, call.timeout_ms) };
-    let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
-    let ended = process::run_one(job, call.cancel, frame);
+    let ended = process::run_one(job, call.cancel, call.frame);
     let ended = ended.map_err(|e| failed(Class::Crashed, format!("could not wait for `{name}`: {e}")))?;
     let (class, why) = match &ended.exit {
         ProcessExit::Code(_) | ProcessExit::Signal(_) => return Ok(ended),

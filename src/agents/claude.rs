@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, classify};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, classify};
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::store::sandboxes::AgentHome;
@@ -31,7 +31,6 @@ pub static AGENT: Agent = Agent {
         ],
         file: None,
         model: "--model",
-        effort: Some(EFFORT),
         tools: "off: no tools, MCP servers, hooks, skills or memory",
         oldest: (2, 1, 300),
     }),
@@ -39,14 +38,13 @@ pub static AGENT: Agent = Agent {
         // It may read its brief and run looop without asking. The option takes words to the end of the line.
         args: "{task} --allowedTools Read(/{brief}) Bash(looop:*)",
         waits: "by OSC 7501, its terminal's status protocol",
-        effort: Some(EFFORT),
         ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
         args: "-p --output-format stream-json --verbose --permission-mode acceptEdits",
         set: &[],
-        effort: Some(EFFORT),
     }),
+    effort: Some(|effort| ["--effort".to_owned(), effort.to_owned()]),
     home: AgentHome {
         elsewhere: Some(("CLAUDE_CONFIG_DIR", ".claude")),
         dirs: ".claude",
@@ -58,7 +56,15 @@ pub static AGENT: Agent = Agent {
         // With a directory of its own, the file is inside that.
         trusted: &[(".claude.json", trust), (".claude/.claude.json", trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        is_own: |event| event["claude_code_version"].is_string(),
+        wanted: &["system", "assistant", "rate_limit_event", "result"],
+        settles: "result",
+        read,
+        tools: &["assistant", "user"],
+        read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust this folder", "trust the files in this"]),
         (FirstStart::Key, &["detected a custom api key"]),
@@ -67,8 +73,6 @@ pub static AGENT: Agent = Agent {
     ],
     login_errors: &["not logged in", "please run /login"],
 };
-
-const EFFORT: Effort = |effort| ["--effort".to_owned(), effort.to_owned()];
 
 /// Trusts directories in `.claude.json`; a text that is not JSON stays as it is.
 fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
@@ -80,16 +84,6 @@ fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
     }
     serde_json::to_string_pretty(&all).ok()
 }
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    is_own: |event| event["claude_code_version"].is_string(),
-    wanted: &["system", "assistant", "rate_limit_event", "result"],
-    settles: "result",
-    read,
-    tools: &["assistant", "user"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, tokens_of_all_input};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode};
 use crate::store::sandboxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
@@ -31,7 +31,6 @@ pub static AGENT: Agent = Agent {
         set: &[],
         file: None,
         model: "-m",
-        effort: Some(EFFORT),
         tools: "off but for one: it can ask the user in plan mode, which is off; in an empty folder, read-only sandbox",
         oldest: (0, 160, 0),
     }),
@@ -42,14 +41,15 @@ pub static AGENT: Agent = Agent {
         args: "--no-daemon -s {box} -a on-request -c sandbox_workspace_write.network_access=true \
          -c allow_login_shell=false -c check_for_update_on_startup=false {task}",
         waits: "by OSC 7501, its terminal's status protocol",
-        effort: Some(EFFORT),
         ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
         args: "exec --json --color never --skip-git-repo-check --ephemeral -s {box} \
          -c features.daemon_auto_start=false -c check_for_update_on_startup=false",
         set: &[],
-        effort: Some(EFFORT),
+    }),
+    effort: Some(|effort| {
+        ["-c".to_owned(), format!("model_reasoning_effort={}", Value::String(effort.to_owned()))]
     }),
     home: AgentHome {
         elsewhere: Some(("CODEX_HOME", ".codex")),
@@ -59,16 +59,21 @@ pub static AGENT: Agent = Agent {
         copied: ".codex/config.toml",
         trusted: &[(".codex/config.toml", trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "--json",
+        is_own: |event| event["type"] == "thread.started",
+        wanted: &["item.completed", "error", "turn.started", "turn.completed", "turn.failed"],
+        settles: "turn.completed",
+        read,
+        tools: &["item.completed"],
+        read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust the contents of this"]),
         (FirstStart::Login, &["sign in with chatgpt"]),
     ],
     login_errors: &["not logged in"],
 };
-
-const EFFORT: Effort =
-    |effort| ["-c".to_owned(), format!("model_reasoning_effort={}", Value::String(effort.to_owned()))];
 
 /// Trusts directories in `config.toml`; a text that is not TOML stays as it is.
 fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
@@ -93,16 +98,6 @@ const TOKENS: [&str; 5] = [
     "/output_tokens",
     "/reasoning_output_tokens",
 ];
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "--json",
-    is_own: |event| event["type"] == "thread.started",
-    wanted: &["item.completed", "error", "turn.started", "turn.completed", "turn.failed"],
-    settles: "turn.completed",
-    read,
-    tools: &["item.completed"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {

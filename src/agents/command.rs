@@ -33,7 +33,7 @@ impl Runner for Command {
         self.argv.first().map_or("", String::as_str)
     }
 
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         let (cwd, input) = (self.cwd.clone(), call.prompt.whole.clone());
         let (argv, allow, write) = (&self.argv, &self.env, &self.write);
         let program = Program { argv, allow, cwd, input, write, ..Program::default() };

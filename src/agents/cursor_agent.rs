@@ -13,11 +13,8 @@ pub static AGENT: Agent = Agent {
     endpoint: None,
     decide: Err("it has no option that takes all tools away: also its mode `ask` reads files"),
     work: Ok(WorkMode::PLAIN),
-    fix: Ok(FixMode {
-        args: "-p --output-format stream-json --force --trust {task}",
-        set: &[],
-        effort: None,
-    }),
+    fix: Ok(FixMode { args: "-p --output-format stream-json --force --trust {task}", set: &[] }),
+    effort: None,
     home: AgentHome {
         elsewhere: Some(("CURSOR_CONFIG_DIR", ".cursor")),
         dirs: ".cursor .config/cursor",
@@ -26,20 +23,18 @@ pub static AGENT: Agent = Agent {
         copied: ".cursor/cli-config.json",
         trusted: &[],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        // Claude Code, which stands before it in the table, says its version there.
+        is_own: |event| event["subtype"] == "init" && event["permissionMode"].is_string(),
+        wanted: &["system", "assistant", "result"],
+        settles: "result",
+        read,
+        tools: &["tool_call"],
+        read_tools,
+    }),
     first_start: &[],
     login_errors: &[],
-};
-
-const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    // Claude Code, which stands before it in the table, says its version there.
-    is_own: |event| event["subtype"] == "init" && event["permissionMode"].is_string(),
-    wanted: &["system", "assistant", "result"],
-    settles: "result",
-    read,
-    tools: &["tool_call"],
-    read_tools,
 };
 
 /// It reports no tokens.

@@ -50,11 +50,17 @@ impl Runner for AgentRunner {
         self.agent.name
     }
 
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
-        let given = self.given(call)?;
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
+        let mut given = None;
+        if let Some((name, content)) = self.mode.file {
+            let path = call.prompt.system.with_file_name(name);
+            file::write(&path, content.as_bytes(), 0o600, file::Durability::Atomic)
+                .map_err(|error| Failed::before_asking(Class::Crashed, format!("{error:#}")))?;
+            given = Some(path);
+        }
         let has_key = self.agent.env_names().any(|key| {
             let is_key = key.ends_with("_KEY") || key.ends_with("AUTH_TOKEN");
-            is_key && call.full_env.iter().any(|(name, value)| name == key && !value.is_empty())
+            is_key && call.full_env().any(|(name, value)| name == key && !value.is_empty())
         });
         let path_of = |path: &Path| path.to_string_lossy().into_owned();
         let system = path_of(&call.prompt.system);
@@ -73,7 +79,7 @@ impl Runner for AgentRunner {
         argv.extend(args.split_whitespace().map(fill));
         argv.extend(self.model.iter().flat_map(|model| [self.mode.model.to_owned(), model.clone()]));
         argv.extend(
-            self.effort.as_deref().zip(self.mode.effort).into_iter().flat_map(|(effort, of)| of(effort)),
+            self.effort.as_deref().zip(self.agent.effort).into_iter().flat_map(|(effort, of)| of(effort)),
         );
         argv.extend(self.args.iter().cloned());
         // What the config names wins; what looop sets wins over what the environment has.
@@ -86,7 +92,8 @@ impl Runner for AgentRunner {
             argv: &argv,
             allow: &allow,
             set,
-            cwd: call.empty_dir.clone(),
+            // A decider needs no files.
+            cwd: call.sandboxes.layout.empty_dir(),
             input: call.prompt.user.clone(),
             agent: Some(self.agent),
             read: &read,
@@ -122,15 +129,6 @@ impl Runner for AgentRunner {
 }
 
 impl AgentRunner {
-    /// Writes the file of the mode beside the prompt.
-    fn given(&self, call: &ModelCall) -> Result<Option<PathBuf>, Box<Failed>> {
-        let Some((name, content)) = self.mode.file else { return Ok(None) };
-        let path = call.prompt.system.with_file_name(name);
-        file::write(&path, content.as_bytes(), 0o600, file::Durability::Atomic)
-            .map_err(|error| Failed::before_asking(Class::Crashed, format!("{error:#}")))?;
-        Ok(Some(path))
-    }
-
     fn judge(
         &self,
         ended: ChildResult,

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{claude, codex, gemini, opencode, pi, qwen};
-use crate::agents::stream::{EventReader, EventStream, MAX_STREAM_BYTES, StreamSummary};
+use super::{Agent, claude, codex, gemini, opencode, pi, qwen};
+use crate::agents::stream::{EventStream, MAX_STREAM_BYTES, StreamSummary};
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
 
@@ -17,38 +17,44 @@ macro_rules! recorded {
     };
 }
 
-const NOOPS: [(&str, EventReader, &[u8]); 6] = [
-    ("pi", pi::EVENTS, recorded!("pi-noop")),
-    ("claude", claude::EVENTS, recorded!("claude-noop")),
-    ("codex", codex::EVENTS, recorded!("codex-noop")),
-    ("gemini", gemini::EVENTS, recorded!("gemini-noop")),
-    ("opencode", opencode::EVENTS, recorded!("opencode-noop")),
-    ("qwen", qwen::EVENTS, recorded!("qwen-noop")),
+const NOOPS: [(&str, &Agent, &[u8]); 6] = [
+    ("pi", &pi::AGENT, recorded!("pi-noop")),
+    ("claude", &claude::AGENT, recorded!("claude-noop")),
+    ("codex", &codex::AGENT, recorded!("codex-noop")),
+    ("gemini", &gemini::AGENT, recorded!("gemini-noop")),
+    ("opencode", &opencode::AGENT, recorded!("opencode-noop")),
+    ("qwen", &qwen::AGENT, recorded!("qwen-noop")),
 ];
 
 /// The same events as the recorded ones, of which each takes another path through its parser.
-const ALL: [(&str, EventReader, &[u8]); 20] = [
+const ALL: [(&str, &Agent, &[u8]); 20] = [
     NOOPS[0],
     NOOPS[1],
     NOOPS[2],
     NOOPS[3],
     NOOPS[4],
     NOOPS[5],
-    ("pi 401", pi::EVENTS, recorded!("pi-401")),
-    ("claude 401", claude::EVENTS, recorded!("claude-401")),
-    ("codex 401", codex::EVENTS, recorded!("codex-401")),
-    ("gemini 401", gemini::EVENTS, recorded!("gemini-401")),
-    ("opencode 401", opencode::EVENTS, recorded!("opencode-401")),
-    ("qwen 401", qwen::EVENTS, recorded!("qwen-401")),
-    ("pi too long", pi::EVENTS, recorded!("pi-toolong")),
-    ("claude too long", claude::EVENTS, recorded!("claude-toolong")),
-    ("codex too long", codex::EVENTS, recorded!("codex-toolong")),
-    ("gemini too long", gemini::EVENTS, recorded!("gemini-toolong")),
-    ("opencode too long", opencode::EVENTS, recorded!("opencode-toolong")),
-    ("qwen too long", qwen::EVENTS, recorded!("qwen-toolong")),
-    ("pi cut", pi::EVENTS, recorded!("pi-cut")),
-    ("codex cut", codex::EVENTS, recorded!("codex-cut")),
+    ("pi 401", &pi::AGENT, recorded!("pi-401")),
+    ("claude 401", &claude::AGENT, recorded!("claude-401")),
+    ("codex 401", &codex::AGENT, recorded!("codex-401")),
+    ("gemini 401", &gemini::AGENT, recorded!("gemini-401")),
+    ("opencode 401", &opencode::AGENT, recorded!("opencode-401")),
+    ("qwen 401", &qwen::AGENT, recorded!("qwen-401")),
+    ("pi too long", &pi::AGENT, recorded!("pi-toolong")),
+    ("claude too long", &claude::AGENT, recorded!("claude-toolong")),
+    ("codex too long", &codex::AGENT, recorded!("codex-toolong")),
+    ("gemini too long", &gemini::AGENT, recorded!("gemini-toolong")),
+    ("opencode too long", &opencode::AGENT, recorded!("opencode-toolong")),
+    ("qwen too long", &qwen::AGENT, recorded!("qwen-toolong")),
+    ("pi cut", &pi::AGENT, recorded!("pi-cut")),
+    ("codex cut", &codex::AGENT, recorded!("codex-cut")),
 ];
+
+fn read(agent: &Agent, bytes: &[u8]) -> StreamSummary {
+    let mut stream = EventStream::new(agent.events.unwrap());
+    stream.feed(bytes);
+    stream.end()
+}
 
 fn class(summary: &StreamSummary) -> Option<Class> {
     summary.failure.as_ref().map(|failure| failure.class)
@@ -56,8 +62,8 @@ fn class(summary: &StreamSummary) -> Option<Class> {
 
 #[test]
 fn each_recorded_answer_is_read_with_what_it_used() {
-    for (name, reader, bytes) in NOOPS {
-        let summary = EventStream::read(reader, bytes);
+    for (name, agent, bytes) in NOOPS {
+        let summary = read(agent, bytes);
         assert_eq!((summary.text.as_str(), &summary.failure), (ANSWER, &None), "{name}");
         let usage = &summary.usage;
         let whole = [usage.tokens_in, usage.tokens_cached, usage.tokens_out];
@@ -80,39 +86,39 @@ fn each_recorded_answer_is_read_with_what_it_used() {
 
 #[test]
 fn each_recorded_failure_has_its_class() {
-    for (name, reader, bytes) in ALL {
+    for (name, agent, bytes) in ALL {
         let expected = match name.split_once(' ') {
             Some((_, "401")) => Some(Class::Auth),
             Some((_, "too long")) => Some(Class::TooLong),
             Some((_, "cut")) => Some(Class::Transient),
             _ => None,
         };
-        let summary = EventStream::read(reader, bytes);
+        let summary = read(agent, bytes);
         assert_eq!(class(&summary), expected, "{name}: {:?}", summary.failure);
     }
 }
 
 #[test]
 fn an_answer_that_was_cut_or_empty_differs_from_a_good_one() {
-    for (name, reader, bytes) in [
-        ("pi", pi::EVENTS, recorded!("pi-empty")),
-        ("claude", claude::EVENTS, recorded!("claude-empty")),
-        ("codex", codex::EVENTS, recorded!("codex-empty")),
+    for (name, agent, bytes) in [
+        ("pi", &pi::AGENT, recorded!("pi-empty")),
+        ("claude", &claude::AGENT, recorded!("claude-empty")),
+        ("codex", &codex::AGENT, recorded!("codex-empty")),
     ] {
-        let summary = EventStream::read(reader, bytes);
+        let summary = read(agent, bytes);
         assert_eq!((summary.text.as_str(), class(&summary)), ("", None), "{name}");
         assert!(summary.usage.tokens_in >= 111, "{name}: an empty answer is billed");
     }
-    let gemini = EventStream::read(gemini::EVENTS, recorded!("gemini-cut"));
+    let gemini = read(&gemini::AGENT, recorded!("gemini-cut"));
     assert!(class(&gemini).is_some(), "it exits 0 and says so only here");
     // claude asks again without a stream, and the second answer counts.
-    let claude = EventStream::read(claude::EVENTS, recorded!("claude-cut"));
+    let claude = read(&claude::AGENT, recorded!("claude-cut"));
     assert_eq!((claude.text.as_str(), class(&claude)), (r#"{"move":"noop","why":"w"}"#, None));
 }
 
 #[test]
 fn a_program_that_asks_for_ever_is_stopped() {
-    let mut stream = EventStream::new(opencode::EVENTS);
+    let mut stream = EventStream::new(opencode::AGENT.events.unwrap());
     let lap = recorded!("opencode-cut");
     assert!(!(0..100).all(|_| stream.feed(lap)));
     assert!(stream.asks_for_ever());
@@ -130,15 +136,13 @@ fn usage_is_summed_over_messages_and_the_last_one_decides() {
         }
         serde_json::json!({ "type": "message_end", "message": message }).to_string() + "\n"
     };
-    let mended =
-        EventStream::read(pi::EVENTS, (end("error", Some("529 overloaded")) + &end("stop", None)).as_bytes());
+    let mended = read(&pi::AGENT, (end("error", Some("529 overloaded")) + &end("stop", None)).as_bytes());
     assert_eq!((mended.text.as_str(), class(&mended)), ("ok", None));
     assert_eq!(
         (mended.usage.tokens_in, mended.usage.tokens_written, mended.usage.cost_micros),
         (20, 8, 1000)
     );
-    let broken =
-        EventStream::read(pi::EVENTS, (end("stop", None) + &end("error", Some("401 no key"))).as_bytes());
+    let broken = read(&pi::AGENT, (end("stop", None) + &end("error", Some("401 no key"))).as_bytes());
     assert_eq!(class(&broken), Some(Class::Auth));
 }
 
@@ -148,7 +152,7 @@ fn what_a_program_used_for_itself_is_marked() {
         serde_json::from_slice(recorded!("claude-noop").split(|b| *b == b'\n').nth(2).unwrap()).unwrap();
     let assistant = r#"{"type":"assistant","message":{"id":"m1","model":"claude-sonnet-5-5","usage":{"input_tokens":1}}}"#;
     event["modelUsage"]["small"] = serde_json::json!({ "inputTokens": 7, "outputTokens": 3 });
-    let summary = EventStream::read(claude::EVENTS, format!("{assistant}\n{event}\n").as_bytes());
+    let summary = read(&claude::AGENT, format!("{assistant}\n{event}\n").as_bytes());
     assert_eq!(
         (summary.usage.tokens_background, summary.usage.tokens_in, summary.usage.tokens_out),
         (10, 118, 25)
@@ -158,23 +162,23 @@ fn what_a_program_used_for_itself_is_marked() {
         r#""usage":{"input_tokens":444,"output_tokens":22,"cache_read_input_tokens":333,"total_tokens":466},"permission"#,
         r#""usage":{"input_tokens":544,"output_tokens":42,"cache_read_input_tokens":333,"total_tokens":586},"permission"#,
     );
-    assert_eq!(EventStream::read(qwen::EVENTS, memory.as_bytes()).usage.tokens_background, 120);
+    assert_eq!(read(&qwen::AGENT, memory.as_bytes()).usage.tokens_background, 120);
 }
 
 #[test]
 fn an_answer_that_the_output_limit_ended_is_marked() {
     let rows = [
-        (claude::EVENTS, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
-        (qwen::EVENTS, r#"{"type":"assistant","message":{"stop_reason":"max_tokens"}}"#),
-        (qwen::EVENTS, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
-        (pi::EVENTS, r#"{"type":"message_end","message":{"role":"assistant","stopReason":"length"}}"#),
-        (opencode::EVENTS, r#"{"type":"step_finish","part":{"reason":"length"}}"#),
+        (&claude::AGENT, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
+        (&qwen::AGENT, r#"{"type":"assistant","message":{"stop_reason":"max_tokens"}}"#),
+        (&qwen::AGENT, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
+        (&pi::AGENT, r#"{"type":"message_end","message":{"role":"assistant","stopReason":"length"}}"#),
+        (&opencode::AGENT, r#"{"type":"step_finish","part":{"reason":"length"}}"#),
     ];
-    for (reader, event) in rows {
-        assert!(EventStream::read(reader, event.as_bytes()).truncated, "{event}");
+    for (agent, event) in rows {
+        assert!(read(agent, event.as_bytes()).truncated, "{event}");
     }
-    for (name, reader, bytes) in ALL {
-        assert!(!EventStream::read(reader, bytes).truncated, "{name}");
+    for (name, agent, bytes) in ALL {
+        assert!(!read(agent, bytes).truncated, "{name}");
     }
 }
 
@@ -182,9 +186,9 @@ fn an_answer_that_the_output_limit_ended_is_marked() {
 fn a_usage_limit_says_when_it_ends() {
     let event =
         r#"{"rate_limit_info":{"resetsAt":1795270000,"status":"rejected"},"type":"rate_limit_event"}"#;
-    assert_eq!(EventStream::read(claude::EVENTS, event.as_bytes()).resets_at_s, Some(1_795_270_000));
+    assert_eq!(read(&claude::AGENT, event.as_bytes()).resets_at_s, Some(1_795_270_000));
     let allowed = event.replace("rejected", "allowed");
-    assert_eq!(EventStream::read(claude::EVENTS, allowed.as_bytes()).resets_at_s, None);
+    assert_eq!(read(&claude::AGENT, allowed.as_bytes()).resets_at_s, None);
 }
 
 #[test]
@@ -194,13 +198,13 @@ fn unknown_events_and_broken_lines_are_passed_over() {
     let noise = format!(
         "not json\n{{\"type\":\"new_thing\"}}\n{{\"type\":5}}\n[]\n{{\"type\":\"message_end\"}}\n{deep}\n\u{0}\n{good}\n{{"
     );
-    assert_eq!(EventStream::read(pi::EVENTS, noise.as_bytes()).text, ANSWER);
-    assert_eq!(EventStream::read(pi::EVENTS, b"{\"type\":\"session\"}\n").usage, Usage::unknown());
+    assert_eq!(read(&pi::AGENT, noise.as_bytes()).text, ANSWER);
+    assert_eq!(read(&pi::AGENT, b"{\"type\":\"session\"}\n").usage, Usage::unknown());
 }
 
 #[test]
 fn a_long_stream_takes_bounded_memory_and_has_an_end() {
-    let mut stream = EventStream::new(pi::EVENTS);
+    let mut stream = EventStream::new(pi::AGENT.events.unwrap());
     // One line of 20 MB, which is passed over, then events that matter and 100 MB of those that do not.
     let piece = vec![b'x'; 1 << 20];
     assert!((0..20).all(|_| stream.feed(&piece)) && stream.feed(b"\n"));
@@ -235,13 +239,13 @@ fn turned(value: &Value, by: usize) -> String {
 
 #[test]
 fn the_order_of_keys_does_not_matter() {
-    for (name, reader, bytes) in ALL {
-        let whole = EventStream::read(reader, bytes);
+    for (name, agent, bytes) in ALL {
+        let whole = read(agent, bytes);
         for by in 0..6 {
             let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             let text: String =
                 lines.map(|line| turned(&serde_json::from_slice(line).unwrap(), by) + "\n").collect();
-            assert_eq!(EventStream::read(reader, text.as_bytes()), whole, "{name} by {by}");
+            assert_eq!(read(agent, text.as_bytes()), whole, "{name} by {by}");
         }
     }
 }
@@ -249,28 +253,28 @@ fn the_order_of_keys_does_not_matter() {
 #[test]
 fn byte_by_byte_gives_the_same() {
     let more = [
-        ("claude cut", claude::EVENTS, recorded!("claude-cut")),
-        ("gemini cut", gemini::EVENTS, recorded!("gemini-cut")),
-        ("opencode cut", opencode::EVENTS, recorded!("opencode-cut")),
-        ("pi empty", pi::EVENTS, recorded!("pi-empty")),
-        ("claude empty", claude::EVENTS, recorded!("claude-empty")),
-        ("codex empty", codex::EVENTS, recorded!("codex-empty")),
+        ("claude cut", &claude::AGENT, recorded!("claude-cut")),
+        ("gemini cut", &gemini::AGENT, recorded!("gemini-cut")),
+        ("opencode cut", &opencode::AGENT, recorded!("opencode-cut")),
+        ("pi empty", &pi::AGENT, recorded!("pi-empty")),
+        ("claude empty", &claude::AGENT, recorded!("claude-empty")),
+        ("codex empty", &codex::AGENT, recorded!("codex-empty")),
     ];
-    for (name, reader, bytes) in ALL.into_iter().chain(more) {
-        let mut stream = EventStream::new(reader);
+    for (name, agent, bytes) in ALL.into_iter().chain(more) {
+        let mut stream = EventStream::new(agent.events.unwrap());
         for byte in bytes {
             stream.feed(&[*byte]);
         }
-        assert_eq!(stream.end(), EventStream::read(reader, bytes), "{name}");
+        assert_eq!(stream.end(), read(agent, bytes), "{name}");
     }
 }
 
 #[test]
 fn a_turn_that_has_ended_is_settled() {
-    for (name, reader, bytes) in NOOPS {
-        let mut stream = EventStream::new(reader);
+    for (name, agent, bytes) in NOOPS {
+        let mut stream = EventStream::new(agent.events.unwrap());
         assert!(stream.feed(bytes));
-        assert_eq!(*stream.settled(), EventStream::read(reader, bytes).usage, "{name}");
+        assert_eq!(*stream.settled(), read(agent, bytes).usage, "{name}");
     }
 }
 
@@ -279,23 +283,23 @@ proptest! {
 
     #[test]
     fn any_split_gives_the_same(which in 0..ALL.len(), mut cuts in proptest::collection::vec(0_usize..20_000, 0..12)) {
-        let (_, reader, bytes) = ALL[which];
+        let (_, agent, bytes) = ALL[which];
         cuts.iter_mut().for_each(|cut| *cut %= bytes.len() + 1);
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
-        let mut stream = EventStream::new(reader);
+        let mut stream = EventStream::new(agent.events.unwrap());
         for pair in cuts.windows(2) {
             prop_assert!(stream.feed(&bytes[pair[0]..pair[1]]));
         }
-        prop_assert_eq!(stream.end(), EventStream::read(reader, bytes));
+        prop_assert_eq!(stream.end(), read(agent, bytes));
     }
 
     #[test]
     fn any_cut_and_any_bytes_are_read_without_a_panic(which in 0..ALL.len(), at in 0_usize..20_000, noise in ".{0,40}") {
-        let (_, reader, bytes) = ALL[which];
+        let (_, agent, bytes) = ALL[which];
         let mut broken = bytes[..at % (bytes.len() + 1)].to_vec();
         broken.extend_from_slice(noise.as_bytes());
-        let summary = EventStream::read(reader, &broken);
+        let summary = read(agent, &broken);
         prop_assert!(summary.text.len() <= bytes.len() + 40);
     }
 }

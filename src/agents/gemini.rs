@@ -27,7 +27,6 @@ pub static AGENT: Agent = Agent {
             "[[rule]]\ntoolName = \"*\"\ndecision = \"deny\"\npriority = 999\n",
         )),
         model: "-m",
-        effort: None,
         tools: "off by a policy that denies every tool; no extensions or MCP servers",
         oldest: (0, 60, 0),
     }),
@@ -42,11 +41,8 @@ pub static AGENT: Agent = Agent {
         waits: "by its title",
         ..WorkMode::PLAIN
     }),
-    fix: Ok(FixMode {
-        args: "--output-format stream-json --approval-mode yolo --skip-trust",
-        set: &[],
-        effort: None,
-    }),
+    fix: Ok(FixMode { args: "--output-format stream-json --approval-mode yolo --skip-trust", set: &[] }),
+    effort: None,
     home: AgentHome {
         elsewhere: None,
         dirs: ".gemini",
@@ -55,7 +51,15 @@ pub static AGENT: Agent = Agent {
         copied: ".gemini/trustedFolders.json",
         trusted: &[(".gemini/trustedFolders.json", trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        is_own: |event| event["type"] == "init",
+        wanted: &["init", "message", "error", "result"],
+        settles: "result",
+        read,
+        tools: &["tool_use", "tool_result"],
+        read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust this folder", "trust the files in this"]),
         (FirstStart::Login, &["how would you like to authenticate"]),
@@ -71,16 +75,6 @@ pub(super) fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
     }
     serde_json::to_string_pretty(&all).ok()
 }
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    is_own: |event| event["type"] == "init",
-    wanted: &["init", "message", "error", "result"],
-    settles: "result",
-    read,
-    tools: &["tool_use", "tool_result"],
-    read_tools,
-};
 
 fn read(summary: &mut StreamSummary, event: &Value) {
     match event["type"].as_str() {

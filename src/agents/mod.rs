@@ -65,6 +65,8 @@ pub struct Agent {
     pub work: Mode<WorkMode>,
     /// How it edits files unattended, for a fix.
     pub fix: Mode<FixMode>,
+    /// The option for the effort; none: it has no such option.
+    pub effort: Option<Effort>,
     /// What it keeps in the home directory.
     pub home: AgentHome,
     /// How the events that it prints are read; none: it prints text.
@@ -95,8 +97,6 @@ pub struct DecideMode {
     pub file: Option<(&'static str, &'static str)>,
     /// The option for the model.
     pub model: &'static str,
-    /// The option for the effort; none: it has no such option.
-    pub effort: Option<Effort>,
     /// What keeps it from acting.
     pub tools: &'static str,
     /// The oldest version that has all these options.
@@ -116,8 +116,8 @@ pub struct WorkMode {
     pub titles: &'static [(&'static str, ProgramState)],
     /// How it says that it waits for the user.
     pub waits: &'static str,
-    /// The option for the effort; none: it has no such option.
-    pub effort: Option<Effort>,
+    /// True if it takes the option for the effort in a terminal too.
+    pub has_effort: bool,
 }
 
 /// How an agent CLI edits the files of the folder that it is started in, unattended.
@@ -127,8 +127,6 @@ pub struct FixMode {
     pub args: &'static str,
     /// Environment variables that are set for it.
     pub set: &'static [(&'static str, &'static str)],
-    /// The option for the effort; none: it has no such option.
-    pub effort: Option<Effort>,
 }
 
 /// What an agent asks at its first start. Where a screen shows more than one of them, the first one counts.
@@ -219,7 +217,7 @@ impl WorkMode {
         status: None,
         titles: &[],
         waits: "by its silence at a question, which is a guess",
-        effort: None,
+        has_effort: true,
     };
 }
 

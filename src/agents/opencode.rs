@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, tokens};
-use super::{Agent, DecideMode, Effort, FixMode, WorkMode, classify};
+use super::{Agent, DecideMode, FixMode, WorkMode, classify};
 use crate::rules::beat::settings::StatusFile;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::store::sandboxes::AgentHome;
@@ -28,7 +28,6 @@ pub static AGENT: Agent = Agent {
         ],
         file: None,
         model: "-m",
-        effort: Some(EFFORT),
         tools: "off: an agent of looop's without tools, every permission denied, no plugins",
         oldest: (1, 18, 0),
     }),
@@ -42,13 +41,14 @@ pub static AGENT: Agent = Agent {
         ],
         status: Some(StatusFile { name: "status.js", text: include_str!("../../seed/opencode-status.js") }),
         waits: "by a plugin that looop gives it",
+        has_effort: false,
         ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
         args: "run --format json --auto --title fix",
         set: &[("OPENCODE_DISABLE_AUTOUPDATE", "1")],
-        effort: Some(EFFORT),
     }),
+    effort: Some(|effort| ["--variant".to_owned(), effort.to_owned()]),
     home: AgentHome {
         elsewhere: None,
         dirs: ".config/opencode .local/share/opencode",
@@ -57,21 +57,17 @@ pub static AGENT: Agent = Agent {
         copied: "",
         trusted: &[],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "json",
+        is_own: |event| event["type"] == "step_start",
+        wanted: &["step_start", "text", "step_finish", "error"],
+        settles: "step_finish",
+        read,
+        tools: &["tool_use"],
+        read_tools,
+    }),
     first_start: &[],
     login_errors: &[],
-};
-
-const EFFORT: Effort = |effort| ["--variant".to_owned(), effort.to_owned()];
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "json",
-    is_own: |event| event["type"] == "step_start",
-    wanted: &["step_start", "text", "step_finish", "error"],
-    settles: "step_finish",
-    read,
-    tools: &["tool_use"],
-    read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, is_output_limit, micros, texts, tokens};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode};
 use crate::rules::beat::settings::StatusFile;
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::store::sandboxes::AgentHome;
@@ -22,7 +22,6 @@ pub static AGENT: Agent = Agent {
         set: &[("PI_OFFLINE", "1"), ("PI_TELEMETRY", "0")],
         file: None,
         model: "--model",
-        effort: Some(EFFORT),
         tools: "off: no tools, extensions, skills, context files or session",
         oldest: (0, 73, 0),
     }),
@@ -30,10 +29,10 @@ pub static AGENT: Agent = Agent {
         args: "--extension {status} {task}",
         status: Some(StatusFile { name: "pi-status.js", text: include_str!("../../seed/pi-status.js") }),
         waits: "by an extension that looop gives it",
-        effort: Some(EFFORT),
         ..WorkMode::PLAIN
     }),
-    fix: Ok(FixMode { args: "-p --mode json --no-session", set: &[], effort: Some(EFFORT) }),
+    fix: Ok(FixMode { args: "-p --mode json --no-session", set: &[] }),
+    effort: Some(|effort| ["--thinking".to_owned(), effort.to_owned()]),
     home: AgentHome {
         elsewhere: Some(("PI_CODING_AGENT_DIR", ".pi/agent")),
         dirs: ".pi",
@@ -45,22 +44,18 @@ pub static AGENT: Agent = Agent {
         copied: "",
         trusted: &[],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        // pi reports a message many times; only its end counts.
+        option: "json",
+        is_own: |event| event["type"] == "session",
+        wanted: &["message_end"],
+        settles: "message_end",
+        read,
+        tools: &["tool_execution_start", "tool_execution_end"],
+        read_tools,
+    }),
     first_start: &[(FirstStart::Trust, &["trust project folder"])],
     login_errors: &["no auth"],
-};
-
-const EFFORT: Effort = |effort| ["--thinking".to_owned(), effort.to_owned()];
-
-/// pi reports a message many times; only its end counts.
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "json",
-    is_own: |event| event["type"] == "session",
-    wanted: &["message_end"],
-    settles: "message_end",
-    read,
-    tools: &["tool_execution_start", "tool_execution_end"],
-    read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

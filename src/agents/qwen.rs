@@ -20,7 +20,6 @@ pub static AGENT: Agent = Agent {
         set: &[("QWEN_SYSTEM_MD", "{system}")],
         file: None,
         model: "-m",
-        effort: None,
         tools: "off by name: the tools of the version that was tried; a newer one may have more, which its default mode denies",
         oldest: (0, 24, 0),
     }),
@@ -32,11 +31,8 @@ pub static AGENT: Agent = Agent {
         waits: "by hooks that looop gives it",
         ..WorkMode::PLAIN
     }),
-    fix: Ok(FixMode {
-        args: "--bare --output-format stream-json --approval-mode yolo",
-        set: &[],
-        effort: None,
-    }),
+    fix: Ok(FixMode { args: "--bare --output-format stream-json --approval-mode yolo", set: &[] }),
+    effort: None,
     home: AgentHome {
         elsewhere: None,
         dirs: ".qwen",
@@ -45,22 +41,20 @@ pub static AGENT: Agent = Agent {
         copied: ".qwen/trustedFolders.json",
         trusted: &[(".qwen/trustedFolders.json", gemini::trust)],
     },
-    events: Some(EVENTS),
+    events: Some(EventReader {
+        option: "stream-json",
+        is_own: |event| event["permission_mode"].is_string(),
+        wanted: &["system", "assistant", "result"],
+        settles: "result",
+        read,
+        tools: &["assistant", "user"],
+        read_tools: claude::read_tools,
+    }),
     first_start: &[
         (FirstStart::Trust, &["trust this folder", "trust the files in this"]),
         (FirstStart::Login, &["select authentication method"]),
     ],
     login_errors: &[],
-};
-
-pub(super) const EVENTS: EventReader = EventReader {
-    option: "stream-json",
-    is_own: |event| event["permission_mode"].is_string(),
-    wanted: &["system", "assistant", "result"],
-    settles: "result",
-    read,
-    tools: &["assistant", "user"],
-    read_tools: claude::read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

@@ -201,13 +201,8 @@ pub struct EventStream {
     lines: LineReader,
     bytes: u64,
     settled: Usage,
-    /// Of an agent that works; none: only its answer matters.
-    work: Option<Work>,
-}
-
-/// What is kept of the stream of an agent that works.
-#[derive(Debug, Default)]
-struct Work {
+    /// True for an agent that works; else only the answer matters, and what follows stays empty.
+    is_work: bool,
     calls: ToolCalls,
     /// The last text that is not empty: an agent may end with a message that is.
     text: String,
@@ -231,7 +226,7 @@ impl EventStream {
 
     /// The output of an agent that works: events, or plain text.
     pub fn of_work(reader: Option<EventReader>) -> EventStream {
-        EventStream { reader, work: Some(Work::default()), ..EventStream::default() }
+        EventStream { reader, is_work: true, ..EventStream::default() }
     }
 
     /// Reads a piece, split anywhere. False if no more should be read: the CLI asks its model again and again, or it
@@ -253,13 +248,6 @@ impl EventStream {
     pub fn end(mut self) -> StreamSummary {
         self.end_line();
         self.summary
-    }
-
-    /// Reads a whole stream.
-    pub fn read(reader: EventReader, bytes: &[u8]) -> StreamSummary {
-        let mut stream = EventStream::new(reader);
-        stream.feed(bytes);
-        stream.end()
     }
 
     /// What was used up to the end of the last turn.
@@ -284,17 +272,15 @@ impl EventStream {
             self.reader = serde_json::from_slice(line).ok().and_then(|event| super::reader_of(&event));
         }
         let Some(reader) = self.reader.filter(|_| !name.is_empty()) else {
-            if let Some(work) = self.work.as_mut().filter(|work| !work.has_events) {
-                work.plain.extend_from_slice(line);
-                work.plain.push(b'\n');
+            if self.is_work && !self.has_events {
+                self.plain.extend_from_slice(line);
+                self.plain.push(b'\n');
             }
             return;
         };
         let is_wanted = reader.wanted.contains(&name.as_ref());
-        let is_tool = self.work.is_some() && reader.tools.contains(&name.as_ref());
-        if let Some(work) = &mut self.work {
-            work.has_events = true;
-        }
+        let is_tool = self.is_work && reader.tools.contains(&name.as_ref());
+        self.has_events = true;
         let event = (is_wanted || is_tool).then(|| serde_json::from_slice::<Value>(line));
         let Some(Ok(event)) = event else { return };
         if is_wanted {
@@ -303,29 +289,26 @@ impl EventStream {
                 self.settled = self.summary.usage.clone();
             }
         }
-        if let Some(work) = &mut self.work {
-            if is_tool {
-                (reader.read_tools)(&mut work.calls, &event);
-            }
-            if !self.summary.text.trim().is_empty() {
-                work.text.clone_from(&self.summary.text);
-            }
+        if is_tool {
+            (reader.read_tools)(&mut self.calls, &event);
+        }
+        if self.is_work && !self.summary.text.trim().is_empty() {
+            self.text.clone_from(&self.summary.text);
         }
     }
 
     /// The calls of tools that have ended since this was last asked.
     pub fn take_calls(&mut self) -> Vec<ToolCall> {
-        self.work.as_mut().map(|work| std::mem::take(&mut work.calls.ended)).unwrap_or_default()
+        std::mem::take(&mut self.calls.ended)
     }
 
     /// The last text of an agent that has worked, or why it failed; and what it used, where the stream reports it.
     pub fn finish(mut self) -> (Result<String, String>, Option<Usage>) {
         self.end_line();
-        let work = self.work.unwrap_or_default();
-        if !work.has_events {
-            return (Ok(String::from_utf8_lossy(&work.plain).trim().to_owned()), None);
+        if !self.has_events {
+            return (Ok(String::from_utf8_lossy(&self.plain).trim().to_owned()), None);
         }
-        let text = self.summary.failure.map_or(Ok(work.text), |failure| Err(failure.why));
+        let text = self.summary.failure.map_or(Ok(self.text), |failure| Err(failure.why));
         let usage =
             Some(self.summary.usage).filter(|usage| usage.basis != CostSource::Unknown && usage.tokens() > 0);
         (text, usage)

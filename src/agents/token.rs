@@ -32,17 +32,12 @@ impl TokenSource {
     /// [`Class::Auth`] if the command prints no key; otherwise the failure of the call.
     pub fn call(
         &self,
-        call: &mut ModelCall,
-        ask: impl FnOnce(&mut ModelCall) -> Result<Completion, Box<Failed>>,
+        call: &ModelCall,
+        ask: impl FnOnce(&ModelCall) -> Result<Completion, Box<Failed>>,
     ) -> Result<Completion, Box<Failed>> {
         let token = self.fetch(call)?;
         let secrets = Secrets::known(vec![("COMMAND_TOKEN".to_owned(), token.clone())]);
-        let before = call.full_env.clone();
-        let full_env = call.full_env.to_mut();
-        full_env.retain(|(name, _)| *name != self.var);
-        full_env.push((self.var.clone(), token));
-        let mut result = ask(call);
-        call.full_env = before;
+        let mut result = ask(&ModelCall { key: Some(&(self.var.clone(), token)), ..*call });
         redact(&mut result, &secrets);
         result
     }
@@ -56,12 +51,12 @@ impl TokenSource {
         let Some((name, args)) = self.argv.split_first() else {
             return Err(failed("it is empty".to_owned()));
         };
-        let Some(program) = program::find_program(name, call.path, &self.cwd) else {
+        let Some(program) = program::find_program(name, &call.sandboxes.settings.path, &self.cwd) else {
             return Err(failed("it is not an executable on the configured PATH".to_owned()));
         };
         // The command belongs to the user and may ask a keyring or an agent of theirs, so it gets the whole
         // environment.
-        let command = ProcessCommand::new(program, args, call.full_env.to_vec(), &self.cwd);
+        let command = ProcessCommand::new(program, args, call.full_env().cloned().collect(), &self.cwd);
         let job = Job::new(command, OutputLimit::All(MAX_BYTES), TIMEOUT_MS);
         let ended = process::run_one(job, call.cancel, None).map_err(|error| failed(error.to_string()))?;
         let why = match ended.exit {
@@ -100,7 +95,7 @@ impl Runner for KeyedRunner {
         self.runner.program()
     }
 
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         self.source.call(call, |call| self.runner.decide(call))
     }
 }

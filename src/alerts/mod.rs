@@ -47,13 +47,9 @@ pub struct AlertTargets {
     pub notify: Vec<String>,
 }
 
-/// What failed in a run, one line each.
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.0.push(format!("{error:#}"))).ok()
-    }
+/// Notes a failure as one line of the run's problems.
+fn note<T>(problems: &mut Vec<String>, result: Result<T>) -> Option<T> {
+    result.map_err(|error| problems.push(format!("{error:#}"))).ok()
 }
 
 /// A worker, and what the user was shown of it.
@@ -75,29 +71,28 @@ pub fn reconcile(layout: &Layout, targets: &AlertTargets, now: Now) -> Result<Ve
         return Ok(Vec::new());
     }
     let held = lock::within(&layout.alerts_lock(), LOCK_WAIT_MS)?;
-    let (listed, problems) = workers::list(layout)?;
-    let mut problems = Problems(problems);
+    let (listed, mut problems) = workers::list(layout)?;
     let mut all = BTreeMap::new();
     for worker in listed {
         let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
-        let past = problems.note(past(layout, &worker)).unwrap_or_default();
+        let past = note(&mut problems, past(layout, &worker)).unwrap_or_default();
         all.insert(key, ShownWorker { worker, past });
     }
     windows(layout, targets, &mut all, &mut problems);
     let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut problems);
-    let own = problems.note(notify::due_asks(layout, &targets.notify, now)).unwrap_or_default();
+    let own = note(&mut problems, notify::due_asks(layout, &targets.notify, now)).unwrap_or_default();
     due.push((layout.notice(), own));
     // A notifier may be slow, and the windows must not wait for it.
     drop(held);
     for (file, notices) in due {
-        problems.note(notify::send(layout, &file, &notices, targets, now));
+        note(&mut problems, notify::send(layout, &file, &notices, targets, now));
     }
-    Ok(problems.0)
+    Ok(problems)
 }
 
 type All = BTreeMap<String, ShownWorker>;
 
-fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, problems: &mut Problems) {
+fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, problems: &mut Vec<String>) {
     let profile = &blake3::hash(layout.root().as_os_str().as_encoded_bytes()).to_hex()[..16];
     let Some(tmux) = program::find_program("tmux", &targets.path, &targets.config) else { return };
     let locale = |(key, _): &&(String, String)| key == "LANG" || key.starts_with("LC_");
@@ -109,7 +104,7 @@ fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, problems: &mu
     let mut servers: BTreeMap<PathBuf, Server> = BTreeMap::new();
     let sockets = all.values().filter_map(|seen| own(&seen.worker)).chain(usual.iter().flatten().cloned());
     for socket in sockets.collect::<BTreeSet<PathBuf>>() {
-        let server = problems.note(Server::find(&tmux, &socket, &locale, profile)).flatten();
+        let server = note(problems, Server::find(&tmux, &socket, &locale, profile)).flatten();
         servers.extend(server.map(|server| (socket, server)));
     }
     let home = |worker: &Worker| {
@@ -127,7 +122,7 @@ fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, problems: &mu
     for (socket, server) in &servers {
         for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &server.look.panes) {
             let done = take(layout, &targets.config, server, &step, all);
-            problems.note(done);
+            note(problems, done);
         }
     }
 }
@@ -195,7 +190,7 @@ fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
-fn due_notices(layout: &Layout, all: &mut All, problems: &mut Problems) -> Vec<(PathBuf, Vec<Notice>)> {
+fn due_notices(layout: &Layout, all: &mut All, problems: &mut Vec<String>) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
         let Some(call) = Attention::notice(&seen.worker.state) else { continue };
@@ -204,7 +199,7 @@ fn due_notices(layout: &Layout, all: &mut All, problems: &mut Problems) -> Vec<(
             continue;
         }
         seen.past.notified = call.after(&seen.past.notified);
-        if problems.note(save(layout, seen)).is_some() {
+        if note(problems, save(layout, seen)).is_some() {
             due.push((layout.worker(&seen.worker.spec.id).notice(), notices));
         }
     }

@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
-use tmux_interface::{
-    KillPane, ListClients, ListPanes, ListSessions, NewWindow, RenameWindow, SetOption, Tmux, TmuxCommand,
-};
 
 use super::plan::Pane;
 use crate::os::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit};
@@ -78,12 +75,9 @@ impl<'a> Server<'a> {
             return Ok(None);
         }
         let server = Server { program, socket: socket.to_owned(), locale, profile, look: Look::default() };
-        let ended = server.call(
-            Tmux::new()
-                .add_command(ListPanes::new().all().format(PANE).build())
-                .add_command(ListClients::new().format(CLIENT).build())
-                .add_command(ListSessions::new().format(SESSION).build()),
-        )?;
+        let panes = ["list-panes", "-a", "-F", PANE, ";"];
+        let others = ["list-clients", "-F", CLIENT, ";", "list-sessions", "-F", SESSION];
+        let ended = server.call(panes.into_iter().chain(others))?;
         // The socket of an ended server does not count.
         let look = (ended.exit == ProcessExit::Code(0)).then(|| read(&ended.stdout, profile)).flatten();
         Ok(look.map(|look| Server { look, ..server }))
@@ -95,36 +89,28 @@ impl<'a> Server<'a> {
     /// # Errors
     /// When tmux did not open it.
     pub fn open(&self, name: &str, key: &str, env: &[String], argv: &[String]) -> Result<()> {
-        let mut make = NewWindow::new()
-            .detached()
-            .print()
-            .format("#{pane_id} #{pane_tty}")
-            .window_name(name)
-            .target_window(format!("{}:", self.look.session))
-            .build();
-        for variable in env {
-            make.push_option("-e", literal(variable));
-        }
-        for arg in argv {
-            make.push_param(literal(arg));
-        }
-        let made = good(self.call(Tmux::new().command(make))?, "open a window")?;
+        let session = format!("{}:", self.look.session);
+        let make = ["new-window", "-d", "-P", "-F", "#{pane_id} #{pane_tty}", "-n", name, "-t", &session];
+        let env = env.iter().flat_map(|variable| ["-e".to_owned(), literal(variable)]);
+        let words: Vec<String> = env.chain(argv.iter().map(|arg| literal(arg))).collect();
+        let made = self.call(make.into_iter().chain(words.iter().map(String::as_str)))?;
+        let made = good(made, "open a window")?;
         let made = String::from_utf8_lossy(&made.stdout);
         let (pane, tty) = made.trim().split_once(' ').context("could not read what tmux printed")?;
-        self.call(
-            Tmux::new()
-                .add_command(self.labelled(pane, key))
-                .add_command(fixed_name(pane, "automatic-rename"))
-                .add_command(fixed_name(pane, "allow-rename")),
-        )?;
+        // The program in the window must not change its name.
+        let label = self.label(key);
+        let options =
+            [("-p", LABEL, &*label), ("-w", "automatic-rename", "off"), ("-w", "allow-rename", "off")];
+        let set = |(scope, option, value)| ["set-option", scope, "-t", pane, option, value, ";"];
+        self.call(options.into_iter().flat_map(set))?;
         ring(tty);
         Ok(())
     }
 
     /// Gives a window another name and label.
     pub fn rename(&self, pane: &str, name: &str, key: &str) -> Result<()> {
-        let rename = RenameWindow::new().target_window(pane).new_name(name).build();
-        let calls = Tmux::new().add_command(rename).add_command(self.labelled(pane, key));
+        let label = self.label(key);
+        let calls = ["rename-window", "-t", pane, name, ";", "set-option", "-p", "-t", pane, LABEL, &label];
         good(self.call(calls)?, "rename a window").map(drop)
     }
 
@@ -133,19 +119,17 @@ impl<'a> Server<'a> {
     /// # Errors
     /// When tmux does not answer. It is not an error if the pane is already gone.
     pub fn close(&self, pane: &str) -> Result<()> {
-        self.call(Tmux::new().command(KillPane::new().target_pane(pane).build())).map(drop)
+        self.call(["kill-pane", "-t", pane]).map(drop)
     }
 
-    fn labelled<'b>(&self, pane: &'b str, key: &str) -> TmuxCommand<'b> {
-        let label = format!("{}/{key}", self.profile);
-        SetOption::new().pane().target_pane(pane).option(LABEL).value(label).build()
+    fn label(&self, key: &str) -> String {
+        format!("{}/{key}", self.profile)
     }
 
     /// Runs tmux to its end. Passes only the locale of the caller's environment: `TMUX` may name another server.
-    fn call(&self, tmux: Tmux) -> Result<ChildResult> {
+    fn call<'b>(&'b self, args: impl IntoIterator<Item = &'b str>) -> Result<ChildResult> {
         let socket = self.socket.to_str().context("could not use a tmux socket: its path is not UTF-8")?;
-        let built = tmux.force_utf8().socket_path(socket).build();
-        let args = built.to_vec().into_iter().skip(1).map(String::from);
+        let args = ["-u", "-S", socket].into_iter().chain(args);
         let command = ProcessCommand::new(self.program, args, self.locale.to_vec(), "/");
         let job = Job::new(command, OutputLimit::All(OUTPUT_BYTES), CALL_MS);
         let ended = process::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
@@ -159,11 +143,6 @@ impl<'a> Server<'a> {
 /// Returns true if this user owns the socket: a server obeys the owner of its socket, and can run things in its client.
 fn is_socket_of(path: &Path, user: u32) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket() && meta.uid() == user)
-}
-
-/// Protects a window's name from the program in it.
-fn fixed_name<'a>(pane: &'a str, option: &'a str) -> TmuxCommand<'a> {
-    SetOption::new().window().target_pane(pane).option(option).value("off").build()
 }
 
 /// Escapes an argument for tmux: a semicolon at the end would begin another command.

@@ -57,7 +57,7 @@ impl ConfigSource<'_> {
             let Ok(mode) = &agent.fix else { continue };
             let mut runner = self.agent(agent, mode.set);
             runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", FIX_TASK)));
-            runner.argv.extend(self.options(agent, mode.effort));
+            runner.argv.extend(self.options(agent, true));
             runners.insert(agent.name.to_owned(), runner);
         }
         for (name, own) in &self.file.runners {

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::form::{RunnerFile, VerifyFile};
 use super::{ConfigSource, at_least_1};
-use crate::agents::{AGENTS, Agent, Effort, WORK_TASK};
+use crate::agents::{AGENTS, Agent, WORK_TASK};
 use crate::rules::beat::settings::{WorkerRunner, Workers};
 use crate::rules::fault::Fault;
 use crate::rules::lease::Ttl;
@@ -44,7 +44,7 @@ impl ConfigSource<'_> {
             let Ok(mode) = &agent.work else { continue };
             let mut runner = self.agent(agent, mode.set);
             runner.status = mode.status;
-            runner.argv.extend(self.options(agent, mode.effort));
+            runner.argv.extend(self.options(agent, mode.has_effort));
             runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", WORK_TASK)));
             runners.insert(agent.name.to_owned(), runner);
         }
@@ -84,10 +84,11 @@ impl ConfigSource<'_> {
     }
 
     /// The options for the model and the effort of an agent CLI.
-    pub(super) fn options(&self, agent: &Agent, effort: Option<Effort>) -> Vec<String> {
+    pub(super) fn options(&self, agent: &Agent, has_effort: bool) -> Vec<String> {
         let Some(own) = self.file.runners.get(agent.name) else { return Vec::new() };
         let model = own.model.as_ref().map(|model| ["--model".to_owned(), model.clone()]);
-        let effort = own.effort.as_deref().zip(effort).map(|(value, effort)| effort(value));
+        let effort = own.effort.as_deref().filter(|_| has_effort).zip(agent.effort);
+        let effort = effort.map(|(value, option)| option(value));
         model.into_iter().chain(effort).flatten().collect()
     }
 
@@ -96,7 +97,8 @@ impl ConfigSource<'_> {
         let lacks = |agent: &&Agent| {
             let own = self.file.runners.get(agent.name);
             own.is_some_and(|own| own.effort.is_some() && own.http.is_none())
-                && agent.fix.as_ref().is_ok_and(|fix| fix.effort.is_none())
+                && agent.fix.is_ok()
+                && agent.effort.is_none()
         };
         AGENTS.into_iter().filter(lacks).map(|agent| {
             let name = agent.name;

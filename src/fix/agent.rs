@@ -34,7 +34,6 @@ pub struct Fixer {
     /// Its name in progress, ledger and costs.
     pub name: String,
     way: Way,
-    timeout_ms: i64,
 }
 
 /// The way to call an agent.
@@ -76,7 +75,8 @@ pub(super) fn chain(request: &FixRequest, deps: &FixDeps) -> Result<Vec<Fixer>> 
         (Some(binary), None) => agents.push(wrapper(lean, binary, &request.near, deps.settings)?),
         (None, None) => match endpoint::of(lean)? {
             Some((http, key)) => {
-                agents.push((http.name.clone(), Way::Endpoint { http: Box::new(http), key }))
+                let name = http.name.clone();
+                agents.push(Fixer { name, way: Way::Endpoint { http: Box::new(http), key } });
             }
             None => names.extend(fixes.runner.as_deref()),
         },
@@ -88,7 +88,7 @@ pub(super) fn chain(request: &FixRequest, deps: &FixDeps) -> Result<Vec<Fixer>> 
             Some(http) => Way::Endpoint { http: Box::new(http.clone()), key: None },
             None => runner(name, deps.settings)?,
         };
-        agents.push((name.to_owned(), way));
+        agents.push(Fixer { name: name.to_owned(), way });
     }
     if agents.is_empty() {
         let fault =
@@ -98,11 +98,10 @@ pub(super) fn chain(request: &FixRequest, deps: &FixDeps) -> Result<Vec<Fixer>> 
             .hint("`looop fix --list-leaners` lists the available agents")
             .into());
     }
-    let timeout_ms = i64::from(lean.timeout) * 1000;
-    Ok(agents.into_iter().map(|(name, way)| Fixer { name, way, timeout_ms }).collect())
+    Ok(agents)
 }
 
-fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<(String, Way)> {
+fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<Fixer> {
     let path = caller_path(settings);
     let beside = program::find_program(&near.join(binary).to_string_lossy(), path, near);
     let path = beside.or_else(|| program::find_program(binary, path, near)).ok_or_else(|| {
@@ -121,7 +120,8 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
     );
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let args = vec!["-p".to_owned()];
-    Ok((name, Way::Process(AgentProgram { path, args, env, write: Vec::new(), is_wrapper: true })))
+    let program = AgentProgram { path, args, env, write: Vec::new(), is_wrapper: true };
+    Ok(Fixer { name, way: Way::Process(program) })
 }
 
 fn runner(name: &str, settings: &Settings) -> Result<Way> {
@@ -184,10 +184,11 @@ impl Fixer {
     }
 
     fn call_once(&self, ctx: &FixContext, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        let timeout_ms = i64::from(ctx.request.leanfile.lean.timeout) * 1000;
         let AgentProgram { path: program, mut args, env: vars, write, is_wrapper } = match &self.way {
             Way::Process(program) => program.clone(),
             Way::Endpoint { http, key } => {
-                return endpoint::ask(http, key.as_deref(), ctx, prompt.len(), self.timeout_ms);
+                return endpoint::ask(http, key.as_deref(), ctx, prompt.len(), timeout_ms);
             }
         };
         let prompt_file = ctx.dir.prompt();
@@ -215,7 +216,7 @@ impl Fixer {
         let command = ProcessCommand { stdin, ..ProcessCommand::new(program, args, vars, cwd) };
         let job = Job {
             sink: Some(Box::new(|bytes| watched.take(bytes))),
-            ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), self.timeout_ms)
+            ..Job::new(command, OutputLimit::All(MAX_OUTPUT_BYTES), timeout_ms)
         };
         let ended = ctx.run(&self.name, sandboxed, job)?;
         let last = watched.steps.last().filter(|_| watched.worst != LoopSignal::Fine);
@@ -227,9 +228,7 @@ impl Fixer {
                 Ok(text.unwrap_or_default() + "\n(looop ended the call)")
             }
             (ProcessExit::Code(0), text) => text,
-            (ProcessExit::Timeout, _) => {
-                Err(format!("it was still running after {}s", self.timeout_ms / 1000))
-            }
+            (ProcessExit::Timeout, _) => Err(format!("it was still running after {}s", timeout_ms / 1000)),
             (exit, _) => {
                 let words = agents::last_words(&ended.stderr);
                 Err(format!("it ended with {exit}: {words}"))

@@ -449,8 +449,8 @@ impl TaskRun<'_> {
         job.command.env.push((MARK.to_owned(), self.dir.path().to_string_lossy().into_owned()));
         job.command.env.extend(sandboxed.env);
         job.layer = sandbox::layer(sandboxed.sandbox);
-        let mut heartbeat = || (self.deps.report)(&Progress::Heartbeat);
-        let ended = process::run_one(job, self.deps.cancel, self.deps.live.then_some(&mut heartbeat));
+        let heartbeat = || (self.deps.report)(&Progress::Heartbeat);
+        let ended = process::run_one(job, self.deps.cancel, self.deps.live.then_some(&heartbeat));
         reaper::reap_orphans(&tree::Known::new());
         ended.with_context(|| format!("could not wait for `{name}`"))
     }

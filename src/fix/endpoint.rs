@@ -1,6 +1,6 @@
 //! A model endpoint as an agent: checked and called over HTTP, without tools; its edits are read from its answer.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::ctx::{AgentReply, FixContext};
 use super::leanfile::Lean;
@@ -68,29 +68,23 @@ pub(super) fn ask(
     let (deps, whole) = (ctx.deps, ctx.dir.prompt());
     let system = whole.with_extension("system.md");
     file::write(&system, SYSTEM.as_bytes(), 0o600, Durability::Atomic)?;
-    let mut vars = deps.settings.full_env.clone();
-    if let Some(key) = key {
-        // The caller's own variable of this name belongs to another address.
-        vars.retain(|(name, _)| name != KEY);
-        vars.push((KEY.to_owned(), key.to_owned()));
-    }
-    let mut heartbeat = || (deps.report)(&Progress::Heartbeat);
+    let heartbeat = || (deps.report)(&Progress::Heartbeat);
     let sandboxes = SandboxBuilder::new(deps.layout, deps.settings, true);
-    let mut call = ModelCall {
-        prompt: PromptFiles { user: whole.clone(), whole, system, bytes: prompt_bytes },
+    let key = key.map(|key| (KEY.to_owned(), key.to_owned()));
+    let call = ModelCall {
+        prompt: &PromptFiles { user: whole.clone(), whole, system, bytes: prompt_bytes },
         now: clock::now(),
         timeout_ms,
-        empty_dir: ctx.dir.empty(),
-        path: &deps.settings.path,
-        base_env: &deps.settings.base_env,
-        full_env: vars.into(),
         sandboxes: &sandboxes,
+        mark: None,
+        // The caller's own variable of this name belongs to another address.
+        key: key.as_ref(),
         cancel: deps.cancel,
-        frame: deps.live.then_some(&mut heartbeat),
+        frame: deps.live.then_some(&heartbeat),
     };
     // Here the answer is text, whatever form the config sets for decisions.
     let http = Http { shape: Some(Shape::Prompt), ..http.clone() };
-    let (text, usage) = match http.decide(&mut call) {
+    let (text, usage) = match http.decide(&call) {
         Ok(reply) if reply.truncated => (Err(OUTPUT_LIMIT.to_owned()), reply.usage),
         Ok(reply) => (Ok(edits::spoken(&reply.text).to_owned()), reply.usage),
         Err(failed) if failed.class == Class::Empty => (Ok(String::new()), failed.usage),
@@ -109,7 +103,7 @@ pub(super) fn wait(ctx: &FixContext) -> Result<()> {
     let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
     let mut is_reported = false;
     loop {
-        let why = match link::status(url, &mut || ctx.check())? {
+        let why = match link::status(url, &|| ctx.check())? {
             Ok(status) if (200..300).contains(&status) => return Ok(()),
             Ok(status) => format!("it answers {status}"),
             Err(why) => why,
@@ -118,9 +112,7 @@ pub(super) fn wait(ctx: &FixContext) -> Result<()> {
         if deadline.passed() {
             let what =
                 format!("could not start the fix: `{url}` was not healthy after {}s: {why}", health.max_wait);
-            return Err(Fault::failed(what)
-                .hint("start the model's server, or correct `check_url` of [health]")
-                .into());
+            bail!(Fault::failed(what).hint("start the model's server, or correct `check_url` of [health]"));
         }
         if !std::mem::replace(&mut is_reported, true) {
             ctx.say(Severity::Warn, format!("waiting for {url}: {why}"));

@@ -1,21 +1,25 @@
 //! Leanfiles: small tasks in TOML, merged over the user's static config, with a default for every key.
 
 pub mod gate;
-mod keys;
 pub mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use smart_default::SmartDefault;
 
 use crate::os::path::followed;
 use crate::rules::fault::Fault;
+use crate::rules::text::{nearest, visible};
 use gate::LeanKeys;
 use source::LeanSource;
 
 const MAX_BYTES: usize = 1 << 20;
+/// How similar a known key must be to be named, of 1.
+const MIN_SIMILARITY: f64 = 0.7;
 /// The text that `--init` writes.
 pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
 
@@ -37,7 +41,7 @@ pub struct Leanfile {
 }
 
 /// The agent: a wrapper program or an endpoint.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct Lean {
     /// The wrapper's program; a relative path starts at the static config's directory.
@@ -53,6 +57,7 @@ pub struct Lean {
     /// Passed as `LEAN_AUTH_TYPE`.
     pub auth_type: Option<String>,
     /// The timeout of one call, in seconds.
+    #[default(600)]
     pub timeout: u32,
 }
 
@@ -75,37 +80,46 @@ impl Lean {
 }
 
 /// The health check before an agent is called.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct HealthCheck {
     /// An `http://` address that must answer 2xx.
     pub check_url: Option<String>,
     /// The longest wait for it, in seconds.
+    #[default(60)]
     pub max_wait: u32,
 }
 
 /// Settings for work on tasks.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct Defaults {
     /// The base directory of paths; if it is relative, it starts at the leanfile's directory.
+    #[default(".")]
     pub project_root: String,
     /// The number of lines shown around each place that a failure names in a long file.
+    #[default(30)]
     pub source_window: usize,
     /// The number of lines of a failure that are shown.
+    #[default(40)]
     pub error_tail_lines: usize,
     /// The most attempts of a task in one run.
+    #[default(5)]
     pub max_iters_per_task: u32,
     /// The timeout of each command of `after`, in seconds.
+    #[default(600)]
     pub after_command_timeout: u32,
     /// If true, ask the agent for a diagnosis first.
+    #[default(true)]
     pub summarize_errors: bool,
     /// If true, print how many tokens the first runner handled.
+    #[default(true)]
     pub log_token_savings: bool,
     /// A text for every prompt.
     pub global_message: String,
     /// Prefixes of test names.
     #[serde(deserialize_with = "one_or_more")]
+    #[default(["tests/", "test_", "scripts/"].map(str::to_owned).into())]
     pub test_prefix: Vec<String>,
 }
 
@@ -118,13 +132,14 @@ pub struct Prompts {
 }
 
 /// How tests are run.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
 pub struct Tests {
     /// The program, or a shell line if `shell` is set.
     pub command: String,
     pub args: Vec<String>,
     /// The timeout, in seconds.
+    #[default(30)]
     pub timeout: u32,
     /// If true, a shell runs it.
     pub shell: bool,
@@ -162,48 +177,6 @@ impl Task {
 
 /// The default budget of a task, in characters.
 pub const CONTEXT_BUDGET: usize = 24_000;
-
-impl Default for Lean {
-    fn default() -> Lean {
-        Lean {
-            binary: None,
-            base_url: None,
-            api_key: None,
-            model: None,
-            approval_mode: None,
-            auth_type: None,
-            timeout: 600,
-        }
-    }
-}
-
-impl Default for HealthCheck {
-    fn default() -> HealthCheck {
-        HealthCheck { check_url: None, max_wait: 60 }
-    }
-}
-
-impl Default for Defaults {
-    fn default() -> Defaults {
-        Defaults {
-            project_root: ".".to_owned(),
-            source_window: 30,
-            error_tail_lines: 40,
-            max_iters_per_task: 5,
-            after_command_timeout: 600,
-            summarize_errors: true,
-            log_token_savings: true,
-            global_message: String::new(),
-            test_prefix: ["tests/", "test_", "scripts/"].map(str::to_owned).into(),
-        }
-    }
-}
-
-impl Default for Tests {
-    fn default() -> Tests {
-        Tests { command: String::new(), args: Vec::new(), timeout: 30, shell: false, env: BTreeMap::new() }
-    }
-}
 
 /// Accepts a text or a list of texts.
 fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
@@ -243,7 +216,7 @@ pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
     for source in sources {
         let mut table = parse(&source.path, &source.text)?;
         let shown = source.path.display();
-        warnings.extend(keys::unknown(&table).into_iter().map(|odd| format!("{shown}: {odd}")));
+        warnings.extend(unknown(&table).into_iter().map(|odd| format!("{shown}: {odd}")));
         if source.is_muted {
             gate::mute(&mut table);
         }
@@ -280,6 +253,42 @@ pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
     Ok(Read { leanfile, root, inside, warnings })
 }
 
+/// One warning for each unknown key, with the nearest known one.
+fn unknown(table: &toml::Table) -> Vec<String> {
+    let all = Leanfile { tasks: vec![Task::default()], ..Leanfile::default() };
+    let known = serde_json::to_value(all).unwrap_or_default();
+    let mut odd = Vec::new();
+    look(table, "", &known, &mut odd);
+    odd
+}
+
+/// `known` has every key of the table, with tables in it as objects.
+fn look(table: &toml::Table, place: &str, known: &Value, odd: &mut Vec<String>) {
+    for (key, value) in table {
+        let shown = format!("{place}{}", visible(key, false));
+        match (known.get(key), value) {
+            (None, _) => {
+                let keys = known.as_object().into_iter().flat_map(|known| known.keys());
+                let near = nearest(key, keys, MIN_SIMILARITY);
+                let meant = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                odd.push(format!("unknown key `{shown}` has no effect{meant}"));
+            }
+            // The variables of `env` have any name.
+            (Some(known), toml::Value::Table(inner)) if key != "env" => {
+                look(inner, &format!("{shown}."), known, odd);
+            }
+            (Some(Value::Array(known)), toml::Value::Array(all)) => {
+                for (at, inner) in all.iter().enumerate() {
+                    if let (Some(known), Some(inner)) = (known.first(), inner.as_table()) {
+                        look(inner, &format!("{shown}[{}].", at + 1), known, odd);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Parses the file into a table. Types are checked here, where an error still has its line.
 fn parse(path: &Path, text: &str) -> Result<toml::Table> {
     let broken = |error: toml::de::Error| {
@@ -296,7 +305,7 @@ fn parse(path: &Path, text: &str) -> Result<toml::Table> {
 }
 
 fn hint(message: &str, line: &str) -> String {
-    let shown = crate::rules::json::clip(&crate::rules::text::visible(line, false), 80);
+    let shown = crate::rules::json::clip(&visible(line, false), 80);
     let advice = if ["string", "quote", "unquoted"].iter().any(|word| message.contains(word)) {
         "put a text between double quotes, a text of several lines between \"\"\""
     } else if message.contains("duplicate") {
@@ -351,9 +360,7 @@ fn check(leanfile: &Leanfile) -> Result<()> {
             if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
                 let what =
                     format!("could not use {key} of task {:?}: {path:?} leads out of the project", task.name);
-                return Err(Fault::usage(what)
-                    .hint("write paths relative to the project's directory")
-                    .into());
+                bail!(Fault::usage(what).hint("write paths relative to the project's directory"));
             }
         }
     }

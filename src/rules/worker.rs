@@ -9,6 +9,7 @@ pub mod silence;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 pub use super::beat::scope::Check;
 use super::cost::budget::Budget;
@@ -148,18 +149,23 @@ impl Objects {
 }
 
 /// A worker's limits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, SmartDefault)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerLimits {
     /// Its longest run time, in milliseconds.
+    #[default(12 * 3_600_000)]
     pub wall_ms: i64,
     /// After how long without output it counts as stuck, in milliseconds.
+    #[default(15 * 60_000)]
     pub idle_ms: i64,
     /// The timeout of each check, in milliseconds.
+    #[default(30 * 60_000)]
     pub verify_ms: i64,
     /// How much of its output is kept, in bytes.
+    #[default(256 << 20)]
     pub keep_bytes: u64,
     /// How much it may print before it is ended, in bytes.
+    #[default(4 << 30)]
     pub output_bytes: u64,
     /// How much it may spend before it is ended, in millionths of a US dollar.
     pub cost_micros: Option<u64>,
@@ -167,22 +173,8 @@ pub struct WorkerLimits {
     #[serde(default)]
     pub budget: Budget,
     /// The lifetime of its leases between two renewals, in seconds.
+    #[default(60)]
     pub ttl_s: u64,
-}
-
-impl Default for WorkerLimits {
-    fn default() -> WorkerLimits {
-        WorkerLimits {
-            wall_ms: 12 * 3_600_000,
-            idle_ms: 15 * 60_000,
-            verify_ms: 30 * 60_000,
-            keep_bytes: 256 << 20,
-            output_bytes: 4 << 30,
-            cost_micros: None,
-            budget: Budget::default(),
-            ttl_s: 60,
-        }
-    }
 }
 
 /// The phase of a worker.

@@ -147,9 +147,13 @@ impl Session<'_, '_> {
                 next_frame = Deadline::after_ms(FRAME_MS);
                 dirty = false;
             }
-            let typed = if keys { self.type_in()? } else { self.rest_of_escape(wait) };
+            let typed = match keys {
+                true => self.type_in(),
+                false if wait > 0 && self.keys.is_waiting() => self.keys.flush(),
+                false => Vec::new(),
+            };
             ended = self.act(typed, &mut dirty)?;
-            if link || !self.link.is_open() {
+            if link || self.link.stream().is_none() {
                 dirty |= self.listen()?;
             }
         }
@@ -232,19 +236,14 @@ impl Session<'_, '_> {
         }
     }
 
-    fn type_in(&mut self) -> Result<Vec<KeyEvent>> {
+    fn type_in(&mut self) -> Vec<KeyEvent> {
         let mut buffer = [0; 16 * 1024];
         match tty::read(&mut buffer) {
-            Ok(0) => Ok(vec![KeyEvent::Detach]),
-            Ok(length) => Ok(self.keys.push(&buffer[..length])),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Vec::new()),
+            Ok(length @ 1..) => self.keys.push(&buffer[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Vec::new(),
             // The terminal is gone, so a message would have no reader.
-            Err(_) => Ok(vec![KeyEvent::Detach]),
+            _ => vec![KeyEvent::Detach],
         }
-    }
-
-    fn rest_of_escape(&mut self, waited_ms: i64) -> Vec<KeyEvent> {
-        if waited_ms > 0 && self.keys.is_waiting() { self.keys.flush() } else { Vec::new() }
     }
 
     /// Handles typed keys; returns the end if the user leaves.
@@ -301,7 +300,7 @@ impl Session<'_, '_> {
             self.notice = None;
         }
         self.seen = news.or(self.seen.take());
-        if self.link.is_open() {
+        if self.link.stream().is_some() {
             return Ok(any);
         }
         // The supervisor writes its last state before it releases its lock. An archived directory has no state here.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::exchange::{self, Exchanged, Fallback};
 use super::file::{self, Doing, Durability};
@@ -69,10 +69,10 @@ fn free_name(layout: &Layout, day: &str) -> PathBuf {
     (0..10_000).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(10_000))
 }
 
-/// Appends a line to the machine log. looop's own keys win over the caller's fields.
-pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Value>) -> Result<()> {
-    fields.insert("ts_ms".to_owned(), now.unix_ms.into());
-    fields.insert("event".to_owned(), name.into());
+/// Appends a line with these fields, a JSON object, to the machine log. looop's own keys win over the caller's fields.
+pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Value) -> Result<()> {
+    fields["ts_ms"] = now.unix_ms.into();
+    fields["event"] = name.into();
     let path = layout.events();
     let is_long = || std::fs::metadata(&path).is_ok_and(|meta| meta.len() >= EVENTS_BYTES);
     if is_long() {
@@ -83,7 +83,7 @@ pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Valu
             std::fs::rename(&path, &old).doing("rotate", &path)?;
         }
     }
-    file::append_line(&path, &Value::Object(fields).to_string(), Durability::Atomic)
+    file::append_line(&path, &fields.to_string(), Durability::Atomic)
 }
 
 /// Keeps a prompt or a reply, truncated to a few megabytes.
@@ -179,12 +179,12 @@ mod tests {
     fn the_machine_log_is_bounded_and_its_own_keys_win() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(&dir);
-        let forged = Map::from_iter([("event".to_owned(), "forged".into()), ("x".to_owned(), 1.into())]);
+        let forged = serde_json::json!({ "event": "forged", "x": 1 });
         event(&layout, NOW, "real", forged).unwrap();
         let line: Value = serde_json::from_str(fs::read_to_string(layout.events()).unwrap().trim()).unwrap();
         assert_eq!((&line["event"], &line["x"]), (&Value::from("real"), &Value::from(1)));
         fs::write(layout.events(), vec![b'\n'; EVENTS_BYTES as usize]).unwrap();
-        event(&layout, NOW, "next", Map::new()).unwrap();
+        event(&layout, NOW, "next", serde_json::json!({})).unwrap();
         assert!(fs::metadata(layout.events()).unwrap().len() < 100);
         assert!(dir.path().join("events.jsonl.1").exists());
     }
@@ -201,7 +201,7 @@ mod tests {
                 for _ in 0..8 {
                     scope.spawn(|| {
                         begin.wait();
-                        event(&layout, NOW, "next", Map::new()).unwrap();
+                        event(&layout, NOW, "next", serde_json::json!({})).unwrap();
                     });
                 }
             });

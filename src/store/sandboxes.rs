@@ -100,8 +100,8 @@ pub fn forget_capabilities(layout: &Layout) {
 
 /// Makes sandboxes for the children of one data dir.
 pub struct SandboxBuilder<'a> {
-    layout: &'a Layout,
-    settings: &'a Settings,
+    pub layout: &'a Layout,
+    pub settings: &'a Settings,
     keep: bool,
     capabilities: OnceCell<Capabilities>,
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use super::ctx::{BeatNotes, Ctx};
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit, reaper, tree};
@@ -180,7 +181,7 @@ pub fn recover(ctx: &Ctx, notes: &mut BeatNotes) -> Result<StateFile> {
         tree::end_all(|| tree::marked(&key, std::slice::from_ref(&value)));
         let known = ledger::has_beat(ctx.layout, &call.beat, call.at_ms, ctx.now)?;
         let charge = (!known).then(|| Box::new(step::unknown_charge(call, ctx.now)));
-        notes.event(ctx, "call_cut_off", &[("beat", call.beat.clone().into())]);
+        notes.event(ctx, "call_cut_off", json!({ "beat": call.beat }));
         carry_out(ctx, notes, &mut state, LoopEvent::CutOff { at: ctx.now, charge })?;
     }
     if let Some(intent) = state.intent.clone() {
@@ -188,11 +189,8 @@ pub fn recover(ctx: &Ctx, notes: &mut BeatNotes) -> Result<StateFile> {
         // The probe has ended a command that still ran.
         let new_git = git_watch::end(&ctx.layout.git_watch())?;
         notes.warnings.extend(new_git.iter().map(|new| user_side::words(std::slice::from_ref(new))));
-        notes.event(
-            ctx,
-            "move_settled",
-            &[("beat", intent.beat.into()), ("found", format!("{probe:?}").into())],
-        );
+        let fields = json!({ "beat": intent.beat, "found": format!("{probe:?}") });
+        notes.event(ctx, "move_settled", fields);
         carry_out(ctx, notes, &mut state, LoopEvent::Unfinished { at: ctx.now, probe })?;
     }
     Ok(state)

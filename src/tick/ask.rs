@@ -108,23 +108,17 @@ type Answer = Result<Completion, Box<Failed>>;
 
 fn ask(ctx: &Ctx, notes: &BeatNotes, beat: &str, prefix: &str, files: PromptFiles) -> Result<Answer> {
     let layout = ctx.layout;
-    let empty_dir = layout.empty_dir();
-    let mut base_env = ctx.settings.base_env.clone();
-    base_env.push(ctx.mark(beat));
-    let mut on_wait = ctx.on_wait.as_ref().map(|on_wait| move || on_wait());
-    let mut call = ModelCall {
-        prompt: files,
+    let call = ModelCall {
+        prompt: &files,
         now: (ctx.clock)(),
         timeout_ms: ctx.settings.limits.decide_timeout_ms,
-        empty_dir,
-        path: &ctx.settings.path,
-        base_env: &base_env,
-        full_env: (&ctx.settings.full_env).into(),
         sandboxes: &ctx.fleet.sandboxes,
+        mark: Some(&ctx.mark(beat)),
+        key: None,
         cancel: ctx.cancel,
-        frame: on_wait.as_mut().map(|on_wait| on_wait as &mut dyn FnMut()),
+        frame: ctx.on_wait.as_deref(),
     };
-    let mut asked = ctx.runner.decide(&mut call);
+    let mut asked = ctx.runner.decide(&call);
     reaper::reap_orphans(&notes.supervisors);
     redact(&mut asked, &ctx.settings.secrets);
     let (raw, stderr) = match &asked {

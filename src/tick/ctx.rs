@@ -76,13 +76,8 @@ impl BeatNotes {
     }
 
     /// Appends to the machine log; on failure, the beat continues with a warning.
-    pub fn event(&mut self, ctx: &Ctx, name: &str, fields: &[(&str, Value)]) {
-        let clean = |value: &Value| {
-            let mut value = value.clone();
-            ctx.settings.secrets.redact_json(&mut value);
-            value
-        };
-        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), clean(value))).collect();
+    pub fn event(&mut self, ctx: &Ctx, name: &str, mut fields: Value) {
+        ctx.settings.secrets.redact_json(&mut fields);
         self.warn_on_error(logs::event(ctx.layout, (ctx.clock)(), name, fields));
     }
 }

@@ -1,7 +1,6 @@
 //! Plan: translates a decided move into files and processes, and decides if the user must approve it first. An approval
 //! carries the planned operation, and that operation is what the approval lets the loop perform.
 
-mod command;
 pub mod consent;
 pub mod operation;
 
@@ -25,10 +24,12 @@ use crate::rules::beat::state::{Failure, LoopState, Operation};
 use crate::rules::beat::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
 use crate::rules::cost::charge::{Charge, Usage};
 use crate::rules::name::Name;
-use crate::rules::sandbox::Level;
-use crate::rules::worker::Spec;
+use crate::rules::sandbox::{Level, SandboxSubject};
+use crate::rules::user_side::{self, UserSidePath};
+use crate::rules::worker::{Spec, network_words};
 use crate::rules::world::{Goal, front_matter};
-use crate::store::{Denied, file, state_files};
+use crate::store::coverage::{Coverage, CoverageScan};
+use crate::store::{Denied, file, identity, state_files};
 
 /// A move with the results of policy and the store.
 #[derive(Debug)]
@@ -66,17 +67,29 @@ fn plan(
     prompt: &Prompt,
 ) -> MovePlan {
     let place = place_of(ctx, &decided.action);
-    let was_truncated = match &decided.action {
-        Action::WriteGoal { id, .. } => prompt.cut_goals.contains(id),
-        Action::WritePlaybook { .. } => prompt.cut_playbook,
-        _ => false,
+    let (was_truncated, proposed) = match &decided.action {
+        Action::WriteGoal { id, body } => {
+            (prompt.cut_goals.contains(id), observed.world.own.proposes_goal(id, body))
+        }
+        Action::WritePlaybook { .. } => (prompt.cut_playbook, false),
+        _ => (false, false),
     };
     let data_dir = canonical(ctx.layout.root());
+<<<<<<< dd3de5d043965256678adc6685df19161525e79a
     let proposed = match &decided.action {
         Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
         _ => false,
     };
     let planned = planned(ctx, observed, id, decided, observed.tainted);
+||||||| 4357a7cad0717e83f226e3a3e240d4f425f1de27
+    let proposed = match &decided.action {
+        Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
+        _ => false,
+    };
+    let planned = planned(ctx, observed, id, decided);
+=======
+    let planned = planned(ctx, observed, id, decided);
+>>>>>>> 957da3e5ee9f53be841448c68000194751a54b3c
     let start = match &planned {
         Ok(MovePlan { operation: Operation::StartWorker(start), .. }) => Some(start),
         _ => None,
@@ -199,7 +212,7 @@ fn scope_of(ctx: &Ctx, decided: &Move, operation: &Operation) -> Result<(Approva
             Ok((scope, diff::unified("/dev/null", &name, "", &format!("{brief}\n"))))
         }
         (_, Operation::Exec { argv, exe, cwd, .. }) => {
-            Ok((command::scope(ctx, argv, Path::new(exe), Path::new(cwd), scope)?, String::new()))
+            Ok((command_scope(ctx, argv, Path::new(exe), Path::new(cwd), scope)?, String::new()))
         }
         (_, Operation::Write { path, text, replaces, .. }) => {
             let before = file::read(&ctx.layout.file(path), MAX_SHOWN_BYTES)
@@ -216,6 +229,47 @@ fn scope_of(ctx: &Ctx, decided: &Move, operation: &Operation) -> Result<(Approva
         }
         _ => Ok((scope, String::new())),
     }
+}
+
+/// Returns everything that an approval of a command covers.
+fn command_scope(
+    ctx: &Ctx,
+    argv: &[String],
+    exe: &Path,
+    cwd: &Path,
+    scope: ApprovalScope,
+) -> Result<ApprovalScope> {
+    let grant = ctx.fleet.sandboxes.grant(SandboxSubject::Run).map_err(Error::msg)?;
+    let stop = || ctx.cancel.is_set();
+    let scan = CoverageScan {
+        layout: ctx.layout,
+        settings: ctx.settings,
+        cwd: Some(cwd),
+        most: identity::MAX_ENTRIES,
+        stop: &stop,
+    };
+    let Coverage { files, folders, beyond } = scan.run(argv, exe).map_err(Denied::error)?;
+    let home = ctx.settings.home.as_deref();
+    let bases: Vec<&Path> = home.into_iter().chain([cwd]).collect();
+    let mut user_side = user_side::named_by(argv, &bases);
+    if let Some(reason) = home.and_then(|home| user_side::reason_at(cwd, &[home])) {
+        user_side.push(UserSidePath { path: cwd.display().to_string(), reason: reason.to_owned() });
+    }
+    let command = Some(scan.command(argv.to_vec(), exe, cwd, &ctx.settings.base_env)?);
+    let level = grant.level.to_string();
+    let network = network_words(&grant.net, grant.model);
+    let sandbox = match grant.level {
+        Level::None => SandboxScope { level, network, writes: vec![SandboxScope::ANYTHING.to_owned()] },
+        _ => SandboxScope {
+            level,
+            network,
+            writes: vec![
+                format!("{}, except looop's own files", cwd.display()),
+                "a private temporary folder".to_owned(),
+            ],
+        },
+    };
+    Ok(ApprovalScope { command, files, folders, beyond, sandbox, user_side, ..scope })
 }
 
 /// Turns the reply to a decision into an event for the memory. A move that cannot even be planned, because a file that

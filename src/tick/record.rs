@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::ctx::{BeatNotes, Ctx};
 use super::{apply, prepare};
@@ -67,7 +68,7 @@ pub fn hold(ctx: &Ctx, mut notes: BeatNotes, mut state: StateFile, hold: Hold) -
         };
         let event = LoopEvent::OutOfBudget { notice: notice_of(exceeded), ask: Box::new(ask) };
         apply::carry_out(ctx, &mut notes, &mut state, event)?;
-        notes.event(ctx, "out_of_budget", &[("budget", exceeded.window.clone().into())]);
+        notes.event(ctx, "out_of_budget", json!({ "budget": exceeded.window }));
     }
     if ctx.layout.commit_pending().exists() {
         commit_moves(ctx, &mut notes, &state);
@@ -239,17 +240,13 @@ pub fn finish(
     notes.warn_on_error(commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel));
     match &what {
         BeatResult::Failed(Failure { class, why, beat, .. }) => {
-            let class = class.to_string().into();
-            let fields = [("class", class), ("why", why.clone().into()), ("beat", beat.clone().into())];
-            notes.event(ctx, "decision_failed", &fields);
+            notes.event(ctx, "decision_failed", json!({ "class": class, "why": why, "beat": beat }));
         }
         BeatResult::Moved(LastResult { tag, outcome, beat, .. }) => {
-            let outcome = outcome.words().into();
-            let fields = [("move", tag.clone().into()), ("outcome", outcome), ("beat", beat.clone().into())];
-            notes.event(ctx, "move", &fields);
+            notes.event(ctx, "move", json!({ "move": tag, "outcome": outcome.words(), "beat": beat }));
         }
-        BeatResult::Waits(why) => notes.event(ctx, "move_waits", &[("why", why.clone().into())]),
-        BeatResult::Cancelled | BeatResult::Held(_) => notes.event(ctx, "cancelled", &[]),
+        BeatResult::Waits(why) => notes.event(ctx, "move_waits", json!({ "why": why })),
+        BeatResult::Cancelled | BeatResult::Held(_) => notes.event(ctx, "cancelled", json!({})),
     }
     Ok(report(ctx, &notes, &state, what, usage))
 }

@@ -7,12 +7,10 @@
 
 mod attention;
 mod clients;
-mod ending;
 mod lifecycle;
 mod meter;
 mod output;
 mod programs;
-mod question;
 mod record;
 mod refusal;
 mod tty;
@@ -27,7 +25,7 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-use crate::os::clock::Deadline;
+use crate::os::clock::{self, Deadline};
 use crate::os::detach;
 use crate::os::process::{reaper, wait};
 use crate::os::pty::{Size, Terminal};
@@ -370,7 +368,7 @@ impl Supervisor {
             Stage::Checking(_) => self.write(&with_returns(bytes)),
             _ => {
                 self.write(bytes);
-                let (offset, is_redraw) = (self.tty.offset(), self.tty.redraws());
+                let (offset, is_redraw) = (self.tty.writer.offset(), self.tty.redraws());
                 self.attention.printed(&mut self.record, offset, is_redraw);
                 let status = self.tty.scan(bytes, &self.record.dir);
                 status.into_iter().for_each(|status| self.heard(status));
@@ -379,14 +377,14 @@ impl Supervisor {
             }
         }
         let limit = self.record.spec.limits.output_bytes;
-        if self.tty.offset() > limit {
+        if self.tty.writer.offset() > limit {
             self.end(EndCause::Output(limit));
         }
     }
 
     /// Appends to the transcript; lost bytes are in the state within a second.
     fn write(&mut self, bytes: &[u8]) {
-        let lost = self.tty.write(bytes);
+        let lost = self.tty.writer.append(bytes, clock::unix_ms());
         if lost > 0 {
             self.record.state.lost_bytes += lost;
             self.record.save_soon();
@@ -414,9 +412,9 @@ impl Supervisor {
             }
             self.clients.conn(at).write();
         }
-        if self.clients.remove_gone() {
-            self.tty.resize(self.clients.size());
-        }
+        self.clients.remove_gone();
+        // Without effect unless one that is gone had the smallest screen.
+        self.tty.resize(self.clients.size());
     }
 
     /// Handles the one request of a connection. Some are answered later.
@@ -519,7 +517,7 @@ impl Supervisor {
     fn tell_viewers(&mut self) {
         let (state, size) = (&self.record.state, self.tty.size);
         self.clients.tell_viewers(|| ViewerState {
-            offset: self.tty.offset(),
+            offset: self.tty.writer.offset(),
             cols: size.cols,
             rows: size.rows,
             phase: state.phase,

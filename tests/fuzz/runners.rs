@@ -51,7 +51,9 @@ pub fn anthropic(bytes: &[u8]) {
 fn cli(name: &str, bytes: &[u8]) {
     let reader = agents::find(name).and_then(|agent| agent.events).unwrap();
     let (cut, bytes) = pieces(bytes);
-    let whole = EventStream::read(reader, bytes);
+    let mut stream = EventStream::new(reader);
+    stream.feed(bytes);
+    let whole = stream.end();
     let mut stream = EventStream::new(reader);
     for piece in bytes.chunks(cut) {
         // What stops a call is not looked at here: the same bytes say the same all the same.

@@ -80,7 +80,7 @@ fn each_agent_works() {
         let args = started(&fixture, agent, &set).join(" ");
         assert!(args.contains("/workers/w1/brief.md") && args.contains("--model m1"), "{name}: {args}");
         assert!(!args.contains('{'), "{name}: each place is filled in: {args}");
-        assert_eq!(mode.effort.is_some(), args.contains("low"), "{name}: {args}");
+        assert_eq!(agent.effort.is_some() && mode.has_effort, args.contains("low"), "{name}: {args}");
     }
 }
 
@@ -103,7 +103,7 @@ fn each_agent_fixes() {
         let args = started(&fixture, agent, &set);
         assert!(args.join(" ").contains("--model m1"), "{name}: {args:?}");
         assert!(args.iter().all(|arg| !arg.contains('{')), "{name}: each place is filled in: {args:?}");
-        assert_eq!(mode.effort.is_some(), args.join(" ").contains("low"), "{name}: {args:?}");
+        assert_eq!(agent.effort.is_some(), args.join(" ").contains("low"), "{name}: {args:?}");
     }
 }
 

@@ -47,10 +47,9 @@ const DOORS: [(&[&str], &[&str]); 5] = [
 /// Crates whose interface stays in so many files, so that they can be replaced.
 const FENCED: [(&str, usize); 1] = [("rustix::pty", 1)];
 /// Crates whose interface stays in one place.
-const HOMES: [(&str, &[&str]); 3] = [
+const HOMES: [(&str, &[&str]); 2] = [
     ("clap", &["src/cli/", "src/main.rs"]),
     ("gix", &["src/vcs/history.rs", "src/vcs/history/", "src/vcs/history_tests.rs"]),
-    ("tmux_interface", &["src/alerts/tmux.rs"]),
 ];
 
 /// Words that mean nothing to a reader from outside, or too many things. `docs/glossary.md` has the word to use.

@@ -36,7 +36,7 @@ pub(super) type Broken = (Class, String);
 ///
 /// # Errors
 /// That of `look`.
-pub fn status<E>(url: &str, poll: &mut dyn FnMut() -> Result<(), E>) -> Result<Result<u16, String>, E> {
+pub fn status<E>(url: &str, poll: &dyn Fn() -> Result<(), E>) -> Result<Result<u16, String>, E> {
     let (url, deadline, idle) = (url.to_owned(), STATUS_WAIT, STATUS_WAIT);
     let request = HttpRequest { url, headers: Vec::new(), body: None, deadline, idle };
     let asked = wait_for(|| Ok(send(request)?.status().as_u16()), poll)?;
@@ -46,7 +46,7 @@ pub fn status<E>(url: &str, poll: &mut dyn FnMut() -> Result<(), E>) -> Result<R
 /// Does the work of a request on a thread of its own. Meanwhile `look` is called repeatedly; its error ends the wait.
 pub(super) fn wait_for<T: Send + 'static, E>(
     work: impl FnOnce() -> Result<T, Broken> + Send + 'static,
-    poll: &mut dyn FnMut() -> Result<(), E>,
+    poll: &dyn Fn() -> Result<(), E>,
 ) -> Result<Result<T, Broken>, E> {
     let (sender, receiver) = sync_channel(1);
     // If the receiver is gone, the result concerns no one.

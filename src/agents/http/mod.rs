@@ -105,7 +105,7 @@ impl Runner for Http {
         ""
     }
 
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match &self.token {
             Some(source) => source.call(call, |call| self.ask(call)),
             None => self.ask(call),
@@ -114,7 +114,7 @@ impl Runner for Http {
 }
 
 impl Http {
-    fn ask(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
+    fn ask(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         let deadline = Deadline::after_ms(call.timeout_ms);
         self.is_up(call)?;
         let (system, user) = (&read(&call.prompt.system)?, &read(&call.prompt.user)?);
@@ -150,7 +150,11 @@ impl Http {
             let Some(wait_ms) = wait_ms.filter(|wait| *wait < deadline.left().as_millis() as i64) else {
                 return self.judge(tried, call);
             };
-            self.wait(call, wait_ms)?;
+            let until = Deadline::after_ms(wait_ms);
+            while !until.passed() {
+                call.poll()?;
+                pause_ms(POLL_MS.min(until.left().as_millis() as u64 + 1));
+            }
         }
     }
 
@@ -169,7 +173,7 @@ impl Http {
             headers.push(("anthropic-version", "2023-06-01".to_owned()));
         }
         if let Some(name) = &self.key_env {
-            let set = call.full_env.iter().find(|(key, value)| key == name && !value.trim().is_empty());
+            let set = call.full_env().find(|(key, value)| key == name && !value.trim().is_empty());
             let Some((_, key)) = set else {
                 let why = format!("the variable {name} is not set; it must hold the key of `{}`", self.name);
                 let usage = Usage::nothing();
@@ -185,7 +189,7 @@ impl Http {
 
     /// Asks the endpoint whether it is up. Any answer but an error of its own is good: a path that it does not know
     /// shows as well that it is there.
-    fn is_up(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
+    fn is_up(&self, call: &ModelCall) -> Result<(), Box<Failed>> {
         let Some(health) = &self.health else { return Ok(()) };
         // A path is relative to the host, not to the API's address.
         let url = match health.starts_with('/') {
@@ -193,36 +197,17 @@ impl Http {
             false => health.clone(),
         };
         let down = |why: String| Failed::before_asking(Class::Down, format!("{url} is down: {why}"));
-        match link::status(&url, &mut || self.poll(call))? {
+        match link::status(&url, &|| call.poll())? {
             Ok(200..=499) => Ok(()),
             Ok(status) => Err(down(format!("it answered with {status}"))),
             Err(why) => Err(down(why)),
         }
     }
 
-    fn poll(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
-        if let Some(frame) = call.frame.as_mut() {
-            frame();
-        }
-        match call.cancel.is_set() {
-            true => Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
-            false => Ok(()),
-        }
-    }
-
-    fn wait(&self, call: &mut ModelCall, wait_ms: i64) -> Result<(), Box<Failed>> {
-        let until = Deadline::after_ms(wait_ms);
-        while !until.passed() {
-            self.poll(call)?;
-            pause_ms(POLL_MS.min(until.left().as_millis() as u64 + 1));
-        }
-        Ok(())
-    }
-
     /// Sends one request, unless the user interrupts.
     fn try_once(
         &self,
-        call: &mut ModelCall,
+        call: &ModelCall,
         body: Vec<u8>,
         deadline: &Deadline,
     ) -> Result<RequestResult, Box<Failed>> {
@@ -234,7 +219,7 @@ impl Http {
             idle: Duration::from_millis(self.idle_ms.max(1) as u64),
         };
         let protocol = self.protocol;
-        let result = link::wait_for(move || exchange(request, protocol), &mut || self.poll(call))?;
+        let result = link::wait_for(move || exchange(request, protocol), &|| call.poll())?;
         Ok(result.unwrap_or_else(|(class, why)| {
             // A refused connection carried no request; a later error may have.
             let begun = !why.contains("refused") && !why.contains("host not found");

@@ -57,20 +57,18 @@ pub(super) fn ask(
     file::make_dir(&app.layout.empty_dir())?;
     let cancel = Cancel::on_signals()?;
     let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
-    let mut call = ModelCall {
-        prompt,
+    let call = ModelCall {
+        prompt: &prompt,
         now: app.now,
         timeout_ms: ASK_TIMEOUT_MS,
-        empty_dir: app.layout.empty_dir(),
-        path: &config.settings.path,
-        base_env: &config.settings.base_env,
-        full_env: (&config.settings.full_env).into(),
         sandboxes: &sandboxes,
+        mark: None,
+        key: None,
         cancel: &cancel,
         frame: None,
     };
     let started = Deadline::after_ms(0);
-    let asked = runner.decide(&mut call);
+    let asked = runner.decide(&call);
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
     let shown = |text: &str| visible(&secrets.redact(text), false);

@@ -21,24 +21,9 @@ const FREE_RUNNER: &str = "timeout";
 /// The longest value that is shown in full, in characters.
 const MAX_SHOWN: usize = 2000;
 
-/// A request of a leanfile: an agent, an address, a path or a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeanRequest {
-    /// The key with its table.
-    pub key: String,
-    /// The value, safe to print; API keys are hidden.
-    pub value: String,
-}
-
-impl LeanRequest {
-    /// The request as one line.
-    pub fn words(&self) -> String {
-        format!("{} = {}", self.key, self.value)
-    }
-}
-
-/// All requests of a leanfile, in its order.
-pub fn requests(table: &toml::Table) -> Vec<LeanRequest> {
+/// All requests of a leanfile for an agent, an address, a path or a command, in its order: the key with its table, and the
+/// value, safe to print; API keys are hidden.
+pub fn requests(table: &toml::Table) -> Vec<(String, String)> {
     let mut found = Vec::new();
     walk(&mut table.clone(), &mut |key, value| {
         let text = serde_json::to_string(value).unwrap_or_default();
@@ -46,7 +31,7 @@ pub fn requests(table: &toml::Table) -> Vec<LeanRequest> {
             true => "(a key, not shown)".to_owned(),
             false => cut(&visible(&text, false)),
         };
-        found.push(LeanRequest { key: visible(key, false), value });
+        found.push((visible(key, false), value));
         true
     });
     found
@@ -171,7 +156,8 @@ runner = { args = [\"-q\"], timeout = 4 }
 
     #[test]
     fn agents_addresses_paths_and_commands_are_requests_and_a_key_is_not_shown() {
-        let found: Vec<String> = requests(&table(ALL)).iter().map(LeanRequest::words).collect();
+        let found: Vec<String> =
+            requests(&table(ALL)).iter().map(|(key, value)| format!("{key} = {value}")).collect();
         let keys: Vec<&str> = found.iter().map(|line| line.split(" = ").next().unwrap()).collect();
         let mut sorted = keys.clone();
         sorted.sort_unstable();
@@ -200,7 +186,7 @@ runner = { args = [\"-q\"], timeout = 4 }
         // A key of a later version is a request until it is listed as free.
         assert_eq!(requests(&table("[runner]\nnew_key = 1\n")).len(), 1);
         let long = format!("[runner]\ncommand = \"{}\"\n", "x".repeat(5000));
-        assert!(requests(&table(&long))[0].value.ends_with("more characters)"));
+        assert!(requests(&table(&long))[0].1.ends_with("more characters)"));
     }
 
     #[test]

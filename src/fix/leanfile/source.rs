@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::gate::{self, LeanRequest};
-use super::{MAX_BYTES, parse};
+use super::{MAX_BYTES, gate, parse};
 use crate::rules::fault::Fault;
 use crate::rules::text::quote_argv;
 use crate::store::file;
@@ -45,7 +44,7 @@ impl LeanSource {
     ///
     /// # Errors
     /// Its text is not a leanfile.
-    pub fn requests(&self) -> Result<Vec<LeanRequest>> {
+    pub fn requests(&self) -> Result<Vec<(String, String)>> {
         Ok(gate::requests(&parse(&self.path, &self.text)?))
     }
 }

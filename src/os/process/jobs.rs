@@ -111,7 +111,7 @@ pub fn run_all(
     jobs: Vec<Job>,
     width: usize,
     cancel: &Cancel,
-    mut frame: Option<&mut dyn FnMut()>,
+    frame: Option<&dyn Fn()>,
 ) -> io::Result<Vec<ChildResult>> {
     let mut results = BTreeMap::new();
     let mut waiting = jobs.into_iter().enumerate();
@@ -136,7 +136,7 @@ pub fn run_all(
                 return Err(error);
             }
         };
-        if let Some(frame) = frame.as_mut() {
+        if let Some(frame) = frame {
             frame();
         }
         let mut is_ready = || ready.next().unwrap_or(false);
@@ -176,7 +176,7 @@ pub fn run_all(
 ///
 /// # Errors
 /// As [`run_all`].
-pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io::Result<ChildResult> {
+pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&dyn Fn()>) -> io::Result<ChildResult> {
     let ended = run_all(vec![job], 1, cancel, frame)?.pop();
     ended.ok_or_else(|| io::Error::other("no result"))
 }

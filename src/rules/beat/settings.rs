@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use smart_default::SmartDefault;
 
 use crate::rules::cost::budget::Budget;
 use crate::rules::fix::attempt::BreakerConfig;
@@ -13,36 +14,29 @@ use crate::rules::secret::Secrets;
 use crate::rules::worker::{Objects, WorkerLimits};
 
 /// Timeouts, rates and lifetimes. All times are in milliseconds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, SmartDefault)]
 pub struct Limits {
     /// Maximum number of decisions in any 60 minutes.
+    #[default(120)]
     pub decides_per_hour: usize,
     /// Maximum number of live workers.
+    #[default(8)]
     pub workers: usize,
     /// Timeout of a sensor without a `timeout=` of its own.
+    #[default(60_000)]
     pub sensor_timeout_ms: i64,
     /// Timeout of one runner call.
+    #[default(600_000)]
     pub decide_timeout_ms: i64,
     /// Timeout of one `run` move.
+    #[default(600_000)]
     pub run_timeout_ms: i64,
     /// After how long a settled world is checked with the decider once more; `None`: never.
+    #[default(Some(6 * 3_600_000))]
     pub noop_ttl_ms: Option<i64>,
     /// For how long the user can give an approval.
+    #[default(24 * 3_600_000)]
     pub approval_ttl_ms: i64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            decides_per_hour: 120,
-            workers: 8,
-            sensor_timeout_ms: 60_000,
-            decide_timeout_ms: 600_000,
-            run_timeout_ms: 600_000,
-            noop_ttl_ms: Some(6 * 3_600_000),
-            approval_ttl_ms: 24 * 3_600_000,
-        }
-    }
 }
 
 /// A rule that frees a `run`.
@@ -178,7 +172,7 @@ impl Workers {
 }
 
 /// The settings for fixes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, SmartDefault)]
 pub struct Fixes {
     /// The runner of the first call; `None`: the leanfile's.
     pub runner: Option<String>,
@@ -187,10 +181,13 @@ pub struct Fixes {
     /// The thresholds of the rule that stops an agent that repeats itself.
     pub thresholds: BreakerConfig,
     /// If true, agents are shown the files that a failure leads to.
+    #[default(true)]
     pub map: bool,
     /// After this number of repeats of the same commands within one call, the next call is warned.
+    #[default(3)]
     pub warn: usize,
     /// After this number of repeats of the same commands within one call, the call is stopped.
+    #[default(5)]
     pub stop: usize,
     /// Runners that can be called, with `{brief}` for the path of the prompt; a command without it reads the prompt
     /// from stdin. A runner without a command is an endpoint.
@@ -207,20 +204,6 @@ impl Fixes {
     /// Names of the variables that any of its runners gets.
     pub fn env(&self) -> Vec<String> {
         self.runners.values().flat_map(|runner| runner.env.iter().cloned()).collect()
-    }
-}
-
-impl Default for Fixes {
-    fn default() -> Fixes {
-        Fixes {
-            runner: None,
-            escalate: Vec::new(),
-            thresholds: BreakerConfig::default(),
-            map: true,
-            warn: 3,
-            stop: 5,
-            runners: BTreeMap::new(),
-        }
     }
 }
 

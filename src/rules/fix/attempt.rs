@@ -14,6 +14,7 @@ pub mod similarity;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 pub use rule::{EpisodeState, NextAction, episode_state, rule};
 
@@ -220,37 +221,30 @@ pub struct AnsweredHalt {
 }
 
 /// The thresholds of the rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, SmartDefault)]
 pub struct BreakerConfig {
     /// The ratio from which two changes, or two plans, count as nearly the same.
+    #[default(0.80)]
     pub same_ratio: f64,
     /// The share of changed lines that touch earlier work, from which an attempt counts as rework.
+    #[default(0.70)]
     pub rework_share: f64,
     /// Up to this number of new tokens, a rework counts as little new.
+    #[default(8)]
     pub novel_tokens: usize,
     /// Up to this share of new tokens, a rework counts as little new.
+    #[default(0.35)]
     pub novel_share: f64,
     /// The length of a row that stops the agent; the rule then demands a new plan.
+    #[default(3)]
     pub halt: u32,
     /// The length of a row that causes a rollback.
+    #[default(4)]
     pub rollback: u32,
     /// After this number of occurrences of the same failure, the rule asks the user.
+    #[default(8)]
     pub same_failure: u32,
     /// After this number of new plans that did not help, the rule asks the user.
+    #[default(2)]
     pub replans: u32,
-}
-
-impl Default for BreakerConfig {
-    fn default() -> BreakerConfig {
-        BreakerConfig {
-            same_ratio: 0.80,
-            rework_share: 0.70,
-            novel_tokens: 8,
-            novel_share: 0.35,
-            halt: 3,
-            rollback: 4,
-            same_failure: 8,
-            replans: 2,
-        }
-    }
 }

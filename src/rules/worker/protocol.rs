@@ -5,6 +5,7 @@
 //! transcript, and the viewer reads the file. So a slow viewer costs the supervisor no memory.
 
 use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::name::Name;
@@ -53,9 +54,10 @@ pub fn encode_json<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// Decodes frames from bytes that arrive in pieces.
-#[derive(Debug)]
+#[derive(Debug, SmartDefault)]
 pub struct Decoder {
     buffer: Vec<u8>,
+    #[default(MAX_PAYLOAD)]
     longest: usize,
 }
 

@@ -70,11 +70,6 @@ impl Link {
         if self.queue.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
     }
 
-    /// Returns true while there is a connection.
-    pub fn is_open(&self) -> bool {
-        self.stream.is_some()
-    }
-
     /// Returns true if there was no connection from the start.
     pub fn was_never_open(&self) -> bool {
         self.stream.is_none() && self.wait_limit.is_none()

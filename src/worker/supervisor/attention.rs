@@ -4,16 +4,17 @@
 
 use std::time::Duration;
 
-use super::question;
 use super::record::Record;
-use super::refusal::RequestRefusal;
+use super::refusal::{self, RequestRefusal};
 use crate::os::clock::{self, Deadline};
 use crate::os::detach;
+use crate::rules::beat::ask::{AskReply, QuestionFile};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
-use crate::rules::worker::protocol::{WireReply, WorkerQuestion};
+use crate::rules::worker::protocol::{MAX_TEXT, WireReply, WorkerQuestion};
 use crate::rules::worker::query::{ProgramState, ProgramStatus};
 use crate::rules::worker::{Flag, Phase, silence};
+use crate::store::state_files;
 use crate::{agents, screen};
 
 /// How often the supervisor checks for an answer to an open ask without a wake-up, in milliseconds.
@@ -28,6 +29,9 @@ const DRAW_MS: i64 = 300;
 const FIRST_POLL_MS: i64 = 700;
 /// How much a newly started program prints at most, in bytes: questions of a first start come early.
 const FIRST_BYTES: u64 = 128 * 1024;
+
+/// How much of a worker's name is in the ids of its questions, in characters; the time and a number follow.
+const NAME_CHARS: usize = 24;
 
 /// The calls for the user. The record has the flag and the open ask.
 pub(super) struct UserAttention {
@@ -165,7 +169,7 @@ impl UserAttention {
     pub(super) fn answer(&mut self, record: &mut Record, deliver: impl FnOnce(&Name, &WireReply) -> bool) {
         self.poll = Deadline::after_ms(POLL_MS);
         let Some(id) = &record.state.ask else { return };
-        let Some(answer) = question::answer(record, id) else { return };
+        let Some(answer) = answer(record, id) else { return };
         let is_heard = deliver(id, &answer);
         record.state.ask = None;
         self.unread = match answer {
@@ -276,4 +280,54 @@ impl UserAttention {
 
 fn is_guessed(record: &Record) -> bool {
     record.state.flag.as_ref().is_some_and(|flag| flag.guess)
+}
+
+impl WorkerQuestion {
+    /// Checks its length, and returns what identifies it.
+    fn hash(&self) -> Result<blake3::Hash, RequestRefusal> {
+        let WorkerQuestion { text, options, reference } = self;
+        if text.trim().is_empty() {
+            return Err(RequestRefusal::QuestionEmpty);
+        }
+        let parts = options.iter().chain(reference).chain([text]);
+        match parts.map(String::len).sum::<usize>() <= MAX_TEXT {
+            true => Ok(blake3::hash(format!("{text:?}{options:?}").as_bytes())),
+            false => Err(RequestRefusal::QuestionTooLong),
+        }
+    }
+
+    /// Writes it for the user, and returns its id.
+    fn write(&self, record: &Record) -> Result<Name, RequestRefusal> {
+        let at = clock::unix_ms();
+        let ask = |id: Name| QuestionFile {
+            worker: Some(record.spec.id.clone()),
+            goal: record.spec.goal.clone(),
+            options: self.options.iter().map(|option| record.clean(option)).collect(),
+            reference: self.reference.as_ref().map(|reference| record.clean(reference)),
+            clean: false,
+            ..QuestionFile::new(id, &record.spec.by, at, record.clean(&self.text))
+        };
+        record.fenced(|| {
+            // Whole after a part of the worker's name: a repeated id would find its old answer.
+            let name = record.spec.id.as_str().chars().filter(char::is_ascii_alphanumeric);
+            let name: String = name.take(NAME_CHARS).collect();
+            let ids = (0..100).map(|nth| Name::joined("ask", &format!("{name}{at:x}{nth}")));
+            state_files::create_question(&record.layout, ids, ask)
+        })
+    }
+}
+
+/// Returns the answer to an ask, if there is one.
+fn answer(record: &Record, id: &Name) -> Option<WireReply> {
+    match state_files::answer(&record.layout, id) {
+        Ok(Some(answer)) => match answer.reply {
+            AskReply::Answer { text } => Some(WireReply::Ok(text)),
+            _ => None,
+        },
+        Ok(None) if matches!(state_files::ask(&record.layout, id), Ok(None)) => {
+            Some(refusal::reply(Err(RequestRefusal::QuestionRemoved(id.clone()))))
+        }
+        // An answer that cannot be read now may be readable later.
+        _ => None,
+    }
 }

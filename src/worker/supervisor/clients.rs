@@ -237,12 +237,9 @@ impl Clients {
         &mut self.conns[at]
     }
 
-    /// Removes the connections that are gone. Returns true if one of them had a size.
-    pub(super) fn remove_gone(&mut self) -> bool {
-        let typists = |conns: &[Conn]| conns.iter().filter(|conn| conn.size().is_some()).count();
-        let before = typists(&self.conns);
+    /// Removes the connections that are gone.
+    pub(super) fn remove_gone(&mut self) {
         self.conns.retain(|conn| !conn.gone);
-        typists(&self.conns) != before
     }
 
     /// Returns the size of the smallest screen that shows the worker.

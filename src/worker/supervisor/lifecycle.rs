@@ -1,16 +1,16 @@
 //! The stage of a worker with its processes and deadlines: the command in its terminal, the checks of its work, the fetch
-//! of its branch. After each stage it ends the processes that are left.
+//! of its branch. After each stage it ends the processes that are left: SIGTERM to every one of them, two seconds later
+//! SIGKILL until none is left.
 
 use std::fs::File;
 use std::time::Duration;
 
-use super::ending::Ending;
 use super::output::{TAIL_BYTES, exit_of, keep_tail, plain};
 use super::programs;
 use super::record::Record;
 use super::refusal::RequestRefusal;
 use crate::os::clock::Deadline;
-use crate::os::process::ProcessExit;
+use crate::os::process::{GRACE_MS, ProcessExit, tree};
 use crate::rules::json::clip;
 use crate::rules::sandbox::Level;
 use crate::rules::worker::leftovers::Leftovers;
@@ -28,6 +28,50 @@ const FETCH_BYTES: usize = 256 * 1024;
 const MAX_WHY_CHARS: usize = 500;
 /// How long an unwritten last state keeps the supervisor of an ended worker alive, in milliseconds.
 const LAST_MS: i64 = 10 * 60_000;
+/// How often the tree is checked while it ends, in milliseconds.
+const STEP_MS: i64 = 20;
+/// After how long a process that survives SIGKILL is left alone, in milliseconds: it may hang in the kernel.
+const GIVE_UP_MS: i64 = 30_000;
+
+/// The tree below this process while it is being ended.
+struct Ending {
+    asked: bool,
+    grace: Deadline,
+    give_up: Deadline,
+    poll: Deadline,
+}
+
+impl Ending {
+    /// Begins to end everything that is left.
+    fn begin() -> Ending {
+        Ending {
+            asked: false,
+            grace: Deadline::after_ms(GRACE_MS),
+            give_up: Deadline::after_ms(GIVE_UP_MS),
+            poll: Deadline::after_ms(0),
+        }
+    }
+
+    fn due(&self) -> Duration {
+        self.poll.left()
+    }
+
+    /// Checks what is left besides these processes; returns true if nothing is. The outer process of a sandbox would
+    /// kill the sandboxed program at once, so it is not signalled; it ends with that program.
+    fn is_over(&mut self, excluded: &[u32], outer: Option<u32>) -> bool {
+        let left = tree::below(std::process::id(), excluded);
+        if left.is_empty() || self.give_up.passed() {
+            return true;
+        }
+        if !self.asked || self.grace.passed() {
+            let notified = left.into_iter().filter(|(pid, _)| self.asked || Some(*pid) != outer);
+            tree::signal_all(&notified.collect::<Vec<_>>(), self.asked);
+            self.asked = true;
+        }
+        self.poll = Deadline::after_ms(STEP_MS);
+        false
+    }
+}
 
 /// A process whose output comes through a pipe.
 struct Piped {

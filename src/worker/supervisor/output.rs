@@ -31,12 +31,7 @@ pub(super) fn plain(bytes: &[u8]) -> String {
 
 /// Adds carriage returns: a pipe has no terminal that returns to the left at a line break.
 pub(super) fn with_returns(bytes: &[u8]) -> Vec<u8> {
-    let mut returned = Vec::with_capacity(bytes.len() + 128);
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        returned.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
-        returned.extend_from_slice(if line.ends_with(b"\n") { b"\r\n" } else { b"" });
-    }
-    returned
+    bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(b"\r\n".as_slice())
 }
 
 /// Returns how a process ended. The outer process of a sandbox reports a signal as a shell does: 128 plus its number.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::refusal::RequestRefusal;
 use crate::os::clock::{self, Deadline};
@@ -95,8 +96,7 @@ impl Record {
 
     /// Appends to the machine log.
     pub(super) fn log(&self, what: &str, why: &str) {
-        let fields = [("worker", self.spec.id.as_str()), ("why", &*self.secrets.redact(why))];
-        let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        let fields = json!({ "worker": self.spec.id, "why": self.secrets.redact(why) });
         // The machine log is the last place for a report, so its own failure cannot be reported.
         drop(logs::event(&self.layout, clock::now(), what, fields));
     }

@@ -19,7 +19,7 @@ const REDRAW_MS: i64 = 2_000;
 /// A terminal with its transcript. The transcript goes on after the terminal is closed.
 pub(super) struct Tty {
     terminal: Option<Terminal>,
-    writer: TranscriptWriter,
+    pub(super) writer: TranscriptWriter,
     scanner: Scanner,
     /// Typed keys and answers that the terminal has not taken yet.
     keys: Vec<u8>,
@@ -43,19 +43,9 @@ impl Tty {
         self.terminal = None;
     }
 
-    /// Returns the length of the transcript, including parts that were rotated away.
-    pub(super) fn offset(&self) -> u64 {
-        self.writer.offset()
-    }
-
     /// Returns true if output may only be a redraw: that says nothing about the program.
     pub(super) fn redraws(&self) -> bool {
         !self.redraws.passed()
-    }
-
-    /// Appends to the transcript. Returns how many bytes were lost.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> u64 {
-        self.writer.append(bytes, clock::unix_ms())
     }
 
     /// Answers queries of programs to their terminal, and returns the last status that they report. However much they

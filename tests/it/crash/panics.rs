@@ -42,7 +42,7 @@ impl Runner for FusedRunner<'_> {
         self.0.name()
     }
 
-    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
+    fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         self.1.burn();
         let reply = self.0.decide(call);
         self.1.burn();
