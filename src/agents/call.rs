@@ -58,7 +58,7 @@ impl<'a> ModelCall<'a> {
     }
 
     /// Fails if the user has interrupted. Called while waiting.
-    pub fn look(self) -> Result<(), Box<Failed>> {
+    pub fn poll(self) -> Result<(), Box<Failed>> {
         if let Some(frame) = self.frame {
             frame();
         }

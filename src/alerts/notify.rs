@@ -144,31 +144,13 @@ pub fn send(
         process::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
     for (notice, ended) in notices.iter().zip(ended) {
         let tail = &ended.stdout[ended.stdout.len().saturating_sub(STATUS_BYTES)..];
-<<<<<<< dd3de5d043965256678adc6685df19161525e79a
-        let fields = Map::from_iter([
-            ("worker".to_owned(), notice.body["worker"].clone()),
-            ("kind".to_owned(), notice.body["kind"].clone()),
-            ("program".to_owned(), notice.argv.first().cloned().unwrap_or_default().into()),
-            ("end".to_owned(), ended.exit.to_string().into()),
-            ("output".to_owned(), visible(&String::from_utf8_lossy(tail), true).into()),
-        ]);
-||||||| 4357a7cad0717e83f226e3a3e240d4f425f1de27
-        let fields = Map::from_iter([
-            ("worker".to_owned(), notice.body["worker"].clone()),
-            ("kind".to_owned(), notice.body["kind"].clone()),
-            ("program".to_owned(), notice.argv.first().cloned().unwrap_or_default().into()),
-            ("end".to_owned(), ended.exit.words().into()),
-            ("output".to_owned(), visible(&String::from_utf8_lossy(tail), true).into()),
-        ]);
-=======
         let fields = json!({
             "worker": notice.body["worker"],
             "kind": notice.body["kind"],
             "program": notice.argv.first().map_or("", String::as_str),
-            "end": ended.exit.words(),
+            "end": ended.exit.to_string(),
             "output": visible(&String::from_utf8_lossy(tail), true),
         });
->>>>>>> 957da3e5ee9f53be841448c68000194751a54b3c
         logs::event(layout, now, "notified", fields)?;
     }
     Ok(())

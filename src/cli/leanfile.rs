@@ -41,23 +41,9 @@ pub fn trust(app: &App, args: &FileArgs) -> Result<u8> {
     };
     let asks = source.requests()?;
     let shown = source.place.display();
-<<<<<<< dd3de5d043965256678adc6685df19161525e79a
     let what = if asks.is_empty() { " nothing that needs trust" } else { ":" };
     print::line(&format!("{shown} asks for{what}"));
-    asks.iter().for_each(|ask| print::line(&format!("  {}", ask.words())));
-||||||| 4357a7cad0717e83f226e3a3e240d4f425f1de27
-    match asks.len() {
-        0 => print::line(&format!("{shown} asks for nothing that needs trust")),
-        _ => print::line(&format!("{shown} asks for:")),
-    }
-    asks.iter().for_each(|ask| print::line(&format!("  {}", ask.words())));
-=======
-    match asks.len() {
-        0 => print::line(&format!("{shown} asks for nothing that needs trust")),
-        _ => print::line(&format!("{shown} asks for:")),
-    }
     asks.iter().for_each(|(key, value)| print::line(&format!("  {key} = {value}")));
->>>>>>> 957da3e5ee9f53be841448c68000194751a54b3c
     app.note_own_state(&app.layout.fixes());
     trust::allow(&app.layout, &source.place, &source.text, app.now)?;
     print::done(&format!("trusted: {shown}, until one byte of it changes"))
@@ -112,23 +98,9 @@ pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
         }
         let shown = source.place.display().to_string();
         if *is_loops.get_or_insert_with(|| app.user_only("use a file of a project").is_err()) {
-<<<<<<< dd3de5d043965256678adc6685df19161525e79a
-            let keys = asks.iter().map(|ask| ask.key.as_str()).collect::<Vec<_>>().join(", ");
+            let keys = asks.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
             let why = "looop started this fix";
             print::note(&format!("warning: {why}, so these keys of {shown} have no effect: {keys}"));
-||||||| 4357a7cad0717e83f226e3a3e240d4f425f1de27
-            let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
-            print::note(&format!(
-                "warning: looop started this fix, so these keys of {shown} have no effect: {}",
-                keys.join(", ")
-            ));
-=======
-            let keys: Vec<&str> = asks.iter().map(|(key, _)| key.as_str()).collect();
-            print::note(&format!(
-                "warning: looop started this fix, so these keys of {shown} have no effect: {}",
-                keys.join(", ")
-            ));
->>>>>>> 957da3e5ee9f53be841448c68000194751a54b3c
             source.is_muted = true;
             continue;
         }

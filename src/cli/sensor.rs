@@ -340,7 +340,9 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let path = dir.join(name.as_str());
     let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Atomic).and_then(|()| {
         let sensor = user_files::sensor_at(name.clone(), path);
-        tick::dry(app, &config, runner.as_ref(), |ctx| observe::try_out(ctx, sensor))
+        let mut readings =
+            tick::dry(app, &config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, vec![sensor]))?;
+        readings.remove(name).with_context(|| format!("could not run the sensor {name}"))
     });
     file::remove_tree(&dir)?;
     tried

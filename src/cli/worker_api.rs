@@ -4,18 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-<<<<<<< c46522c1d967e9af1c7a9f3426a80c41e89f18a9
-use super::{App, print};
-use crate::rules::fault::Fault;
-use crate::rules::worker::protocol::{ReportedSpend, WireRequest, WorkerQuestion};
-||||||| 4299978c96cca231fab2b85208970d540ac3aae0
-use super::{App, print};
-use crate::rules::fault::Fault;
-use crate::rules::worker::protocol::{ReportedSpend, WireRequest};
-=======
 use super::{App, Fault, print};
-use crate::rules::worker::protocol::{ReportedSpend, WireRequest};
->>>>>>> 06b9d8128e0d5416ecb4127be37199301563d316
+use crate::rules::worker::protocol::{ReportedSpend, WireRequest, WorkerQuestion};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]

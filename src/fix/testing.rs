@@ -119,26 +119,10 @@ pub(super) fn test(ctx: &FixContext, task: &Task) -> Result<Tested> {
         // The agent may have removed it from the clone.
         Err(error) => (ProcessExit::NotStarted(format!("{error:#}")), String::new(), 0),
     };
-<<<<<<< 1801fec2b80d137740c89e1fe7bbe8fe18103538
     let failure = match exit {
         ProcessExit::Code(0) => None,
         ProcessExit::Timeout => Some(format!("it was still running after {}s", task.runner.timeout)),
-        other => Some(other.words()),
-||||||| cb51691f8932a55a155e6ce856470f4f104231eb
-    let exit = match exit {
-        ProcessExit::Code(code) => TestExit::Code(code),
-        ProcessExit::Timeout => {
-            TestExit::Other(format!("it was still running after {}s", task.runner.timeout))
-        }
-        other => TestExit::Other(other.words()),
-=======
-    let exit = match exit {
-        ProcessExit::Code(code) => TestExit::Code(code),
-        ProcessExit::Timeout => {
-            TestExit::Other(format!("it was still running after {}s", task.runner.timeout))
-        }
-        other => TestExit::Other(other.to_string()),
->>>>>>> 31492983f448a0bd7e4c36dc147319935645e6e9
+        other => Some(other.to_string()),
     };
     let report = signature::read(&output, failure.as_deref(), &ctx.cwd().to_string_lossy());
     let output = ctx.deps.settings.secrets.redact(&output).into_owned();
@@ -176,14 +160,6 @@ pub(super) fn after(ctx: &FixContext, line: &str) -> Result<Option<String>> {
     }
     let output = Strip::default().text(&ended.stdout);
     let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-<<<<<<< 1801fec2b80d137740c89e1fe7bbe8fe18103538
     let last = clip(&ctx.deps.settings.secrets.redact(last), 200);
-    Ok(Some(format!("`{line}` ended with {}: {last}", ended.exit.words())))
-||||||| cb51691f8932a55a155e6ce856470f4f104231eb
-    let last = clip(&env.deps.settings.secrets.redact(last), 200);
-    Ok(Some(format!("`{line}` ended with {}: {last}", ended.exit.words())))
-=======
-    let last = clip(&env.deps.settings.secrets.redact(last), 200);
     Ok(Some(format!("`{line}` ended with {}: {last}", ended.exit)))
->>>>>>> 31492983f448a0bd7e4c36dc147319935645e6e9
 }

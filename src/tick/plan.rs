@@ -75,21 +75,7 @@ fn plan(
         _ => (false, false),
     };
     let data_dir = canonical(ctx.layout.root());
-<<<<<<< dd3de5d043965256678adc6685df19161525e79a
-    let proposed = match &decided.action {
-        Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
-        _ => false,
-    };
     let planned = planned(ctx, observed, id, decided, observed.tainted);
-||||||| 4357a7cad0717e83f226e3a3e240d4f425f1de27
-    let proposed = match &decided.action {
-        Action::WriteGoal { id, body } => observed.world.own.proposes_goal(id, body),
-        _ => false,
-    };
-    let planned = planned(ctx, observed, id, decided);
-=======
-    let planned = planned(ctx, observed, id, decided);
->>>>>>> 957da3e5ee9f53be841448c68000194751a54b3c
     let start = match &planned {
         Ok(MovePlan { operation: Operation::StartWorker(start), .. }) => Some(start),
         _ => None,
@@ -285,27 +271,8 @@ pub fn reply(
     let at = (ctx.clock)();
     let PreparedDecision { prompt, seen, .. } = prepared;
     let charge = |usage: Usage, goal: Option<&Name>| {
-<<<<<<< 97ebe871ba24984999dc8129b108e8436b6f15a9
         let charge = Charge::new(at, &seen.beat, ctx.runner.name(), usage);
         Box::new(Charge { goal: goal.map(Name::to_string), sensors: seen.sensors.clone(), ..charge })
-||||||| 366f512bc327204a18b655eefdfb87ff741ac842
-        Box::new(Charge {
-            at_ms: at.unix_ms,
-            day: at.day(),
-            beat: seen.beat.clone(),
-            goal: goal.map(Name::to_string),
-            worker: None,
-            runner: ctx.runner.name().to_owned(),
-            sensors: seen.sensors.clone(),
-            usage,
-        })
-=======
-        Box::new(Charge {
-            goal: goal.map(Name::to_string),
-            sensors: seen.sensors.clone(),
-            ..Charge::new(at, &seen.beat, ctx.runner.name(), usage)
-        })
->>>>>>> c93a43634b26b10162a0147a267150c717b01767
     };
     match reply {
         DecideOutcome::Cancelled(usage) => LoopEvent::Cancelled { charge: charge(usage, None) },

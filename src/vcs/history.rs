@@ -14,7 +14,7 @@ mod scan;
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fs, io};
 
 use anyhow::{Context, Result, ensure};
 use gix::ObjectId;
@@ -354,34 +354,21 @@ impl History {
 }
 
 /// Why no commit may be made now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
     /// Another git holds a lock, or died while it held it.
+    #[error("could not commit: {} exists", lock.display())]
     Locked { lock: PathBuf },
     /// A git command of another program, named with its process, may be about to move the branch.
+    #[error("could not commit: {command} is running in the data dir")]
     AtWork { command: String },
     /// HEAD is not on a branch, so a commit would be lost.
+    #[error("could not commit: HEAD of {} is on no branch", dir.display())]
     DetachedHead { dir: PathBuf },
     /// A git command is unfinished: `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
+    #[error("could not commit: a git {what} is in progress in {}", dir.display())]
     InProgress { dir: PathBuf, what: &'static str },
 }
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Locked { lock } => write!(f, "could not commit: {} exists", lock.display()),
-            Self::AtWork { command } => write!(f, "could not commit: {command} is running in the data dir"),
-            Self::DetachedHead { dir } => {
-                write!(f, "could not commit: HEAD of {} is on no branch", dir.display())
-            }
-            Self::InProgress { dir, what } => {
-                write!(f, "could not commit: a git {what} is in progress in {}", dir.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for Blocked {}
 
 impl Blocked {
     /// Returns what the user can do about it, as one line without a final stop.

@@ -76,22 +76,8 @@ pub(super) fn ask(
         Ok(reply) => (reply.usage, None, decision::parse_reply(&reply.text).map(drop)),
         Err(failed) => (failed.usage, Some(failed.class), Err(failed.why)),
     };
-<<<<<<< 97ebe871ba24984999dc8129b108e8436b6f15a9
     if !matches!(class, Some(Class::Missing | Class::Down)) {
         ledger::append(&app.layout, &Charge::new(app.now, "doctor", runner.name(), usage.clone()))?;
-||||||| 366f512bc327204a18b655eefdfb87ff741ac842
-    let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
-    if is_spent {
-        let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
-        let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
-        let charge =
-            Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
-        ledger::append(&app.layout, &charge)?;
-=======
-    let is_spent = !matches!(reply, DoctorReply::Failed(Class::Missing | Class::Down, _));
-    if is_spent {
-        ledger::append(&app.layout, &Charge::new(app.now, "doctor", runner.name(), usage.clone()))?;
->>>>>>> c93a43634b26b10162a0147a267150c717b01767
     }
     let took = human_ms(took_ms);
     let cached = usage.tokens_cached + usage.tokens_written;

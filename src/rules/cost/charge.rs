@@ -158,7 +158,6 @@ pub struct Charge {
     pub usage: Usage,
 }
 
-<<<<<<< 97ebe871ba24984999dc8129b108e8436b6f15a9
 impl Charge {
     /// The charge of a call that ended now; no goal, worker or sensor is named yet.
     pub fn new(now: Now, beat: &str, runner: &str, usage: Usage) -> Charge {
@@ -175,25 +174,6 @@ impl Charge {
     }
 }
 
-||||||| 366f512bc327204a18b655eefdfb87ff741ac842
-=======
-impl Charge {
-    /// Creates the charge of a call that ended now, for no goal, worker or sensor.
-    pub fn new(now: Now, beat: &str, runner: &str, usage: Usage) -> Charge {
-        Charge {
-            at_ms: now.unix_ms,
-            day: now.day(),
-            beat: beat.to_owned(),
-            goal: None,
-            worker: None,
-            runner: runner.to_owned(),
-            sensors: Vec::new(),
-            usage,
-        }
-    }
-}
-
->>>>>>> c93a43634b26b10162a0147a267150c717b01767
 /// Formats millionths of a dollar for the user: `$0.0123`.
 pub fn dollars(micros: u64) -> String {
     match micros {

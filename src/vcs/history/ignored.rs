@@ -85,7 +85,6 @@ impl Ignored {
         }
     }
 
-<<<<<<< 1801fec2b80d137740c89e1fe7bbe8fe18103538
     /// Reads the patterns of one file. As in git, a link or a pipe has none.
     fn list(&mut self, file: &Path) -> Option<List<Ignore>> {
         let read = match file::read(file, MAX_FILE_BYTES) {
@@ -99,11 +98,8 @@ impl Ignored {
         };
         List::from_bytes(&read?, file.to_owned(), None, Ignore::default()).ok()
     }
-||||||| cb51691f8932a55a155e6ce856470f4f104231eb
-fn list(file: &Path) -> Option<List<Ignore>> {
-    let bytes = read_plain(file, MAX_FILE_BYTES).ok().flatten()?;
-    List::from_bytes(&bytes, file.to_owned(), None, Ignore::default()).ok()
-=======
+}
+
 /// Returns true if one of these patterns matches a file, or a folder that it is in.
 pub fn is_matched(patterns: &str, path: &str) -> bool {
     let list = List::from_bytes(patterns.as_bytes(), PathBuf::new(), None, Ignore::default());
@@ -121,12 +117,6 @@ fn matched(list: &List<Ignore>, path: &[u8], is_dir: bool) -> Option<bool> {
     let name = path.iter().rposition(|byte| *byte == b'/').map(|at| at + 1);
     let found = pattern_matching_relative_path(list, BStr::new(path), name, Some(is_dir), Case::Sensitive);
     found.map(|found| !found.pattern.is_negative())
-}
-
-fn list(file: &Path) -> Option<List<Ignore>> {
-    let bytes = read_plain(file, MAX_FILE_BYTES).ok().flatten()?;
-    List::from_bytes(&bytes, file.to_owned(), None, Ignore::default()).ok()
->>>>>>> 31492983f448a0bd7e4c36dc147319935645e6e9
 }
 
 /// True if a path matches a pattern: `?` is one character, `*` any characters within a part, `**` any number of parts.

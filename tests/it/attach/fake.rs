@@ -118,14 +118,7 @@ impl Fake {
             got.lock().unwrap().stream = Some(stream.try_clone().unwrap());
             // A client that left already is still listened to: what it sent comes after this.
             stream.write_all(&hello).unwrap_or_default();
-<<<<<<< 97ebe871ba24984999dc8129b108e8436b6f15a9
-            let (mut decoder, mut buffer) =
-                (Decoder::new(looop::rules::worker::protocol::MAX_PAYLOAD), vec![0; 8192]);
-||||||| 366f512bc327204a18b655eefdfb87ff741ac842
-            let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 8192]);
-=======
             let (mut decoder, mut buffer) = (Decoder::new(MAX_PAYLOAD), vec![0; 8192]);
->>>>>>> c93a43634b26b10162a0147a267150c717b01767
             loop {
                 let (quiet, changed) = &*quiet;
                 drop(changed.wait_while(quiet.lock().unwrap(), |quiet| *quiet).unwrap());
