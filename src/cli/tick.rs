@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::os::clock::{self, Deadline};
 use crate::os::process::reaper;
 use crate::rules::beat::gate::{GateDecision, Hold};
+use crate::rules::beat::state::LastResult;
 use crate::rules::fault::ErrorKind;
 use crate::rules::time::{Now, clock_flaw};
 use crate::store::sandboxes::SandboxBuilder;
@@ -137,20 +138,20 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
     print::warn(&config.warnings);
     print::warn(&report.warnings);
     let undecided = goal.and_then(|goal| undecided(&report, &goal));
+    let exit_code = match report.what {
+        BeatResult::Failed(_) | BeatResult::Cancelled | BeatResult::Held(Hold::Halted { .. }) => 1,
+        BeatResult::Held(_) | BeatResult::Moved(_) | BeatResult::Waits(_) => 0,
+    };
     if args.json {
-        print::answer("beat", as_json(&report))?;
+        print::answer("beat", as_json(report))?;
     } else if undecided.is_none() || !matches!(report.what, BeatResult::Held(_)) {
         // The error message is enough for a beat that decided nothing for the goal.
         say(app, &report, started.spent_ms(), args);
     }
-    if let Some(fault) = undecided {
-        return Err(fault.into());
+    match undecided {
+        Some(fault) => Err(fault.into()),
+        None => Ok(exit_code),
     }
-    Ok(match report.what {
-        BeatResult::Failed(_) | BeatResult::Cancelled => 1,
-        BeatResult::Held(Hold::Halted { .. }) => 1,
-        BeatResult::Held(_) | BeatResult::Moved(_) | BeatResult::Waits(_) => 0,
-    })
 }
 
 /// True if the notifier does not know yet of a question of the loop or of an ended worker, or if that cannot be
@@ -227,23 +228,20 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn Fn() + 'a> {
     })
 }
 
-fn as_json(report: &BeatReport) -> BeatJson {
-    let (usage, mut warnings) = (report.usage.clone(), report.warnings.clone());
-    if let BeatResult::Waits(why) = &report.what {
+fn as_json(report: BeatReport) -> BeatJson {
+    let BeatReport { what, usage, mut warnings, next_beat_due_ms } = report;
+    if let BeatResult::Waits(why) = &what {
         warnings.push(why.clone());
     }
-    let json = BeatJson { usage, warnings, next_beat_due_ms: report.next_beat_due_ms, ..BeatJson::default() };
-    match &report.what {
-        BeatResult::Held(hold) => BeatJson { result: BeatStatus::Skipped, why: Some(hold.clone()), ..json },
-        BeatResult::Moved(last) => BeatJson {
-            result: BeatStatus::Applied,
-            tag: Some(last.tag.clone()),
-            beat: Some(last.beat.clone()),
-            outcome: Some(last.outcome.clone()),
-            ..json
-        },
+    let json = BeatJson { usage, warnings, next_beat_due_ms, ..BeatJson::default() };
+    match what {
+        BeatResult::Held(hold) => BeatJson { result: BeatStatus::Skipped, why: Some(hold), ..json },
+        BeatResult::Moved(LastResult { tag, beat, outcome, .. }) => {
+            let (tag, beat, outcome) = (Some(tag), Some(beat), Some(outcome));
+            BeatJson { result: BeatStatus::Applied, tag, beat, outcome, ..json }
+        }
         BeatResult::Failed(failure) => {
-            BeatJson { result: BeatStatus::Failed, failure: Some(failure.clone()), ..json }
+            BeatJson { result: BeatStatus::Failed, failure: Some(failure), ..json }
         }
         BeatResult::Cancelled => BeatJson { result: BeatStatus::Cancelled, ..json },
         BeatResult::Waits(_) => BeatJson { result: BeatStatus::Waiting, ..json },
