@@ -265,7 +265,10 @@ impl TaskRun<'_> {
         let paths: Vec<String> =
             changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
         let protected = protected(ctx, task);
-        let before = ctx.trees.paths(&git, &self.session.base_tree)?;
+        let before = match paths.iter().any(|path| protected.is_test(path)) {
+            true => ctx.trees.paths(&git, &self.session.base_tree)?,
+            false => Vec::new(),
+        };
         let mut modified = protected.modified(&paths, &before);
         if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
             modified.extend(package_scripts(ctx, &changes)?);

@@ -82,6 +82,14 @@ mod tests {
         assert_eq!(strip(b"\xff\n"), "\u{fffd}\n");
     }
 
+    /// As in xterm, a device control string ends with ST only, and a control character inside a sequence does not end it.
+    #[test]
+    fn a_bell_ends_only_a_title_and_a_control_character_ends_no_sequence() {
+        assert_eq!(strip(b"\x1b]0;title\x07x"), "x");
+        assert_eq!(strip(b"\x1bP1$q\x07y\x1b\\z"), "z");
+        assert_eq!(strip(b"\x1b\nBa\x1b[3\n1mb"), "ab");
+    }
+
     proptest! {
         #[test]
         fn characters_cut_anywhere_are_the_same_text(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in "\\PC{0,20}", cut in 1_usize..7) {

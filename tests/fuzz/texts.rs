@@ -162,9 +162,9 @@ pub fn asks(bytes: &[u8]) {
     }
     let Some(approval) = &ask.approval else { return };
     let scope = &approval.scope;
-    let bound = approval.bound_hash(ask.id.as_str(), 1);
-    assert_ne!(bound, approval.bound_hash(ask.id.as_str(), 2));
-    assert_ne!(bound, approval.bound_hash("another", 1));
+    let bound = approval.bound_hash(ask.id.as_str(), 1).unwrap();
+    assert_ne!(bound, approval.bound_hash(ask.id.as_str(), 2).unwrap());
+    assert_ne!(bound, approval.bound_hash("another", 1).unwrap());
     let other =
         looop::rules::beat::scope::ApprovalScope { action: format!("{} ", scope.action), ..scope.clone() };
     assert_ne!(other.digest(), scope.digest());

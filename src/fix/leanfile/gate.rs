@@ -10,7 +10,7 @@ const FREE_KEYS: [(&str, &str); 4] = [
     (
         "defaults",
         "source_window error_tail_lines max_iters_per_task after_command_timeout summarize_errors log_token_savings \
-         global_message test_prefix",
+         global_message source_prefix test_prefix",
     ),
     ("runner", FREE_RUNNER),
 ];
@@ -187,6 +187,12 @@ runner = { args = [\"-q\"], timeout = 4 }
         assert_eq!(requests(&table("[runner]\nnew_key = 1\n")).len(), 1);
         let long = format!("[runner]\ncommand = \"{}\"\n", "x".repeat(5000));
         assert!(requests(&table(&long))[0].1.ends_with("more characters)"));
+    }
+
+    #[test]
+    fn a_key_without_effect_needs_no_trust() {
+        let text = "[defaults]\nsource_prefix = \"src/\"\ntest_prefix = [\"t\"]\nsource_window = 3\n";
+        assert_eq!(requests(&table(text)), []);
     }
 
     #[test]

@@ -157,10 +157,13 @@ impl Approval {
     }
 
     /// The hash that an approval is bound to: blake3 over scope, operation, ask id and expiry.
-    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
-        let operation = serde_json::to_string(&self.operation).unwrap_or_default();
-        let expiry = expires_ms.to_string();
-        digest(&[self.scope.digest().as_bytes(), operation.as_bytes(), ask_id.as_bytes(), expiry.as_bytes()])
+    ///
+    /// # Errors
+    /// When the operation has no JSON form: the hash would not cover it.
+    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> serde_json::Result<String> {
+        let (operation, expiry) = (serde_json::to_string(&self.operation)?, expires_ms.to_string());
+        let scope = self.scope.digest();
+        Ok(digest(&[scope.as_bytes(), operation.as_bytes(), ask_id.as_bytes(), expiry.as_bytes()]))
     }
 }
 
@@ -250,10 +253,10 @@ mod tests {
             "operation":{"exec":{"argv":["ls"],"exe":"/bin/ls","cwd":"/"}},"because":"b","hash":"h"}"#;
         let base: Approval = serde_json::from_str(text).unwrap();
         assert!(!base.is_outdated());
-        let bound = base.bound_hash("a", 1);
+        let bound = base.bound_hash("a", 1).unwrap();
         let other = |from: &str, to: &str| {
             assert_eq!(text.matches(from).count(), 1, "{from}");
-            serde_json::from_str::<Approval>(&text.replace(from, to)).unwrap().bound_hash("a", 1)
+            serde_json::from_str::<Approval>(&text.replace(from, to)).unwrap().bound_hash("a", 1).unwrap()
         };
         for (from, to) in [
             (r#""exec":{"argv":["ls"]"#, r#""exec":{"argv":["rm"]"#),
@@ -263,8 +266,8 @@ mod tests {
         ] {
             assert_ne!(other(from, to), bound, "{to}");
         }
-        assert_ne!(base.bound_hash("a", 2), bound);
-        assert_ne!(base.bound_hash("b", 1), bound);
+        assert_ne!(base.bound_hash("a", 2).unwrap(), bound);
+        assert_ne!(base.bound_hash("b", 1).unwrap(), bound);
         let old = Approval { operation: None, ..base };
         assert!(old.is_outdated(), "an earlier version kept no operation");
     }

@@ -207,17 +207,33 @@ impl ApprovalScope {
 
     /// The first part in which another scope differs, in words.
     pub fn difference(&self, now: &ApprovalScope) -> &'static str {
+        // All fields are named, so that a new one cannot be forgotten here.
+        let ApprovalScope {
+            form: _,
+            action: _,
+            beyond: _,
+            replaces,
+            grants,
+            command,
+            checks,
+            files,
+            folders,
+            sandbox,
+            goal,
+            repo,
+            user_side,
+        } = self;
         let parts = [
-            (self.replaces == now.replaces, "the file that it replaces"),
-            (self.grants == now.grants, "a grant"),
-            (self.command == now.command, "the program, the folder or the environment"),
-            (self.checks == now.checks, "a check"),
-            (self.files == now.files, "a file"),
-            (self.repo == now.repo, "the repository or its commit"),
-            (self.goal == now.goal, "the goal"),
-            (self.sandbox == now.sandbox, "the sandbox"),
-            (self.folders == now.folders, "the folder"),
-            (self.user_side == now.user_side, "what executes on your side"),
+            (*replaces == now.replaces, "the file that it replaces"),
+            (*grants == now.grants, "a grant"),
+            (*command == now.command, "the program, the folder or the environment"),
+            (*checks == now.checks, "a check"),
+            (*files == now.files, "a file"),
+            (*repo == now.repo, "the repository or its commit"),
+            (*goal == now.goal, "the goal"),
+            (*sandbox == now.sandbox, "the sandbox"),
+            (*folders == now.folders, "the folder"),
+            (*user_side == now.user_side, "what executes on your side"),
         ];
         let first = parts.into_iter().find(|(is_same, _)| !is_same);
         first.map_or("what an approval does not cover", |(_, part)| part)

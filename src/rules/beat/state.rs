@@ -285,7 +285,11 @@ impl Operation {
                 *folders = scope.folders.iter().map(covered).collect();
             }
             Operation::StartWorker(start) => start.approved = Some(scope.clone()),
-            _ => {}
+            Operation::Nothing
+            | Operation::Fleet
+            | Operation::Write { .. }
+            | Operation::Rename { .. }
+            | Operation::Remove { .. } => {}
         }
         self
     }

@@ -66,7 +66,7 @@ pub fn ask_first(
         ask_id = Name::joined("ap", &format!("{}{id}", &digest[..10]));
     }
     let expires_ms = now.unix_ms.saturating_add(ttl_ms);
-    approval.hash = approval.bound_hash(ask_id.as_str(), expires_ms);
+    approval.hash = approval.bound_hash(ask_id.as_str(), expires_ms)?;
     let why = approval.decided.why.clone();
     let ask = QuestionFile {
         kind: AskKind::Approval,
@@ -82,7 +82,7 @@ pub fn ask_first(
 
 /// Returns the operation that the user approved, if the answer is for exactly this ask: scope, operation, id and expiry.
 pub fn approved(ask: &QuestionFile, approval: &Approval, answer: Option<&AnswerFile>) -> Option<Operation> {
-    let bound = approval.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
+    let bound = approval.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default()).ok()?;
     let reply = answer.map(|answer| &answer.reply);
     let is_approval =
         matches!(reply, Some(AskReply::Approve { hash }) if *hash == bound && approval.hash == bound);
