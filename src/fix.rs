@@ -193,7 +193,7 @@ pub fn run(deps: &FixDeps, request: &FixRequest) -> Result<Finished> {
 }
 
 /// The keys of `[lean]` that have no effect, because the leanfile names no agent.
-fn idle_keys(lean: &leanfile::Lean) -> Option<String> {
+fn idle_keys(lean: &leanfile::AgentConfig) -> Option<String> {
     let set = lean.values().into_iter().filter_map(|(key, value)| value.is_some().then_some(key));
     let set: Vec<&str> = set.collect();
     (!lean.names_agent() && !set.is_empty()).then(|| set.join(", "))

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{App, Cancel, Fault, clip, input, print, unknown, visible};
 use crate::config::Config;
-use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
+use crate::fix::leanfile::source::{self, LeanfileOrigin, LeanfileSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
 use crate::fix::{self, FixDeps, FixRequest};
 use crate::os::process::reaper;
@@ -196,8 +196,8 @@ fn asked(app: &App, args: &Args) -> Result<FixRequest> {
         let what = format!("could not read the static config `{}`: it does not exist", path.display());
         return Err(Fault::usage(what).into());
     }
-    let origin = if is_usual { LeanOrigin::Usual } else { LeanOrigin::Static };
-    let own = if is_found { LeanOrigin::Found } else { LeanOrigin::Named };
+    let origin = if is_usual { LeanfileOrigin::Usual } else { LeanfileOrigin::Static };
+    let own = if is_found { LeanfileOrigin::Found } else { LeanfileOrigin::Named };
     let all = files.iter().map(|file| (file.clone(), own));
     let all: Vec<_> = std::iter::once((fixed.clone(), origin)).chain(all).collect();
     let mut sources = source::open(&all, &here)?;
@@ -243,14 +243,14 @@ fn asked(app: &App, args: &Args) -> Result<FixRequest> {
 }
 
 /// The project folder that the leanfiles name, if all of them are trusted.
-fn root_of(sources: &[LeanSource], base: &Path) -> Result<PathBuf> {
-    let as_trusted = |source: &LeanSource| LeanSource { project: None, ..source.clone() };
+fn root_of(sources: &[LeanfileSource], base: &Path) -> Result<PathBuf> {
+    let as_trusted = |source: &LeanfileSource| LeanfileSource { project: None, ..source.clone() };
     Ok(leanfile::combined(&sources.iter().map(as_trusted).collect::<Vec<_>>(), base)?.root)
 }
 
 /// True if a leanfile, and not only the static config, names the agent: a program, or an endpoint.
-fn names_agent(sources: &[LeanSource], fixed: &Path, base: &Path) -> Result<bool> {
-    let own: Vec<LeanSource> = sources.iter().filter(|source| source.path != fixed).cloned().collect();
+fn names_agent(sources: &[LeanfileSource], fixed: &Path, base: &Path) -> Result<bool> {
+    let own: Vec<LeanfileSource> = sources.iter().filter(|source| source.path != fixed).cloned().collect();
     Ok(leanfile::combined(&own, base)?.leanfile.lean.names_agent())
 }
 

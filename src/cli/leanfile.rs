@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::json_output::{PermissionState, TrustedFile};
 use super::{App, Fault, JsonArgs, clip, print};
-use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
+use crate::fix::leanfile::source::{LeanfileOrigin, LeanfileSource, open, place_of, trust_command};
 use crate::store::exchange::digest_of;
 use crate::store::file;
 use crate::store::trust::{self, TrustState};
@@ -35,7 +35,7 @@ pub struct FileArgs {
 
 pub fn trust(app: &App, args: &FileArgs) -> Result<u8> {
     let path = &app.env.here(&args.file);
-    let read = open(&[(path.to_owned(), LeanOrigin::Named)], path.parent().unwrap_or(Path::new("/")))?;
+    let read = open(&[(path.to_owned(), LeanfileOrigin::Named)], path.parent().unwrap_or(Path::new("/")))?;
     let Some(source) = read.first() else {
         return Err(Fault::usage(format!("could not trust `{}`: it does not exist", path.display())).into());
     };
@@ -88,7 +88,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
 ///
 /// # Errors
 /// A usage error that names each file without an approval, after its requests were shown.
-pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
+pub(super) fn settle(app: &App, sources: &mut [LeanfileSource]) -> Result<()> {
     let mut refused: Option<Fault> = None;
     let mut is_loops = None;
     for source in sources.iter_mut().filter(|source| source.project.is_some() && !source.is_muted) {

@@ -8,7 +8,7 @@ use crate::config;
 use crate::os::path;
 use crate::os::process::wait::wait_readable;
 use crate::rules::secret::{RedactStream, Secrets};
-use crate::rules::strip::Strip;
+use crate::rules::strip_ansi::AnsiStripper;
 use crate::rules::worker::Spec;
 use crate::screen::{REPLAY_BYTES, Screen, export};
 use crate::store::layout::WorkerDir;
@@ -88,7 +88,7 @@ fn follow(dir: &WorkerDir, mut reader: TranscriptReader, args: &LogsArgs, secret
     let mut stream = RedactStream::new(secrets);
     let cancel = Cancel::on_signals()?;
     let mut buffer = vec![0_u8; 64 * 1024];
-    let mut strip = Strip::default();
+    let mut strip = AnsiStripper::default();
     let print = if args.raw { print::as_is } else { print::raw };
     loop {
         // Checked before reading, so that this turn reads everything that was printed before the end.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::ctx::{AgentReply, FixContext, SandboxStart, caller_env, caller_path};
-use super::leanfile::Lean;
+use super::leanfile::AgentConfig;
 use super::{FixDeps, FixRequest, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
 use crate::os::process::{Job, OutputLimit, ProcessCommand, ProcessExit, Stream};
@@ -101,7 +101,7 @@ pub(super) fn chain(request: &FixRequest, deps: &FixDeps) -> Result<Vec<Fixer>> 
     Ok(agents)
 }
 
-fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<Fixer> {
+fn wrapper(lean: &AgentConfig, binary: &str, near: &Path, settings: &Settings) -> Result<Fixer> {
     let path = caller_path(settings);
     let beside = program::find_program(&near.join(binary).to_string_lossy(), path, near);
     let path = beside.or_else(|| program::find_program(binary, path, near)).ok_or_else(|| {

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::ctx::{AgentReply, FixContext};
-use super::leanfile::Lean;
+use super::leanfile::AgentConfig;
 use super::{Progress, Severity, edits};
 use crate::agents::http::wire::Shape;
 use crate::agents::http::{Http, IDLE_MS, Protocol, link};
@@ -28,7 +28,7 @@ const SYSTEM: &str = "You are a careful programmer. You have no tools and no fil
 ///
 /// # Errors
 /// A usage error for an invalid address.
-pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
+pub(super) fn of(lean: &AgentConfig) -> Result<Option<(Http, Option<String>)>> {
     let set = |value: &Option<String>| value.clone().filter(|text| !text.trim().is_empty());
     let (None, Some(base_url), Some(model)) = (set(&lean.binary), set(&lean.base_url), set(&lean.model))
     else {

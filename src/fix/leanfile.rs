@@ -14,8 +14,8 @@ use smart_default::SmartDefault;
 use crate::os::path::followed;
 use crate::rules::fault::Fault;
 use crate::rules::text::{nearest, visible};
-use gate::LeanKeys;
-use source::LeanSource;
+use gate::LeanfileKeys;
+use source::LeanfileSource;
 
 const MAX_BYTES: usize = 1 << 20;
 /// How similar a known key must be to be named, of 1.
@@ -27,7 +27,7 @@ pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Leanfile {
-    pub lean: Lean,
+    pub lean: AgentConfig,
     /// The health check before an agent is called.
     pub health: HealthCheck,
     /// Settings for work on tasks.
@@ -43,7 +43,7 @@ pub struct Leanfile {
 /// The agent: a wrapper program or an endpoint.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, SmartDefault)]
 #[serde(default)]
-pub struct Lean {
+pub struct AgentConfig {
     /// The wrapper's program; a relative path starts at the static config's directory.
     pub binary: Option<String>,
     /// Passed as `LEAN_BASE_URL`.
@@ -61,7 +61,7 @@ pub struct Lean {
     pub timeout: u32,
 }
 
-impl Lean {
+impl AgentConfig {
     /// The values that a wrapper gets as `LEAN_*` variables, by their keys.
     pub fn values(&self) -> [(&'static str, &Option<String>); 5] {
         [
@@ -209,10 +209,10 @@ pub struct Read {
 ///
 /// # Errors
 /// A usage error with file and line, and how to fix it.
-pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
+pub fn combined(sources: &[LeanfileSource], base: &Path) -> Result<Read> {
     let mut all = toml::Table::new();
     let (mut warnings, mut keys) = (Vec::new(), Vec::new());
-    let mut names_root: Option<&LeanSource> = None;
+    let mut names_root: Option<&LeanfileSource> = None;
     for source in sources {
         let mut table = parse(&source.path, &source.text)?;
         let shown = source.path.display();
@@ -221,7 +221,7 @@ pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
             gate::mute(&mut table);
         }
         let own: Leanfile = table.clone().try_into().with_context(|| format!("could not read `{shown}`"))?;
-        keys.push(LeanKeys {
+        keys.push(LeanfileKeys {
             file: format!("`{shown}`"),
             lean: own.lean,
             in_project: source.project.is_some(),

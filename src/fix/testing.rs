@@ -14,7 +14,7 @@ use crate::rules::fault::Fault;
 use crate::rules::fix::signature::{self, TestReport};
 use crate::rules::json::clip;
 use crate::rules::sandbox::SandboxSubject;
-use crate::rules::strip::Strip;
+use crate::rules::strip_ansi::AnsiStripper;
 use crate::rules::text::quote_argv;
 
 /// The longest end of the tests' output that is kept, in bytes.
@@ -114,7 +114,7 @@ pub(super) fn test(ctx: &FixContext, task: &Task) -> Result<Tested> {
     let (exit, output, took_ms) = match find(ctx.deps.settings, &argv, &ctx.cwd()) {
         Ok(program) => {
             let ended = run(ctx, program, &argv, &task.runner)?;
-            (ended.exit, Strip::default().text(&ended.stdout), ended.took_ms)
+            (ended.exit, AnsiStripper::default().text(&ended.stdout), ended.took_ms)
         }
         // The agent may have removed it from the clone.
         Err(error) => (ProcessExit::NotStarted(format!("{error:#}")), String::new(), 0),
@@ -158,7 +158,7 @@ pub(super) fn after(ctx: &FixContext, line: &str) -> Result<Option<String>> {
     if ended.exit == ProcessExit::Code(0) {
         return Ok(None);
     }
-    let output = Strip::default().text(&ended.stdout);
+    let output = AnsiStripper::default().text(&ended.stdout);
     let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let last = clip(&ctx.deps.settings.secrets.redact(last), 200);
     Ok(Some(format!("`{line}` ended with {}: {last}", ended.exit)))

@@ -17,7 +17,7 @@ mod search_tests;
 pub mod secret;
 pub mod sequences;
 pub mod service;
-pub mod strip;
+pub mod strip_ansi;
 pub mod terminal;
 pub mod text;
 pub mod time;

@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_reachable_by_themselves_only_after_text_of_strangers_and_with_a_network() {
+    fn objects_are_reachable_by_themselves_only_after_untrusted_text_and_with_a_network() {
         for (is_tainted, has_network, by_itself) in
             [(true, true, Reachable), (true, false, Shared), (false, true, Shared), (false, false, Shared)]
         {

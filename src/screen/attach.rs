@@ -22,7 +22,7 @@ use crate::rules::text::visible;
 use crate::rules::worker::protocol::ViewerState;
 use crate::rules::worker::{Flag, Phase, WorkerState};
 use crate::screen::keys::{KeyEvent, Keys};
-use crate::screen::paint::{self, Painter};
+use crate::screen::render::{self, Renderer};
 use crate::screen::{DEFAULT_SIZE, PIECE_BYTES, REPLAY_BYTES, Screen};
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptReader;
@@ -77,15 +77,15 @@ pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<AttachEnd>
     }
     let what = || format!("could not attach to {id}");
     let (cols, rows) = tty::size().unwrap_or(DEFAULT_SIZE);
-    let link = Link::open(dir, id, Painter::room(cols, rows), options.view)?;
+    let link = Link::open(dir, id, Renderer::room(cols, rows), options.view)?;
     let (cancel, resized) = (Cancel::on_signals().with_context(what)?, tty::resized().with_context(what)?);
-    let raw = Raw::enter(&paint::enter(id), paint::LEAVE).with_context(what)?;
+    let raw = Raw::enter(&render::enter(id), render::LEAVE).with_context(what)?;
     let session = Session {
         id,
         dir,
         reader: TranscriptReader::open(dir)?,
         screen: Screen::new(cols, rows),
-        painter: Painter::new(cols, rows),
+        renderer: Renderer::new(cols, rows),
         keys: Keys::default(),
         link,
         seen: None,
@@ -104,7 +104,7 @@ struct Session<'a, 'b> {
     dir: &'a WorkerDir,
     reader: TranscriptReader,
     screen: Screen,
-    painter: Painter,
+    renderer: Renderer,
     keys: Keys,
     link: Link,
     seen: Option<ViewerState>,
@@ -142,7 +142,7 @@ impl Session<'_, '_> {
             }
             if screen {
                 let status = self.status();
-                let frame = self.painter.frame(&mut self.screen, &status);
+                let frame = self.renderer.frame(&mut self.screen, &status);
                 tty::write_all(frame.as_bytes()).context("could not draw on the terminal")?;
                 next_frame = Deadline::after_ms(FRAME_MS);
                 dirty = false;
@@ -229,9 +229,9 @@ impl Session<'_, '_> {
     fn resize(&mut self) {
         self.resized.triggered();
         if let Some((cols, rows)) = tty::size() {
-            self.painter.resize(cols, rows);
+            self.renderer.resize(cols, rows);
             if !self.options.view {
-                self.link.resize(Painter::room(cols, rows));
+                self.link.resize(Renderer::room(cols, rows));
             }
         }
     }
@@ -283,9 +283,9 @@ impl Session<'_, '_> {
         if let Err(error) = (self.options.answer)(&ask) {
             self.notice = Some(visible(&format!("{error:#}"), false));
         }
-        self.raw = Some(Raw::enter(&paint::enter(self.id), paint::LEAVE)?);
+        self.raw = Some(Raw::enter(&render::enter(self.id), render::LEAVE)?);
         let (cols, rows) = tty::size().unwrap_or(DEFAULT_SIZE);
-        self.painter = Painter::new(cols, rows);
+        self.renderer = Renderer::new(cols, rows);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use vt100::capture::{
 };
 
 use crate::rules::secret::{RedactStream, Secrets};
-use crate::rules::strip::Utf8Pieces;
+use crate::rules::strip_ansi::Utf8Pieces;
 use crate::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 

@@ -4,7 +4,7 @@
 pub mod attach;
 pub mod export;
 pub mod keys;
-pub mod paint;
+pub mod render;
 
 use std::cell::Cell;
 use std::num::NonZeroU16;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use looop::rules::secret::Secrets;
-use looop::rules::strip::Strip;
+use looop::rules::strip_ansi::AnsiStripper;
 use looop::rules::text::is_hidden;
 use looop::rules::worker::protocol::{
     self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply,
@@ -12,7 +12,7 @@ use looop::rules::worker::query::{self, Scanner, TerminalQuery as Heard};
 use looop::rules::worker::silence;
 use looop::screen::export;
 use looop::screen::keys::{KeyEvent, Keys};
-use looop::screen::paint::Painter;
+use looop::screen::render::Renderer;
 use looop::screen::{Screen, is_plain};
 use looop::store::inbox::InboxMessage;
 use looop::store::layout::WorkerDir;
@@ -78,20 +78,20 @@ fn reads_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(byt
 pub fn screen(bytes: &[u8]) {
     let (cut, bytes) = pieces(bytes);
     let mut screen = Screen::new(20, 6);
-    let mut painter = Painter::new(18, 5);
-    let mut strip = Strip::default();
+    let mut renderer = Renderer::new(18, 5);
+    let mut strip = AnsiStripper::default();
     let mut scanner = Scanner::default();
     let (mut text, mut heard) = (String::new(), Vec::new());
     for piece in bytes.chunks(cut.max(8)) {
         screen.feed(piece);
         text += &strip.text(piece);
         scanner.scan(piece, &mut |event| heard.push(event));
-        let out = painter.frame(&mut screen, " w running \x1b]0;x\x07 ");
+        let out = renderer.frame(&mut screen, " w running \x1b]0;x\x07 ");
         assert_eq!(strict::forbidden(&out), None, "{out:?}");
     }
     let is_text = |c: char| matches!(c, '\n' | '\t') || !is_hidden(c);
     assert!(text.chars().all(is_text), "{text:?}");
-    assert!(Strip::default().text(bytes).starts_with(&text), "text depends on how it came");
+    assert!(AnsiStripper::default().text(bytes).starts_with(&text), "text depends on how it came");
     assert!(screen.text().chars().all(|c| c == '\n' || is_plain(c)));
     let mut whole = Vec::new();
     Scanner::default().scan(bytes, &mut |event| whole.push(event));

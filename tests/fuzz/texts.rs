@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use looop::config::{self, Env};
-use looop::fix::leanfile::{self, source::LeanSource};
+use looop::fix::leanfile::{self, source::LeanfileSource};
 use looop::os::process::{ChildResult, ProcessExit};
 use looop::rules::beat::ask::{AnswerFile, QuestionFile};
 use looop::rules::beat::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};
@@ -143,7 +143,7 @@ pub fn config(bytes: &[u8]) {
 pub fn leanfile(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let (path, base) = (Path::new("fix.toml").to_owned(), Path::new("/home/ada/src/app"));
-    let own = LeanSource { place: path.clone(), path, text, ..LeanSource::default() };
+    let own = LeanfileSource { place: path.clone(), path, text, ..LeanfileSource::default() };
     let Ok(read) = leanfile::combined(std::slice::from_ref(&own), base) else { return };
     for (at, task) in read.leanfile.tasks.iter().enumerate() {
         assert!(!task.prompt.trim().is_empty() && !task.name.trim().is_empty());
@@ -153,7 +153,7 @@ pub fn leanfile(bytes: &[u8]) {
     assert_eq!(format!("{:?}", twice.leanfile), format!("{:?}", read.leanfile));
 }
 
-/// An ask or an answer reads back as it is, a yes fits nothing but an approval, and nothing of it hides on a screen.
+/// An ask or an answer reads back as it is, an approval fits nothing but an approval, and nothing of it hides on a screen.
 pub fn asks(bytes: &[u8]) {
     reads_back::<AnswerFile>(bytes);
     let Some(ask) = reads_back::<QuestionFile>(bytes) else { return };

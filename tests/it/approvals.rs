@@ -1,4 +1,4 @@
-//! Approvals and questions over their whole life: nothing that needs a yes is done without exactly that yes, once.
+//! Approvals and questions over their whole life: nothing that needs an approval is done without exactly that yes, once.
 
 mod cover;
 mod late;
@@ -67,7 +67,7 @@ fn approve(profile: &Profile, ask: &Value) -> Ran {
 
 #[test]
 #[ignore = "slow"]
-fn a_run_waits_for_exactly_its_yes_and_is_made_once() {
+fn a_run_waits_for_exactly_its_approval_and_is_made_once() {
     let profile = profile(&["RUN", NOOP]);
     let ran = profile.looop(&["tick"]).ok();
     assert!(ran.stdout.contains("waits for ap-") && ran.stdout.contains("no rule allows it"), "{ran:?}");
@@ -108,7 +108,7 @@ fn a_run_waits_for_exactly_its_yes_and_is_made_once() {
     assert!(wrong.code == 1 && wrong.stderr.contains("the hash is not the one of this move"), "{wrong:?}");
     assert_eq!(asks(&profile).len(), 1);
     approve(&profile, ask).ok();
-    assert_eq!((sunk(&profile), profile.asked()), (0, 1), "a yes alone runs nothing");
+    assert_eq!((sunk(&profile), profile.asked()), (0, 1), "an approval alone runs nothing");
     let again = approve(&profile, ask);
     assert!(again.code == 1 && again.stderr.contains("it is approved already"), "{again:?}");
     let made = profile.looop(&["tick"]).ok();
@@ -186,7 +186,7 @@ fn the_same_request_is_the_same_ask() {
     assert!(third.stdout.contains("idle"), "wishing it again is not paid for again: {third:?}");
 }
 
-/// Something that happens between a yes and its beat.
+/// Something that happens between an approval and its beat.
 type Change = fn(&Profile);
 
 #[test]
@@ -237,12 +237,12 @@ fn an_ask_expires_and_so_does_its_yes() {
     let ran = profile.looop(&["tick"]).ok();
     assert!(!ran.stdout.contains("waits for"), "{ran:?}");
     assert!(!profile.looop(&["tick", "--dry-run"]).ok().stdout.contains(expired), "said once");
-    // A yes that was given in time and not used in time is void too.
+    // An approval that was given in time and not used in time is void too.
     profile.config_more(json!({ "limits": { "approval_ttl": "4s" } }));
     let ask = ask_and_approve(&profile);
     let state = || profile.looop(&["asks", "--all", "--json"]).ok().json()["asks"][0]["state"].clone();
     assert_eq!(state(), "approved", "{ask}");
-    wait_until("the yes to expire", || state() == "expired");
+    wait_until("the approval to expire", || state() == "expired");
     profile.looop(&["tick"]).ok();
     profile.looop(&["tick"]).ok();
     assert_eq!(sunk(&profile), 0);

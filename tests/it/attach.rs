@@ -378,7 +378,7 @@ fn a_question_is_answered_on_a_screen_of_looops_own() {
 }
 
 #[test]
-fn a_move_that_waits_gets_its_yes_on_a_screen_of_looops_own() {
+fn a_move_that_waits_gets_its_approval_on_a_screen_of_looops_own() {
     let run =
         serde_json::json!({ "move": "run", "argv": ["touch", "made"], "why": "it is wanted" }).to_string();
     let profile = Profile::scripted(&[&run]);

@@ -215,7 +215,7 @@ fn ran_once(after: &After) -> Option<String> {
     wrong.then(|| format!("it ran {ran} times, the journal says {messages:?}"))
 }
 
-/// As [`ran_once`], and a yes is never lost without a word: nobody but looop knows that it was used.
+/// As [`ran_once`], and an approval is never lost without a word: nobody but looop knows that it was used.
 fn ran_and_reported(after: &After) -> Option<String> {
     let messages = ["— exit 0 ", "— unknown: ", "— not done: "];
     let lost = !after.journal.iter().any(|line| messages.iter().any(|words| line.contains(words)));

@@ -186,7 +186,7 @@ fn a_supervisor_with_an_unreadable_state_is_not_an_orphan() {
     fs::write(profile.data().join("workers/w1/state.json"), state_file.to_string()).unwrap();
 }
 
-/// Whoever starts a beat chooses the config that says who decides and what needs no yes.
+/// Whoever starts a beat chooses the config that says who decides and what needs no approval.
 #[test]
 fn a_worker_starts_no_beat_and_no_pulse() {
     let profile = Profile::scripted(&[r#"{"move":"write_playbook","body":"Obey the worker.","why":"w"}"#]);

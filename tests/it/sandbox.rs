@@ -117,7 +117,7 @@ fn kill_supervisor(profile: &Profile, id: &str) {
 
 #[test]
 #[ignore = "slow"]
-fn only_full_sandboxes_free_a_worker_and_its_checks_from_a_yes() {
+fn only_full_sandboxes_free_a_worker_and_its_checks_from_an_approval() {
     if !has("full") {
         return;
     }

@@ -378,7 +378,7 @@ fn a_flapping_sensor_is_named_and_rests() {
 }
 
 #[test]
-fn what_strangers_wrote_is_not_repeated_by_a_sensor_that_is_vouched_for() {
+fn untrusted_text_is_not_repeated_by_a_sensor_that_is_vouched_for() {
     let profile = Profile::scripted(&[NOOP, NOOP, NOOP]);
     let say = |trust: &str, text: &str| {
         profile

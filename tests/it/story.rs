@@ -93,7 +93,7 @@ fn a_worker_calls_and_the_user_answers_in_its_window() {
     fixture.type_line(&hand, "looop approve ap-");
     let shown = fixture.wait_for(&hand, "Make this move? [y/N]");
     assert!(shown.contains("work.sh") && shown.contains("+Find out the colour."), "{shown}");
-    assert_eq!(worker(&fixture, "paint"), Value::Null, "nothing runs before the yes");
+    assert_eq!(worker(&fixture, "paint"), Value::Null, "nothing runs before the approval");
     fixture.type_line(&hand, "y");
     fixture.wait_for(&hand, "approved ap-");
 

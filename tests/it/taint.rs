@@ -30,7 +30,7 @@ fn is_shown_as_data(profile: &Profile, id: &str) -> bool {
 
 #[test]
 #[ignore = "slow"]
-fn a_goal_of_strangers_stays_theirs_under_every_name_until_it_is_edited() {
+fn an_untrusted_goal_stays_theirs_under_every_name_until_it_is_edited() {
     for how in ["kept", "renamed", "renamed by git", "copied", "gone for a while"] {
         let profile = written_after_untrusted_text();
         let path = |id: &str| profile.data().join(format!("goals/{id}.md"));
@@ -60,7 +60,7 @@ fn a_goal_of_strangers_stays_theirs_under_every_name_until_it_is_edited() {
 }
 
 #[test]
-fn a_name_that_strangers_used_does_not_taint_the_users_text() {
+fn a_name_that_untrusted_text_used_does_not_taint_the_users_text() {
     let profile = written_after_untrusted_text();
     profile.goal("first", "goal: my own\n");
     profile.goal("second", "goal: my own\n");

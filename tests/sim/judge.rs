@@ -22,7 +22,7 @@ use super::tick::outcome;
 /// and three that it wished for, and one more when the last of them is old.
 const QUIET: u32 = 5;
 
-/// A yes that a user gave, and what was seen then.
+/// An approval that a user gave, and what was seen then.
 #[derive(Clone, Debug)]
 struct Yes {
     decided: Move,
@@ -344,7 +344,7 @@ impl Judge {
         must(hidden.is_none(), || format!("{hidden:?} starves and is not shown"))
     }
 
-    /// A command gets its byte: somebody allowed exactly this, ahead of time or with a yes that is still good.
+    /// A command gets its byte: somebody allowed exactly this, ahead of time or with an approval that is still good.
     pub fn runs(&mut self, intent: &Intent, argv: &[String], script: u64, prints: bool) -> Checked {
         must(self.ran.insert(intent.beat.clone()), || format!("{argv:?} runs twice in {}", intent.beat))?;
         self.unsent.push(intent.beat.clone());
@@ -363,12 +363,12 @@ impl Judge {
             .yes
             .iter_mut()
             .find(|yes| !yes.used && yes.argv == argv && yes.script == script && intent.at_ms < yes.until_ms);
-        let Some(yes) = yes else { return Err(format!("{argv:?} runs without a yes")) };
+        let Some(yes) = yes else { return Err(format!("{argv:?} runs without an approval")) };
         yes.used = true;
         Ok(())
     }
 
-    /// A file is changed: what decides how looop judges only with a yes.
+    /// A file is changed: what decides how looop judges only with an approval.
     pub fn writes(&mut self, intent: &Intent) -> Checked {
         let path = match &intent.operation {
             Operation::Write { path, .. } => path.as_str(),
@@ -386,7 +386,7 @@ impl Judge {
             .yes
             .iter_mut()
             .find(|yes| yes.decided.action == intent.decided.action && intent.at_ms < yes.until_ms);
-        must(yes.is_some(), || "the playbook is changed without a yes".to_owned())
+        must(yes.is_some(), || "the playbook is changed without an approval".to_owned())
     }
 
     /// The journal has a line more: it says what is so, and nothing twice.

@@ -166,7 +166,7 @@ impl World {
         (decided, plan)
     }
 
-    /// What a yes to a move covers, as it is now.
+    /// What an approval to a move covers, as it is now.
     fn scope(&self, decided: &Move) -> ApprovalScope {
         let mut scope = ApprovalScope {
             form: scope::FORM,

@@ -1,6 +1,6 @@
 //! Pure. The keys of a project's leanfile that need the user's trust, and the address to which an API key belongs.
 
-use super::Lean;
+use super::AgentConfig;
 use crate::rules::text::visible;
 
 /// The tables of a leanfile, and their keys that name neither a file nor a command, and so need no trust.
@@ -84,15 +84,15 @@ fn is_in(keys: &str, key: &str) -> bool {
 
 /// One leanfile as the origin of the agent, its address and its key.
 #[derive(Clone, Debug, Default)]
-pub struct LeanKeys {
+pub struct LeanfileKeys {
     /// The file, as messages name it.
     pub file: String,
-    pub lean: Lean,
+    pub lean: AgentConfig,
     /// If true, the file is part of a project.
     pub in_project: bool,
 }
 
-impl LeanKeys {
+impl LeanfileKeys {
     fn address(&self) -> Option<&str> {
         self.lean.base_url.as_deref().map(|url| url.trim().trim_end_matches('/'))
     }
@@ -101,10 +101,10 @@ impl LeanKeys {
 /// The API key that may be used, of files in merge order, and a warning if a key is left out. A key belongs to
 /// the `base_url` in its own file: it is sent neither to an address of another file nor to a program that a
 /// project names.
-pub fn bound_key(files: &[LeanKeys]) -> (Option<String>, Option<String>) {
-    let address = files.iter().rev().find_map(LeanKeys::address);
+pub fn bound_key(files: &[LeanfileKeys]) -> (Option<String>, Option<String>) {
+    let address = files.iter().rev().find_map(LeanfileKeys::address);
     let program = files.iter().rev().find(|file| file.lean.binary.is_some());
-    let fits = |file: &&LeanKeys| {
+    let fits = |file: &&LeanfileKeys| {
         let is_foreign = program.is_some_and(|program| program.in_project && program.file != file.file);
         file.lean.api_key.is_some() && file.address() == address && !is_foreign
     };
@@ -206,14 +206,14 @@ runner = { args = [\"-q\"], timeout = 4 }
         assert_eq!(muted["tasks"][0]["runner"]["timeout"].as_integer(), Some(4));
     }
 
-    fn keys(file: &str, text: &str, in_project: bool) -> LeanKeys {
-        LeanKeys { file: file.to_owned(), lean: toml::from_str(text).unwrap(), in_project }
+    fn keys(file: &str, text: &str, in_project: bool) -> LeanfileKeys {
+        LeanfileKeys { file: file.to_owned(), lean: toml::from_str(text).unwrap(), in_project }
     }
 
     #[test]
     fn a_key_belongs_to_the_address_beside_it() {
         let own = keys("own", "base_url = \"http://a/\"\napi_key = \"k\"", false);
-        let key = |files: &[LeanKeys]| bound_key(files).0;
+        let key = |files: &[LeanfileKeys]| bound_key(files).0;
         assert_eq!(key(std::slice::from_ref(&own)).as_deref(), Some("k"));
         for (other, wanted) in [
             // The address of another file, with and without a key of its own, in and out of a project.

@@ -1,6 +1,6 @@
 //! Tests of leanfiles.
 
-use super::source::LeanOrigin;
+use super::source::LeanfileOrigin;
 use super::*;
 
 /// Reads these leanfiles over this static config.
@@ -14,8 +14,8 @@ fn merged(fixed: &str, own: &[&str]) -> Result<Read> {
 }
 
 fn read(fixed: &Path, own: &[PathBuf], here: &Path) -> Result<Read> {
-    let all = own.iter().map(|file| (file.clone(), LeanOrigin::Named));
-    let all: Vec<_> = std::iter::once((fixed.to_owned(), LeanOrigin::Usual)).chain(all).collect();
+    let all = own.iter().map(|file| (file.clone(), LeanfileOrigin::Named));
+    let all: Vec<_> = std::iter::once((fixed.to_owned(), LeanfileOrigin::Usual)).chain(all).collect();
     combined(&source::open(&all, here)?, here)
 }
 
@@ -172,9 +172,9 @@ fn files_of_a_task_never_lead_out_of_the_project() {
 }
 
 /// One leanfile in a project at `dir`.
-fn of_project(dir: &Path, text: &str) -> LeanSource {
+fn of_project(dir: &Path, text: &str) -> LeanfileSource {
     let place = dir.join("leanfile.toml");
-    LeanSource {
+    LeanfileSource {
         path: place.clone(),
         place,
         text: text.to_owned(),
@@ -193,10 +193,10 @@ fn the_root_of_a_file_in_a_project_stays_in_the_project() {
         let source = of_project(&dir, &format!("[defaults]\nproject_root = {bad:?}\n"));
         let error = combined(std::slice::from_ref(&source), &dir).unwrap_err().to_string();
         assert!(error.contains("leads out of"), "{bad}: {error}");
-        let muted = combined(&[LeanSource { is_muted: true, ..source.clone() }], &dir).unwrap();
+        let muted = combined(&[LeanfileSource { is_muted: true, ..source.clone() }], &dir).unwrap();
         assert_eq!(muted.root, dir.join("."), "{bad}");
         // The user's own file may name any directory.
-        assert!(combined(&[LeanSource { project: None, ..source }], &dir).is_ok());
+        assert!(combined(&[LeanfileSource { project: None, ..source }], &dir).is_ok());
     }
     let good = of_project(&dir, "[defaults]\nproject_root = \"sub\"\n");
     assert_eq!(combined(&[good], &dir).unwrap().inside, Some(dir));
@@ -219,19 +219,19 @@ fn a_file_belongs_to_a_project_by_its_place_and_its_origin() {
         source::open(&[(path.to_owned(), origin)], &top.join(here)).unwrap()[0].project.clone()
     };
     let repo = Some(top.join("repo"));
-    assert_eq!(project(&deep, LeanOrigin::Named, "plain"), repo);
-    assert_eq!(project(&top.join("plain/link/b/leanfile.toml"), LeanOrigin::Named, "plain"), repo);
-    assert_eq!(project(&deep, LeanOrigin::Static, "repo/a"), repo);
-    assert_eq!(project(&deep, LeanOrigin::Static, "plain"), None);
-    assert_eq!(project(&deep, LeanOrigin::Usual, "repo/a"), None);
-    assert_eq!(project(&beside, LeanOrigin::Named, "plain"), None);
-    assert_eq!(project(&beside, LeanOrigin::Found, "plain"), Some(top.join("plain")));
+    assert_eq!(project(&deep, LeanfileOrigin::Named, "plain"), repo);
+    assert_eq!(project(&top.join("plain/link/b/leanfile.toml"), LeanfileOrigin::Named, "plain"), repo);
+    assert_eq!(project(&deep, LeanfileOrigin::Static, "repo/a"), repo);
+    assert_eq!(project(&deep, LeanfileOrigin::Static, "plain"), None);
+    assert_eq!(project(&deep, LeanfileOrigin::Usual, "repo/a"), None);
+    assert_eq!(project(&beside, LeanfileOrigin::Named, "plain"), None);
+    assert_eq!(project(&beside, LeanfileOrigin::Found, "plain"), Some(top.join("plain")));
     for system in [".hg", ".jj", ".svn"] {
         let file = write(&format!("other{system}/a/leanfile.toml"));
         std::fs::create_dir_all(top.join(format!("other{system}")).join(system)).unwrap();
-        assert_eq!(project(&file, LeanOrigin::Named, "plain"), Some(top.join(format!("other{system}"))));
+        assert_eq!(project(&file, LeanfileOrigin::Named, "plain"), Some(top.join(format!("other{system}"))));
     }
-    let mut sources = source::open(&[(beside, LeanOrigin::Named)], &top).unwrap();
+    let mut sources = source::open(&[(beside, LeanfileOrigin::Named)], &top).unwrap();
     source::claim(&mut sources, None, &top.join("repo"));
     assert_eq!(sources[0].project, None);
     source::claim(&mut sources, None, &top.join("plain"));

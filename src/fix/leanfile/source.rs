@@ -14,7 +14,7 @@ const TOPS: [&str; 4] = [".git", ".hg", ".jj", ".svn"];
 
 /// A leanfile and its owner.
 #[derive(Clone, Debug, Default)]
-pub struct LeanSource {
+pub struct LeanfileSource {
     /// The path for messages.
     pub path: PathBuf,
     /// The absolute path, without links.
@@ -28,7 +28,7 @@ pub struct LeanSource {
 
 /// The origin of a leanfile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeanOrigin {
+pub enum LeanfileOrigin {
     /// The static config in its default place: always the user's own.
     Usual,
     /// A static config that the user named.
@@ -39,7 +39,7 @@ pub enum LeanOrigin {
     Found,
 }
 
-impl LeanSource {
+impl LeanfileSource {
     /// All requests of the file.
     ///
     /// # Errors
@@ -74,31 +74,31 @@ pub fn place_of(path: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// A usage error if a file that the user named cannot be read.
-pub fn open(files: &[(PathBuf, LeanOrigin)], here: &Path) -> Result<Vec<LeanSource>> {
+pub fn open(files: &[(PathBuf, LeanfileOrigin)], here: &Path) -> Result<Vec<LeanfileSource>> {
     let here = std::fs::canonicalize(here).unwrap_or_else(|_| here.to_owned());
     let mut tops: Vec<PathBuf> = top_above(&here).into_iter().collect();
     let mut read = Vec::new();
     for (path, origin) in files {
-        let is_static = matches!(origin, LeanOrigin::Usual | LeanOrigin::Static);
+        let is_static = matches!(origin, LeanfileOrigin::Usual | LeanfileOrigin::Static);
         let Some(text) = text_of(path, !is_static)? else { continue };
         let place = place_of(path)?;
         let folder = place.parent().unwrap_or(Path::new("/"));
         let project = match origin {
-            LeanOrigin::Usual | LeanOrigin::Static => None,
-            LeanOrigin::Named => top_above(folder),
-            LeanOrigin::Found => top_above(folder).or_else(|| Some(folder.to_owned())),
+            LeanfileOrigin::Usual | LeanfileOrigin::Static => None,
+            LeanfileOrigin::Named => top_above(folder),
+            LeanfileOrigin::Found => top_above(folder).or_else(|| Some(folder.to_owned())),
         };
         tops.extend(project.clone());
-        read.push((*origin, LeanSource { path: path.clone(), place, text, project, is_muted: false }));
+        read.push((*origin, LeanfileSource { path: path.clone(), place, text, project, is_muted: false }));
     }
-    for (_, source) in read.iter_mut().filter(|(origin, _)| *origin == LeanOrigin::Static) {
+    for (_, source) in read.iter_mut().filter(|(origin, _)| *origin == LeanfileOrigin::Static) {
         source.project = tops.iter().find(|top| source.place.starts_with(top)).cloned();
     }
     Ok(read.into_iter().map(|(_, source)| source).collect())
 }
 
 /// Marks named files as parts of the project if they lie in its directory.
-pub fn claim(sources: &mut [LeanSource], fixed: Option<&Path>, root: &Path) {
+pub fn claim(sources: &mut [LeanfileSource], fixed: Option<&Path>, root: &Path) {
     let root = crate::os::path::followed(root);
     for source in sources.iter_mut().filter(|source| Some(source.path.as_path()) != fixed) {
         if source.project.is_none() && source.place.starts_with(&root) {

@@ -194,7 +194,7 @@ impl ApprovalScope {
         request.digest()
     }
 
-    /// Compares what a yes covered with the same things as they are now.
+    /// Compares what an approval covered with the same things as they are now.
     ///
     /// # Errors
     /// Says what has changed: the yes is void.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::scan::{SecretScan, SecretSpan};
 use super::spelling::SPELLINGS;
 use super::{MAX_DECODED, MIN_VALUE_BYTES, Secrets, find_secrets};
-use crate::rules::strip::whole_characters;
+use crate::rules::strip_ansi::whole_characters;
 
 /// The maximum that is held back while it could be the start of a secret, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! What a yes to a command covers: each kind of swap between the yes and the move voids it, each time.
+//! What an approval to a command covers: each kind of swap between the approval and the move voids it, each time.
 
 use std::fs::{self, Permissions, create_dir_all, hard_link, rename, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -73,7 +73,7 @@ type Swap = fn(&Profile);
 
 #[test]
 #[ignore = "slow"]
-fn each_kind_of_swap_voids_a_yes() {
+fn each_kind_of_swap_voids_an_approval() {
     let profile = scene(&["input.txt", "--file=HOME/far/x.mk", "HOME/dir", "caf\u{e9}"]);
     // The program and what it is run by lie where a sandbox has a private temporary folder.
     profile.without_sandbox(&["run"]);
@@ -156,7 +156,7 @@ fn a_no_holds_when_the_folder_changes() {
 }
 
 #[test]
-fn another_value_of_a_variable_voids_a_yes() {
+fn another_value_of_a_variable_voids_an_approval() {
     let profile = scene(&[]);
     let ask = waiting(&profile, "a variable");
     assert!(ask["scope"]["command"]["env"].as_array().unwrap().contains(&json!("LANG")), "{ask}");
@@ -188,7 +188,7 @@ fn an_index_counts_by_what_is_staged() {
 }
 
 #[test]
-fn another_sandbox_voids_a_yes() {
+fn another_sandbox_voids_an_approval() {
     let profile = scene(&[]);
     let ask = waiting(&profile, "a sandbox");
     if ask["scope"]["sandbox"]["level"] == "none" {
@@ -200,7 +200,7 @@ fn another_sandbox_voids_a_yes() {
 }
 
 #[test]
-fn a_mount_over_the_folder_voids_a_yes() {
+fn a_mount_over_the_folder_voids_an_approval() {
     let can = Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success());
     if !can {
         return skipped("no namespace to mount in");
@@ -215,7 +215,7 @@ fn a_mount_over_the_folder_voids_a_yes() {
     assert_void(&profile, "mount", &ran.into());
 }
 
-/// A clock that was set back would keep a yes alive.
+/// A clock that was set back would keep an approval alive.
 #[test]
 fn a_yes_from_the_future_is_void() {
     let profile = scene(&[]);
@@ -264,10 +264,10 @@ const SPELLINGS: [&[&str]; 30] = [
     &["../home/F"],
 ];
 
-/// The files lie in the home directory, which no yes covers as a folder: so each must be found by its spelling.
+/// The files lie in the home directory, which no approval covers as a folder: so each must be found by its spelling.
 #[test]
 #[ignore = "slow"]
-fn a_file_that_is_swapped_voids_a_yes_in_each_way_of_naming_it() {
+fn a_file_that_is_swapped_voids_an_approval_in_each_way_of_naming_it() {
     let name = |n: usize, part: &str| {
         let file = if part.contains("/F") && !part.contains("//") { "F" } else { "HOME/F" };
         part.replace('F', &file.replace('F', &format!("f{n}")))

@@ -115,7 +115,7 @@ fn a_used_approval_whose_files_come_back_is_not_valid() {
     assert_ne!(again["id"], ask["id"]);
     super::approve(&profile, &again).ok();
     profile.looop(&["tick"]).ok();
-    assert_eq!(sunk(&profile), 2, "and is made once more after a yes of its own");
+    assert_eq!(sunk(&profile), 2, "and is made once more after an approval of its own");
 }
 
 /// One change between the look of the beat and the start of the command.

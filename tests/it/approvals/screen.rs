@@ -157,7 +157,7 @@ fn earlier(edit: fn(&mut serde_json::Map<String, Value>)) {
         profile.looop(&["asks", "--all"]).ok().stdout.contains("void     an earlier version of looop asked")
     );
     profile.looop(&["tick"]).ok();
-    assert_eq!(super::sunk(&profile), 0, "its yes counts for nothing");
+    assert_eq!(super::sunk(&profile), 0, "its approval counts for nothing");
     profile.goal("g", "goal: more\n");
     profile.looop(&["tick"]).ok();
     let again = asks(&profile).pop().expect("it is asked again");

@@ -1,4 +1,4 @@
-//! What a yes to the start of a worker covers: its program, grants, checks, goal, and the commit that it starts from.
+//! What an approval to the start of a worker covers: its program, grants, checks, goal, and the commit that it starts from.
 
 use std::fs::{self, Permissions, create_dir_all, rename, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -67,7 +67,7 @@ type Swap = fn(&Profile);
 
 #[test]
 #[ignore = "slow"]
-fn each_kind_of_swap_voids_a_yes_to_a_worker() {
+fn each_kind_of_swap_voids_an_approval_to_a_worker() {
     let profile = scene();
     let swaps: [(&str, Swap); 15] = [
         ("program", |p| write(p.path("home/bin/agent"), "#!/bin/sh\nexec sleep 601\n").unwrap()),
@@ -174,7 +174,7 @@ fn a_sandbox_that_may_read_other_files_voids_an_approval() {
 
 #[test]
 #[ignore = "slow"]
-fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
+fn a_change_between_the_plan_and_the_start_voids_an_approval_to_a_worker() {
     let swaps: [(&str, &str, Swap); 5] = [
         ("program", "a file", |p| write(p.path("home/bin/agent"), "#!/bin/sh\nexec sleep 601\n").unwrap()),
         ("the target of a grant", "a grant", |p| {
@@ -204,7 +204,7 @@ fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
 }
 
 #[test]
-fn another_value_of_a_variable_voids_a_yes() {
+fn another_value_of_a_variable_voids_an_approval() {
     let profile = scene();
     for (name, part) in [("LANG", "the program, the folder or the environment"), ("DEPLOY_KEY", "a grant")] {
         let ask = waiting(&profile, name);

@@ -237,7 +237,7 @@ fn what_may_not_be_read_is_never_taken_for_absent() {
     let Some(first) = as_nobody(&profile, &["tick"]) else {
         return skipped("the program is out of another user's reach");
     };
-    // A file that cannot be read cannot be bound to a yes.
+    // A file that cannot be read cannot be bound to an approval.
     assert!(first.code == 0 && first.stdout.contains("refused: could not read `/etc/shadow`"), "{first:?}");
     let prompt = as_nobody(&profile, &["tick", "--dry-run"]).unwrap().ok().stdout;
     assert!(prompt.contains("# goal shut cannot be read (data)"), "{prompt}");

@@ -74,7 +74,7 @@ fn sensor_written(after: &After) -> Option<String> {
     if torn { Some(format!("torn: {text:?}")) } else { messages(after, "write_sensor", text.is_some()) }
 }
 
-/// A yes is never lost without a word, and what the journal is sure of is true.
+/// An approval is never lost without a word, and what the journal is sure of is true.
 fn messages(after: &After, tag: &str, made: bool) -> Option<String> {
     let lines: Vec<&String> =
         after.journal.iter().filter(|line| line.contains(&format!(" {tag} "))).collect();

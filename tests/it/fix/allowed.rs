@@ -100,7 +100,7 @@ fn a_leanfile_that_asks_for_nothing_needs_no_yes() {
 }
 
 #[test]
-fn a_person_at_a_terminal_can_say_yes_at_once() {
+fn a_person_at_a_terminal_can_approve_at_once() {
     let can = Command::new("script").args(["-qec", "true", "/dev/null"]).stdin(Stdio::null()).output();
     if !can.is_ok_and(|output| output.status.success()) {
         return skipped("there is no `script` to make a terminal with");

@@ -11,7 +11,7 @@ use super::fixture::{Fixture, program};
 use crate::support::pi::skipped;
 use crate::support::profile::{git_in, has_bwrap, wait_until};
 
-/// A fixture whose decider wants a fix, and whose fixing runner is this script. It waits for a yes at each level of the
+/// A fixture whose decider wants a fix, and whose fixing runner is this script. It waits for an approval at each level of the
 /// sandbox, since `looop fix` itself runs outside of it.
 fn wants(script: &str, level: &str) -> Fixture {
     wants_in(Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]), script, level)

@@ -47,7 +47,7 @@ fn beat(name: &str, n: usize) -> (Profile, Value, String) {
 #[test]
 fn a_maintainer_gets_a_worker_in_a_clone() {
     let (profile, ran, _) = beat("maintainer", 0);
-    // Without a sandbox a worker waits for a yes; in one it has begun.
+    // Without a sandbox a worker waits for an approval; in one it has begun.
     let waits = ran["outcome"]["waits"]["ask"].as_str().expect("its sandbox is off here");
     let asks = profile.looop(&["asks"]).ok().stdout;
     assert!(asks.contains(waits) && asks.contains("Write a failing test"), "{asks}");

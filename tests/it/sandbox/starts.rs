@@ -80,7 +80,7 @@ fn the_first_paid_worker_of_a_profile_waits_and_later_ones_do_not() {
 
 #[test]
 #[ignore = "slow"]
-fn a_repository_is_cloned_without_a_yes_only_where_it_is_listed_itself() {
+fn a_repository_is_cloned_without_an_approval_only_where_it_is_listed_itself() {
     if !has("full") {
         return;
     }

@@ -103,7 +103,7 @@ fn the_seeded_goal_leads_to_an_interview_and_each_proposal_to_a_diff() {
     assert_eq!(read(&fixture, "goals/release.md").unwrap(), GOAL);
     assert!(tick(&fixture).stdout.contains("noop"));
     assert!(worker(&fixture, "setup")["past"].is_string(), "nothing more is to be done with it");
-    assert_eq!(read(&fixture, "PLAYBOOK.md").unwrap(), old, "nothing takes effect before the yes");
+    assert_eq!(read(&fixture, "PLAYBOOK.md").unwrap(), old, "nothing takes effect before the approval");
     assert_eq!(read(&fixture, "sensors/tag.sh"), None);
 
     approve(&fixture, "write_playbook", "+First comes: the release");

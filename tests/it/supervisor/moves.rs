@@ -40,7 +40,7 @@ fn approve(profile: &Profile) -> serde_json::Value {
 }
 
 #[test]
-fn what_a_yes_covers_is_shown_and_is_what_is_cloned() {
+fn what_an_approval_covers_is_shown_and_is_what_is_cloned() {
     let profile = wants(json!({ "repo": "~/link", "goal": "g1", "claims": ["thing"] }));
     profile.goal("g1", "---\ngoal: be good\nverify: second\n---\n");
     let link = profile.path("home/link");
@@ -66,7 +66,7 @@ fn what_a_yes_covers_is_shown_and_is_what_is_cloned() {
         assert!(shown.contains(words), "{words}: {shown}");
     }
     approve(&profile);
-    // The link points elsewhere now, and the yes was not for that.
+    // The link points elsewhere now, and the approval was not for that.
     fs::remove_file(&link).unwrap();
     symlink(profile.path("home/other"), &link).unwrap();
     tick();

@@ -165,13 +165,13 @@ pub fn injected() -> &'static Tally {
 
 #[test]
 #[ignore = "slow"]
-fn what_a_sensor_reads_out_makes_nothing_that_needs_a_yes() {
+fn what_a_sensor_reads_out_makes_nothing_that_needs_an_approval() {
     group(0).tally.holds();
     group(1).tally.holds();
 }
 
 #[test]
 #[ignore = "slow"]
-fn what_is_left_of_strangers_and_what_workers_say_makes_nothing_that_needs_a_yes() {
+fn what_is_left_of_strangers_and_what_workers_say_makes_nothing_that_needs_an_approval() {
     group(2).tally.holds();
 }

@@ -12,7 +12,7 @@ type Part = (&'static str, fn() -> Option<Tally>);
 
 /// One row each. A row is made by the same function as the plain test of its property, and once in a process.
 const PARTS: &[Part] = &[
-    ("text of strangers makes nothing that needs a yes", || Some(hostile::injected().clone())),
+    ("untrusted text makes nothing that needs an approval", || Some(hostile::injected().clone())),
     ("nothing gets out of a full sandbox", || escape::from_full_sandboxes().cloned()),
     ("a beat that is killed anywhere is made whole", crash::swept),
     ("a beat that loses power anywhere is made whole", crash::replayed),

@@ -5,14 +5,14 @@ use super::sequences::{OutputPart, SequenceReader};
 
 /// Converts output that arrives in pieces.
 #[derive(Debug, Default)]
-pub struct Strip {
+pub struct AnsiStripper {
     sequences: SequenceReader,
     characters: Utf8Pieces,
     /// True after a carriage return.
     returned: bool,
 }
 
-impl Strip {
+impl AnsiStripper {
     /// Returns the text in these bytes. All line ends become `\n`; invalid UTF-8 is replaced.
     pub fn text(&mut self, bytes: &[u8]) -> String {
         let (mut kept, returned) = (Vec::new(), &mut self.returned);
@@ -70,7 +70,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn strip(bytes: &[u8]) -> String {
-        Strip::default().text(bytes)
+        AnsiStripper::default().text(bytes)
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
         #[test]
         fn any_split_gives_the_same_text_and_no_control(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 1_usize..9) {
             let whole = strip(&bytes);
-            let mut pieces = Strip::default();
+            let mut pieces = AnsiStripper::default();
             let split: String = bytes.chunks(cut).map(|piece| pieces.text(piece)).collect();
             prop_assert!(whole.starts_with(&split), "{split:?} is no beginning of {whole:?}");
             prop_assert!(!whole.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')));

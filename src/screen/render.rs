@@ -9,7 +9,7 @@ use crate::screen::{self, Screen, is_plain};
 const STATUS_FROM_ROWS: u16 = 3;
 
 /// The content of the user's terminal, from which the changes are computed.
-pub struct Painter {
+pub struct Renderer {
     cols: u16,
     rows: u16,
     drawn: Option<Drawn>,
@@ -69,11 +69,11 @@ pub fn enter(id: &Name) -> String {
 pub const LEAVE: &str = "\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\
     \x1b[0 q\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l\x1b[23;0t";
 
-impl Painter {
+impl Renderer {
     /// Makes a painter for a terminal of a size in cells.
-    pub fn new(cols: u16, rows: u16) -> Painter {
+    pub fn new(cols: u16, rows: u16) -> Renderer {
         let (out, pen) = (String::new(), Pen::default());
-        Painter { cols, rows, drawn: None, stale: true, out, pen, at: None, cursor: None }
+        Renderer { cols, rows, drawn: None, stale: true, out, pen, at: None, cursor: None }
     }
 
     /// Changes the size of the terminal; everything is drawn again.
@@ -89,7 +89,7 @@ impl Painter {
 
     /// Returns the bytes that make the terminal show this screen and this status; empty if it already does.
     pub fn frame(&mut self, screen: &mut Screen, status: &str) -> String {
-        let (cols, height) = Painter::room(self.cols, self.rows);
+        let (cols, height) = Renderer::room(self.cols, self.rows);
         let bell = screen.take_bell();
         let cells = screen.cells();
         let from = corner(cells, (height, cols));
@@ -206,5 +206,5 @@ fn status_cells(text: &str, cols: u16) -> vt100::Screen {
 }
 
 #[cfg(test)]
-#[path = "paint_tests.rs"]
+#[path = "render_tests.rs"]
 mod tests;

@@ -49,7 +49,7 @@ fn the_strict_reader_is_strict() {
 }
 
 #[derive(Clone, Debug)]
-enum PaintStep {
+enum RenderStep {
     Feed(Vec<u8>),
     Resize(u16, u16),
     Outer(u16, u16),
@@ -79,12 +79,12 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(word, 0..12).prop_map(|words| words.concat())
 }
 
-fn steps() -> impl Strategy<Value = Vec<PaintStep>> {
+fn steps() -> impl Strategy<Value = Vec<RenderStep>> {
     let step = prop_oneof![
-        6 => hostile().prop_map(PaintStep::Feed),
-        1 => (edge(), edge()).prop_map(|(cols, rows)| PaintStep::Resize(cols, rows)),
-        1 => (1_u16..14, 1_u16..14).prop_map(|(cols, rows)| PaintStep::Outer(cols, rows)),
-        4 => Just(PaintStep::Draw),
+        6 => hostile().prop_map(RenderStep::Feed),
+        1 => (edge(), edge()).prop_map(|(cols, rows)| RenderStep::Resize(cols, rows)),
+        1 => (1_u16..14, 1_u16..14).prop_map(|(cols, rows)| RenderStep::Outer(cols, rows)),
+        4 => Just(RenderStep::Draw),
     ];
     proptest::collection::vec(step, 0..25)
 }
@@ -98,7 +98,7 @@ fn plain(cell: Option<&vt100::Cell>) -> (String, Pen) {
 
 /// Asserts that the model of the user's terminal shows what the model of the worker's terminal shows.
 fn assert_same(outer: &vt100::Screen, screen: &Screen, (cols, rows): (u16, u16)) {
-    let (width, height) = Painter::room(cols, rows);
+    let (width, height) = Renderer::room(cols, rows);
     let from = corner(screen.cells(), (height, width));
     for (row, col) in (0..height).flat_map(|row| (0..width).map(move |col| (row, col))) {
         let inner = screen.cells().cell(row + from.0, col + from.1);
@@ -130,28 +130,28 @@ proptest! {
     ) {
         let (mut cols, mut rows) = outer;
         let mut screen = Screen::new(size.0, size.1);
-        let mut painter = Painter::new(cols, rows);
+        let mut renderer = Renderer::new(cols, rows);
         // The model needs at least two columns; without them there is nothing to compare.
         let terminal = |cols: u16, rows: u16| screen::parser(cols, rows, 0, ());
         let mut shown = terminal(cols, rows);
         // vt100 contradicts itself, and panics, when an emoji becomes wide in the last column.
         let mut comparable = true;
-        for step in steps.into_iter().chain([PaintStep::Draw]) {
+        for step in steps.into_iter().chain([RenderStep::Draw]) {
             match step {
-                PaintStep::Feed(bytes) => {
+                RenderStep::Feed(bytes) => {
                     comparable &= !String::from_utf8_lossy(&bytes).contains('\u{fe0f}');
                     screen.feed(&bytes);
                 }
-                PaintStep::Resize(cols, rows) => screen.resize(cols, rows),
-                PaintStep::Outer(new_cols, new_rows) => {
+                RenderStep::Resize(cols, rows) => screen.resize(cols, rows),
+                RenderStep::Outer(new_cols, new_rows) => {
                     (cols, rows) = (new_cols, new_rows);
-                    painter.resize(cols, rows);
+                    renderer.resize(cols, rows);
                     let modes = shown.screen().input_mode_formatted();
                     shown = terminal(cols, rows);
                     shown.process(modes.as_bytes());
                 }
-                PaintStep::Draw => {
-                    let out = painter.frame(&mut screen, " w \u{4e2d} running \x1b]0;x\x07 ");
+                RenderStep::Draw => {
+                    let out = renderer.frame(&mut screen, " w \u{4e2d} running \x1b]0;x\x07 ");
                     prop_assert_eq!(forbidden(&out), None, "{:?}", out);
                     if comparable {
                         shown.process(out.as_bytes());
@@ -159,17 +159,17 @@ proptest! {
                     if comparable && cols > 1 {
                         assert_same(shown.screen(), &screen, (cols, rows));
                     }
-                    prop_assert_eq!(painter.frame(&mut screen, " w \u{4e2d} running \x1b]0;x\x07 "), "");
+                    prop_assert_eq!(renderer.frame(&mut screen, " w \u{4e2d} running \x1b]0;x\x07 "), "");
                 }
             }
         }
     }
 }
 
-fn draw(painter: &mut Painter, screen: &mut Screen, status: &str) -> vt100::Parser {
-    let (cols, rows) = (painter.cols, painter.rows);
+fn draw(renderer: &mut Renderer, screen: &mut Screen, status: &str) -> vt100::Parser {
+    let (cols, rows) = (renderer.cols, renderer.rows);
     let mut shown = screen::parser(cols, rows, 0, ());
-    shown.process(painter.frame(screen, status).as_bytes());
+    shown.process(renderer.frame(screen, status).as_bytes());
     shown
 }
 
@@ -177,8 +177,8 @@ fn draw(painter: &mut Painter, screen: &mut Screen, status: &str) -> vt100::Pars
 fn a_small_screen_leaves_the_rest_blank_and_the_last_row_is_the_status() {
     let mut screen = Screen::new(10, 3);
     screen.feed(b"\x1b[44mone\x1b[K\r\ntwo");
-    let mut painter = Painter::new(20, 6);
-    let shown = draw(&mut painter, &mut screen, " w · running");
+    let mut renderer = Renderer::new(20, 6);
+    let shown = draw(&mut renderer, &mut screen, " w · running");
     let rows: Vec<String> = shown.screen().rows(0, 20).collect();
     assert_eq!(rows[0].trim_end(), "one");
     assert_eq!(rows[1], "two");
@@ -196,11 +196,11 @@ fn a_small_screen_leaves_the_rest_blank_and_the_last_row_is_the_status() {
 fn a_large_screen_shows_the_part_with_the_cursor() {
     let mut screen = Screen::new(40, 20);
     screen.feed(b"top\x1b[20;38Hend");
-    let mut painter = Painter::new(10, 5);
-    let shown = draw(&mut painter, &mut screen, "");
+    let mut renderer = Renderer::new(10, 5);
+    let shown = draw(&mut renderer, &mut screen, "");
     assert_eq!(shown.screen().rows(0, 10).nth(3).unwrap().trim(), "end");
     screen.feed(b"\x1b[H");
-    let shown = draw(&mut Painter::new(10, 5), &mut screen, "");
+    let shown = draw(&mut Renderer::new(10, 5), &mut screen, "");
     assert_eq!(shown.screen().rows(0, 10).next().unwrap().trim(), "top");
 }
 
@@ -208,21 +208,21 @@ fn a_large_screen_shows_the_part_with_the_cursor() {
 fn one_change_costs_few_bytes() {
     let mut screen = Screen::new(500, 200);
     screen.feed("x".repeat(90_000).as_bytes());
-    let mut painter = Painter::new(500, 201);
-    assert!(painter.frame(&mut screen, "s").len() > 90_000);
+    let mut renderer = Renderer::new(500, 201);
+    assert!(renderer.frame(&mut screen, "s").len() > 90_000);
     screen.feed(b"\x1b[5;5Hy");
-    assert!(painter.frame(&mut screen, "s").len() < 50);
-    assert_eq!(painter.frame(&mut screen, "s"), "", "drawn cells are not drawn again");
-    assert!(painter.frame(&mut screen, "t").len() < 50);
+    assert!(renderer.frame(&mut screen, "s").len() < 50);
+    assert_eq!(renderer.frame(&mut screen, "s"), "", "drawn cells are not drawn again");
+    assert!(renderer.frame(&mut screen, "t").len() < 50);
 }
 
 #[test]
 fn the_bell_rings_once_a_frame() {
     let mut screen = Screen::new(10, 5);
     screen.feed(&[7; 1000]);
-    let mut painter = Painter::new(10, 5);
-    assert_eq!(painter.frame(&mut screen, "").matches('\x07').count(), 1);
-    assert_eq!(painter.frame(&mut screen, ""), "");
+    let mut renderer = Renderer::new(10, 5);
+    assert_eq!(renderer.frame(&mut screen, "").matches('\x07').count(), 1);
+    assert_eq!(renderer.frame(&mut screen, ""), "");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_terminal_is_reset() {
     shown.process(enter(&id).as_bytes());
     let mut screen = Screen::new(20, 4);
     screen.feed(b"\x1b[?1h\x1b=\x1b[?2004h\x1b[?1003;1006h\x1b[?25l\x1b[31;7mtext\x1b[4 q");
-    shown.process(Painter::new(20, 5).frame(&mut screen, "status").as_bytes());
+    shown.process(Renderer::new(20, 5).frame(&mut screen, "status").as_bytes());
     assert!(shown.screen().alternate_screen() && shown.screen().bracketed_paste());
     shown.process(LEAVE.as_bytes());
     assert_eq!(shown.screen().state_formatted(), before);
