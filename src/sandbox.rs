@@ -228,8 +228,8 @@ pub fn exec_sandboxed(sandbox: &Sandbox, control: Option<i32>, argv: &[String], 
 /// Becomes a program whose approved files are unchanged. The check holds the program's file open until then.
 fn exec_approved(program: &Path, argv0: &str, args: &[String], stdin: Stream, files: &[Sealed]) -> io::Error {
     match sealed::check(files, program) {
-        Ok(begins) => {
-            let command = ProcessCommand::shared(&begins.path, args);
+        Ok((path, _file)) => {
+            let command = ProcessCommand::shared(path, args);
             ProcessCommand { argv0: Some(argv0.into()), stdin, ..command }.exec()
         }
         Err(error) => error,

@@ -9,20 +9,14 @@ use std::path::{Path, PathBuf};
 /// A file by its path, and the blake3 digest that it must have.
 pub type Sealed = (String, String);
 
-/// A program that is about to begin.
-pub struct Begins {
-    pub path: PathBuf,
-    /// The program's file, if `path` goes through its descriptor: then exactly the checked file begins, even if another
-    /// file has its name by now.
-    _file: Option<File>,
-}
-
-/// Checks each file again. A missing file cannot hold anything that was not approved.
+/// Checks each file again. A missing file cannot hold anything that was not approved. Returns the path by which the
+/// program begins, and the program's file if that path goes through its descriptor: while it is open, exactly the checked
+/// file begins, even if another file has its name by now.
 ///
 /// # Errors
 /// Names the file that was changed, or that cannot be read.
-pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
-    let mut begins = Begins { path: program.to_owned(), _file: None };
+pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let mut begins = (program.to_owned(), None);
     for (path, digest) in sealed {
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -39,7 +33,7 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
         if Path::new(path) == program && is_binary(&file)? {
             let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
             if by_descriptor.exists() {
-                begins = Begins { path: by_descriptor, _file: Some(file) };
+                begins = (by_descriptor, Some(file));
             }
         }
     }
@@ -74,15 +68,11 @@ mod tests {
             (path("binary"), digest(b"\x7fELF and more")),
             (path("gone"), digest(b"was")),
         ];
-        let script = check(&sealed, Path::new(&path("script"))).unwrap();
-        assert_eq!(script.path, Path::new(&path("script")));
-        let binary = check(&sealed, Path::new(&path("binary"))).unwrap();
+        let (script, _) = check(&sealed, Path::new(&path("script"))).unwrap();
+        assert_eq!(script, Path::new(&path("script")));
+        let (binary, _file) = check(&sealed, Path::new(&path("binary"))).unwrap();
         std::fs::rename(path("script"), path("binary")).unwrap();
-        assert_eq!(
-            std::fs::read(&binary.path).unwrap(),
-            b"\x7fELF and more",
-            "another file has its name by now"
-        );
+        assert_eq!(std::fs::read(&binary).unwrap(), b"\x7fELF and more", "another file has its name by now");
         let why = check(&sealed, Path::new("/bin/sh")).err().unwrap().to_string();
         assert!(why.starts_with(&format!("`{}` has changed", path("binary"))), "{why}");
     }

@@ -19,15 +19,10 @@ const HOLD: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const HOLD: OFlags = OFlags::RDONLY;
 
-/// A short name of a path: it keeps the directory open while the name is used.
-struct Short {
-    path: PathBuf,
-    _dir: Option<OwnedFd>,
-}
-
-fn short(path: &Path) -> io::Result<Short> {
+/// Returns a short name of a path, and the directory that must stay open while the name is used.
+fn short(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
     if path.as_os_str().len() <= PATH_BYTES {
-        return Ok(Short { path: path.to_owned(), _dir: None });
+        return Ok((path.to_owned(), None));
     }
     let too_long = || io::Error::new(io::ErrorKind::InvalidFilename, "the path is too long for a socket");
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(too_long()) };
@@ -36,7 +31,7 @@ fn short(path: &Path) -> io::Result<Short> {
     if !through.exists() {
         return Err(too_long());
     }
-    Ok(Short { path: through.join(name), _dir: Some(dir) })
+    Ok((through.join(name), Some(dir)))
 }
 
 /// Connects to a socket of the caller's user, within `wait`. Each write to it has the same timeout.
@@ -50,12 +45,12 @@ pub fn connect(path: &Path, wait: Duration) -> io::Result<UnixStream> {
     if fs::metadata(path)?.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    let short = short(path)?;
+    let (short, _dir) = short(path)?;
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // The kernel waits for room in the listener's queue for as long as a write may take.
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(wait))?;
-    match rustix::net::connect(&socket, &SocketAddrUnix::new(&short.path)?) {
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(&short)?) {
         Ok(()) => Ok(socket.into()),
         Err(rustix::io::Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
         Err(error) => Err(error.into()),
@@ -77,17 +72,17 @@ pub fn peer(stream: &UnixStream) -> Option<u32> {
 /// `AddrInUse` if a process listens there, or if another kind of file is there.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::FileTypeExt;
-    let short = short(path)?;
+    let (short, _dir) = short(path)?;
     if let Ok(meta) = fs::symlink_metadata(path) {
         let dead = meta.file_type().is_socket()
-            && UnixStream::connect(&short.path)
+            && UnixStream::connect(&short)
                 .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
         if !dead {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(&short.path)?;
+    let listener = UnixListener::bind(&short)?;
     // Only the owner can enter the directory, so no other user can connect between these two steps.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;

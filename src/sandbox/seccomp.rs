@@ -83,8 +83,7 @@ enum Inet {
 
 /// Applies the filter to this thread.
 pub(super) fn apply(net: &Net, has_files: bool) -> io::Result<()> {
-    static PROGRAMS: [OnceLock<Result<[BpfProgram; 2], String>>; 3] =
-        [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+    static PROGRAMS: [OnceLock<Result<[BpfProgram; 2], String>>; 3] = [const { OnceLock::new() }; 3];
     let inet = match (net, has_files) {
         // The network is then a namespace with only its own loopback, which tests need.
         (Net::On | Net::Internet, _) | (Net::Off, true) => Inet::Open,

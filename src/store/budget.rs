@@ -21,34 +21,15 @@ use crate::rules::time::Now;
 use crate::rules::worker::Spec;
 use crate::store::json_file;
 
-/// The caller of a model: the beat, or a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spender<'a> {
-    /// The decider, of which there is one at a time.
-    Beat,
-    /// The agent of a worker.
-    Worker(&'a Name),
-    /// Any later caller; nothing is reserved for it.
-    Anyone,
-}
-
-impl Spender<'_> {
-    /// The parentheses keep this key distinct from every worker's name.
-    const BEAT: &'static str = "(beat)";
-
-    fn key(&self) -> String {
-        match self {
-            Spender::Beat => Spender::BEAT.to_owned(),
-            Spender::Worker(id) => id.to_string(),
-            Spender::Anyone => String::new(),
-        }
-    }
-}
+/// The key of the decider's reservation. The parentheses keep it distinct from every worker's name.
+const BEAT: &str = "(beat)";
 
 /// A call that a caller wants to make.
 #[derive(Clone, Copy, Debug)]
 pub struct BudgetRequest<'a> {
-    pub caller: Spender<'a>,
+    /// The key of its reservation: a worker's name, or that of the beat. Empty for a later caller, for which nothing is
+    /// reserved.
+    caller: &'a str,
     pub runner: &'a str,
     /// The goal of the call, if known.
     pub goal: Option<&'a Name>,
@@ -59,14 +40,14 @@ pub struct BudgetRequest<'a> {
 impl<'a> BudgetRequest<'a> {
     /// Describes the beat's next decision.
     pub fn decision(runner: &'a str, goal: Option<&'a Name>) -> BudgetRequest<'a> {
-        BudgetRequest { caller: Spender::Beat, runner, goal, left_micros: None }
+        BudgetRequest { caller: BEAT, runner, goal, left_micros: None }
     }
 
     /// Describes a worker's next turn, after it has spent `spent_micros`.
     pub fn turn(spec: &'a Spec, spent_micros: u64) -> BudgetRequest<'a> {
         let own = own_budget(spec);
         BudgetRequest {
-            caller: Spender::Worker(&spec.id),
+            caller: spec.id.as_str(),
             runner: runner_of(spec),
             goal: spec.goal.as_ref(),
             left_micros: own.map(|(micros, _)| micros.saturating_sub(spent_micros)),
@@ -160,7 +141,7 @@ fn with_call(
     let reserved = wanted.reserved(totals);
     let exceeded = budget::exceeded(budget, &totals.spending, &others, &raised(layout)?, &reserved, now);
     if exceeded.is_none() {
-        reservations.insert(wanted.caller.key(), reserved);
+        reservations.insert(wanted.caller.to_owned(), reserved);
     }
     Ok((reservations, exceeded))
 }
@@ -190,7 +171,7 @@ pub fn raise(
 ) -> Result<Vec<CapRaise>> {
     let _held = lock::store(&layout.store_lock())?;
     let totals = ledger::totals(layout, now)?;
-    let others: Vec<Reserved> = others(layout, Spender::Anyone)?.into_values().collect();
+    let others: Vec<Reserved> = others(layout, "")?.into_values().collect();
     let mut raised = raised(layout)?;
     let before = raised.clone();
     // Raises for another day have expired.
@@ -198,8 +179,7 @@ pub fn raise(
     let mut caps: Vec<CapRaise> = Vec::new();
     let each_goal = || [None].into_iter().chain(goals.iter().map(Some));
     for (runner, goal) in runners.iter().flat_map(|runner| each_goal().map(move |goal| (runner, goal))) {
-        let wanted =
-            BudgetRequest { caller: Spender::Anyone, runner, goal, left_micros: None }.reserved(&totals);
+        let wanted = BudgetRequest { caller: "", runner, goal, left_micros: None }.reserved(&totals);
         for exceeded in budget::all_exceeded(budget, &totals.spending, &others, &before, &wanted, now) {
             if caps.iter().any(|cap| cap.exceeded.window == exceeded.window) {
                 continue;
@@ -241,11 +221,11 @@ fn raised(layout: &Layout) -> Result<Raised> {
 }
 
 /// Sums the reservations of other callers that live.
-fn others(layout: &Layout, own: Spender) -> Result<BTreeMap<String, Reserved>> {
+fn others(layout: &Layout, own: &str) -> Result<BTreeMap<String, Reserved>> {
     // The file is not synced. A power loss can tear it, but then no caller that had reserved something still lives.
     let known = json_file::read_json::<BTreeMap<String, Reserved>>(&layout.reserved());
     let mut all = known.ok().flatten().unwrap_or_default();
-    all.remove(&own.key());
+    all.remove(own);
     let mut alive = BTreeMap::new();
     for (key, reserved) in all {
         if lives(layout, &key)? {
@@ -256,7 +236,7 @@ fn others(layout: &Layout, own: Spender) -> Result<BTreeMap<String, Reserved>> {
 }
 
 fn lives(layout: &Layout, key: &str) -> Result<bool> {
-    if key != Spender::BEAT {
+    if key != BEAT {
         return Name::parse(key).map_or(Ok(false), |id| workers::is_alive(&layout.worker(&id)));
     }
     lock::is_taken(&layout.tick_lock())
@@ -314,9 +294,8 @@ mod tests {
         }
 
         fn reserves(&self, worker: &str) -> bool {
-            let id = worker.parse().unwrap();
-            let wanted =
-                BudgetRequest { caller: Spender::Worker(&id), runner: "pi", goal: None, left_micros: None };
+            let id: Name = worker.parse().unwrap();
+            let wanted = BudgetRequest { caller: id.as_str(), runner: "pi", goal: None, left_micros: None };
             reserves(reserve(&self.layout(), &self.budget, wanted, NOW))
         }
     }
@@ -433,9 +412,8 @@ mod tests {
         assert!(model.reserves("w1"), "a decision has cost 100, whatever a worker reports");
         let reserved = std::fs::read_to_string(model.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 100"), "{reserved}");
-        let id = "w1".parse().unwrap();
-        let last =
-            BudgetRequest { caller: Spender::Worker(&id), runner: "pi", goal: None, left_micros: Some(30) };
+        let id: Name = "w1".parse().unwrap();
+        let last = BudgetRequest { caller: id.as_str(), runner: "pi", goal: None, left_micros: Some(30) };
         assert!(reserves(reserve(&model.layout(), &model.budget, last, NOW)));
         let reserved = std::fs::read_to_string(model.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 30"), "no more than its own budget leaves: {reserved}");

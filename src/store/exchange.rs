@@ -93,10 +93,9 @@ pub fn replace(
             };
         }
     };
-    let settled = settle(path, change, &aside).doing("write", path)?;
+    let is_changed = settle(path, change, &aside, &mut kept).doing("write", path)?;
     file::sync_dir(path)?;
-    kept.extend(settled.kept);
-    Ok(if is_placed && !settled.is_changed { Exchanged::Made } else { Exchanged::Changed { kept } })
+    Ok(if is_placed && !is_changed { Exchanged::Made } else { Exchanged::Changed { kept } })
 }
 
 /// Moves the old file away, compares it, and gives the new file its name. Returns false if another file has the name.
@@ -119,10 +118,9 @@ pub fn remove(path: &Path, seen: &Digest) -> Result<Exchanged> {
     if file::present(fs::rename(path, &aside)).doing("remove", path)?.is_none() {
         return Ok(Exchanged::Made);
     }
-    let settled = settle(path, &change, &aside).doing("remove", path)?;
+    let is_changed = settle(path, &change, &aside, &mut kept).doing("remove", path)?;
     file::sync_dir(path)?;
-    kept.extend(settled.kept);
-    Ok(if settled.is_changed { Exchanged::Changed { kept } } else { Exchanged::Made })
+    Ok(if is_changed { Exchanged::Changed { kept } } else { Exchanged::Made })
 }
 
 /// Moves a file to a free name if its content is `seen`.
@@ -176,10 +174,11 @@ pub fn give_back(from: &Path, to: &Path, seen: &Digest) -> io::Result<Option<Exc
 pub fn settle_dir(dir: &Path) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
     let mut taken_back = Vec::new();
     for left in leftovers(dir)? {
-        let settled = settle_one(&left)?;
+        let mut kept = Vec::new();
+        let is_changed = settle_one(&left, &mut kept)?;
         file::sync_dir(&left.path)?;
-        if settled.is_changed {
-            taken_back.push((left.path, settled.kept));
+        if is_changed {
+            taken_back.push((left.path, kept));
         }
     }
     Ok(taken_back)
@@ -196,15 +195,15 @@ pub fn settle_file(path: &Path) -> Result<Vec<PathBuf>> {
     let mut kept = Vec::new();
     let dir = path.parent().unwrap_or(Path::new("."));
     for left in leftovers(dir)?.into_iter().filter(|left| left.path == path) {
-        kept.extend(settle_one(&left)?.kept);
+        settle_one(&left, &mut kept)?;
     }
     Ok(kept)
 }
 
-fn settle_one(left: &Leftover) -> Result<Settlement> {
+fn settle_one(left: &Leftover, kept: &mut Vec<PathBuf>) -> Result<bool> {
     let settled = match &left.change {
-        Some(change) => settle(&left.path, change, &left.private),
-        None => fs::remove_file(&left.private).map(|()| Settlement::default()),
+        Some(change) => settle(&left.path, change, &left.private, kept),
+        None => fs::remove_file(&left.private).map(|()| false),
     };
     settled.doing("settle the change of", &left.path)
 }
@@ -228,26 +227,19 @@ fn leftovers(dir: &Path) -> Result<Vec<Leftover>> {
     Ok(file::entries(dir)?.iter().filter_map(|entry| left(entry.file_name())).collect())
 }
 
-/// The result of a settlement.
-#[derive(Debug, Default)]
-struct Settlement {
-    is_changed: bool,
-    kept: Vec<PathBuf>,
-}
-
-fn settle(path: &Path, change: &FileChange, aside: &Path) -> io::Result<Settlement> {
-    let mut settlement = Settlement::default();
-    let mut is_back = false;
+/// Settles one change. Returns whether the file is not what was seen; the names of further texts go into `kept`.
+fn settle(path: &Path, change: &FileChange, aside: &Path, kept: &mut Vec<PathBuf>) -> io::Result<bool> {
+    let (mut is_changed, mut is_back) = (false, false);
     for _ in 0..MAX_STEPS {
-        let Some(out) = inspect(aside)? else { return Ok(settlement) };
+        let Some(out) = inspect(aside)? else { return Ok(is_changed) };
         let here = inspect(path)?.map(|here| here.content);
         let step = next_step(change, here.as_ref(), Some(&out.content));
         match step {
-            NextStep::Finish => return Ok(settlement),
+            NextStep::Finish => return Ok(is_changed),
             NextStep::Remove => {
-                if settlement.is_changed {
+                if is_changed {
                     // A power loss must not undo the exchange back and keep the removal.
-                    sync_names(path)?;
+                    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
                 }
                 // A process that waits to write gets the file, and the next step sees its text.
                 if out.guard.as_ref().is_none_or(WriterGuard::is_undisturbed) {
@@ -255,21 +247,21 @@ fn settle(path: &Path, change: &FileChange, aside: &Path) -> io::Result<Settleme
                 }
             }
             NextStep::Exchange if !is_back => {
-                settlement.is_changed = true;
+                is_changed = true;
                 is_back = exchange_back(path, change, aside)?;
             }
             NextStep::Restore => {
-                settlement.is_changed = true;
+                is_changed = true;
                 take_name(aside, path)?;
             }
             NextStep::Exchange | NextStep::Keep => {
-                settlement.is_changed = true;
-                settlement.kept.push(keep(path, aside)?);
+                is_changed = true;
+                kept.push(keep(path, aside)?);
             }
         }
     }
-    settlement.kept.push(keep(path, aside)?);
-    Ok(settlement)
+    kept.push(keep(path, aside)?);
+    Ok(is_changed)
 }
 
 /// Puts the user's text back. Of looop's text and a save made in the meantime, the newest stays in place. Returns false
@@ -306,10 +298,6 @@ pub fn set_aside(path: &Path) -> Result<PathBuf> {
     let kept = keep(path, path).doing("move", path)?;
     file::sync_dir(path)?;
     Ok(kept)
-}
-
-fn sync_names(path: &Path) -> io::Result<()> {
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn name_of(path: &Path) -> &[u8] {

@@ -97,8 +97,8 @@ fn without_an_exchange_the_old_file_is_moved_away_and_compared_first() {
         fs::write(&path, meanwhile.unwrap_or("seen")).unwrap();
         let temp = path.with_file_name("temp");
         assert_eq!(in_steps(&path, &change(), &temp, &aside).unwrap(), meanwhile.is_none());
-        let settled = settle(&path, &change(), &aside).unwrap();
-        assert_eq!(settled.is_changed, meanwhile.is_some());
+        let is_changed = settle(&path, &change(), &aside, &mut Vec::new()).unwrap();
+        assert_eq!(is_changed, meanwhile.is_some());
         assert_eq!(fs::read_to_string(&path).unwrap(), meanwhile.unwrap_or("new"));
     }
 }

@@ -262,8 +262,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits until something happens to a child, the time of one is up, or a frame is due. Tells what is ready: the
-    /// cancellation; of each running child that it has exited, and its open pipes; and each start that is over.
+    /// Waits until something happens to a child, the time of one is up, or a frame is due. Returns whether each of these
+    /// is ready, in this order: the cancellation; of each running child its exit and its open pipes; the end of each start.
     fn wait(&self, cancel: &Cancel, frames: bool) -> io::Result<Vec<bool>> {
         let mut fds: Vec<PollFd> = Vec::with_capacity(1 + self.live.len() * 3 + self.starting.len());
         // After it fired it stays readable; polling it again would spin.

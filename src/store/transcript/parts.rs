@@ -73,11 +73,7 @@ impl Part {
         }
     }
 
-    pub(super) fn is_newest(&self, dir: &WorkerDir) -> bool {
-        self.is_at(&dir.transcript())
-    }
-
-    fn is_at(&self, path: &Path) -> bool {
+    pub(super) fn is_at(&self, path: &Path) -> bool {
         std::fs::symlink_metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id)
     }
 }
@@ -103,7 +99,7 @@ fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Result<Vec<Part>
         let no_index = old.as_ref().is_some_and(|part| part.header.is_none());
         let same = match &new {
             // A rotation moves the newer file first: while that file is in place, all the others belong together.
-            Some(part) => part.is_newest(dir),
+            Some(part) => part.is_at(&dir.transcript()),
             None => still_between(dir, old.as_ref(), half_done, meanwhile) && (!no_index || tries_left == 0),
         };
         if same {

@@ -148,7 +148,7 @@ impl TranscriptReader {
             self.seek(self.offset)?;
             return Ok(self.part.is_some());
         };
-        if held.is_newest(&self.dir) {
+        if held.is_at(&self.dir.transcript()) {
             return Ok(false);
         }
         // It may have grown between the check of its end and the rotation.

@@ -13,7 +13,7 @@ use gix::lock::acquire::Fail;
 use gix::objs::tree::EntryKind;
 use gix::validate::path::component;
 
-use super::scan::OnDisk;
+use super::scan::on_disk;
 use super::{Blocked, FileEdit, History, Leaf, Signature};
 
 /// The edits of one commit by path.
@@ -138,9 +138,9 @@ impl History {
         index.remove_entries(|_, path, _| path.to_str().is_ok_and(|path| edits.replaces(path)));
         self.vouch_again(&mut index)?;
         for (path, leaf) in blobs {
-            let now = OnDisk::read(&self.dir, BStr::new(path), None)?;
+            let now = on_disk(&self.dir, BStr::new(path), None)?;
             // Without stat data git reads the file, and finds any difference.
-            let stat = now.filter(|now| now.leaf == *leaf).map_or(Stat::default(), |now| now.stat);
+            let stat = now.filter(|(now, _)| now == leaf).map_or(Stat::default(), |(_, stat)| stat);
             index.dangerously_push_entry(stat, leaf.id, Flags::empty(), leaf.mode, BStr::new(path));
         }
         index.sort_entries();
@@ -162,9 +162,9 @@ impl History {
             let is_file = matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE | Mode::SYMLINK);
             let is_doubtful = entry.stat.size == 0 || entry.stat.is_racy(written, seconds);
             if is_file && is_doubtful && entry.stage() == Stage::Unconflicted {
-                let now = OnDisk::read(&self.dir, path, None)?;
-                let same = now.filter(|now| now.leaf == Leaf { mode: entry.mode, id: entry.id });
-                entry.stat = same.map_or(Stat::default(), |now| now.stat);
+                let now = on_disk(&self.dir, path, None)?;
+                let same = now.filter(|(now, _)| *now == Leaf { mode: entry.mode, id: entry.id });
+                entry.stat = same.map_or(Stat::default(), |(_, stat)| stat);
             }
         }
         Ok(())

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use gix::ObjectId;
 use gix::index::entry::Mode;
 
 use super::{History, Leaf, locks};
@@ -65,8 +64,7 @@ pub(super) fn heal(dir: &Path, head_tree: Option<String>) -> Result<Vec<String>>
 
 impl History {
     pub(super) fn is_whole(&self, id: &str) -> bool {
-        let files =
-            ObjectId::from_hex(id.as_bytes()).map_err(anyhow::Error::from).and_then(|id| self.files_of(id));
+        let files = self.commit_at(id).and_then(|commit| self.files_of(commit.id));
         let is_there = |leaf: &Leaf| leaf.mode == Mode::COMMIT || self.repo.find_header(leaf.id).is_ok();
         files.is_ok_and(|files| files.values().all(is_there))
     }

@@ -79,8 +79,8 @@ impl<'a> Scan<'a> {
         let staged = self.index.entry_by_path_and_stage(path.as_str().into(), Stage::Unconflicted);
         if let Some(leaf) = self.head.get(&path) {
             let known = staged.map(|entry| (entry, &**self.index));
-            let now = OnDisk::read(self.dir, path.as_str().into(), known)?;
-            if now.is_none_or(|now| now.leaf != *leaf) {
+            let now = on_disk(self.dir, path.as_str().into(), known)?;
+            if now.is_none_or(|(now, _)| now != *leaf) {
                 self.found.push(path.clone());
             }
             self.seen.insert(path);
@@ -103,52 +103,44 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// A file or link as it is on disk.
-pub(super) struct OnDisk {
-    pub(super) leaf: Leaf,
-    pub(super) stat: Stat,
-}
-
-impl OnDisk {
-    /// Inspects `path` below `dir`; `None` if no file or link is there. Reads the content unless `known`, an entry and
-    /// its index, still describes the file.
-    pub(super) fn read(
-        dir: &Path,
-        path: &BStr,
-        known: Option<(&Entry, &gix::index::State)>,
-    ) -> Result<Option<Self>> {
-        let cause = || format!("could not read {path}");
-        let full = dir.join(gix::path::from_bstr(path).with_context(cause)?);
-        // Before the content, so that a later change makes the stat data differ.
-        let meta = match Metadata::from_path_no_follow(&full) {
-            Err(e) if is_gone(&e) => return Ok(None),
-            meta => meta.with_context(cause)?,
-        };
-        let mode = match (meta.is_symlink(), meta.is_file()) {
-            (true, _) => Mode::SYMLINK,
-            (_, true) if meta.is_executable() => Mode::FILE_EXECUTABLE,
-            (_, true) => Mode::FILE,
-            _ => return Ok(None),
-        };
-        let stat = Stat::from_fs(&meta).with_context(cause)?;
-        if let Some((entry, index)) = known
-            && entry.mode == mode
-            && entry.stat.matches(&stat, STRICT)
-            && !entry.stat.is_racy(index.timestamp(), STRICT)
-        {
-            return Ok(Some(Self { leaf: Leaf { mode, id: entry.id }, stat }));
-        }
-        let bytes = match mode {
-            Mode::SYMLINK => fs::read_link(&full).map(|to| to.as_os_str().as_bytes().to_vec()),
-            _ => fs::read(&full),
-        };
-        let bytes = match bytes {
-            Err(e) if is_gone(&e) => return Ok(None),
-            bytes => bytes.with_context(cause)?,
-        };
-        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, &bytes);
-        Ok(Some(Self { leaf: Leaf { mode, id: id.context("could not hash a file")? }, stat }))
+/// Returns the file or link at `path` below `dir`, and its stat data; `None` if none is there. Reads the content unless
+/// `known`, an entry and its index, still describes the file.
+pub(super) fn on_disk(
+    dir: &Path,
+    path: &BStr,
+    known: Option<(&Entry, &gix::index::State)>,
+) -> Result<Option<(Leaf, Stat)>> {
+    let cause = || format!("could not read {path}");
+    let full = dir.join(gix::path::from_bstr(path).with_context(cause)?);
+    // Before the content, so that a later change makes the stat data differ.
+    let meta = match Metadata::from_path_no_follow(&full) {
+        Err(e) if is_gone(&e) => return Ok(None),
+        meta => meta.with_context(cause)?,
+    };
+    let mode = match (meta.is_symlink(), meta.is_file()) {
+        (true, _) => Mode::SYMLINK,
+        (_, true) if meta.is_executable() => Mode::FILE_EXECUTABLE,
+        (_, true) => Mode::FILE,
+        _ => return Ok(None),
+    };
+    let stat = Stat::from_fs(&meta).with_context(cause)?;
+    if let Some((entry, index)) = known
+        && entry.mode == mode
+        && entry.stat.matches(&stat, STRICT)
+        && !entry.stat.is_racy(index.timestamp(), STRICT)
+    {
+        return Ok(Some((Leaf { mode, id: entry.id }, stat)));
     }
+    let bytes = match mode {
+        Mode::SYMLINK => fs::read_link(&full).map(|to| to.as_os_str().as_bytes().to_vec()),
+        _ => fs::read(&full),
+    };
+    let bytes = match bytes {
+        Err(e) if is_gone(&e) => return Ok(None),
+        bytes => bytes.with_context(cause)?,
+    };
+    let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, &bytes);
+    Ok(Some((Leaf { mode, id: id.context("could not hash a file")? }, stat)))
 }
 
 fn is_gone(e: &io::Error) -> bool {
