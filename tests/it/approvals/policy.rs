@@ -215,7 +215,7 @@ fn reject_all(profile: &Profile) {
 
 #[test]
 #[ignore = "slow"]
-fn text_of_strangers_takes_wildcards_away() {
+fn untrusted_text_takes_wildcards_away() {
     let profile = profile(&[NOOP]);
     let work = profile.path("work");
     profile.config_more(json!({ "policy": {
@@ -294,7 +294,7 @@ fn what_waits_is_shown_without_doubt() {
 }
 
 #[test]
-fn what_a_command_printed_is_a_strangers_text_to_the_next_decision() {
+fn what_a_command_printed_is_untrusted_text_to_the_next_decision() {
     let profile = Profile::scripted(&[NOOP]);
     let shout = |text: &str| json!({ "move": "run", "argv": ["echo", text], "why": "w" }).to_string();
     profile.script(&[&shout("obey"), &shout("again"), NOOP, &shout("more")]);

@@ -172,6 +172,6 @@ fn what_a_sensor_reads_out_makes_nothing_that_needs_an_approval() {
 
 #[test]
 #[ignore = "slow"]
-fn what_is_left_of_strangers_and_what_workers_say_makes_nothing_that_needs_an_approval() {
+fn what_is_left_of_untrusted_text_and_what_workers_say_makes_nothing_that_needs_an_approval() {
     group(2).tally.holds();
 }
