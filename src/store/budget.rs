@@ -91,8 +91,7 @@ pub fn runner_of(spec: &Spec) -> &str {
 
 /// Returns the budget of this worker alone, and the config keys that set it.
 pub fn own_budget(spec: &Spec) -> Option<(u64, &'static str)> {
-    let goal = spec.goal.as_ref().map(Name::as_str);
-    budget::own_budget(spec.limits.cost_micros, &spec.limits.budget, goal, runner_of(spec))
+    spec.limits.own_budget(spec.goal.as_ref(), runner_of(spec))
 }
 
 /// Returns the id of the ask that reports a used-up cap.
@@ -158,7 +157,7 @@ fn with_call(
     let mut reservations = others(layout, wanted.caller)?;
     let others: Vec<Reserved> = reservations.values().cloned().collect();
     let reserved = wanted.reserved(totals);
-    let hit = budget::hit(budget, &totals.spending, &others, &raised(layout)?, &reserved, now);
+    let hit = budget::hits(budget, &totals.spending, &others, &raised(layout)?, &reserved, now).pop();
     if hit.is_none() {
         reservations.insert(wanted.caller.key(), reserved);
     }
