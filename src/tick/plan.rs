@@ -25,6 +25,7 @@ use crate::rules::beat::scope::{self, ApprovalScope, SandboxScope};
 use crate::rules::beat::state::{Failure, LoopState, Operation, PlannedStart};
 use crate::rules::beat::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
 use crate::rules::cost::charge::{Charge, Usage};
+use crate::rules::digest::digest_of;
 use crate::rules::name::Name;
 use crate::rules::sandbox::Level;
 use crate::rules::worker::Spec;
@@ -215,7 +216,7 @@ fn scope_of(ctx: &Ctx, decided: &Move, operation: &Operation) -> Result<(Approva
         (_, Operation::Write { path, text, replaces, .. }) => {
             let before = file::read(&ctx.layout.file(path), MAX_SHOWN_BYTES)
                 .with_context(|| format!("could not read `{path}`"))?;
-            if before.as_deref().map(operation::digest_of) != *replaces {
+            if before.as_deref().map(digest_of) != *replaces {
                 bail!(CHANGED);
             }
             let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();

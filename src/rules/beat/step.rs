@@ -24,7 +24,7 @@ use super::state::{
     Backoff, CommitNote, Failure, Flap, Inflight, Intent, LastResult, LoopState, Nudge, Operation, Settled,
 };
 use crate::rules::cost::charge::{Charge, Usage};
-use crate::rules::digest::{Digest, Items};
+use crate::rules::digest::{Digest, Items, digest_of};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::process::Started;
@@ -393,13 +393,10 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
 
 fn paths_of(operation: &Operation) -> BTreeMap<String, Option<Digest>> {
     match operation {
-        Operation::Write { path, text, .. } => {
-            let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
-            BTreeMap::from([(path.clone(), Some(digest))])
-        }
-        Operation::Remove { path, .. } => BTreeMap::from([(path.clone(), None)]),
+        Operation::Write { path, text, .. } => [(path.clone(), Some(digest_of(text.as_bytes())))].into(),
+        Operation::Remove { path, .. } => [(path.clone(), None)].into(),
         Operation::Rename { from, to, content } => {
-            BTreeMap::from([(from.clone(), None), (to.clone(), Some(content.clone()))])
+            [(from.clone(), None), (to.clone(), Some(content.clone()))].into()
         }
         Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::StartWorker(_) => {
             BTreeMap::new()
