@@ -24,7 +24,7 @@ use super::state::{
     Backoff, CommitNote, Failure, Flap, Inflight, Intent, LastResult, LoopState, Nudge, Operation, Settled,
 };
 use crate::rules::cost::charge::{Charge, Usage};
-use crate::rules::digest::{Digest, Items, digest_of};
+use crate::rules::digest::{Digest, Items, digest_items, digest_of};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::process::Started;
@@ -81,8 +81,6 @@ pub struct ObservedInputs {
     pub beat: String,
     pub at: Now,
     pub items: Items,
-    /// The digest over the items.
-    pub world: Digest,
     /// Digest of the user's side.
     pub human: Digest,
     /// The commit with the world, if one could be made.
@@ -361,7 +359,7 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
     let note = CommitNote {
         beat: seen.beat.clone(),
         subject: String::new(),
-        world: seen.world.clone(),
+        world: digest_items(&seen.items),
         prompt: seen.prompt.clone(),
         cost_micros: charge.as_ref().map_or(0, |c| c.usage.cost_micros),
         paths: paths_of(&operation),
