@@ -23,7 +23,7 @@ pub struct Args {
     since: Option<String>,
     /// The grouping of the rows.
     #[arg(long, value_enum, default_value_t)]
-    by: GroupBy,
+    by: Key,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -39,6 +39,40 @@ enum CostSpan {
     Today,
     /// Everything that the ledger holds.
     All,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Key {
+    /// The local day.
+    #[default]
+    Day,
+    /// The goal that the move served.
+    Goal,
+    /// The worker.
+    Worker,
+    /// The runner.
+    Runner,
+    /// The model.
+    Model,
+    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
+    /// among them.
+    Sensor,
+    /// The beat.
+    Beat,
+}
+
+impl Key {
+    fn by(self) -> GroupBy {
+        match self {
+            Key::Day => GroupBy::Day,
+            Key::Goal => GroupBy::Goal,
+            Key::Worker => GroupBy::Worker,
+            Key::Runner => GroupBy::Runner,
+            Key::Model => GroupBy::Model,
+            Key::Sensor => GroupBy::Sensor,
+            Key::Beat => GroupBy::Beat,
+        }
+    }
 }
 
 /// True for a charge in the counted period.
@@ -73,7 +107,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let (month, is_counted) = period(args, app.now)?;
     let ledger = ledger::read_from(&app.layout, &month)?;
     let charges: Vec<_> = ledger.charges.into_iter().filter(is_counted).collect();
-    let (rows, total) = (report(&charges, args.by), total(&charges));
+    let (rows, total) = (report(&charges, args.by.by()), total(&charges));
     if ledger.bad_lines > 0 {
         let lines = format!("{} lines of the ledger", ledger.bad_lines);
         print::note(&format!("warning: {lines} could not be read and are not counted"));
