@@ -21,7 +21,7 @@ pub struct Args {
     since: Option<String>,
     /// The grouping of the rows.
     #[arg(long, value_enum, default_value_t)]
-    by: GroupBy,
+    by: Key,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -39,8 +39,54 @@ enum CostSpan {
     All,
 }
 
+<<<<<<< 28b1ded1d545e41e5331ca2b759f51bac491f1a1
 /// The start of the counted period: its month for the ledger, and its local day or its moment. What is empty, or the
 /// lowest number, excludes nothing.
+||||||| 72c6bc783276ac5922c5b40a166c53ae1c0c506b
+/// True for a charge in the counted period.
+type IsCounted = Box<dyn Fn(&Charge) -> bool>;
+
+/// The first month of the counted period, and the charges from then on that count.
+=======
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Key {
+    /// The local day.
+    #[default]
+    Day,
+    /// The goal that the move served.
+    Goal,
+    /// The worker.
+    Worker,
+    /// The runner.
+    Runner,
+    /// The model.
+    Model,
+    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
+    /// among them.
+    Sensor,
+    /// The beat.
+    Beat,
+}
+
+impl Key {
+    fn by(self) -> GroupBy {
+        match self {
+            Key::Day => GroupBy::Day,
+            Key::Goal => GroupBy::Goal,
+            Key::Worker => GroupBy::Worker,
+            Key::Runner => GroupBy::Runner,
+            Key::Model => GroupBy::Model,
+            Key::Sensor => GroupBy::Sensor,
+            Key::Beat => GroupBy::Beat,
+        }
+    }
+}
+
+/// True for a charge in the counted period.
+type IsCounted = Box<dyn Fn(&Charge) -> bool>;
+
+/// The first month of the counted period, and the charges from then on that count.
+>>>>>>> d8bd685ce76c448c14e69208cbbd631a00d8601a
 ///
 /// # Errors
 /// `--since` is neither a day nor an age.
@@ -68,7 +114,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let ledger = ledger::read_from(&app.layout, &month)?;
     let is_counted = |charge: &Charge| charge.day >= day && charge.at_ms >= at_ms;
     let charges: Vec<_> = ledger.charges.into_iter().filter(is_counted).collect();
-    let (rows, total) = (report(&charges, args.by), total(&charges));
+    let (rows, total) = (report(&charges, args.by.by()), total(&charges));
     if ledger.bad_lines > 0 {
         let lines = format!("{} lines of the ledger", ledger.bad_lines);
         print::note(&format!("warning: {lines} could not be read and are not counted"));

@@ -23,6 +23,11 @@ pub fn record(hasher: &mut blake3::Hasher, parts: &[&[u8]]) {
     }
 }
 
+/// Returns the blake3 digest of some content.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
 /// One digest over all items, sorted by name.
 pub fn digest_items(items: &Items) -> Digest {
     let parts: Vec<&[u8]> = items.iter().flat_map(|(name, d)| [name.as_bytes(), d.as_bytes()]).collect();

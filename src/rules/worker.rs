@@ -177,6 +177,57 @@ pub struct WorkerLimits {
     pub ttl_s: u64,
 }
 
+<<<<<<< 28b1ded1d545e41e5331ca2b759f51bac491f1a1
+||||||| 72c6bc783276ac5922c5b40a166c53ae1c0c506b
+impl Default for WorkerLimits {
+    fn default() -> WorkerLimits {
+        WorkerLimits {
+            wall_ms: 12 * 3_600_000,
+            idle_ms: 15 * 60_000,
+            verify_ms: 30 * 60_000,
+            keep_bytes: 256 << 20,
+            output_bytes: 4 << 30,
+            cost_micros: None,
+            budget: Budget::default(),
+            ttl_s: 60,
+        }
+    }
+}
+
+=======
+impl WorkerLimits {
+    /// Returns the budget of one worker, in millionths of a US dollar, and the config keys that set it. A worker without a
+    /// budget of its own may spend half of the smallest shared cap that applies to it. `None`: there are no caps.
+    pub fn own_budget(&self, goal: Option<&Name>, runner: &str) -> Option<(u64, &'static str)> {
+        if let Some(micros) = self.cost_micros {
+            return Some((micros, "budget.worker_usd"));
+        }
+        let caps = [
+            (self.budget.hour_micros, "half of budget.hour_usd"),
+            (self.budget.day_micros, "half of budget.day_usd"),
+            (self.budget.goal_micros.filter(|_| goal.is_some()), "half of budget.goal_usd"),
+            (self.budget.runner_micros.get(runner).copied(), "half of budget.runner_usd"),
+        ];
+        caps.into_iter().filter_map(|(cap, key)| Some((cap? / 2, key))).min()
+    }
+}
+
+impl Default for WorkerLimits {
+    fn default() -> WorkerLimits {
+        WorkerLimits {
+            wall_ms: 12 * 3_600_000,
+            idle_ms: 15 * 60_000,
+            verify_ms: 30 * 60_000,
+            keep_bytes: 256 << 20,
+            output_bytes: 4 << 30,
+            cost_micros: None,
+            budget: Budget::default(),
+            ttl_s: 60,
+        }
+    }
+}
+
+>>>>>>> d8bd685ce76c448c14e69208cbbd631a00d8601a
 /// The phase of a worker.
 #[derive(
     Clone,
@@ -477,5 +528,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_worker_without_its_own_budget_has_half_of_the_smallest_shared_cap() {
+        let runner_micros = [("pi".to_owned(), 20)].into();
+        let shared =
+            Budget { hour_micros: None, day_micros: Some(100), goal_micros: Some(60), runner_micros };
+        let goal: Name = "g".parse().unwrap();
+        let own = |cost_micros, budget: &Budget, goal: Option<&Name>, runner| {
+            let limits = WorkerLimits { cost_micros, budget: budget.clone(), ..WorkerLimits::default() };
+            limits.own_budget(goal, runner).map(|(micros, _)| micros)
+        };
+        assert_eq!(own(Some(7), &shared, Some(&goal), "pi"), Some(7));
+        assert_eq!(own(None, &shared, Some(&goal), "pi"), Some(10));
+        assert_eq!(own(None, &shared, Some(&goal), "codex"), Some(30));
+        assert_eq!(own(None, &shared, None, "codex"), Some(50));
+        let hourly = Budget { hour_micros: Some(8), ..shared.clone() };
+        assert_eq!(own(None, &hourly, None, "codex"), Some(4));
+        assert_eq!(own(None, &Budget::default(), Some(&goal), "pi"), None);
     }
 }

@@ -72,8 +72,7 @@ pub fn runner_of(spec: &Spec) -> &str {
 
 /// Returns the budget of this worker alone, and the config keys that set it.
 pub fn own_budget(spec: &Spec) -> Option<(u64, &'static str)> {
-    let goal = spec.goal.as_ref().map(Name::as_str);
-    budget::own_budget(spec.limits.cost_micros, &spec.limits.budget, goal, runner_of(spec))
+    spec.limits.own_budget(spec.goal.as_ref(), runner_of(spec))
 }
 
 /// Returns the id of the ask that reports a used-up cap.
@@ -139,7 +138,8 @@ fn with_call(
     let mut reservations = others(layout, wanted.caller)?;
     let others: Vec<Reserved> = reservations.values().cloned().collect();
     let reserved = wanted.reserved(totals);
-    let exceeded = budget::exceeded(budget, &totals.spending, &others, &raised(layout)?, &reserved, now);
+    let exceeded =
+        budget::all_exceeded(budget, &totals.spending, &others, &raised(layout)?, &reserved, now).pop();
     if exceeded.is_none() {
         reservations.insert(wanted.caller.to_owned(), reserved);
     }

@@ -18,6 +18,7 @@ use super::file::{self, Doing, ReadError, take_name};
 use crate::os::path;
 use crate::os::writers::WriterGuard;
 use crate::rules::digest::Digest;
+pub use crate::rules::digest::digest_of;
 use crate::rules::exchange::{FileChange, FileContent, NextStep, next_step};
 
 /// The most steps of one settlement. Each step after the fourth handles a save made in the meantime.
@@ -339,11 +340,6 @@ fn is_as_seen(path: &Path, change: &FileChange) -> io::Result<bool> {
 fn is(content: &FileContent, digest: Option<&Digest>) -> bool {
     !content.is_open
         && digest.is_some_and(|digest| content.digest.starts_with(digest.as_str()) && !digest.is_empty())
-}
-
-/// Returns the blake3 digest of some content, in hexadecimal.
-pub fn digest_of(bytes: &[u8]) -> Digest {
-    blake3::hash(bytes).to_hex().to_string()
 }
 
 /// Returns the digest of a symbolic link with this target. It differs from the digest of every file content.

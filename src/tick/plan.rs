@@ -23,6 +23,7 @@ use crate::rules::beat::scope::{self, ApprovalScope, SandboxScope};
 use crate::rules::beat::state::{Failure, LoopState, Operation};
 use crate::rules::beat::step::{CHANGED, Decided, LoopEvent, ObservedInputs, UsedApproval};
 use crate::rules::cost::charge::{Charge, Usage};
+use crate::rules::digest::digest_of;
 use crate::rules::name::Name;
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::user_side::{self, UserSidePath};
@@ -203,7 +204,7 @@ fn scope_of(ctx: &Ctx, decided: &Move, operation: &Operation) -> Result<(Approva
         (_, Operation::Write { path, text, replaces, .. }) => {
             let before = file::read(&ctx.layout.file(path), MAX_SHOWN_BYTES)
                 .with_context(|| format!("could not read `{path}`"))?;
-            if before.as_deref().map(operation::digest_of) != *replaces {
+            if before.as_deref().map(digest_of) != *replaces {
                 bail!(CHANGED);
             }
             let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -277,10 +278,7 @@ impl Move {
     }
 }
 
-fn take<T: serde::de::DeserializeOwned>(
-    rest: &mut Map<String, Value>,
-    key: &str,
-) -> Result<Option<T>, String> {
+fn take<T: DeserializeOwned>(rest: &mut Map<String, Value>, key: &str) -> Result<Option<T>, String> {
     match rest.remove(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => serde_json::from_value(value).map(Some).map_err(|e| format!("`{key}`: {e}")),

@@ -14,7 +14,7 @@ use super::schedule::Schedule;
 use super::state::LoopState;
 use super::step::ObservedInputs;
 use crate::rules::cost::budget::BudgetExceeded;
-use crate::rules::digest::{Digest, Items, digest_items};
+use crate::rules::digest::{Digest, Items};
 use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::worker::WorkerView;
@@ -67,7 +67,6 @@ impl Observed {
         ObservedInputs {
             beat: beat.to_owned(),
             at,
-            world: digest_items(&self.items),
             items: self.items.clone(),
             user_files: self.user_files.clone(),
             commit: None,

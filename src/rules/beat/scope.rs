@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::digest::digest_of;
 use crate::rules::name::Name;
 
 /// The format of a scope that this version writes. An approval with a scope of another format is void.
@@ -170,8 +171,7 @@ impl SandboxScope {
 impl ApprovalScope {
     /// blake3 over the scope: the same move on the same files has the same digest.
     pub fn digest(&self) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        blake3::hash(text.as_bytes()).to_hex().to_string()
+        digest_of(&serde_json::to_vec(self).unwrap_or_default())
     }
 
     /// blake3 over the parts that identify a request: the move, its command, and the content of the files that it

@@ -25,7 +25,7 @@ use super::state::{
     Requeue,
 };
 use crate::rules::cost::charge::{Charge, Usage};
-use crate::rules::digest::{Digest, Items};
+use crate::rules::digest::{Digest, Items, digest_items, digest_of};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
 use crate::rules::process::Started;
@@ -82,8 +82,6 @@ pub struct ObservedInputs {
     pub beat: String,
     pub at: Now,
     pub items: Items,
-    /// The digest over the items.
-    pub world: Digest,
     /// Digest of the user's side.
     pub user_files: Digest,
     /// The commit with the world, if one could be made.
@@ -364,7 +362,7 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
     let note = CommitNote {
         beat: seen.beat.clone(),
         subject: String::new(),
-        world: seen.world.clone(),
+        world: digest_items(&seen.items),
         prompt: seen.prompt.clone(),
         cost_micros: charge.as_ref().map_or(0, |c| c.usage.cost_micros),
         paths: paths_of(&operation),
@@ -396,13 +394,10 @@ fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
 
 fn paths_of(operation: &Operation) -> BTreeMap<String, Option<Digest>> {
     match operation {
-        Operation::Write { path, text, .. } => {
-            let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
-            BTreeMap::from([(path.clone(), Some(digest))])
-        }
-        Operation::Remove { path, .. } => BTreeMap::from([(path.clone(), None)]),
+        Operation::Write { path, text, .. } => [(path.clone(), Some(digest_of(text.as_bytes())))].into(),
+        Operation::Remove { path, .. } => [(path.clone(), None)].into(),
         Operation::Rename { from, to, content } => {
-            BTreeMap::from([(from.clone(), None), (to.clone(), Some(content.clone()))])
+            [(from.clone(), None), (to.clone(), Some(content.clone()))].into()
         }
         Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::StartWorker(_) => {
             BTreeMap::new()

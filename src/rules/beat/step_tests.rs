@@ -66,7 +66,6 @@ fn seen(beat: &str, at: Now) -> ObservedInputs {
         beat: beat.to_owned(),
         at,
         items: [("playbook".to_owned(), "p1".to_owned())].into(),
-        world: "w".to_owned(),
         user_files: "edits".to_owned(),
         commit: Some("c0ffee".to_owned()),
         prompt: "p".to_owned(),

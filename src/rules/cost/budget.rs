@@ -162,42 +162,8 @@ fn with_raises(cap_micros: u64, raised: &Raised, window: &str) -> u64 {
     raised.get(window).map_or(cap_micros, |raise| raise.limit(cap_micros))
 }
 
-/// Returns the budget of one worker, in millionths of a US dollar, and the config keys that set it. A worker without a
-/// budget of its own may spend half of the smallest shared cap that applies to it. `None`: there are no caps.
-pub fn own_budget(
-    worker_micros: Option<u64>,
-    shared: &Budget,
-    goal: Option<&str>,
-    runner: &str,
-) -> Option<(u64, &'static str)> {
-    if let Some(micros) = worker_micros {
-        return Some((micros, "budget.worker_usd"));
-    }
-    let caps = [
-        (shared.hour_micros, "half of budget.hour_usd"),
-        (shared.day_micros, "half of budget.day_usd"),
-        (shared.goal_micros.filter(|_| goal.is_some()), "half of budget.goal_usd"),
-        (shared.runner_micros.get(runner).copied(), "half of budget.runner_usd"),
-    ];
-    caps.into_iter().filter_map(|(cap, key)| Some((cap? / 2, key))).min()
-}
-
-/// Returns the cap that leaves no room for this call; of several caps, the one that resets last.
-pub fn exceeded(
-    budget: &Budget,
-    spent: &Spending,
-    others: &[Reserved],
-    raised: &Raised,
-    wanted: &Reserved,
-    now: Now,
-) -> Option<BudgetExceeded> {
-    all_exceeded(budget, spent, others, raised, wanted, now)
-        .into_iter()
-        .max_by_key(|exceeded| exceeded.resets_ms)
-}
-
-/// Returns each cap that leaves no room for this call, given what was spent and what is reserved for others. A call
-/// that needs more than a whole cap has room as long as nothing was spent.
+/// Returns each cap that leaves no room for this call, given what was spent and what is reserved for others; the one that
+/// resets last is at the end. A call that needs more than a whole cap has room as long as nothing was spent.
 pub fn all_exceeded(
     budget: &Budget,
     spent: &Spending,

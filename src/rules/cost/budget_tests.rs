@@ -15,6 +15,34 @@ fn spent(micros: u64) -> Spending {
     spent
 }
 
+/// Returns the cap that leaves no room for a call; of several, the one that resets last.
+fn exceeded(
+    budget: &Budget,
+    spent: &Spending,
+    others: &[Reserved],
+    raised: &Raised,
+    wanted: &Reserved,
+    now: Now,
+) -> Option<BudgetExceeded> {
+    let mut all = all_exceeded(budget, spent, others, raised, wanted, now);
+    assert!(all.is_sorted_by_key(|exceeded| exceeded.resets_ms));
+    all.pop()
+}
+
+#[test]
+fn caps_are_hit_in_the_order_in_which_they_reset() {
+    let one = Some(1);
+    let runner_micros = [("pi".to_owned(), 1)].into();
+    let caps = Budget { hour_micros: one, day_micros: one, goal_micros: one, runner_micros };
+    for minutes in 0..24 * 60 {
+        for offset_s in [-12_600, 0, 3600, 20_700] {
+            let now = Now { unix_ms: NOW.unix_ms + minutes * 60_000, offset_s };
+            let all = hits(&caps, &spent(1), &[], &Raised::new(), &want(1, Some("g"), "pi"), now);
+            assert!(all.len() == 4 && all.is_sorted_by_key(|exceeded| exceeded.resets_ms), "{now:?}");
+        }
+    }
+}
+
 #[test]
 fn each_cap_stops_what_it_counts_and_nothing_else() {
     let caps = |key: &str| {
@@ -142,24 +170,4 @@ fn a_raise_is_read_from_its_old_and_its_new_format() {
         assert!(serde_json::from_str::<Raise>(bad).is_err(), "{bad}");
     }
     assert_eq!((Raise::Times(u32::MAX).limit(u64::MAX), Raise::To(5).limit(9)), (u64::MAX, 9));
-}
-
-#[test]
-fn a_worker_without_its_own_budget_has_half_of_the_smallest_shared_cap() {
-    let shared = Budget {
-        hour_micros: None,
-        day_micros: Some(100),
-        goal_micros: Some(60),
-        runner_micros: [("pi".to_owned(), 20)].into(),
-    };
-    let own = |own, goal, runner| own_budget(own, &shared, goal, runner).map(|(micros, _)| micros);
-    assert_eq!(own(Some(7), Some("g"), "pi"), Some(7));
-    assert_eq!(own(None, Some("g"), "pi"), Some(10));
-    assert_eq!(own(None, Some("g"), "codex"), Some(30));
-    assert_eq!(own(None, None, "codex"), Some(50));
-    assert_eq!(
-        own_budget(None, &Budget { hour_micros: Some(8), ..shared.clone() }, None, "codex").unwrap().0,
-        4
-    );
-    assert_eq!(own_budget(None, &Budget::default(), Some("g"), "pi"), None);
 }

@@ -7,24 +7,18 @@ use serde::Serialize;
 
 use super::charge::{Charge, CostSource, Usage};
 
-/// The grouping of a spend report, by the words of `looop cost --by`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+/// The grouping of a spend report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupBy {
     /// The local day.
-    #[default]
     Day,
-    /// The goal that the move served.
     Goal,
-    /// The worker.
     Worker,
-    /// The runner.
     Runner,
-    /// The model.
     Model,
-    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
-    /// among them.
+    /// The sensor that woke the beat. If several sensors woke it, the call counts for each, and its tokens and price
+    /// are divided.
     Sensor,
-    /// The beat.
     Beat,
 }
 

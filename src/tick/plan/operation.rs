@@ -9,7 +9,7 @@ use crate::rules::beat::entry::MoveOutcome;
 use crate::rules::beat::observed::Observed;
 use crate::rules::beat::schedule::{FireTime, Schedule};
 use crate::rules::beat::state::Operation;
-use crate::rules::digest::Digest;
+use crate::rules::digest::{Digest, digest_of};
 use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::world::Goal;
@@ -115,8 +115,4 @@ fn with_end(text: &str) -> String {
 
 pub(super) fn write_ask(ask: &QuestionFile) -> Result<Operation> {
     Ok(write(layout::ask_path(&ask.id), json_file::json_text(ask)?, None))
-}
-
-pub(super) fn digest_of(bytes: &[u8]) -> Digest {
-    blake3::hash(bytes).to_hex().to_string()
 }

@@ -3,7 +3,7 @@
 use super::Probe;
 use crate::rules::beat::entry;
 use crate::rules::beat::state::{Intent, Operation};
-use crate::rules::digest::Digest;
+use crate::rules::digest::{Digest, digest_of};
 use crate::rules::process::Started;
 
 /// The reason why a change of a file was not made.
@@ -52,7 +52,7 @@ pub fn compare<E>(
     Ok(match operation {
         Operation::Nothing => Probe::Made,
         Operation::Write { path, text, replaces, .. } => {
-            let wanted = blake3::hash(text.as_bytes()).to_hex().to_string();
+            let wanted = digest_of(text.as_bytes());
             match content(path)? {
                 Some(now) if now == wanted => Probe::Made,
                 now if now == *replaces => Probe::NotMade,
