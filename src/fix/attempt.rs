@@ -203,7 +203,7 @@ impl TaskRun<'_> {
         let before = now.last().map(|last| ctx.trees.find(&git, &self.ref_of("attempts", last.n)));
         let before = before.transpose()?.flatten();
         let parent = before.as_ref().unwrap_or(&self.session.base);
-        let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
+        let message = format!("attempt {}: {}", attempt.n, attempt.outcome);
         let commit = ctx.trees.commit(&git, &attempt.end, Some(parent), &message)?;
         ctx.trees.point(&git, &self.ref_of("attempts", attempt.n), &commit)?;
         let tone = if attempt.outcome.is_good() { Tone::Good } else { Tone::Warn };

@@ -213,7 +213,7 @@ pub fn attempt_line(attempt: &Attempt) -> String {
             format!("+{} -{} in {}{more}", attempt.added, attempt.removed, named.join(", "))
         }
     };
-    let mut line = format!("#{} {}: {files}", attempt.n, attempt.outcome.words());
+    let mut line = format!("#{} {}: {files}", attempt.n, attempt.outcome);
     if !attempt.failure.is_empty() {
         line.push_str(&format!("; {}", clip(&attempt.failure, 160)));
     }
@@ -222,7 +222,7 @@ pub fn attempt_line(attempt: &Attempt) -> String {
     }
     if let Some(Alike { to, by }) = &attempt.like {
         let to = if *to == 0 { "the beginning".to_owned() } else { format!("#{to}") };
-        line.push_str(&format!("; like {to}: {}", by.words()));
+        line.push_str(&format!("; like {to}: {by}"));
     }
     crate::rules::text::visible(&line, false)
 }

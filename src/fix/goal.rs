@@ -115,7 +115,7 @@ impl TaskRun<'_> {
             true => "nothing was changed".to_owned(),
             false => format!("attempt {} changed {files} {word}", last.n),
         };
-        self.ctx.say(Tone::Good, format!("{}: {note}", status.words()));
+        self.ctx.say(Tone::Good, format!("{status}: {note}"));
         self.session.tree = last.end.clone();
         self.session.under_way = None;
         self.set(status, note);

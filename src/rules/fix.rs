@@ -84,39 +84,33 @@ impl Counts {
 }
 
 /// The status of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
     /// Nothing was done yet.
+    #[strum(to_string = "not begun")]
     Waiting,
     /// An attempt is running.
+    #[strum(to_string = "running")]
     Running,
     /// The tests passed before any work.
+    #[strum(to_string = "passed before")]
     PassedBefore,
     /// Its work is done and tested.
+    #[strum(to_string = "done")]
     Done,
     /// Its work is done, and the task has no tests.
+    #[strum(to_string = "done, not tested")]
     Untested,
     /// No attempt succeeded.
+    #[strum(to_string = "failed")]
     Failed,
     /// It waits for an answer of the user.
+    #[strum(to_string = "waits for you")]
     Stuck,
 }
 
 impl TaskStatus {
-    /// The status as text.
-    pub fn words(self) -> &'static str {
-        match self {
-            TaskStatus::Waiting => "not begun",
-            TaskStatus::Running => "running",
-            TaskStatus::PassedBefore => "passed before",
-            TaskStatus::Done => "done",
-            TaskStatus::Untested => "done, not tested",
-            TaskStatus::Failed => "failed",
-            TaskStatus::Stuck => "waits for you",
-        }
-    }
-
     /// True if the next task may start.
     pub fn is_good(self) -> bool {
         matches!(self, TaskStatus::PassedBefore | TaskStatus::Done | TaskStatus::Untested)

@@ -129,7 +129,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
         let tokens = counted(task.tokens, task.estimated);
         rows.push(vec![
             clip(&task.title, MAX_TITLE),
-            task.status.words().to_owned(),
+            task.status.to_string(),
             tries(app, finished, task)?.to_string(),
             human_ms(task.took_ms),
             tokens,

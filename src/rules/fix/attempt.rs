@@ -54,43 +54,37 @@ pub struct Begin {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
     /// The tests passed.
+    #[strum(to_string = "tests pass")]
     Passed,
     /// The tests failed.
+    #[strum(to_string = "tests fail")]
     Failed,
     /// No test was collected, which counts as a failure.
+    #[strum(to_string = "no test was collected")]
     NothingTested,
     /// The agent changed the tests that check its work.
+    #[strum(to_string = "tests changed")]
     TestsChanged,
     /// The agent deleted the repository.
+    #[strum(to_string = "deleted the repository")]
     Deleted,
     /// The agent itself failed.
     #[default]
+    #[strum(to_string = "the agent failed")]
     AgentFailed,
     /// The tests passed, but a later command failed.
+    #[strum(to_string = "a later command failed")]
     AfterFailed,
     /// The task has no tests, and the agent answered.
+    #[strum(to_string = "not tested")]
     Untested,
 }
 
 impl AttemptOutcome {
-    /// The outcome as text.
-    pub fn words(self) -> &'static str {
-        match self {
-            AttemptOutcome::Passed => "tests pass",
-            AttemptOutcome::Failed => "tests fail",
-            AttemptOutcome::NothingTested => "no test was collected",
-            AttemptOutcome::TestsChanged => "tests changed",
-            AttemptOutcome::Deleted => "deleted the repository",
-            AttemptOutcome::AgentFailed => "the agent failed",
-            AttemptOutcome::AfterFailed => "a later command failed",
-            AttemptOutcome::Untested => "not tested",
-        }
-    }
-
     /// True if the attempt succeeded.
     pub fn is_good(self) -> bool {
         matches!(self, AttemptOutcome::Passed | AttemptOutcome::Untested)
@@ -152,29 +146,21 @@ pub struct Alike {
 }
 
 /// Why two attempts are alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
 pub enum SimilarityBasis {
     /// It changed nothing.
+    #[strum(to_string = "nothing was changed")]
     NoChange,
     /// Both ended with the same files.
+    #[strum(to_string = "the resulting files are the same")]
     SameTree,
     /// Both started with the same files and changed them in nearly the same way.
+    #[strum(to_string = "nearly the same change")]
     SameChange,
     /// It changed the same lines again and added little that is new.
+    #[strum(to_string = "the same lines again, with little new")]
     Rework,
-}
-
-impl SimilarityBasis {
-    /// The reason as text, for `like attempt 2: …`.
-    pub fn words(self) -> &'static str {
-        match self {
-            SimilarityBasis::NoChange => "nothing was changed",
-            SimilarityBasis::SameTree => "the resulting files are the same",
-            SimilarityBasis::SameChange => "nearly the same change",
-            SimilarityBasis::Rework => "the same lines again, with little new",
-        }
-    }
 }
 
 /// A new plan after a halt.
