@@ -87,8 +87,8 @@ pub struct FixDeps<'a> {
     pub layout: &'a Layout,
     /// The settings from the config.
     pub settings: &'a Settings,
-    /// The endpoints from the config, without tools of their own, by the names of their runners.
-    pub endpoints: &'a BTreeMap<String, Http>,
+    /// The endpoints from the config.
+    pub endpoints: &'a Endpoints,
     /// Interruption by the user.
     pub cancel: &'a Cancel,
     /// The supervisor's socket, if a worker runs the fix.
@@ -123,6 +123,9 @@ pub struct FixRequest {
     /// If true, start over instead of resuming an interrupted run.
     pub fresh: bool,
 }
+
+/// Endpoints without tools of their own, by the names of their runners.
+pub type Endpoints = BTreeMap<String, Http>;
 
 /// The result of a fix.
 #[derive(Clone, Debug)]
