@@ -121,7 +121,9 @@ pub trait Runner {
     fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>>;
 
     /// The program that it needs on the PATH, for `doctor`; empty if it needs none.
-    fn program(&self) -> &str;
+    fn program(&self) -> &str {
+        ""
+    }
 }
 
 /// The process of a runner.

@@ -120,7 +120,7 @@ fn windows(layout: &Layout, targets: &AlertTargets, all: &mut All, problems: &mu
         }
     }
     for (socket, server) in &servers {
-        for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &server.look.panes) {
+        for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &server.panes) {
             let done = take(layout, &targets.config, server, &step, all);
             note(problems, done);
         }

@@ -36,12 +36,6 @@ pub struct Server<'a> {
     /// The user's locale.
     locale: &'a [(String, String)],
     profile: &'a str,
-    pub look: Look,
-}
-
-/// The state of a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
     /// The session that the user used last, by its id in tmux.
     session: String,
     /// The panes of this profile.
@@ -74,13 +68,14 @@ impl<'a> Server<'a> {
         if !is_socket_of(socket, rustix::process::geteuid().as_raw()) {
             return Ok(None);
         }
-        let server = Server { program, socket: socket.to_owned(), locale, profile, look: Look::default() };
+        let (socket, session, panes) = (socket.to_owned(), String::new(), Vec::new());
+        let server = Server { program, socket, locale, profile, session, panes };
         let panes = ["list-panes", "-a", "-F", PANE, ";"];
         let others = ["list-clients", "-F", CLIENT, ";", "list-sessions", "-F", SESSION];
         let ended = server.call(panes.into_iter().chain(others))?;
         // The socket of an ended server does not count.
-        let look = (ended.exit == ProcessExit::Code(0)).then(|| read(&ended.stdout, profile)).flatten();
-        Ok(look.map(|look| Server { look, ..server }))
+        let shown = (ended.exit == ProcessExit::Code(0)).then(|| read(&ended.stdout, profile)).flatten();
+        Ok(shown.map(|(session, panes)| Server { session, panes, ..server }))
     }
 
     /// Opens a window at the end of the session without selecting it, and rings in it. The label is set afterwards: a
@@ -89,7 +84,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// When tmux did not open it.
     pub fn open(&self, name: &str, key: &str, env: &[String], argv: &[String]) -> Result<()> {
-        let session = format!("{}:", self.look.session);
+        let session = format!("{}:", self.session);
         let make = ["new-window", "-d", "-P", "-F", "#{pane_id} #{pane_tty}", "-n", name, "-t", &session];
         let env = env.iter().flat_map(|variable| ["-e".to_owned(), literal(variable)]);
         let words: Vec<String> = env.chain(argv.iter().map(|arg| literal(arg))).collect();
@@ -169,7 +164,8 @@ pub fn ring(tty: &str) {
     }
 }
 
-fn read(printed: &[u8], profile: &str) -> Option<Look> {
+/// Reads the session that was used last, and the panes of the profile.
+fn read(printed: &[u8], profile: &str) -> Option<(String, Vec<Pane>)> {
     let printed = String::from_utf8_lossy(printed);
     let lines = || printed.lines().filter_map(|line| line.split_once(' '));
     let latest = |kind: &str| {
@@ -189,7 +185,7 @@ fn read(printed: &[u8], profile: &str) -> Option<Look> {
             None => panes.push(pane),
         }
     }
-    Some(Look { session: latest("client").or_else(|| latest("session"))?, panes })
+    Some((latest("client").or_else(|| latest("session"))?, panes))
 }
 
 fn read_pane(line: &str, profile: &str) -> Option<Pane> {
@@ -227,11 +223,11 @@ client 10 $0
 client 12 $1
 session 99 $2
 ";
-        let look = read(printed.as_bytes(), "p1").unwrap();
-        assert_eq!(look.session, "$1");
-        let panes: Vec<_> = look.panes.iter().map(|p| (p.id.as_str(), p.key.as_str(), p.watched)).collect();
+        let (session, panes) = read(printed.as_bytes(), "p1").unwrap();
+        assert_eq!(session, "$1");
+        let panes: Vec<_> = panes.iter().map(|p| (p.id.as_str(), p.key.as_str(), p.watched)).collect();
         assert_eq!(panes, [("%1", "w1@1", true), ("%2", "日本語@1", false)]);
-        assert_eq!(read(b"session 1 $4\nsession 3 $5\n", "p1").unwrap().session, "$5");
+        assert_eq!(read(b"session 1 $4\nsession 3 $5\n", "p1").unwrap().0, "$5");
         assert_eq!(read(b"", "p1"), None);
     }
 

@@ -93,16 +93,19 @@ pub enum TaskStatus {
     #[strum(to_string = "not begun")]
     Waiting,
     /// An attempt is running.
+    #[strum(to_string = "running")]
     Running,
     /// The tests passed before any work.
     #[strum(to_string = "passed before")]
     PassedBefore,
     /// Its work is done and tested.
+    #[strum(to_string = "done")]
     Done,
     /// Its work is done, and the task has no tests.
     #[strum(to_string = "done, not tested")]
     Untested,
     /// No attempt succeeded.
+    #[strum(to_string = "failed")]
     Failed,
     /// It waits for an answer of the user.
     #[strum(to_string = "waits for you")]

@@ -15,6 +15,7 @@ use crate::rules::beat::gate::GateDecision;
 use crate::rules::beat::observed::Observed;
 use crate::rules::beat::state::LoopState;
 use crate::rules::time::beat_id;
+use crate::store::logs;
 use ctx::BeatNotes;
 pub use ctx::Ctx;
 use prepare::PreparedDecision;
@@ -36,7 +37,7 @@ pub fn tick(ctx: &Ctx) -> Result<BeatReport> {
             (plan::approved(ctx, &observed, &beat, &ask, committed)?, None)
         }
         GateDecision::Decide(reasons) => {
-            record::rotate_journal(ctx, &mut notes);
+            notes.warn_on_error(logs::rotate_journal(ctx.layout, ctx.now));
             let prepared = prepare::decision(ctx, &state, &observed, &reasons, &mut notes)?;
             let (commit, committed) = record::world(ctx, &mut notes, &state, &prepared.frame)?;
             let files = ask::write_prompt(ctx, &mut notes, &beat, &prepared.prompt)?;

@@ -104,11 +104,6 @@ fn report(
     BeatReport { what, usage, warnings, next_beat_due_ms }
 }
 
-/// Rotates the journal, before a decision reads its end.
-pub fn rotate_journal(ctx: &Ctx, notes: &mut BeatNotes) {
-    notes.warn_on_error(logs::rotate_journal(ctx.layout, ctx.now));
-}
-
 /// Writes the frame of a decision to disk and commits it to git. If the commit fails, that is only a warning: the files
 /// are authoritative, and the next beat commits the rest. Returns the commit of the world, and the beats whose moves
 /// git holds now.

@@ -120,14 +120,13 @@ impl Fleet<'_> {
             path.push_str(&format!(":{}", dir.display()));
         }
         // A prompt or an editor would wait for input that never comes.
-        for (key, value) in [
+        let quiet = [
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_EDITOR", "true"),
             ("GIT_SEQUENCE_EDITOR", "true"),
             ("GIT_LFS_SKIP_SMUDGE", "1"),
-        ] {
-            env.push((key.to_owned(), value.to_owned()));
-        }
+        ];
+        env.extend(quiet.map(|(key, value)| (key.to_owned(), value.to_owned())));
         env.push(("LOOOP_DATA_DIR".to_owned(), self.layout.root().to_string_lossy().into_owned()));
         env.extend(settings.config_env.iter().chain(&planned.env).cloned());
         for name in grant.iter().filter(|text| !is_path(text)) {

@@ -101,10 +101,6 @@ impl Runner for Http {
         &self.name
     }
 
-    fn program(&self) -> &str {
-        ""
-    }
-
     fn decide(&self, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match &self.token {
             Some(source) => source.call(call, |call| self.ask(call)),
