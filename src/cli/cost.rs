@@ -39,15 +39,6 @@ enum CostSpan {
     All,
 }
 
-<<<<<<< 28b1ded1d545e41e5331ca2b759f51bac491f1a1
-/// The start of the counted period: its month for the ledger, and its local day or its moment. What is empty, or the
-/// lowest number, excludes nothing.
-||||||| 72c6bc783276ac5922c5b40a166c53ae1c0c506b
-/// True for a charge in the counted period.
-type IsCounted = Box<dyn Fn(&Charge) -> bool>;
-
-/// The first month of the counted period, and the charges from then on that count.
-=======
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Key {
     /// The local day.
@@ -82,11 +73,8 @@ impl Key {
     }
 }
 
-/// True for a charge in the counted period.
-type IsCounted = Box<dyn Fn(&Charge) -> bool>;
-
-/// The first month of the counted period, and the charges from then on that count.
->>>>>>> d8bd685ce76c448c14e69208cbbd631a00d8601a
+/// The start of the counted period: its month for the ledger, and its local day or its moment. What is empty, or the
+/// lowest number, excludes nothing.
 ///
 /// # Errors
 /// `--since` is neither a day nor an age.

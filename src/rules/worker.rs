@@ -177,24 +177,6 @@ pub struct WorkerLimits {
     pub ttl_s: u64,
 }
 
-<<<<<<< 28b1ded1d545e41e5331ca2b759f51bac491f1a1
-||||||| 72c6bc783276ac5922c5b40a166c53ae1c0c506b
-impl Default for WorkerLimits {
-    fn default() -> WorkerLimits {
-        WorkerLimits {
-            wall_ms: 12 * 3_600_000,
-            idle_ms: 15 * 60_000,
-            verify_ms: 30 * 60_000,
-            keep_bytes: 256 << 20,
-            output_bytes: 4 << 30,
-            cost_micros: None,
-            budget: Budget::default(),
-            ttl_s: 60,
-        }
-    }
-}
-
-=======
 impl WorkerLimits {
     /// Returns the budget of one worker, in millionths of a US dollar, and the config keys that set it. A worker without a
     /// budget of its own may spend half of the smallest shared cap that applies to it. `None`: there are no caps.
@@ -212,22 +194,6 @@ impl WorkerLimits {
     }
 }
 
-impl Default for WorkerLimits {
-    fn default() -> WorkerLimits {
-        WorkerLimits {
-            wall_ms: 12 * 3_600_000,
-            idle_ms: 15 * 60_000,
-            verify_ms: 30 * 60_000,
-            keep_bytes: 256 << 20,
-            output_bytes: 4 << 30,
-            cost_micros: None,
-            budget: Budget::default(),
-            ttl_s: 60,
-        }
-    }
-}
-
->>>>>>> d8bd685ce76c448c14e69208cbbd631a00d8601a
 /// The phase of a worker.
 #[derive(
     Clone,

@@ -162,7 +162,9 @@ impl World {
             Some(Mutant::RunnersAreEndless) => Spending { runner_micros: BTreeMap::new(), ..spent },
             _ => spent,
         };
-        match budget::hits(&budget_model.budget, &spent, &others, &budget_model.raised, &wanted, now).pop() {
+        match budget::all_exceeded(&budget_model.budget, &spent, &others, &budget_model.raised, &wanted, now)
+            .pop()
+        {
             None => {
                 self.tally.count("worker turns");
                 budget_model.turns.insert(start, Turn { aside: wanted, moved: false });

@@ -199,7 +199,7 @@ impl World {
         let budget = Budget { day_micros: self.day_micros, ..Budget::default() };
         let micros = if ledger.max_call > 0 { ledger.max_call } else { UNKNOWN_CALL_MICROS };
         let wanted = Reserved { micros, goal: None, runner: "pi".to_owned() };
-        budget::hits(&budget, &spent, &[], &Raised::default(), &wanted, now).pop()
+        budget::all_exceeded(&budget, &spent, &[], &Raised::default(), &wanted, now).pop()
     }
 
     fn held(&mut self, beat: &mut LoopState, hold: &Hold) -> Result<(), Stop> {

@@ -1,6 +1,6 @@
 //! Everything of the product that the benchmarks use. What is not named here they do not depend on.
 
-pub use looop::fix::leanfile::{Defaults, AgentConfig, Leanfile, Task, Tests};
+pub use looop::fix::leanfile::{AgentConfig, Defaults, Leanfile, Task, Tests};
 pub use looop::fix::{Endpoints, FixDeps, FixRequest, Progress, Severity, run as fix};
 pub use looop::map;
 pub use looop::os::process::reaper::become_subreaper;

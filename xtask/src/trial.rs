@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::product::{
-    BreakerConfig, Cancel, Defaults, Endpoints, FixDeps, FixRequest, Fixes, Layout, AgentConfig, Leanfile,
+    AgentConfig, BreakerConfig, Cancel, Defaults, Endpoints, FixDeps, FixRequest, Fixes, Layout, Leanfile,
     LedgerLine, Progress, SandboxConfig, SandboxMode, Settings, Severity, Similarity, Task, TaskStatus,
     Tests, fix, ledger, make_dirs,
 };
@@ -199,7 +199,11 @@ fn asked(setup: &Setup, project: &Path, agent: &Path) -> FixRequest {
         ..Task::default()
     };
     let leanfile = Leanfile {
-        lean: AgentConfig { binary: Some(agent.to_string_lossy().into_owned()), timeout: 60, ..AgentConfig::default() },
+        lean: AgentConfig {
+            binary: Some(agent.to_string_lossy().into_owned()),
+            timeout: 60,
+            ..AgentConfig::default()
+        },
         defaults: Defaults {
             max_iters_per_task: setup.most,
             // A call of its own before each attempt is a cost that has nothing to do with what is measured.

@@ -117,31 +117,9 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
             TaskStatus::Stuck => format!("looop answer {}", task.note),
             _ => visible(&task.note, false),
         };
-<<<<<<< 747fa11ec9228646b4c976f72c50d381d9cf0793
         let (title, tries) = (clip(&task.title, MAX_TITLE), tries(app, finished, task)?.to_string());
         let (took, tokens) = (human_ms(task.took_ms), counted(task.tokens, task.estimated));
         rows.push(vec![title, task.status.to_string(), tries, took, tokens, note]);
-||||||| 248d2ac7278a1bdd2be362db799ff7a73da888f8
-        let tokens = counted(task.tokens, task.estimated);
-        rows.push(vec![
-            clip(&task.title, MAX_TITLE),
-            task.status.words().to_owned(),
-            tries(app, finished, task)?.to_string(),
-            human_ms(task.took_ms),
-            tokens,
-            note,
-        ]);
-=======
-        let tokens = counted(task.tokens, task.estimated);
-        rows.push(vec![
-            clip(&task.title, MAX_TITLE),
-            task.status.to_string(),
-            tries(app, finished, task)?.to_string(),
-            human_ms(task.took_ms),
-            tokens,
-            note,
-        ]);
->>>>>>> d54c557742cfc5276271831c793bd1ced8b1fb44
     }
     let long = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let before: usize = (0..5).map(|column| long(column) + 2).sum();

@@ -37,7 +37,7 @@ fn caps_are_hit_in_the_order_in_which_they_reset() {
     for minutes in 0..24 * 60 {
         for offset_s in [-12_600, 0, 3600, 20_700] {
             let now = Now { unix_ms: NOW.unix_ms + minutes * 60_000, offset_s };
-            let all = hits(&caps, &spent(1), &[], &Raised::new(), &want(1, Some("g"), "pi"), now);
+            let all = all_exceeded(&caps, &spent(1), &[], &Raised::new(), &want(1, Some("g"), "pi"), now);
             assert!(all.len() == 4 && all.is_sorted_by_key(|exceeded| exceeded.resets_ms), "{now:?}");
         }
     }
