@@ -9,30 +9,77 @@ const STATUSES: [u16; 11] = [401, 402, 403, 404, 408, 413, 429, 500, 502, 503, 5
 /// The status of Anthropic's service when it is overloaded.
 const OVERLOADED: u16 = 529;
 
-/// The phrases by which a class is known, separated by commas; the first class that fits counts.
-const TOO_LONG: &str = "too long, too large for, context length, maximum context, context_length, context window, context size, \
-     exceeds the model's";
-const LIMIT: &str =
-    "quota, usage limit, usage_limit, billing, credit balance, spend limit, limit reached, hit your limit";
-const REFUSED: &str = "usage policy, content policy, content_filter, content management policy, refusal";
-const AUTH: &str = "authentication, api key, api_key, authenticated, unauthorized, permission denied, permission_denied, \
-     invalid bearer";
-const TRANSIENT: &str = "rate_limit, rate limit, rate-limit, resource_exhausted, overloaded, connection, timed out, timeout, \
-     fetch failed, disconnected, stream ended, ended before, stream closed, incomplete json, econn, enotfound, eai_again, \
-     socket hang up, terminated, temporar, high demand, network error, error sending request";
+/// The phrases by which a class is known; the first class that fits counts.
+const TOO_LONG: [&str; 8] = [
+    "too long",
+    "too large for",
+    "context length",
+    "maximum context",
+    "context_length",
+    "context window",
+    "context size",
+    "exceeds the model's",
+];
+const LIMIT: [&str; 8] = [
+    "quota",
+    "usage limit",
+    "usage_limit",
+    "billing",
+    "credit balance",
+    "spend limit",
+    "limit reached",
+    "hit your limit",
+];
+const REFUSED: [&str; 5] =
+    ["usage policy", "content policy", "content_filter", "content management policy", "refusal"];
+const AUTH: [&str; 8] = [
+    "authentication",
+    "api key",
+    "api_key",
+    "authenticated",
+    "unauthorized",
+    "permission denied",
+    "permission_denied",
+    "invalid bearer",
+];
+const TRANSIENT: [&str; 23] = [
+    "rate_limit",
+    "rate limit",
+    "rate-limit",
+    "resource_exhausted",
+    "overloaded",
+    "connection",
+    "timed out",
+    "timeout",
+    "fetch failed",
+    "disconnected",
+    "stream ended",
+    "ended before",
+    "stream closed",
+    "incomplete json",
+    "econn",
+    "enotfound",
+    "eai_again",
+    "socket hang up",
+    "terminated",
+    "temporar",
+    "high demand",
+    "network error",
+    "error sending request",
+];
 
 /// The class of an error, by its text.
 pub fn by_words(why: &str) -> Class {
     let lower = why.to_lowercase();
-    let has = |phrases: &str| phrases.split(", ").any(|phrase| lower.contains(phrase));
+    let has = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     match status_in(&lower).and_then(by_status) {
-        _ if has(TOO_LONG) => Class::TooLong,
-        _ if has(LIMIT) => Class::Limit,
-        _ if has(REFUSED) => Class::Refused,
+        _ if has(&TOO_LONG) => Class::TooLong,
+        _ if has(&LIMIT) => Class::Limit,
+        _ if has(&REFUSED) => Class::Refused,
         Some(class) => class,
         None if lower.contains("empty response") => Class::Empty,
-        None if has(AUTH) => Class::Auth,
-        None if has(TRANSIENT) => Class::Transient,
+        None if has(&AUTH) => Class::Auth,
+        None if has(&TRANSIENT) => Class::Transient,
         None => Class::Crashed,
     }
 }

@@ -351,8 +351,8 @@ fn points(profile: &Profile, verb: &[&str]) -> Vec<Point> {
 #[derive(Clone, Copy, PartialEq)]
 enum Sweep {
     /// A few, for the daily tests.
-    AttemptDiff,
-    /// Every fourth one, and of the [`COMMON`] ones fewer.
+    Sample,
+    /// Every eighth one, and of the [`COMMON`] ones fewer.
     Gate,
     Every,
 }
@@ -368,9 +368,9 @@ fn sweep(scene: &Scene, which: Sweep) -> Tally {
     let found = points.len();
     let (step, mut at, mut common) = (found.div_ceil(SAMPLE), 0.., 0..);
     points.retain(|point| match which {
-        Sweep::AttemptDiff => at.next().unwrap() % step == step / 2,
+        Sweep::Sample => at.next().unwrap() % step == step / 2,
         Sweep::Gate if has(COMMON, &point.call) => common.next().unwrap() % scene.every == 0,
-        Sweep::Gate => at.next().unwrap() % 4 == 0,
+        Sweep::Gate => at.next().unwrap() % 8 == 0,
         Sweep::Every => true,
     });
     let mut tally = Tally::default();
@@ -404,8 +404,8 @@ fn holds(tally: Option<Tally>) {
 
 #[test]
 fn a_beat_killed_at_some_points_is_made_whole_by_the_next() {
-    holds(sweep_of("write_goal", Sweep::AttemptDiff));
-    holds(sweep_of("answer", Sweep::AttemptDiff));
+    holds(sweep_of("write_goal", Sweep::Sample));
+    holds(sweep_of("answer", Sweep::Sample));
 }
 
 /// A test for each scene, and the list of their names.
@@ -419,10 +419,10 @@ macro_rules! scenes_killed_anywhere {
                 holds(swept_part($name).cloned());
             }
         )*
-        mod every_point {
+        mod exhaustive {
             $(
                 #[test]
-                #[ignore = "every point"]
+                #[ignore = "exhaustive"]
                 fn $test() {
                     super::holds(super::sweep_of($name, super::Sweep::Every));
                 }
@@ -474,6 +474,6 @@ pub fn swept() -> Option<Tally> {
     for name in SCENES {
         all.add(swept_part(name)?);
     }
-    assert!(all.attempts > 300, "only {} kills", all.attempts);
+    assert!(all.attempts > 150, "only {} kills", all.attempts);
     Some(all)
 }

@@ -71,8 +71,8 @@ const MARKS: [&str; 5] = [
     concat!("to", "do!"),
     concat!("unimple", "mented!"),
 ];
-/// Why a test may be left to the gate, which runs it with `--include-ignored`; `every point` is for `.ci/full`.
-const REASONS: [&str; 5] = ["slow", "long search", "every point", "needs agent CLIs", "needs toolchains"];
+/// Why a test may be left to the gate, which runs it with `--include-ignored`; `exhaustive` is for `.ci/full`.
+const REASONS: [&str; 5] = ["slow", "long search", "exhaustive", "needs agent CLIs", "needs toolchains"];
 /// Spelled apart, so that this file has none of them.
 const IGNORE: &str = concat!("#[ig", "nore");
 const PLACES: [&str; 8] = [

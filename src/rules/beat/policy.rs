@@ -48,9 +48,23 @@ pub struct PolicyFacts<'a> {
 }
 
 /// Parts of the data dir that a command may neither name nor run in.
-/// `fix` has the state of fixes, and which files of projects the user trusts.
-const PROTECTED: &str = ".git asks claims beat.json workers sensors PLAYBOOK.md schedules format reports cost \
-                         paused.json pulse.json fix";
+const PROTECTED: [&str; 14] = [
+    ".git",
+    "asks",
+    "claims",
+    "beat.json",
+    "workers",
+    "sensors",
+    "PLAYBOOK.md",
+    "schedules",
+    "format",
+    "reports",
+    "cost",
+    "paused.json",
+    "pulse.json",
+    // The state of fixes, and which files of projects the user trusts.
+    "fix",
+];
 
 /// The maximum number of parts of one argument for which links are resolved.
 const MAX_RESOLVED: usize = 2048;
@@ -206,9 +220,7 @@ fn is_own(path: &Path, facts: &PolicyFacts) -> bool {
 
 /// True for the name of an entry of the data dir that belongs to looop.
 pub fn is_own_part(name: &str) -> bool {
-    PROTECTED.split_whitespace().any(|part| part == name)
-        || name.starts_with("journal")
-        || name.ends_with(".lock")
+    PROTECTED.contains(&name) || name.starts_with("journal") || name.ends_with(".lock")
 }
 
 /// True for a path outside the working directory, and for a directory that contains looop's own files: a copy of a

@@ -6,10 +6,39 @@ use super::MIN_VALUE_BYTES;
 use super::spelling::percent_decoded;
 
 /// Parts of the names of variables that hold secrets.
-const WORDS: &str = "TOKEN SECRET PASSWORD PASSWD PASSPHRASE APIKEY API_KEY ACCESS_KEY PRIVATE_KEY \
-                     CREDENTIAL WEBHOOK COOKIE AUTHORIZATION BEARER DATABASE_URL CONNECTION_STRING";
+const WORDS: [&str; 16] = [
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "APIKEY",
+    "API_KEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+    "CREDENTIAL",
+    "WEBHOOK",
+    "COOKIE",
+    "AUTHORIZATION",
+    "BEARER",
+    "DATABASE_URL",
+    "CONNECTION_STRING",
+];
 /// Ends of such names; behind one of them nothing but a number may stand.
-const ENDS: &str = "_KEY _KEYS _PAT _PASS _PWD _AUTH _DSN _JWT _CREDS _SIGNATURE _HOOK _HOOK_URL";
+const ENDS: [&str; 12] = [
+    "_KEY",
+    "_KEYS",
+    "_PAT",
+    "_PASS",
+    "_PWD",
+    "_AUTH",
+    "_DSN",
+    "_JWT",
+    "_CREDS",
+    "_SIGNATURE",
+    "_HOOK",
+    "_HOOK_URL",
+];
 /// Whole names of this kind.
 const NAMES: [&str; 6] = ["KEY", "PASS", "AUTH", "DSN", "JWT", "PAT"];
 /// Beginnings of names that a service uses for secrets, and ends of those names that are none.
@@ -40,8 +69,8 @@ pub(super) fn values(env: &[(String, String)], is_path: &dyn Fn(&str) -> bool) -
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase().replace(['-', '.'], "_");
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
-    WORDS.split_whitespace().any(|word| name.contains(word))
-        || ENDS.split_whitespace().any(|end| stem.ends_with(end))
+    WORDS.iter().any(|word| name.contains(word))
+        || ENDS.iter().any(|end| stem.ends_with(end))
         || NAMES.contains(&stem)
         || (name.starts_with(SERVICE) && !PUBLIC_ENDS.iter().any(|end| name.ends_with(end)))
 }

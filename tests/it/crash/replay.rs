@@ -519,10 +519,10 @@ macro_rules! scenes_that_lose_power_anywhere {
                 holds(replayed_part($name).cloned());
             }
         )*
-        mod every_point {
+        mod exhaustive {
             $(
                 #[test]
-                #[ignore = "every point"]
+                #[ignore = "exhaustive"]
                 fn $test() {
                     super::holds(super::replay_of($name, 1));
                 }

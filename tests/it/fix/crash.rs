@@ -144,8 +144,8 @@ fn killed_before_any_call_with_an_effect_it_goes_on_and_ends_the_same() {
 }
 
 #[test]
-#[ignore = "every point"]
-fn every_point_of_a_fix() {
+#[ignore = "exhaustive"]
+fn exhaustive_fix() {
     sweep(usize::MAX);
 }
 
