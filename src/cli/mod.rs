@@ -1,7 +1,7 @@
 //! The commands: one file each, with its arguments and its `run`. clap lives only here.
 
-mod admit;
 mod alerts;
+mod app;
 mod asks;
 mod attach;
 mod attempt;
@@ -43,19 +43,17 @@ mod worker_api;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Env};
+use crate::config;
 use crate::os::process::reaper;
-use crate::os::{clock, privacy, program, signal};
+use crate::os::{privacy, program, signal};
 use crate::rules::beat::ask::AskKind;
-use crate::rules::time::Now;
-use crate::store::layout::{self, Layout};
-use crate::vcs::seed;
 use crate::worker::supervisor;
+use app::App;
 use compare::{DiffArgs, Of};
-use print::{ColorWhen, Style};
+use print::ColorWhen;
 
 // What most commands need; they import these names from here.
 use crate::os::signal::Cancel;
@@ -246,14 +244,6 @@ struct JsonArgs {
     json: bool,
 }
 
-/// The context of every command.
-struct App {
-    env: Env,
-    layout: Layout,
-    style: Style,
-    now: Now,
-}
-
 pub fn main() -> ExitCode {
     print::print_panics();
     if let Err(error) = signal::reset_inherited() {
@@ -406,84 +396,5 @@ fn childless(run: impl FnOnce() -> Result<u8>) -> Result<u8> {
     match reaper::has_children() {
         true => Ok(program::run_again(&config::own_args())?),
         false => run(),
-    }
-}
-
-impl App {
-    /// Reads the environment.
-    fn open(color: ColorWhen) -> Result<App> {
-        let env = Env::read()?;
-        let style = Style::new(color, env.get("NO_COLOR").is_some());
-        let app = App { layout: env.layout(), env, style, now: clock::now() };
-        if app.env.is_dir_gone {
-            program::work_in(std::path::Path::new("/"))
-                .context("could not leave the current directory, which was deleted")?;
-        }
-        Ok(app)
-    }
-
-    /// Checks that the profile can be used, and creates the directories that it lacks. Only `init`, `demo` and
-    /// a first pulse on a terminal create a profile.
-    ///
-    /// # Errors
-    /// The profile does not exist, or cannot be used.
-    fn ready(&self) -> Result<()> {
-        self.check_profile()?;
-        seed::make_dirs(&self.layout)
-    }
-
-    /// Checks that the profile exists and can be used.
-    fn check_profile(&self) -> Result<()> {
-        if seed::is_set_up(&self.layout) {
-            return layout::check(&self.layout);
-        }
-        let root = self.layout.root();
-        if root.symlink_metadata().is_ok() {
-            layout::check_root(&self.layout)?;
-        }
-        let (what, hint) = match self.env.get("LOOOP_DATA_DIR") {
-            Some(_) => (
-                "could not use LOOOP_DATA_DIR: there is no profile at",
-                "correct LOOOP_DATA_DIR, or make a profile there with `looop init`",
-            ),
-            None => ("could not find a profile: there is none at", "make one with `looop init`"),
-        };
-        Err(Fault::failed(format!("{what} `{}`", root.display())).hint(hint).into())
-    }
-
-    /// Like [`App::ready`], for a command that keeps its own state and so can run without a profile.
-    ///
-    /// # Errors
-    /// The profile cannot be used, or LOOOP_DATA_DIR names a directory without one.
-    fn ready_without_profile(&self) -> Result<()> {
-        match seed::is_set_up(&self.layout) {
-            true => self.ready(),
-            false if self.has_supervisor() || self.env.get("LOOOP_DATA_DIR").is_none() => Ok(()),
-            false => self.check_profile(),
-        }
-    }
-
-    /// Notes where a command keeps its state if no profile exists.
-    fn note_own_state(&self, dir: &std::path::Path) {
-        if !seed::is_set_up(&self.layout) && !self.has_supervisor() {
-            let dir = dir.display();
-            print::note(&format!("looop: no profile exists; this command keeps its state in `{dir}`"));
-        }
-    }
-
-    /// Changes to the data dir, because the directory in which this process started may be removed while it
-    /// runs. The caller must have made its paths absolute.
-    fn enter_data_dir(&self) -> Result<()> {
-        let root = self.layout.root();
-        program::work_in(root).with_context(|| format!("could not enter the data dir `{}`", root.display()))
-    }
-
-    fn config(&self) -> Result<Config> {
-        config::load(&self.env)
-    }
-
-    /// The supervisor's socket, if this process belongs to a worker.
-    fn inside_worker(&self) -> Option<std::path::PathBuf> {
-        self.env.get("LOOOP_SOCKET").map(std::path::PathBuf::from)
     }
 }

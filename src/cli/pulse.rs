@@ -71,7 +71,7 @@ struct BeatLoop<'a> {
 /// Runs beats until interrupted.
 fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) -> Result<u8> {
     reaper::become_subreaper();
-    super::tick::check_clock(clock::now(), "start the pulse")?;
+    super::app::check_clock(clock::now(), "start the pulse")?;
     let config = app.config()?;
     config.decider()?;
     let (interval, decide) = (human_ms(config.interval_ms), &config.decide);

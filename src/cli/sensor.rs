@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::compare::DiffArgs;
 use super::json_output::{Example, Sensor};
-use super::{App, Fault, JsonArgs, Name, clip, complete, human_ms, input, pick, print, save, tick, visible};
+use super::{App, Fault, JsonArgs, Name, clip, complete, human_ms, input, pick, print, save, visible};
 use crate::rules::digest::Digest;
 use crate::rules::time::beat_id;
 use crate::rules::world::example::{self, Setting};
@@ -157,7 +157,7 @@ pub fn test(app: &App, args: &TestArgs) -> Result<u8> {
         Some(sensor) => vec![sensor],
         None => user_files::sensors(&app.layout)?.0,
     };
-    let readings = tick::dry(app, &config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, sensors))?;
+    let readings = app.dry(&config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, sensors))?;
     for (name, reading) in &readings {
         print::json(&json!({ "sensor": name, "reading": reading }));
     }
@@ -341,7 +341,7 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Atomic).and_then(|()| {
         let sensor = user_files::sensor_at(name.clone(), path);
         let mut readings =
-            tick::dry(app, &config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, vec![sensor]))?;
+            app.dry(&config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, vec![sensor]))?;
         readings.remove(name).with_context(|| format!("could not run the sensor {name}"))
     });
     file::remove_tree(&dir)?;

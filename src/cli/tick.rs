@@ -4,25 +4,20 @@ use std::cell::Cell;
 
 use anyhow::Result;
 
+use super::app::check_clock;
 use super::json_output::{BeatJson, BeatStatus};
 use super::{App, Cancel, Fault, Name, clip, dollars, human_ms, print, visible};
-use crate::agents::Runner;
-use crate::agents::command::Command;
+use crate::alerts;
 use crate::config::Config;
 use crate::os::clock::{self, Deadline};
-use crate::os::process::reaper;
-use crate::rules::beat::gate::{GateDecision, Hold};
+use crate::rules::beat::gate::Hold;
 use crate::rules::beat::state::LastResult;
 use crate::rules::fault::ErrorKind;
-use crate::rules::time::{Now, clock_flaw};
-use crate::store::sandboxes::SandboxBuilder;
-use crate::store::{lock, logs, state_files, workers};
+use crate::store::{lock, logs, workers};
+use crate::tick;
 use crate::tick::prepare::PreparedDecision;
 use crate::tick::record::{BeatReport, BeatResult};
-use crate::tick::{self, Ctx};
 use crate::vcs::migrate;
-use crate::worker::Fleet;
-use crate::{alerts, map};
 
 #[derive(Debug, Default, clap::Args)]
 #[command(
@@ -84,28 +79,6 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     beat(app, &cancel, Some(args.goal.clone()), &output, held)
 }
 
-/// The workers of this machine. If `dry` is true, not even the cache is written.
-pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel, dry: bool) -> Fleet<'a> {
-    Fleet {
-        layout: &app.layout,
-        settings: &config.settings,
-        sandboxes: SandboxBuilder::new(&app.layout, &config.settings, !dry),
-        cancel,
-        now: app.now,
-        context_hints: map::context_hints,
-    }
-}
-
-/// Refuses to decide by a clock that is certainly wrong: ids, budgets and timers depend on it.
-///
-/// # Errors
-/// The clock is before 1970 or after the year 9999.
-pub fn check_clock(now: Now, what: &str) -> Result<()> {
-    let Some(flaw) = clock_flaw(now) else { return Ok(()) };
-    let fault = Fault::failed(format!("could not {what}: {flaw}"));
-    Err(fault.hint("set the clock; `timedatectl` shows whether it is kept").into())
-}
-
 /// Runs a beat, for a goal if one is given, and prints its result in the form that `args` asks for.
 fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock::Held) -> Result<u8> {
     check_clock(app.now, "start a beat")?;
@@ -113,7 +86,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
     app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
-    let mut ctx = ctx(app, &config, runner.as_ref(), cancel, false);
+    let mut ctx = app.ctx(&config, runner.as_ref(), cancel, false);
     ctx.fleet.sandboxes.check()?;
     if let Some(lost) = ctx.fleet.sandboxes.downgrade() {
         print::note(&format!("warning: {lost} (looop doctor)"));
@@ -177,42 +150,6 @@ fn undecided(report: &BeatReport, goal: &Name) -> Option<Fault> {
         BeatResult::Moved(_) => fault.hint(format!("run `looop run {goal}` again")),
         _ => fault,
     })
-}
-
-/// Passes the context of a beat that writes nothing to a function.
-pub fn dry<T>(
-    app: &App,
-    config: &Config,
-    runner: &dyn Runner,
-    observe: impl FnOnce(&Ctx) -> Result<T>,
-) -> Result<T> {
-    let cancel = Cancel::on_signals()?;
-    let _look = lock::look(&app.layout.look_lock())?;
-    observe(&ctx(app, config, runner, &cancel, true))
-}
-
-/// The context of a beat. From now on this process adopts orphans of its children. If `dry` is true, nothing is written.
-fn ctx<'a>(
-    app: &'a App,
-    config: &'a Config,
-    runner: &'a dyn Runner,
-    cancel: &'a Cancel,
-    dry: bool,
-) -> Ctx<'a> {
-    reaper::become_subreaper();
-    Ctx {
-        layout: &app.layout,
-        settings: &config.settings,
-        runner,
-        fleet: fleet(app, config, cancel, dry),
-        cancel,
-        now: clock::now(),
-        clock: &clock::now,
-        forced: None,
-        user: app.env.user_name(),
-        on_wait: None,
-        dry,
-    }
 }
 
 fn spinner<'a>(app: &App, runner: &str) -> Box<dyn Fn() + 'a> {
@@ -288,35 +225,14 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, args: &Args) {
     print::line(&text);
 }
 
-/// Runs the sensors and the gate without writing or spending. Returns the gate's decision, and the decision that the
-/// loop would ask for.
-pub fn preview(app: &App, config: &Config) -> Result<(GateDecision, PreparedDecision)> {
-    let idle = Command { name: config.decide.clone(), ..Command::default() };
-    dry(app, config, &idle, |ctx| tick::preview(ctx, &state_files::peek_beat(&app.layout)?))
-}
-
 fn dry_run(app: &App) -> Result<u8> {
     app.check_profile()?;
     check_clock(app.now, "try a beat")?;
     let config = app.config()?;
-    let (gate, PreparedDecision { prompt, .. }) = preview(app, &config)?;
+    let (gate, PreparedDecision { prompt, .. }) = app.preview(&config)?;
     print::raw(prompt.text.as_bytes());
     print::note(&format!("gate: {}", gate.words()));
     let asked = format!("{} bytes for `{}`", prompt.text.len(), config.decide);
     print::note(&format!("prompt: {asked}; nothing was asked and nothing was written"));
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_beat_is_refused_if_the_clock_is_outside_of_1970_to_9999() {
-        for (seconds, flaw) in [(-86_400, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
-            let error = check_clock(Now::from_clock(seconds, 0, 0), "start a beat").unwrap_err();
-            assert!(error.to_string().contains(flaw), "{error:#}");
-        }
-        assert!(check_clock(Now::from_clock(1_795_218_410, 0, 0), "start a beat").is_ok());
-    }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{App, JsonArgs, dollars, human_ms, json_output, print, tick, visible};
+use super::{App, JsonArgs, dollars, human_ms, json_output, print, visible};
 use crate::rules::cost::spend::{GroupBy, SpendRow, report};
 use crate::rules::world::Context;
 use crate::store::{json_file, ledger};
@@ -13,7 +13,7 @@ const WEEK_MS: i64 = 7 * 86_400_000;
 pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     let last: Option<Context> = json_file::read_json(&app.layout.world())?;
     let config = app.config()?;
-    let (gate, _) = tick::preview(app, &config)?;
+    let (gate, _) = app.preview(&config)?;
     let since = app.now.at(app.now.unix_ms - WEEK_MS);
     let charges = ledger::read_from(&app.layout, &since.month())?.charges;
     let week: Vec<_> = charges.into_iter().filter(|charge| charge.at_ms >= since.unix_ms).collect();

@@ -147,7 +147,7 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
     };
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
-    let fleet = super::tick::fleet(app, &config, &cancel, false);
+    let fleet = app.fleet(&config, &cancel, false);
     let wanted = WorkerRequest {
         id: args.id.clone(),
         goal: args.goal,

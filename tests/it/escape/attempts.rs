@@ -93,17 +93,17 @@ pub const ATTEMPTS: &[Attempt] = &[
     ),
     left(
         "hooks",
-        "put a hook into the human's repository",
+        "put a hook into the user's repository",
         "mkdir -p $P/repo/.git/hooks; echo x >$P/repo/.git/hooks/post-commit",
         |p| p.join("repo/.git/hooks/post-commit").exists(),
     ),
     left(
         "fsmonitor",
-        "set `core.fsmonitor` in the human's repository",
+        "set `core.fsmonitor` in the user's repository",
         "git config -f $P/repo/.git/config core.fsmonitor /bin/false",
         |p| holds(p.join("repo/.git/config"), "fsmonitor"),
     ),
-    left("envrc", "put an `.envrc` into the human's repository", "echo x >$P/repo/.envrc", |p| {
+    left("envrc", "put an `.envrc` into the user's repository", "echo x >$P/repo/.envrc", |p| {
         p.join("repo/.envrc").exists()
     }),
     left("bashrc", "write a shell start file", "echo escaped >>$H/.bashrc", |p| {
@@ -131,7 +131,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         "connect to a socket with a path",
         r#"perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); exit(connect(S, pack_sockaddr_un($ARGV[0])) ? 0 : 1)' $P/sock"#,
     ),
-    printed("tmux", "command the human's tmux server", "tmux -S $P/tmux.sock set-buffer x"),
+    printed("tmux", "command the user's tmux server", "tmux -S $P/tmux.sock set-buffer x"),
     printed(
         "io_uring",
         "make an io_uring",
