@@ -38,8 +38,8 @@ pub fn quote_argv(argv: &[String]) -> String {
     argv.iter().map(|arg| quote(arg)).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes each character for which `is_escaped` is true as `\uXXXX`, which leaves the value of a JSON text the same. Such a
-/// character must be at most U+FFFF.
+/// Writes each character for which `is_escaped` is true as its JSON escape of four hexadecimal digits, which leaves the
+/// value of a JSON text the same. Such a character must be at most U+FFFF.
 pub fn escaped_json(json: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

@@ -178,7 +178,7 @@ fn killed_at(call: &str, nth: usize) -> bool {
     if is_well {
         return false;
     }
-    let landing = fix_run(&fixture).is_some_and(|run| run["landing"] == true);
+    let landing = fix_run(&fixture).is_some_and(|run| run["applying"] == true);
     if !landing {
         assert_eq!(fixture.fingerprint(), before, "{call} {nth}");
     }

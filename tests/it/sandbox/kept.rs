@@ -40,7 +40,7 @@ pub fn pretend(profile: &Profile, change: impl Fn(&mut Value)) {
     profile.looop(&["doctor"]);
     let file = cache_file(profile);
     let mut kept: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    change(&mut kept["powers"]);
+    change(&mut kept["capabilities"]);
     fs::write(&file, kept.to_string()).unwrap();
 }
 
