@@ -142,21 +142,11 @@ fn an_unterminated_string_takes_bounded_memory() {
 
 #[test]
 fn a_title_that_reports_a_state_is_heard_once_each_time_it_changes() {
-    let titles = [
-        "\u{25c7}  Ready",
-        "\u{2726}  Working\u{2026}",
-        "\u{2726}  Working\u{2026}",
-        "\u{270b}  Action Required",
-    ]
-    .into_iter()
-    .chain([
-        "\u{2726}  Working\u{2026}",
-        "",
-        "mine \u{25c7}  Ready",
-        "\u{25c7}  Ready",
-        "\u{25c7}  Ready",
-    ]);
-    let output: String = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).collect();
+    let [_, (asks, _), (ready, _)] = TITLES;
+    let working = "\u{2726}  Working\u{2026}";
+    let mine = format!("mine {ready}");
+    let titles = [ready, working, working, asks, working, "", &mine, ready, ready];
+    let output = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).concat();
     let says = |state| TerminalQuery::Status(ProgramStatus { state, kind: None, message: None });
     let heard =
         [ProgramState::Working, ProgramState::Blocked, ProgramState::Working, ProgramState::Done].map(says);
