@@ -170,10 +170,8 @@ mod tests {
             charge("d3", &[], 7, CostSource::Assumed),
         ];
         let days = report(&all, GroupBy::Day);
-        assert_eq!(
-            (days[0].key.as_str(), days[0].calls, days[0].cost_micros, days[0].unmetered),
-            ("d1", 2, 100, 1)
-        );
+        let row = |row: &SpendRow| (row.key.clone(), row.calls, row.cost_micros, row.unmetered);
+        assert_eq!(row(&days[0]), ("d1".to_owned(), 2, 100, 1));
         assert_eq!((days[1].unmetered, days[2].unmetered, days[2].assumed_micros), (0, 1, 7));
         let sensors = report(&all, GroupBy::Sensor);
         let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
