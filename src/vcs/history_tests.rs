@@ -93,6 +93,20 @@ impl Fixture {
         self.commit(message, edits)
     }
 
+    /// Commits what is on disk, and asserts that nothing is left.
+    fn commit_all(&self, message: &str) -> Result<()> {
+        self.commit_changed(message)?.context("no commit")?;
+        self.assert_clean()
+    }
+
+    /// Returns why a commit is blocked. It must change nothing below .git.
+    fn blocks(&self) -> Result<Blocked> {
+        let before = self.snapshot()?;
+        let error = self.commit("no", vec![put("b", "2")]).err().context("it was made")?;
+        assert!(self.snapshot()? == before, "{error:#}");
+        error.downcast_ref::<Blocked>().cloned().with_context(|| format!("not Blocked: {error:#}"))
+    }
+
     /// Asserts that neither looop nor git has anything to commit, and that the repository is sound.
     fn assert_clean(&self) -> Result<()> {
         assert_eq!(self.history.changed()?, Vec::<String>::new());
@@ -152,13 +166,6 @@ fn put(path: &str, text: &str) -> FileEdit {
 
 fn delete(path: &str) -> FileEdit {
     FileEdit { path: path.into(), bytes: None, executable: false }
-}
-
-fn blocked_by(result: Result<Option<String>>) -> Result<Blocked> {
-    match result {
-        Ok(done) => bail!("not blocked: {done:?}"),
-        Err(e) => e.downcast_ref::<Blocked>().cloned().with_context(|| format!("not Blocked: {e:#}")),
-    }
 }
 
 #[test]
@@ -252,10 +259,8 @@ fn commits_can_be_read_back() -> Result<()> {
 #[test]
 fn unborn_head_is_empty() -> Result<()> {
     let f = Fixture::new()?;
-    assert_eq!(
-        (f.history.head()?, f.history.resolve("HEAD")?, f.history.resolve("main")?),
-        (None, None, None)
-    );
+    let found = [f.history.head()?, f.history.resolve("HEAD")?, f.history.resolve("main")?];
+    assert_eq!(found, [None, None, None]);
     assert!(f.history.log(9)?.is_empty() && f.history.changed()?.is_empty());
     assert_eq!((f.history.blocked()?, f.history.loose_objects()?), (None, 0));
     Ok(())
