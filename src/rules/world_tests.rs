@@ -56,12 +56,9 @@ fn any_untrusted_text_taints_and_nothing_else_does() {
     let worker: WorkerView = serde_json::from_value(worker).unwrap();
     let own = LoopStatus { workers: vec![worker.clone()], budget: BudgetState::Low, ..LoopStatus::default() };
     let reading = |trust| SensorReading { ok: true, trust, signal: json!("text"), detail: json!(null) };
-    let clean = World {
-        playbook: "text".to_owned(),
-        goals: [(name("mine"), goal.clone())].into(),
-        readings: [(name("ours"), reading(Trust::Trusted))].into(),
-        own,
-    };
+    let goals = [(name("mine"), goal.clone())].into();
+    let readings = [(name("ours"), reading(Trust::Trusted))].into();
+    let clean = World { playbook: "text".to_owned(), goals, readings, own };
     let memory = LoopState::default();
     assert!(!clean.is_tainted(&memory));
     let mut world = clean.clone();

@@ -71,12 +71,8 @@ impl Fixture {
     }
 
     fn commit(&self, message: &str, edits: Vec<FileEdit>) -> Result<Option<String>> {
-        let author = Signature {
-            name: "Zoë Müller".into(),
-            email: "zoe@example.com".into(),
-            unix_s: 1_700_000_000,
-            utc_offset_s: -12_600,
-        };
+        let (name, email) = ("Zoë Müller".into(), "zoe@example.com".into());
+        let author = Signature { name, email, unix_s: 1_700_000_000, utc_offset_s: -12_600 };
         let committer = Signature { name: "looop".into(), email: String::new(), ..author.clone() };
         self.history.commit(message, &author, &committer, &edits)
     }

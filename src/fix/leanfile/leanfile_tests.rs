@@ -164,13 +164,8 @@ fn files_of_a_task_never_lead_out_of_the_project() {
 /// One leanfile in a project at `dir`.
 fn of_project(dir: &Path, text: &str) -> LeanfileSource {
     let place = dir.join("leanfile.toml");
-    LeanfileSource {
-        path: place.clone(),
-        place,
-        text: text.to_owned(),
-        project: Some(dir.to_owned()),
-        is_muted: false,
-    }
+    let (text, project) = (text.to_owned(), Some(dir.to_owned()));
+    LeanfileSource { path: place.clone(), place, text, project, is_muted: false }
 }
 
 #[test]

@@ -108,13 +108,8 @@ fn writes(path: &str, text: &str) -> Operation {
 }
 
 fn exec() -> (Move, Operation) {
-    let operation = Operation::Exec {
-        argv: vec!["make".to_owned()],
-        exe: "/bin/make".to_owned(),
-        cwd: "/".to_owned(),
-        files: Vec::new(),
-        folders: Vec::new(),
-    };
+    let (argv, exe, cwd) = (vec!["make".to_owned()], "/bin/make".to_owned(), "/".to_owned());
+    let operation = Operation::Exec { argv, exe, cwd, files: Vec::new(), folders: Vec::new() };
     (decided(json!({ "move": "run", "argv": ["make"] })), operation)
 }
 
@@ -322,11 +317,8 @@ fn a_call_and_an_approved_move_drop_the_moves_that_git_holds() {
 
 #[test]
 fn an_approval_is_used_up_together_with_its_intent() {
-    let beat = LoopState {
-        decisions: 7,
-        backoff: Some(Backoff { fails: 2, at_ms: T0, user_files: String::new() }),
-        ..LoopState::default()
-    };
+    let backoff = Some(Backoff { fails: 2, at_ms: T0, user_files: String::new() });
+    let beat = LoopState { decisions: 7, backoff, ..LoopState::default() };
     let rows = [(exec().1, vec!["save", "act"]), (Operation::Nothing, vec!["save", "journal", "save"])];
     for (operation, names) in rows {
         let approval = approval(T0 + 24 * HOUR);

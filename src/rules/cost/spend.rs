@@ -146,19 +146,14 @@ pub fn csv(rows: &[SpendRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::time::Now;
     use proptest::prelude::*;
 
     fn charge(day: &str, sensors: &[&str], micros: u64, basis: CostSource) -> Charge {
-        Charge {
-            at_ms: 0,
-            day: day.to_owned(),
-            beat: "b".to_owned(),
-            goal: None,
-            worker: None,
-            runner: "pi".to_owned(),
-            sensors: sensors.iter().map(|s| (*s).to_owned()).collect(),
-            usage: Usage { cost_micros: micros, basis, ..Usage::estimate(40, 8) },
-        }
+        let usage = Usage { cost_micros: micros, basis, ..Usage::estimate(40, 8) };
+        let sensors = sensors.iter().map(|s| (*s).to_owned()).collect();
+        let now = Now { unix_ms: 0, offset_s: 0 };
+        Charge { day: day.to_owned(), sensors, ..Charge::new(now, "b", "pi", usage) }
     }
 
     #[test]

@@ -96,11 +96,8 @@ fn agents_report_their_status() {
     let plain = |state| ProgramStatus { state, kind: None, message: None };
     assert_eq!(status(b"\x1b]7501;state=working:app=codex\x1b\\"), plain(ProgramState::Working));
     assert_eq!(status(b"\x1b]7501;state=clear\x07"), plain(ProgramState::Clear));
-    let blocked = ProgramStatus {
-        state: ProgramState::Blocked,
-        kind: Some("question".to_owned()),
-        message: Some("answer: Which colour? (Red \u{b7} Blue)".to_owned()),
-    };
+    let (kind, message) = ("question".to_owned(), "answer: Which colour? (Red \u{b7} Blue)".to_owned());
+    let blocked = ProgramStatus { state: ProgramState::Blocked, kind: Some(kind), message: Some(message) };
     let text = b"\x1b]7501;state=blocked:app=claude-code:kind=question:msg=\
         YW5zd2VyOiBXaGljaCBjb2xvdXI/IChSZWQgwrcgQmx1ZSk=\x07";
     assert_eq!(status(text), blocked);

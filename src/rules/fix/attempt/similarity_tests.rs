@@ -33,14 +33,9 @@ fn sample(n: u32, start: &str, end: &str) -> AttemptDiff {
 }
 
 fn sample_of(path: &str, n: u32, start: &str, end: &str) -> AttemptDiff {
-    AttemptDiff {
-        n,
-        start: format!("{path}{start}"),
-        end: format!("{path}{end}"),
-        delta: delta(path, start, end),
-        before: delta(path, BASE, start),
-        from_base: delta(path, BASE, end),
-    }
+    let [delta, before, from_base] =
+        [(start, end), (BASE, start), (BASE, end)].map(|(a, b)| delta(path, a, b));
+    AttemptDiff { n, start: format!("{path}{start}"), end: format!("{path}{end}"), delta, before, from_base }
 }
 
 fn base() -> AttemptDiff {
