@@ -1,9 +1,14 @@
 //! Tests of the parsers over what the real programs printed, whole, split anywhere, with their keys in any order.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{Agent, claude, codex, gemini, opencode, pi, qwen};
+use super::{Agent, claude, find, opencode, pi, qwen};
 use crate::agents::stream::{EventStream, MAX_STREAM_BYTES, StreamSummary};
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{CostSource, Usage};
@@ -11,44 +16,27 @@ use crate::rules::cost::charge::{CostSource, Usage};
 /// The answer that each recording holds.
 const ANSWER: &str = r#"Here it is: {"move":"noop","why":"nothing to do — for now"}"#;
 
-macro_rules! recorded {
-    ($name:literal) => {
-        include_bytes!(concat!("../../tests/fixtures/runners/", $name, ".jsonl")).as_slice()
+/// What the programs printed, by the agent and the event, such as `pi-noop`.
+static RECORDED: LazyLock<BTreeMap<String, (&'static Agent, Vec<u8>)>> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/runners");
+    let recording = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let agent = find(name.split_once('-').unwrap().0).unwrap();
+        (name, (agent, fs::read(path).unwrap()))
     };
+    fs::read_dir(folder).unwrap().map(|entry| recording(entry.unwrap().path())).collect()
+});
+const COUNT: usize = 26;
+
+fn noops() -> impl Iterator<Item = (&'static str, &'static Agent, &'static [u8])> {
+    let noops = RECORDED.iter().filter_map(|(name, one)| Some((name.strip_suffix("-noop")?, one)));
+    noops.map(|(name, (agent, bytes))| (name, *agent, bytes.as_slice()))
 }
 
-const NOOPS: [(&str, &Agent, &[u8]); 6] = [
-    ("pi", &pi::AGENT, recorded!("pi-noop")),
-    ("claude", &claude::AGENT, recorded!("claude-noop")),
-    ("codex", &codex::AGENT, recorded!("codex-noop")),
-    ("gemini", &gemini::AGENT, recorded!("gemini-noop")),
-    ("opencode", &opencode::AGENT, recorded!("opencode-noop")),
-    ("qwen", &qwen::AGENT, recorded!("qwen-noop")),
-];
-
-/// The same events as the recorded ones, of which each takes another path through its parser.
-const ALL: [(&str, &Agent, &[u8]); 20] = [
-    NOOPS[0],
-    NOOPS[1],
-    NOOPS[2],
-    NOOPS[3],
-    NOOPS[4],
-    NOOPS[5],
-    ("pi 401", &pi::AGENT, recorded!("pi-401")),
-    ("claude 401", &claude::AGENT, recorded!("claude-401")),
-    ("codex 401", &codex::AGENT, recorded!("codex-401")),
-    ("gemini 401", &gemini::AGENT, recorded!("gemini-401")),
-    ("opencode 401", &opencode::AGENT, recorded!("opencode-401")),
-    ("qwen 401", &qwen::AGENT, recorded!("qwen-401")),
-    ("pi too long", &pi::AGENT, recorded!("pi-toolong")),
-    ("claude too long", &claude::AGENT, recorded!("claude-toolong")),
-    ("codex too long", &codex::AGENT, recorded!("codex-toolong")),
-    ("gemini too long", &gemini::AGENT, recorded!("gemini-toolong")),
-    ("opencode too long", &opencode::AGENT, recorded!("opencode-toolong")),
-    ("qwen too long", &qwen::AGENT, recorded!("qwen-toolong")),
-    ("pi cut", &pi::AGENT, recorded!("pi-cut")),
-    ("codex cut", &codex::AGENT, recorded!("codex-cut")),
-];
+fn recorded(name: &str) -> StreamSummary {
+    let (agent, bytes) = &RECORDED[name];
+    read(agent, bytes)
+}
 
 fn read(agent: &Agent, bytes: &[u8]) -> StreamSummary {
     let mut stream = EventStream::new(agent.events.unwrap());
@@ -62,7 +50,8 @@ fn class(summary: &StreamSummary) -> Option<Class> {
 
 #[test]
 fn each_recorded_answer_is_read_with_what_it_used() {
-    for (name, agent, bytes) in NOOPS {
+    assert_eq!((noops().count(), RECORDED.len()), (6, COUNT));
+    for (name, agent, bytes) in noops() {
         let summary = read(agent, bytes);
         assert_eq!((summary.text.as_str(), &summary.failure), (ANSWER, &None), "{name}");
         let usage = &summary.usage;
@@ -75,51 +64,44 @@ fn each_recorded_answer_is_read_with_what_it_used() {
             "claude" => (44, 585, CostSource::Reported),
             _ => (0, 0, CostSource::Tokens),
         };
-        assert_eq!(
-            (usage.tokens_written, usage.cost_micros, usage.basis),
-            (written, micros, basis),
-            "{name}"
-        );
+        let stated = (usage.tokens_written, usage.cost_micros, usage.basis);
+        assert_eq!(stated, (written, micros, basis), "{name}");
         assert_eq!((summary.requests <= 1, usage.tokens_background), (true, 0), "{name}");
     }
 }
 
 #[test]
 fn each_recorded_failure_has_its_class() {
-    for (name, agent, bytes) in ALL {
-        let expected = match name.split_once(' ') {
-            Some((_, "401")) => Some(Class::Auth),
-            Some((_, "too long")) => Some(Class::TooLong),
-            Some((_, "cut")) => Some(Class::Transient),
-            _ => None,
+    for name in RECORDED.keys() {
+        let expected = match name.split_once('-').unwrap() {
+            (_, "401") => Some(Class::Auth),
+            (_, "toolong") => Some(Class::TooLong),
+            ("pi" | "codex", "cut") => Some(Class::Transient),
+            (_, "noop" | "empty") => None,
+            _ => continue,
         };
-        let summary = read(agent, bytes);
+        let summary = recorded(name);
         assert_eq!(class(&summary), expected, "{name}: {:?}", summary.failure);
     }
 }
 
 #[test]
 fn an_answer_that_was_cut_or_empty_differs_from_a_good_one() {
-    for (name, agent, bytes) in [
-        ("pi", &pi::AGENT, recorded!("pi-empty")),
-        ("claude", &claude::AGENT, recorded!("claude-empty")),
-        ("codex", &codex::AGENT, recorded!("codex-empty")),
-    ] {
-        let summary = read(agent, bytes);
+    for name in ["pi-empty", "claude-empty", "codex-empty"] {
+        let summary = recorded(name);
         assert_eq!((summary.text.as_str(), class(&summary)), ("", None), "{name}");
         assert!(summary.usage.tokens_in >= 111, "{name}: an empty answer is billed");
     }
-    let gemini = read(&gemini::AGENT, recorded!("gemini-cut"));
-    assert!(class(&gemini).is_some(), "it exits 0 and says so only here");
+    assert!(class(&recorded("gemini-cut")).is_some(), "it exits 0 and says so only here");
     // claude asks again without a stream, and the second answer counts.
-    let claude = read(&claude::AGENT, recorded!("claude-cut"));
+    let claude = recorded("claude-cut");
     assert_eq!((claude.text.as_str(), class(&claude)), (r#"{"move":"noop","why":"w"}"#, None));
 }
 
 #[test]
 fn a_program_that_asks_for_ever_is_stopped() {
     let mut stream = EventStream::new(opencode::AGENT.events.unwrap());
-    let lap = recorded!("opencode-cut");
+    let (_, lap) = &RECORDED["opencode-cut"];
     assert!(!(0..100).all(|_| stream.feed(lap)));
     assert!(stream.asks_for_ever());
 }
@@ -138,27 +120,22 @@ fn usage_is_summed_over_messages_and_the_last_one_decides() {
     };
     let mended = read(&pi::AGENT, (end("error", Some("529 overloaded")) + &end("stop", None)).as_bytes());
     assert_eq!((mended.text.as_str(), class(&mended)), ("ok", None));
-    assert_eq!(
-        (mended.usage.tokens_in, mended.usage.tokens_written, mended.usage.cost_micros),
-        (20, 8, 1000)
-    );
+    let usage = mended.usage;
+    assert_eq!((usage.tokens_in, usage.tokens_written, usage.cost_micros), (20, 8, 1000));
     let broken = read(&pi::AGENT, (end("stop", None) + &end("error", Some("401 no key"))).as_bytes());
     assert_eq!(class(&broken), Some(Class::Auth));
 }
 
 #[test]
 fn what_a_program_used_for_itself_is_marked() {
-    let mut event: Value =
-        serde_json::from_slice(recorded!("claude-noop").split(|b| *b == b'\n').nth(2).unwrap()).unwrap();
+    let events = String::from_utf8_lossy(&RECORDED["claude-noop"].1);
+    let mut event: Value = serde_json::from_str(events.lines().nth(2).unwrap()).unwrap();
     let assistant = r#"{"type":"assistant","message":{"id":"m1","model":"claude-sonnet-5-5","usage":{"input_tokens":1}}}"#;
     event["modelUsage"]["small"] = serde_json::json!({ "inputTokens": 7, "outputTokens": 3 });
-    let summary = read(&claude::AGENT, format!("{assistant}\n{event}\n").as_bytes());
-    assert_eq!(
-        (summary.usage.tokens_background, summary.usage.tokens_in, summary.usage.tokens_out),
-        (10, 118, 25)
-    );
-    assert_eq!(summary.usage.model.as_deref(), Some("claude-sonnet-5-5"));
-    let memory = String::from_utf8_lossy(recorded!("qwen-noop")).replace(
+    let usage = read(&claude::AGENT, format!("{assistant}\n{event}\n").as_bytes()).usage;
+    assert_eq!((usage.tokens_background, usage.tokens_in, usage.tokens_out), (10, 118, 25));
+    assert_eq!(usage.model.as_deref(), Some("claude-sonnet-5-5"));
+    let memory = String::from_utf8_lossy(&RECORDED["qwen-noop"].1).replace(
         r#""usage":{"input_tokens":444,"output_tokens":22,"cache_read_input_tokens":333,"total_tokens":466},"permission"#,
         r#""usage":{"input_tokens":544,"output_tokens":42,"cache_read_input_tokens":333,"total_tokens":586},"permission"#,
     );
@@ -177,8 +154,8 @@ fn an_answer_that_the_output_limit_ended_is_marked() {
     for (agent, event) in rows {
         assert!(read(agent, event.as_bytes()).truncated, "{event}");
     }
-    for (name, agent, bytes) in ALL {
-        assert!(!read(agent, bytes).truncated, "{name}");
+    for name in RECORDED.keys() {
+        assert!(!recorded(name).truncated, "{name}");
     }
 }
 
@@ -193,7 +170,7 @@ fn a_usage_limit_says_when_it_ends() {
 
 #[test]
 fn unknown_events_and_broken_lines_are_passed_over() {
-    let good = String::from_utf8_lossy(recorded!("pi-noop"));
+    let good = String::from_utf8_lossy(&RECORDED["pi-noop"].1);
     let deep = format!("{{\"type\":\"message_end\",\"message\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
     let noise = format!(
         "not json\n{{\"type\":\"new_thing\"}}\n{{\"type\":5}}\n[]\n{{\"type\":\"message_end\"}}\n{deep}\n\u{0}\n{good}\n{{"
@@ -211,7 +188,7 @@ fn a_long_stream_takes_bounded_memory_and_has_an_end() {
     let update = format!("{{\"type\":\"message_update\",\"text\":\"{}\"}}\n", "y".repeat(1 << 20));
     assert!((0..100).all(|_| stream.feed(update.as_bytes())));
     assert!(stream.held_bytes() <= 64 * 1024, "{}", stream.held_bytes());
-    assert!(stream.feed(recorded!("pi-noop")));
+    assert!(stream.feed(&RECORDED["pi-noop"].1));
     let rest = (MAX_STREAM_BYTES >> 20) + 1;
     assert!(!(0..rest).all(|_| stream.feed(update.as_bytes())) && !stream.asks_for_ever(), "a flood");
     assert_eq!(stream.end().text, ANSWER);
@@ -239,7 +216,7 @@ fn turned(value: &Value, by: usize) -> String {
 
 #[test]
 fn the_order_of_keys_does_not_matter() {
-    for (name, agent, bytes) in ALL {
+    for (name, (agent, bytes)) in RECORDED.iter() {
         let whole = read(agent, bytes);
         for by in 0..6 {
             let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -252,15 +229,7 @@ fn the_order_of_keys_does_not_matter() {
 
 #[test]
 fn byte_by_byte_gives_the_same() {
-    let more = [
-        ("claude cut", &claude::AGENT, recorded!("claude-cut")),
-        ("gemini cut", &gemini::AGENT, recorded!("gemini-cut")),
-        ("opencode cut", &opencode::AGENT, recorded!("opencode-cut")),
-        ("pi empty", &pi::AGENT, recorded!("pi-empty")),
-        ("claude empty", &claude::AGENT, recorded!("claude-empty")),
-        ("codex empty", &codex::AGENT, recorded!("codex-empty")),
-    ];
-    for (name, agent, bytes) in ALL.into_iter().chain(more) {
+    for (name, (agent, bytes)) in RECORDED.iter() {
         let mut stream = EventStream::new(agent.events.unwrap());
         for byte in bytes {
             stream.feed(&[*byte]);
@@ -271,7 +240,7 @@ fn byte_by_byte_gives_the_same() {
 
 #[test]
 fn a_turn_that_has_ended_is_settled() {
-    for (name, agent, bytes) in NOOPS {
+    for (name, agent, bytes) in noops() {
         let mut stream = EventStream::new(agent.events.unwrap());
         assert!(stream.feed(bytes));
         assert_eq!(*stream.settled(), read(agent, bytes).usage, "{name}");
@@ -282,8 +251,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_split_gives_the_same(which in 0..ALL.len(), mut cuts in proptest::collection::vec(0_usize..20_000, 0..12)) {
-        let (_, agent, bytes) = ALL[which];
+    fn any_split_gives_the_same(which in 0..COUNT, mut cuts in proptest::collection::vec(0_usize..20_000, 0..12)) {
+        let (agent, bytes) = RECORDED.values().nth(which).unwrap();
         cuts.iter_mut().for_each(|cut| *cut %= bytes.len() + 1);
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
@@ -295,8 +264,8 @@ proptest! {
     }
 
     #[test]
-    fn any_cut_and_any_bytes_are_read_without_a_panic(which in 0..ALL.len(), at in 0_usize..20_000, noise in ".{0,40}") {
-        let (_, agent, bytes) = ALL[which];
+    fn any_cut_and_any_bytes_are_read_without_a_panic(which in 0..COUNT, at in 0_usize..20_000, noise in ".{0,40}") {
+        let (agent, bytes) = RECORDED.values().nth(which).unwrap();
         let mut broken = bytes[..at % (bytes.len() + 1)].to_vec();
         broken.extend_from_slice(noise.as_bytes());
         let summary = read(agent, &broken);

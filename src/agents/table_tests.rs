@@ -20,11 +20,8 @@ fn each_agent_has_one_name_and_can_do_something() {
         assert!(agent.decide.is_err() || agent.events.is_some(), "{name}: a decider prints events");
         let reasons = [agent.decide.as_ref().err(), agent.work.as_ref().err(), agent.fix.as_ref().err()];
         assert!(reasons.into_iter().flatten().all(|why| why.len() > 20), "{name}: {reasons:?}");
-        let places = [agent.home.read, agent.home.login, agent.home.copied].join(" ");
-        assert!(
-            places.split_whitespace().all(|place| place.starts_with('.') && !place.ends_with('/')),
-            "{name}"
-        );
+        let places = words(&[agent.home.read, agent.home.login, agent.home.copied].join(" "));
+        assert!(places.iter().all(|place| place.starts_with('.') && !place.ends_with('/')), "{name}");
         assert!(home_of(&["mine", name]).is_some_and(|home| std::ptr::eq(home, &agent.home)), "{name}");
     }
 }

@@ -232,10 +232,8 @@ mod tests {
         assert_eq!(grouped, shown(&root).map(clap::Command::get_name).collect::<Vec<_>>());
         let (_, in_worker) = groups.last().unwrap();
         let in_worker: Vec<&str> = in_worker.iter().map(|verb| verb.get_name()).collect();
-        assert_eq!(
-            in_worker,
-            ["ask", "inbox", "flag", "unflag", "report", "claim", "release", "spend", "done"]
-        );
+        let expected = ["ask", "inbox", "flag", "unflag", "report", "claim", "release", "spend", "done"];
+        assert_eq!(in_worker, expected);
         let help = root.clone().render_help().to_string();
         for name in grouped {
             let line = help.lines().find(|line| line.starts_with(&format!("  {name} ")));

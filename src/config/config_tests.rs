@@ -114,44 +114,27 @@ fn the_environment_overrides_the_file() {
         assert_eq!((config.interval_ms, config.warnings.len()), (1_000, 1));
     }
     let fault = error("{}", &[("LOOOP_INTERVAL", "1 minute")]);
-    assert_eq!(
-        fault.what,
-        "could not read LOOOP_INTERVAL: `1 minute` is not a duration; write it as 90s, 15m, 12h or 2d"
-    );
+    let why = "could not read LOOOP_INTERVAL: `1 minute` is not a duration; write it as 90s, 15m, 12h or 2d";
+    assert_eq!(fault.what, why);
 }
 
 #[test]
 fn an_error_names_the_place_and_the_nearest_key() {
-    let rows = [
+    let allow = |rules: &str| format!(r#"{{"policy":{{"allow":[{rules}]}}}}"#);
+    let rows: [(&str, &str, &str); 16] = [
         ("{\n \"intervall\": \"1s\"}", ":2:12: `intervall` is not a key here", "did you mean `interval`?"),
         (r#"{"limits":{"noop_tll":"1s"}}"#, "`noop_tll` is not a key here", "did you mean `noop_ttl`?"),
         (r#"{"runners":{"a":{"bade_url":"x"}}}"#, "`bade_url` is not a key here", "did you mean `base_url`?"),
         (r#"{"policy":{"alow":[]}}"#, "`alow` is not a key here", "did you mean `allow`?"),
-        (
-            r#"{"policy":{"allow":[{"argv":[],"dir":[]}]}}"#,
-            "`dir` is not a key here",
-            "Keys here are: argv, cwd",
-        ),
+        (&allow(r#"{"argv":[],"dir":[]}"#), "`dir` is not a key here", "Keys here are: argv, cwd"),
         (r#"{"sandbox":{"sensors":"auto"}}"#, "`sensors` is not a key here", "did you mean `sensor`?"),
-        (r#"{"policy":{"allow":[{"cwd":[]}]}}"#, "missing field `argv`", ""),
+        (&allow(r#"{"cwd":[]}"#), "missing field `argv`", ""),
         (r#"{"limits":{"workers":1.5}}"#, "1.5", ""),
         (r#"{"interval":"1w"}"#, "`1w` is not a duration", ""),
-        (r#"{"policy":{"allow":[{"argv":[]}]}}"#, "policy.allow[0].argv: it names no program", ""),
-        (
-            r#"{"policy":{"allow":[{"argv":["a"]},{"argv":["**","b"]}]}}"#,
-            "policy.allow[1].argv: `**` matches",
-            "",
-        ),
-        (
-            r#"{"policy":{"allow":[{"argv":["git","lo*"]}]}}"#,
-            "policy.allow[0].argv: \"lo*\" is not a pattern",
-            "",
-        ),
-        (
-            r#"{"policy":{"allow":[{"argv":["ls"],"cwd":["~/src/*"]}]}}"#,
-            "policy.allow[0].cwd: \"~/src/*\"",
-            "",
-        ),
+        (&allow(r#"{"argv":[]}"#), "policy.allow[0].argv: it names no program", ""),
+        (&allow(r#"{"argv":["a"]},{"argv":["**","b"]}"#), "policy.allow[1].argv: `**` matches", ""),
+        (&allow(r#"{"argv":["git","lo*"]}"#), "policy.allow[0].argv: \"lo*\" is not a pattern", ""),
+        (&allow(r#"{"argv":["ls"],"cwd":["~/src/*"]}"#), "policy.allow[0].cwd: \"~/src/*\"", ""),
         (r#"{"budget":{"day_usd":1e10}}"#, "budget.day_usd is 10000000000", ""),
         (r#"{"interval":"1s","interval":"2s"}"#, "duplicate field `interval`", ""),
         ("[]", ":1:1: it is not a JSON object", ""),
@@ -172,16 +155,14 @@ fn sandboxes_are_read_with_their_network() {
         &[],
     );
     let sandboxes = &config.settings.sandbox;
-    assert_eq!(
-        sandboxes.request(SandboxSubject::Worker),
-        SandboxRequest { mode: SandboxMode::Full, net: NetworkAccess::Ports(vec![443, 53]) }
-    );
-    let run = sandboxes.request(SandboxSubject::Run);
-    assert_eq!((run.mode, run.net), (SandboxMode::None, NetworkAccess::Auto));
-    let sensor = sandboxes.request(SandboxSubject::Sensor);
-    assert_eq!((sensor.mode, sensor.net), (SandboxMode::Auto, NetworkAccess::Off));
-    let verify = sandboxes.request(SandboxSubject::Verify);
-    assert_eq!(verify.net, NetworkAccess::Auto, "each kind has its own default");
+    for (kind, mode, net) in [
+        (SandboxSubject::Worker, SandboxMode::Full, NetworkAccess::Ports(vec![443, 53])),
+        (SandboxSubject::Run, SandboxMode::None, NetworkAccess::Auto),
+        (SandboxSubject::Sensor, SandboxMode::Auto, NetworkAccess::Off),
+        (SandboxSubject::Verify, SandboxMode::Auto, NetworkAccess::Auto),
+    ] {
+        assert_eq!(sandboxes.request(kind), SandboxRequest { mode, net }, "{kind:?}");
+    }
     assert_eq!(sandboxes.read, [Path::new("/srv/data")]);
     for (text, what) in [
         (r#"{"sandbox":{"worker":"none","network":{"worker":"off"}}}"#, "sandbox.network.worker"),
@@ -214,21 +195,16 @@ fn a_built_in_worker_takes_a_model_and_an_effort_and_more_variables() {
 #[test]
 fn a_worker_command_without_the_brief_is_refused() {
     let fault = error(r#"{"runners":{"mine":{"worker":["sh","work.sh"]}}}"#, &[]);
-    assert!(
-        fault.what.contains("runners.mine.worker has no `{brief}`") && !fault.hints.is_empty(),
-        "{fault}"
-    );
+    let is_named = fault.what.contains("runners.mine.worker has no `{brief}`");
+    assert!(is_named && !fault.hints.is_empty(), "{fault}");
 }
 
 #[test]
 fn a_decider_is_found_or_the_error_lists_the_choices() {
+    let program = |text: &str| loaded(text, &[]).decider().unwrap().program().to_owned();
     let own = r#"{"decide":"pi","runners":{"pi":{"decide":["mypi"]}}}"#;
-    assert_eq!(
-        loaded(own, &[]).decider().unwrap().program(),
-        "mypi",
-        "one's own argv wins over the built-in one"
-    );
-    assert_eq!(loaded(r#"{"runners":{"pi":{"model":"m"}}}"#, &[]).decider().unwrap().program(), "pi");
+    assert_eq!(program(own), "mypi", "one's own argv wins over the built-in one");
+    assert_eq!(program(r#"{"runners":{"pi":{"model":"m"}}}"#), "pi");
     let rows = [
         (r#"{"decide":"nosuch"}"#, "could not find the runner `nosuch`"),
         (r#"{"decide":"e","runners":{"e":{"http":"openai","model":"m"}}}"#, "`http` needs a `base_url`"),
@@ -258,16 +234,12 @@ fn children_get_only_the_listed_variables() {
     let vars = [("HOME", "/h"), ("LANG", "C"), ("SECRET", "s"), ("LOOOP_INTERVAL", "5s"), ("PATH", "/env")];
     let config = loaded(r#"{"path":"/file"}"#, &vars);
     let keys: Vec<&str> = config.settings.base_env.iter().map(|(key, _)| key.as_str()).collect();
-    assert!(
-        !keys.contains(&"SECRET") && !keys.contains(&"LOOOP_INTERVAL") && keys.contains(&"HOME"),
-        "{keys:?}"
-    );
+    let has = ["HOME", "SECRET", "LOOOP_INTERVAL"].map(|key| keys.contains(&key));
+    assert_eq!(has, [true, false, false], "{keys:?}");
     let value = |key: &str| config.settings.base_env.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
     assert_eq!((value("PATH"), value("GIT_CONFIG_KEY_1")), (Some("/file"), Some("core.hooksPath")));
-    assert!(
-        config.settings.full_env.iter().any(|(key, _)| key == "SECRET"),
-        "for those that ask for it by name"
-    );
+    let is_kept = config.settings.full_env.iter().any(|(key, _)| key == "SECRET");
+    assert!(is_kept, "for those that ask for it by name");
     assert!(config.settings.protected.contains(&config.path));
 }
 

@@ -29,14 +29,8 @@ fn shown(path: &str, text: &str) -> Shown {
 /// Three attempts, a plan and an answer.
 fn ledger(hypothesis: &str, different: &str) -> Vec<LedgerLine> {
     let attempts = (1..=3).map(|n| LedgerLine::Attempt(Box::new(one(n))));
-    let plan = RepairPlan {
-        at_ms: 0,
-        after: 3,
-        runner: "big".into(),
-        hypothesis: hypothesis.into(),
-        different: different.into(),
-        refused: None,
-    };
+    let (hypothesis, different) = (hypothesis.into(), different.into());
+    let plan = RepairPlan { after: 3, hypothesis, different, ..RepairPlan::default() };
     let answer = AnsweredHalt { at_ms: 0, text: "use a PLUS".into() };
     attempts.chain([LedgerLine::Plan(plan), LedgerLine::Answer(answer)]).collect()
 }

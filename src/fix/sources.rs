@@ -166,9 +166,8 @@ mod tests {
         let texts: Vec<_> = found.files.iter().map(|shown| shown.text.clone()).collect();
         assert_eq!(texts[0], Ok("text".to_owned()));
         assert!(texts[1].is_err() && texts[2].is_err(), "{texts:?}");
-        assert!(one(&root, Path::new("folder/key")).is_err());
-        assert!(
-            one(&root, Path::new("/etc/passwd")).is_err() && one(&root, Path::new("../home/key")).is_err()
-        );
+        for path in ["folder/key", "/etc/passwd", "../home/key"] {
+            assert!(one(&root, Path::new(path)).is_err(), "{path}");
+        }
     }
 }

@@ -133,19 +133,16 @@ mod tests {
         );
         assert!(left_out > 0);
         assert_eq!(shorten("a\nb\nc", TestFramework::Generic, 2), ("b\nc".to_owned(), 1));
-        assert_eq!(
-            shorten("test a ... ok\ntest b ... FAILED", TestFramework::Cargo, 9).0,
-            "test b ... FAILED"
-        );
+        let failed = shorten("test a ... ok\ntest b ... FAILED", TestFramework::Cargo, 9).0;
+        assert_eq!(failed, "test b ... FAILED");
     }
 
     #[test]
     fn only_a_diagnosis_that_fits_the_failure_counts() {
         let failure = "thread 'tests::adds' panicked at src/lib.rs:4:5:\nattempt to subtract with overflow";
         assert!(diagnosis("The subtract in `adds` goes below zero.", failure).is_some());
-        assert!(
-            diagnosis("```\ncode\n```\n- overflow comes from subtract before the check", failure).is_some()
-        );
+        let decorated = "```\ncode\n```\n- overflow comes from subtract before the check";
+        assert!(diagnosis(decorated, failure).is_some());
         for empty in ["", "ok", "I fixed it for you!", "I cannot help with that request."] {
             assert_eq!(diagnosis(empty, failure), None, "{empty}");
         }

@@ -186,12 +186,8 @@ mod tests {
             "f:%2fetc/x",
             "f://etc/x",
         ] {
-            assert!(
-                parts(arg)
-                    .iter()
-                    .any(|part| part.trim_start_matches('/') == "etc/x" && part.starts_with('/')),
-                "{arg}"
-            );
+            let is_named = |part: &String| part.starts_with('/') && part.trim_start_matches('/') == "etc/x";
+            assert!(parts(arg).iter().any(is_named), "{arg}");
         }
         assert!(named("--file=my file.mk", "my file.mk"), "a name with a space in it");
         assert!(named(".{.,a}/x", "..") && named("{..,a}/x", ".."));
@@ -229,9 +225,7 @@ mod tests {
         assert_eq!(programs("make"), ["make"]);
         assert_eq!(programs("-v"), [""; 0]);
         let line = "X=1 sudo -n timeout 5 make all && cat x | xargs rm; if test -f y; then ./z; fi";
-        assert_eq!(
-            programs(line),
-            ["sudo", "timeout", "make", "cat", "xargs", "rm", "if", "test", "then", "fi"]
-        );
+        let expected = ["sudo", "timeout", "make", "cat", "xargs", "rm", "if", "test", "then", "fi"];
+        assert_eq!(programs(line), expected);
     }
 }

@@ -20,11 +20,17 @@ struct Inode {
 }
 
 /// looop's next step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum LoopPoint {
+    #[default]
     Begin,
-    Look { is_back: bool },
-    Act { step: u8, is_back: bool },
+    Look {
+        is_back: bool,
+    },
+    Act {
+        step: u8,
+        is_back: bool,
+    },
     Compare,
     Done,
 }
@@ -42,7 +48,7 @@ enum UserAct {
     Delete,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Names {
     inodes: Vec<Inode>,
     here: Option<usize>,
@@ -62,18 +68,9 @@ const STEPS: [NextStep; 5] =
 impl Names {
     fn new(acts: &[UserAct], is_removal: bool) -> Names {
         let inode = |text| Inode { text, is_open: false };
-        Names {
-            inodes: vec![inode(SEEN), inode(NEW)],
-            here: Some(0),
-            aside: (!is_removal).then_some(1),
-            kept: Vec::new(),
-            opened: None,
-            place: LoopPoint::Begin,
-            acts: acts.to_vec(),
-            crashes: 1,
-            is_removal,
-            lost: Vec::new(),
-        }
+        let inodes = vec![inode(SEEN), inode(NEW)];
+        let (here, aside) = (Some(0), (!is_removal).then_some(1));
+        Names { inodes, here, aside, acts: acts.to_vec(), crashes: 1, is_removal, ..Names::default() }
     }
 
     fn change(&self) -> FileChange {

@@ -160,27 +160,17 @@ mod tests {
         let old = value(r#"{"a":1,"b":[1,2],"c":{"d":"x"},"gone":true}"#);
         let new = value(r#"{"a":1.0,"b":[1,3,4],"c":{"d":"y"},"we ird":0}"#);
         let (changes, total) = diff(&old, &new, 10);
-        let lines: Vec<String> = changes
-            .iter()
-            .map(|c| {
-                format!(
-                    "{}: {} -> {}",
-                    c.path,
-                    c.old.as_deref().unwrap_or("·"),
-                    c.new.as_deref().unwrap_or("·")
-                )
-            })
-            .collect();
-        assert_eq!(
-            lines,
-            [
-                ".b[1]: 2 -> 3",
-                ".b[2]: · -> 4",
-                ".c.d: \"x\" -> \"y\"",
-                ".gone: true -> ·",
-                ".\"we ird\": · -> 0"
-            ]
-        );
+        let row = |c: &PathChange| (c.path.clone(), c.old.clone(), c.new.clone());
+        let expected = [
+            (".b[1]", Some("2"), Some("3")),
+            (".b[2]", None, Some("4")),
+            (".c.d", Some("\"x\""), Some("\"y\"")),
+            (".gone", Some("true"), None),
+            (".\"we ird\"", None, Some("0")),
+        ];
+        let text = |text: &str| text.to_owned();
+        let expected = expected.map(|(path, old, new)| (text(path), old.map(text), new.map(text)));
+        assert_eq!(changes.iter().map(row).collect::<Vec<_>>(), expected);
         assert_eq!(total, 5);
         assert_eq!(diff(&old, &new, 2).0.len(), 2);
     }

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
 
 use stateright::{Checker, Model, Property};
+use strum::IntoEnumIterator;
 
 use super::*;
 use crate::rules::process::Started;
@@ -25,7 +26,7 @@ struct Bound {
     corruptions: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, strum::EnumIter)]
 enum LeaseMutant {
     TakeoverKeepsEpoch,
     PidWithoutStart,
@@ -374,15 +375,7 @@ fn every_order_of_events_of_three_workers_keeps_the_promises() {
 
 #[test]
 fn every_mutant_of_the_rules_is_found() {
-    for mutant in [
-        LeaseMutant::TakeoverKeepsEpoch,
-        LeaseMutant::PidWithoutStart,
-        LeaseMutant::HalfTheGraceAndNoFence,
-        LeaseMutant::FenceOutsideTheLock,
-        LeaseMutant::ReleaseForgetsEpoch,
-        LeaseMutant::CorruptIsAbsent,
-        LeaseMutant::UnknownIsDead,
-    ] {
+    for mutant in LeaseMutant::iter() {
         broken_by(&mutant, Leases { workers: 2, far: false, mutant: Some(mutant) });
     }
 }

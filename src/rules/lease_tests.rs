@@ -4,11 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::name::tests::name;
 use crate::rules::process::Started;
-
-fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
-}
 
 fn here(boot: &str, mono_ms: i64) -> Here {
     Here { host: "box".to_owned(), boot: boot.to_owned(), mono_ms, unix_ms: 1_795_218_410_413 }
@@ -56,11 +53,8 @@ fn only_the_very_process_that_took_it_keeps_it_alive() {
     let liveness = |locked, state: Option<Started>| alive(&first(), locked, state.as_ref());
     assert_eq!(liveness(Some(true), Some(now(7, 70, "b"))), Alive::Yes);
     assert_eq!(liveness(Some(true), Some(now(7, 71, "b"))), Alive::No, "the process id was reused");
-    assert_eq!(
-        liveness(Some(true), Some(now(7, 70, "c"))),
-        Alive::No,
-        "process id and start time were reused"
-    );
+    let reused = liveness(Some(true), Some(now(7, 70, "c")));
+    assert_eq!(reused, Alive::No, "process id and start time were reused");
     assert_eq!(liveness(Some(false), Some(now(7, 70, "b"))), Alive::No, "nothing holds the lock");
     assert_eq!(liveness(Some(true), None), Alive::Unknown);
     assert_eq!(liveness(None, Some(now(7, 70, "b"))), Alive::Unknown, "an error does not mean dead");
@@ -76,11 +70,8 @@ fn a_worker_keeps_its_lease_while_it_lives_and_renews() {
         assert_eq!(refusal.free_in_ms, Some(1));
         assert_eq!(take(&found, &other, &at(120_000), alive).unwrap().epoch, 2);
     }
-    assert_eq!(
-        take(&found, &other, &at(0), Alive::No).unwrap().epoch,
-        2,
-        "a dead holder's lease is free at once"
-    );
+    let at_once = take(&found, &other, &at(0), Alive::No).unwrap();
+    assert_eq!(at_once.epoch, 2, "a dead holder's lease is free at once");
     let again = LeaseRead::Lease(renewed(&first(), 100_000));
     assert!(take(&again, &other, &at(219_999), Alive::Yes).is_err());
     let text = take(&found, &other, &at(20_000), Alive::Yes).unwrap_err().to_string();
@@ -142,10 +133,8 @@ fn the_former_holder_is_reported_who_has_it_now() {
     let newer = take(&LeaseRead::Lease(first()), &user("ada"), &here("c", 0), Alive::No).unwrap();
     let lost = held(&LeaseRead::Lease(newer), &fix, &mine).unwrap_err();
     assert_eq!(lost.to_string(), "the lease door (epoch 1) went to ada (epoch 2)");
-    assert_eq!(
-        held(&LeaseRead::Absent, &fix, &mine).unwrap_err().to_string(),
-        "the lease door (epoch 1) was released"
-    );
+    let released = held(&LeaseRead::Absent, &fix, &mine).unwrap_err();
+    assert_eq!(released.to_string(), "the lease door (epoch 1) was released");
     let older = Holding { epoch: 0, ..mine };
     assert!(held(&LeaseRead::Lease(first()), &fix, &older).is_err(), "the same holder, an older epoch");
 }

@@ -94,10 +94,15 @@ impl std::str::FromStr for Name {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::path::{Component, Path};
+
+    /// A valid name.
+    pub fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
 
     #[test]
     fn good_names() {
@@ -119,9 +124,8 @@ mod tests {
 
     #[test]
     fn names_with_a_prefix_are_distinct_and_valid() {
-        let parse = |text: &str| Name::parse(text).unwrap();
-        assert_eq!(Name::within("goal", &parse("setup")).as_str(), "goal.setup");
-        let long: Vec<Name> = ["a", "b", "日"].map(|c| parse(&c.repeat(64))).into();
+        assert_eq!(Name::within("goal", &name("setup")).as_str(), "goal.setup");
+        let long: Vec<Name> = ["a", "b", "日"].map(|c| name(&c.repeat(64))).into();
         let within: Vec<Name> = long.iter().map(|name| Name::within("goal", name)).collect();
         assert!(within[0] != within[1] && within[1] != within[2]);
         assert!(within.iter().all(|name| Name::parse(name.as_str()).as_ref() == Ok(name)), "{within:?}");

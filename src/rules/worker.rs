@@ -487,11 +487,8 @@ mod tests {
         {
             assert_eq!(Objects::chosen(None, is_tainted, has_network), by_itself);
             for stated in [Shared, Reachable] {
-                assert_eq!(
-                    Objects::chosen(Some(stated), is_tainted, has_network),
-                    stated,
-                    "the config counts"
-                );
+                let chosen = Objects::chosen(Some(stated), is_tainted, has_network);
+                assert_eq!(chosen, stated, "the config counts");
             }
         }
     }

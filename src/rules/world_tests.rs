@@ -4,10 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::rules::beat::entry::MoveOutcome;
-
-fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
-}
+use crate::rules::name::tests::name;
 
 fn reading(text: &str) -> SensorReading {
     SensorReading::from_output(serde_json::from_str(text).unwrap(), Trust::Trusted)
@@ -55,31 +52,13 @@ fn the_budget_runs_low_and_out() {
 #[test]
 fn any_untrusted_text_taints_and_nothing_else_does() {
     let goal = Goal::Text("text".to_owned());
-    let worker = WorkerView {
-        started_ms: Some(1),
-        id: name("w1"),
-        goal: None,
-        kind: "text".to_owned(),
-        state: "text".to_owned(),
-        exit: None,
-        why: None,
-        flag: None,
-        ask: None,
-        verdict: None,
-        branch: None,
-        left: None,
-        next: None,
-        reports: Vec::new(),
-        stuck: false,
-    };
+    let worker = json!({ "id": "w1", "goal": null, "kind": "text", "state": "text", "started_ms": 1 });
+    let worker: WorkerView = serde_json::from_value(worker).unwrap();
     let own = LoopStatus { workers: vec![worker.clone()], budget: BudgetState::Low, ..LoopStatus::default() };
     let reading = |trust| SensorReading { ok: true, trust, signal: json!("text"), detail: json!(null) };
-    let clean = World {
-        playbook: "text".to_owned(),
-        goals: [(name("mine"), goal.clone())].into(),
-        readings: [(name("ours"), reading(Trust::Trusted))].into(),
-        own,
-    };
+    let goals = [(name("mine"), goal.clone())].into();
+    let readings = [(name("ours"), reading(Trust::Trusted))].into();
+    let clean = World { playbook: "text".to_owned(), goals, readings, own };
     let memory = LoopState::default();
     assert!(!clean.is_tainted(&memory));
     let mut world = clean.clone();
@@ -101,18 +80,10 @@ fn any_untrusted_text_taints_and_nothing_else_does() {
         LoopState { untrusted_goals: vec![Goal::Text("x".to_owned()).digest()], ..LoopState::default() };
     assert!(!clean.is_tainted(&other), "another text under the same name");
     let outcome = MoveOutcome::Ran { status: "exit 0".to_owned(), tail: "text".to_owned(), took_ms: 1 };
-    let last = |clean| LastResult {
-        beat: "b".to_owned(),
-        at_ms: 1,
-        tag: "run".to_owned(),
-        object: "ls".to_owned(),
-        outcome: outcome.clone(),
-        clean,
-    };
     for (what, clean_beat) in [("the output of a command", true), ("what such a beat did", false)] {
-        assert!(
-            clean.is_tainted(&LoopState { last: Some(last(clean_beat)), ..LoopState::default() }),
-            "{what}"
-        );
+        let (beat, tag, object) = ("b".to_owned(), "run".to_owned(), "ls".to_owned());
+        let last = LastResult { beat, at_ms: 1, tag, object, outcome: outcome.clone(), clean: clean_beat };
+        let memory = LoopState { last: Some(last), ..LoopState::default() };
+        assert!(clean.is_tainted(&memory), "{what}");
     }
 }

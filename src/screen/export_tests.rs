@@ -22,8 +22,13 @@ fn text_of(bytes: &[u8]) -> String {
     let (_temp, mut reader) = reader(|writer| {
         writer.append(bytes, 1_700_000_000_000);
     });
+    gathered(|write| plain(&mut reader, write))
+}
+
+/// Everything that an export writes.
+fn gathered(export: impl FnOnce(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>) -> String {
     let mut all = String::new();
-    plain(&mut reader, &mut |text| {
+    export(&mut |text| {
         all.push_str(text);
         Ok(())
     })
@@ -59,12 +64,7 @@ fn a_resized_screen_prints_each_line_once() {
             writer.resize(20 + (n as u16 % 3) * 10, 4 + (n as u16 % 5) * 4, 1_700_000_000_000 + n);
         }
     });
-    let mut all = String::new();
-    plain(&mut reader, &mut |text| {
-        all.push_str(text);
-        Ok(())
-    })
-    .unwrap();
+    let all = gathered(|write| plain(&mut reader, write));
     assert_eq!(all, (0..30).map(|n| format!("line {n}\n")).collect::<String>());
 }
 
@@ -85,20 +85,14 @@ fn a_cast_is_what_players_read() {
         writer.resize(100, 30, 1_700_000_002_000);
         writer.append(b"b\xf0\x9f", 1_700_000_003_007);
     });
-    let mut all = String::new();
-    cast(&mut reader, "w1", &Secrets::default(), &mut |text| {
-        all.push_str(text);
-        Ok(())
-    })
-    .unwrap();
+    let all = gathered(|write| cast(&mut reader, "w1", &Secrets::default(), write));
     let lines: Vec<&str> = all.lines().collect();
     let header: Value = serde_json::from_str(lines[0]).unwrap();
-    assert_eq!(
-        header,
-        serde_json::json!({
-            "version": 2, "width": 20, "height": 4, "timestamp": 1_700_000_000, "title": "w1",
-        })
-    );
+    let (timestamp, title) = (1_700_000_000, "w1");
+    let expected = serde_json::json!({
+        "version": 2, "width": 20, "height": 4, "timestamp": timestamp, "title": title,
+    });
+    assert_eq!(header, expected);
     assert_eq!(
         lines[1..],
         [

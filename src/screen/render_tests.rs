@@ -109,12 +109,12 @@ fn assert_same(outer: &vt100::Screen, screen: &Screen, (cols, rows): (u16, u16))
             assert_eq!(plain(shown), plain(inner), "at {row},{col} of {cols}x{rows}");
         }
     }
-    assert_eq!(outer.bracketed_paste(), screen.cells().bracketed_paste());
-    assert_eq!(outer.mouse_protocol_mode(), screen.cells().mouse_protocol_mode());
-    assert_eq!(outer.mouse_protocol_encoding(), screen.cells().mouse_protocol_encoding());
-    assert_eq!(outer.application_cursor(), screen.cells().application_cursor());
-    assert_eq!(outer.application_keypad(), screen.cells().application_keypad());
-    assert_eq!(outer.cursor_style(), screen.cells().cursor_style());
+    let modes = |of: &vt100::Screen| {
+        let mouse = (of.mouse_protocol_mode(), of.mouse_protocol_encoding());
+        let keys = (of.bracketed_paste(), of.application_cursor(), of.application_keypad());
+        (mouse, keys, of.cursor_style())
+    };
+    assert_eq!(modes(outer), modes(screen.cells()));
     if !outer.hide_cursor() {
         assert!(!screen.cells().hide_cursor());
         let (row, col) = screen.cursor();
@@ -184,12 +184,8 @@ fn a_small_screen_leaves_the_rest_blank_and_the_last_row_is_the_status() {
     assert_eq!(rows[1], "two");
     assert_eq!(rows[5].trim_end(), " w · running");
     assert!(shown.screen().cell(5, 19).unwrap().inverse(), "to the edge");
-    assert_eq!(shown.screen().cell(0, 9).unwrap().bgcolor(), vt100::Color::Idx(4));
-    assert_eq!(
-        shown.screen().cell(0, 10).unwrap().bgcolor(),
-        vt100::Color::Default,
-        "no colour beyond its edge"
-    );
+    let colors = [9, 10].map(|col| shown.screen().cell(0, col).unwrap().bgcolor());
+    assert_eq!(colors, [vt100::Color::Idx(4), vt100::Color::Default], "no colour beyond its edge");
 }
 
 #[test]

@@ -283,8 +283,8 @@ mod tests {
             self.alive.insert(worker.to_owned(), lock::store(&alive).unwrap());
         }
 
-        fn spend(&self, worker: &str, cost_micros: u64, at: Now) {
-            self.charge(Some(worker), cost_micros, at);
+        fn spend(&self, worker: &str, cost_micros: u64) {
+            self.charge(Some(worker), cost_micros, NOW);
         }
 
         fn charge(&self, worker: Option<&str>, cost_micros: u64, at: Now) {
@@ -324,7 +324,7 @@ mod tests {
                 if under_way[worker] {
                     let cost = if nth == costly { MAX_CALL * 2 } else { cost };
                     excess = excess.max(cost.saturating_sub(MAX_CALL));
-                    model.spend(names[worker], cost, NOW);
+                    model.spend(names[worker], cost);
                     sum += cost;
                 }
                 under_way[worker] = model.reserves(names[worker]);
@@ -365,40 +365,40 @@ mod tests {
         Ok(caps.into_iter().map(|cap| (cap.exceeded.window, cap.limit_micros)).collect())
     }
 
+    fn to(limit: u64) -> [(String, u64); 1] {
+        [("day 2026-11-21".to_owned(), limit)]
+    }
+
     #[test]
     fn a_raise_adds_one_day_to_used_up_caps_only() {
         let model = BudgetModel::new(Budget { goal_micros: Some(200), ..day(150) });
         assert_eq!(raised_to(&model, None).unwrap(), [], "there is room");
-        model.spend("w1", 149, NOW);
+        model.spend("w1", 149);
         assert!(!model.reserves("w1"));
-        assert_eq!(raised_to(&model, None).unwrap(), [("day 2026-11-21".to_owned(), 300)]);
+        assert_eq!(raised_to(&model, None).unwrap(), to(300));
         assert!(model.reserves("w1"));
         assert_eq!(raised_to(&model, None).unwrap(), []);
-        model.spend("w1", 10_000, NOW);
-        assert_eq!(
-            raised_to(&model, None).unwrap(),
-            [("day 2026-11-21".to_owned(), 450)],
-            "once, whatever was spent"
-        );
-        assert_eq!(raised_to(&model, None).unwrap(), [("day 2026-11-21".to_owned(), 600)]);
+        model.spend("w1", 10_000);
+        assert_eq!(raised_to(&model, None).unwrap(), to(450), "once, whatever was spent");
+        assert_eq!(raised_to(&model, None).unwrap(), to(600));
         let nothing = BudgetModel::new(day(0));
         let refused = raised_to(&nothing, None).unwrap_err();
         assert!(refused.to_string().contains("could not raise budget.day_usd: it is 0"));
-        assert_eq!(raised_to(&nothing, Some(500)).unwrap(), [("day 2026-11-21".to_owned(), 500)]);
+        assert_eq!(raised_to(&nothing, Some(500)).unwrap(), to(500));
         assert!(nothing.reserves("w1"));
     }
 
     #[test]
     fn a_raise_to_an_amount_never_lowers_the_limit() {
         let model = BudgetModel::new(day(150));
-        model.spend("w1", 140, NOW);
+        model.spend("w1", 140);
         for low in [0, 149, 150] {
             let refused = raised_to(&model, Some(low)).unwrap_err().to_string();
             assert!(refused.contains("could not raise budget.day_usd to $"), "{refused}");
         }
-        assert_eq!(raised_to(&model, Some(180)).unwrap(), [("day 2026-11-21".to_owned(), 180)]);
+        assert_eq!(raised_to(&model, Some(180)).unwrap(), to(180));
         assert!(!model.reserves("w1"), "40 are left, and a turn may cost 100");
-        assert_eq!(raised_to(&model, None).unwrap(), [("day 2026-11-21".to_owned(), 330)]);
+        assert_eq!(raised_to(&model, None).unwrap(), to(330));
         assert!(model.reserves("w1"));
         std::fs::write(model.layout().raised(), r#"{"day 2026-11-21":1}"#).unwrap();
         assert!(model.reserves("w1"), "the form of an earlier version, of 300");
@@ -408,14 +408,13 @@ mod tests {
     fn reports_of_a_worker_do_not_change_a_reservation() {
         let mut model = BudgetModel::new(day(1_000));
         model.begins("w1");
-        model.spend("w2", 700, NOW);
+        model.spend("w2", 700);
         assert!(model.reserves("w1"), "a decision has cost 100, whatever a worker reports");
-        let reserved = std::fs::read_to_string(model.layout().reserved()).unwrap();
-        assert!(reserved.contains("\"micros\": 100"), "{reserved}");
+        let reserved = || std::fs::read_to_string(model.layout().reserved()).unwrap();
+        assert!(reserved().contains("\"micros\": 100"), "{}", reserved());
         let id: Name = "w1".parse().unwrap();
         let last = BudgetRequest { caller: id.as_str(), runner: "pi", goal: None, left_micros: Some(30) };
         assert!(reserves(reserve(&model.layout(), &model.budget, last, NOW)));
-        let reserved = std::fs::read_to_string(model.layout().reserved()).unwrap();
-        assert!(reserved.contains("\"micros\": 30"), "no more than its own budget leaves: {reserved}");
+        assert!(reserved().contains("\"micros\": 30"), "no more than its own budget leaves: {}", reserved());
     }
 }

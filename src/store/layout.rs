@@ -415,8 +415,15 @@ pub fn write_format(layout: &Layout) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::is_kept_in_git;
+pub mod tests {
+    use super::{Layout, is_kept_in_git};
+
+    /// A data dir and a cache that last as long as the test.
+    pub fn temporary() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        (dir, layout)
+    }
 
     #[test]
     fn git_holds_files_by_their_kind_and_not_by_their_folder() {

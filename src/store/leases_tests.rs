@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::rules::name::tests::name;
 use crate::rules::process::Started;
 
 struct Dir {
@@ -17,10 +18,6 @@ fn dir() -> Dir {
     let layout = Layout::new(temp.path().join("data"), temp.path().join("cache"));
     fs::create_dir_all(layout.claims()).unwrap();
     Dir { _temp: temp, layout }
-}
-
-fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
 }
 
 fn user(text: &str) -> Holder {
@@ -38,6 +35,10 @@ impl Dir {
 
     fn lease(&self, resource: &str) -> Option<Lease> {
         find(&self.layout, &name(resource)).unwrap().lease().cloned()
+    }
+
+    fn release(&self, resource: &str, who: &Holder, any: bool) -> Released {
+        release_for_user(&self.layout, &name(resource), who, any).unwrap()
     }
 
     fn files(&self) -> Vec<String> {
@@ -167,7 +168,7 @@ fn the_fence_admits_only_the_current_holder_of_all_leases() {
         Ok(7)
     };
     assert_eq!(fenced(&dir.layout, &ada, &both, run).unwrap(), 7);
-    let released = release_for_user(&dir.layout, &name("window"), &user("bob"), true).unwrap();
+    let released = dir.release("window", &user("bob"), true);
     assert!(matches!(released, Released::Lease(lease) if lease.holding() == window));
     let newer = dir.hand("window", "bob").unwrap().holding;
     let refused = |holder: &Holder, holdings: &[Holding]| {
@@ -187,20 +188,16 @@ fn only_the_current_holder_releases_a_lease() {
     let dir = dir();
     let (ada, bob) = (user("ada"), user("bob"));
     let old = dir.hand("door", "ada").unwrap().holding;
-    let others = release_for_user(&dir.layout, &name("door"), &bob, false).unwrap();
-    assert!(matches!(others, Released::NotTheirs(_)));
-    assert!(matches!(release_for_user(&dir.layout, &name("door"), &ada, false).unwrap(), Released::Lease(_)));
-    assert_eq!(release_for_user(&dir.layout, &name("door"), &ada, false).unwrap(), Released::Nobody);
+    assert!(matches!(dir.release("door", &bob, false), Released::NotTheirs(_)));
+    assert!(matches!(dir.release("door", &ada, false), Released::Lease(_)));
+    assert_eq!(dir.release("door", &ada, false), Released::Nobody);
     let new = dir.hand("door", "ada").unwrap().holding;
     assert_eq!((old.epoch, new.epoch), (1, 2));
     let lost = release(&dir.layout, &ada, &[old]).unwrap();
     assert_eq!(lost[0].to, Some((ada.clone(), 2)), "the same person, an older epoch");
     assert!(dir.lease("door").is_some());
     fs::write(dir.layout.claim(&name("door")), "").unwrap();
-    assert!(matches!(
-        release_for_user(&dir.layout, &name("door"), &bob, false).unwrap(),
-        Released::Corrupt(_)
-    ));
+    assert!(matches!(dir.release("door", &bob, false), Released::Corrupt(_)));
     assert!(dir.hand("door", "bob").unwrap().holding.epoch > new.epoch);
 }
 

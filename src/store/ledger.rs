@@ -160,6 +160,7 @@ pub fn has_beat(layout: &Layout, beat: &str, at_ms: i64, now: Now) -> Result<boo
 mod tests {
     use super::*;
     use crate::rules::cost::charge::Usage;
+    use crate::store::layout::tests::temporary;
 
     const NOV_30: Now = Now { unix_ms: 1_796_081_400_000, offset_s: 0 };
 
@@ -169,8 +170,7 @@ mod tests {
 
     #[test]
     fn the_most_expensive_decision_estimates_a_lost_call() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        let (_dir, layout) = temporary();
         file::make_dir(&layout.cost()).unwrap();
         let add = |runner: &str, worker: Option<&str>, usage: Usage| {
             let (runner, worker) = (runner.to_owned(), worker.map(str::to_owned));
@@ -194,8 +194,7 @@ mod tests {
 
     #[test]
     fn a_charge_is_found_after_others_and_in_another_month() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        let (_dir, layout) = temporary();
         let has = |beat, at: Now, now: Now| has_beat(&layout, beat, at.unix_ms, now).unwrap();
         let next_day = NOV_30.at(NOV_30.unix_ms + DAY_MS);
         assert_eq!((NOV_30.day().as_str(), next_day.month().as_str()), ("2026-11-30", "2026-12"));
@@ -213,8 +212,7 @@ mod tests {
     #[test]
     fn sums_follow_a_ledger_that_grows_is_torn_or_edited() {
         const MORNING: Now = Now { unix_ms: NOV_30.unix_ms - 12 * 3_600_000, offset_s: 0 };
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        let (_dir, layout) = temporary();
         file::make_dir(&layout.cost()).unwrap();
         let path = layout.cost().join("2026-11.jsonl");
         let spend = |at: Now, micros| {
@@ -247,10 +245,7 @@ mod tests {
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert_eq!(sums(MORNING), (5, 5, 5, 5), "a ledger that a human has cut");
         std::fs::write(&path, [b"#".repeat(whole.len()), whole].concat()).unwrap();
-        assert_eq!(
-            sums(MORNING),
-            (7, 7, 7, 7),
-            "or rewritten: its first line is invalid, and its sums are new"
-        );
+        // Its first line is invalid, and its sums are new.
+        assert_eq!(sums(MORNING), (7, 7, 7, 7), "or rewritten");
     }
 }

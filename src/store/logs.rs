@@ -110,21 +110,27 @@ pub fn prune_archive(layout: &Layout) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::layout::tests::temporary;
     use std::fs;
 
     const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 0 };
 
-    fn layout(dir: &tempfile::TempDir) -> Layout {
+    fn profile() -> (tempfile::TempDir, Layout) {
+        let (dir, layout) = temporary();
         for name in ["journal", "runs"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        Layout::new(dir.path().to_owned(), dir.path().join("cache"))
+        (dir, layout)
+    }
+
+    /// How many older parts of the journal there are.
+    fn parts(layout: &Layout) -> usize {
+        fs::read_dir(layout.journal_past()).unwrap().count()
     }
 
     #[test]
     fn a_line_appended_during_a_rotation_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = layout(&dir);
+        let (_dir, layout) = profile();
         let rotated = std::sync::atomic::AtomicBool::new(false);
         let written = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
@@ -154,8 +160,7 @@ mod tests {
 
     #[test]
     fn a_long_journal_keeps_its_end_and_loses_no_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = layout(&dir);
+        let (_dir, layout) = profile();
         let lines: Vec<String> =
             (0..6000).map(|n| format!("line {n} of a journal that has grown for a long time")).collect();
         fs::write(layout.journal(), lines.join("\n") + "\n").unwrap();
@@ -165,20 +170,15 @@ mod tests {
         assert_eq!(format!("{past}{kept}").lines().collect::<Vec<_>>(), lines);
         assert!(kept.len() > 16 * 1024 && kept.len() <= JOURNAL_KEPT_BYTES, "{}", kept.len());
         rotate_journal(&layout, NOW).unwrap();
-        assert_eq!(fs::read_dir(layout.journal_past()).unwrap().count(), 1, "a short one is left alone");
+        assert_eq!(parts(&layout), 1, "a short one is left alone");
         fs::write(layout.journal(), lines.join("\n")).unwrap();
         rotate_journal(&layout, NOW).unwrap();
-        assert_eq!(
-            fs::read_dir(layout.journal_past()).unwrap().count(),
-            2,
-            "an older part is never written over"
-        );
+        assert_eq!(parts(&layout), 2, "an older part is never written over");
     }
 
     #[test]
     fn the_machine_log_is_bounded_and_its_own_keys_win() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = layout(&dir);
+        let (dir, layout) = profile();
         let forged = serde_json::json!({ "event": "forged", "x": 1 });
         event(&layout, NOW, "real", forged).unwrap();
         let line: Value = serde_json::from_str(fs::read_to_string(layout.events()).unwrap().trim()).unwrap();
@@ -191,8 +191,7 @@ mod tests {
 
     #[test]
     fn concurrent_writers_rotate_the_machine_log_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = layout(&dir);
+        let (dir, layout) = profile();
         let old = dir.path().join("events.jsonl.1");
         for _ in 0..30 {
             fs::write(layout.events(), vec![b'\n'; EVENTS_BYTES as usize]).unwrap();
@@ -211,8 +210,7 @@ mod tests {
 
     #[test]
     fn the_archive_keeps_the_newest_beats() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = layout(&dir);
+        let (_dir, layout) = profile();
         for n in 0..RUNS_KEPT + 3 {
             archive(&layout, &format!("b{n:05}"), "prompt.md", b"x").unwrap();
         }

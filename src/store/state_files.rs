@@ -324,6 +324,7 @@ pub(super) fn json_names(dir: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::layout::tests::temporary;
     use std::fs;
 
     const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 0 };
@@ -352,8 +353,7 @@ mod tests {
 
     #[test]
     fn an_effect_without_a_performer_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        let (_dir, layout) = temporary();
         let mut state = StateFile::load(&layout, NOW).unwrap().0;
         let ask: QuestionFile = serde_json::from_value(serde_json::json!({
             "id": "budget-day", "kind": "question", "text": "Raise it?", "beat": "b", "created_ms": 0,

@@ -12,6 +12,18 @@ fn worker() -> (tempfile::TempDir, WorkerDir) {
     (dir, worker)
 }
 
+/// A transcript that starts at 0 ms and keeps so many bytes.
+fn written(keep: u64) -> (tempfile::TempDir, WorkerDir, TranscriptWriter) {
+    let (temp, dir) = worker();
+    let writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, keep).unwrap();
+    (temp, dir, writer)
+}
+
+/// Fills the disk under a transcript. Returns its real file.
+fn fill(writer: &mut TranscriptWriter) -> Option<File> {
+    writer.raw.replace(OpenOptions::new().write(true).open("/dev/full").unwrap())
+}
+
 /// Reads everything that is there now: bytes with their times, and the other events with their offsets.
 fn drain(reader: &mut TranscriptReader, step: usize) -> (Vec<u8>, Vec<(u64, TranscriptEvent)>) {
     let (mut bytes, mut events) = (Vec::new(), Vec::new());
@@ -67,8 +79,7 @@ fn times_and_sizes_come_with_the_bytes() {
 
 #[test]
 fn a_rotation_keeps_the_newer_half_and_the_offsets() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 20).unwrap();
+    let (_temp, dir, mut writer) = written(20);
     let mut early = TranscriptReader::open(&dir).unwrap();
     writer.append(b"0123456789", 1);
     writer.append(b"abcdefghij", 2);
@@ -90,8 +101,7 @@ fn a_rotation_keeps_the_newer_half_and_the_offsets() {
 
 #[test]
 fn a_size_change_in_a_skipped_part_is_reported() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 4).unwrap();
+    let (_temp, dir, mut writer) = written(4);
     let mut reader = TranscriptReader::open(&dir).unwrap();
     writer.append(b"a", 1);
     drain(&mut reader, 8);
@@ -99,19 +109,16 @@ fn a_size_change_in_a_skipped_part_is_reported() {
     writer.append(b"bcdefghijk", 3);
     let (bytes, events) = drain(&mut reader, 8);
     assert_eq!(bytes, b"bijk", "its own file to the end, then what is still there");
-    assert!(
-        events.iter().any(|(_, event)| matches!(event, TranscriptEvent::Resize { cols: 10, rows: 5, .. }))
-    );
+    let is_size = |event: &_| matches!(event, TranscriptEvent::Resize { cols: 10, rows: 5, .. });
+    assert!(events.iter().any(|(_, event)| is_size(event)), "{events:?}");
     assert_eq!(reader.size(), Some((10, 5)));
 }
 
 #[test]
 fn a_full_disk_loses_output_and_keeps_offsets() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 1000).unwrap();
+    let (_temp, dir, mut writer) = written(1000);
     assert_eq!(writer.append(b"before", 1), 0);
-    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let real = writer.raw.replace(full);
+    let real = fill(&mut writer);
     let mut reader = TranscriptReader::open(&dir).unwrap();
     assert_eq!(writer.append(b"lost!", 2), 5, "the kernel said ENOSPC");
     assert_eq!(drain(&mut reader, 64).0, b"before");
@@ -127,12 +134,10 @@ fn a_full_disk_loses_output_and_keeps_offsets() {
 
 #[test]
 fn a_loss_that_spans_a_rotation_is_skipped() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 16).unwrap();
+    let (_temp, dir, mut writer) = written(16);
     writer.append(b"abcd", 1);
     let mut reader = TranscriptReader::open(&dir).unwrap();
-    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let real = writer.raw.replace(full);
+    let real = fill(&mut writer);
     assert_eq!(writer.append(b"1234", 2), 4);
     drop(real);
     assert_eq!(writer.append(b"efgh", 3), 0);
@@ -142,8 +147,7 @@ fn a_loss_that_spans_a_rotation_is_skipped() {
 
 #[test]
 fn a_failed_rotation_is_tried_again() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 8).unwrap();
+    let (_temp, dir, mut writer) = written(8);
     writer.append(b"abcd", 1);
     // A directory blocks the name to which the file must move.
     fs::create_dir(dir.old_transcript()).unwrap();
@@ -157,8 +161,7 @@ fn a_failed_rotation_is_tried_again() {
 
 #[test]
 fn a_corrupt_index_loses_times_and_never_bytes() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 20).unwrap();
+    let (_temp, dir, mut writer) = written(20);
     writer.append(b"0123456789abcde", 1);
     writer.resize(7, 7, 2);
     writer.append(b"fgh", 40);
@@ -177,8 +180,7 @@ fn a_corrupt_index_loses_times_and_never_bytes() {
 
 #[test]
 fn a_partly_written_line_is_read_once_it_is_whole() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 1000).unwrap();
+    let (_temp, dir, mut writer) = written(1000);
     writer.append(b"abc", 1);
     let mut reader = TranscriptReader::open(&dir).unwrap();
     drain(&mut reader, 8);
@@ -193,8 +195,7 @@ fn a_partly_written_line_is_read_once_it_is_whole() {
 #[test]
 fn an_interrupted_rotation_keeps_all_bytes() {
     for steps in 1..=4 {
-        let (_temp, dir) = worker();
-        let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 20).unwrap();
+        let (_temp, dir, mut writer) = written(20);
         writer.append(b"0123456789abcdefghijABCDEFGHIJ", 1);
         drop(writer);
         let done: [&dyn Fn(); 4] = [
@@ -216,8 +217,7 @@ fn an_interrupted_rotation_keeps_all_bytes() {
 
 #[test]
 fn the_index_of_a_long_running_worker_stays_small() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 1 << 30).unwrap();
+    let (_temp, _dir, mut writer) = written(1 << 30);
     writer.index.as_mut().unwrap().1 = 8 << 20;
     for n in 0..1000 {
         writer.append(b"x", n * 20);
@@ -233,8 +233,7 @@ fn byte_at(offset: u64) -> u8 {
 
 #[test]
 fn a_reader_that_races_rotations_reads_correct_offsets() {
-    let (_temp, dir) = worker();
-    let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, 600).unwrap();
+    let (_temp, dir, mut writer) = written(600);
     let mut reader = TranscriptReader::open(&dir).unwrap();
     let total = 400_000;
     let thread = std::thread::spawn(move || {
@@ -288,8 +287,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn a_reader_gets_what_was_written_except_removed_bytes(steps in steps(), keep in 2_u64..200) {
-        let (_temp, dir) = worker();
-        let mut writer = TranscriptWriter::create(&dir, 0, Size::DEFAULT, keep).unwrap();
+        let (_temp, dir, mut writer) = written(keep);
         // The expected byte at each logical offset; a byte that could not be written is a zero.
         let mut all: Vec<u8> = Vec::new();
         let mut live = TranscriptReader::open(&dir).unwrap();
@@ -329,8 +327,7 @@ proptest! {
                     }
                 }
                 Step::Fail(true) if real.is_none() => {
-                    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-                    real = writer.raw.replace(full);
+                    real = fill(&mut writer);
                 }
                 Step::Fail(_) => {
                     if let Some(file) = real.take()

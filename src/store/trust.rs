@@ -104,8 +104,7 @@ mod tests {
 
     #[test]
     fn a_file_is_allowed_by_path_and_bytes_until_it_is_revoked() {
-        let tmp = tempfile::tempdir().unwrap();
-        let layout = Layout::new(tmp.path().to_owned(), tmp.path().join("cache"));
+        let (_dir, layout) = crate::store::layout::tests::temporary();
         let now = crate::os::clock::now();
         let (one, two) = (Path::new("/p/leanfile.toml"), Path::new("/q/leanfile.toml"));
         assert_eq!(state(&layout, one, "a").unwrap(), TrustState::Unknown);

@@ -71,12 +71,8 @@ impl Fixture {
     }
 
     fn commit(&self, message: &str, edits: Vec<FileEdit>) -> Result<Option<String>> {
-        let author = Signature {
-            name: "Zoë Müller".into(),
-            email: "zoe@example.com".into(),
-            unix_s: 1_700_000_000,
-            utc_offset_s: -12_600,
-        };
+        let (name, email) = ("Zoë Müller".into(), "zoe@example.com".into());
+        let author = Signature { name, email, unix_s: 1_700_000_000, utc_offset_s: -12_600 };
         let committer = Signature { name: "looop".into(), email: String::new(), ..author.clone() };
         self.history.commit(message, &author, &committer, &edits)
     }
@@ -91,6 +87,20 @@ impl Fixture {
             edits.push(FileEdit { path, bytes, executable });
         }
         self.commit(message, edits)
+    }
+
+    /// Commits what is on disk, and asserts that nothing is left.
+    fn commit_all(&self, message: &str) -> Result<()> {
+        self.commit_changed(message)?.context("no commit")?;
+        self.assert_clean()
+    }
+
+    /// Returns why a commit is blocked. It must change nothing below .git.
+    fn blocks(&self) -> Result<Blocked> {
+        let before = self.snapshot()?;
+        let error = self.commit("no", vec![put("b", "2")]).err().context("it was made")?;
+        assert!(self.snapshot()? == before, "{error:#}");
+        error.downcast_ref::<Blocked>().cloned().with_context(|| format!("not Blocked: {error:#}"))
     }
 
     /// Asserts that neither looop nor git has anything to commit, and that the repository is sound.
@@ -152,13 +162,6 @@ fn put(path: &str, text: &str) -> FileEdit {
 
 fn delete(path: &str) -> FileEdit {
     FileEdit { path: path.into(), bytes: None, executable: false }
-}
-
-fn blocked_by(result: Result<Option<String>>) -> Result<Blocked> {
-    match result {
-        Ok(done) => bail!("not blocked: {done:?}"),
-        Err(e) => e.downcast_ref::<Blocked>().cloned().with_context(|| format!("not Blocked: {e:#}")),
-    }
 }
 
 #[test]
@@ -252,10 +255,8 @@ fn commits_can_be_read_back() -> Result<()> {
 #[test]
 fn unborn_head_is_empty() -> Result<()> {
     let f = Fixture::new()?;
-    assert_eq!(
-        (f.history.head()?, f.history.resolve("HEAD")?, f.history.resolve("main")?),
-        (None, None, None)
-    );
+    let found = [f.history.head()?, f.history.resolve("HEAD")?, f.history.resolve("main")?];
+    assert_eq!(found, [None, None, None]);
     assert!(f.history.log(9)?.is_empty() && f.history.changed()?.is_empty());
     assert_eq!((f.history.blocked()?, f.history.loose_objects()?), (None, 0));
     Ok(())

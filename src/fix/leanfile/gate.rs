@@ -132,57 +132,43 @@ mod tests {
         toml::from_str(text).unwrap()
     }
 
-    const ALL: &str = "
-[lean]
-base_url = \"http://x\"
-api_key = \"sk-secret\"
-timeout = 5
-[health]
-check_url = \"http://y\"
-[defaults]
-project_root = \"..\"
-max_iters_per_task = 3
-[runner]
-command = \"sh\"
-timeout = 9
-env = { A = \"1\" }
+    const ALL: &str = r#"
+lean = { base_url = "http://x", api_key = "sk-secret", timeout = 5 }
+health = { check_url = "http://y" }
+defaults = { project_root = "..", max_iters_per_task = 3 }
+runner = { command = "sh", timeout = 9, env = { A = "1" } }
 [[tasks]]
-name = \"n\"
-prompt = \"p\"
-files = [\"a\"]
-after = [\"x\\u001B[2J\"]
-runner = { args = [\"-q\"], timeout = 4 }
-";
+name = "n"
+prompt = "p"
+files = ["a"]
+after = ["x\u001B[2J"]
+runner = { args = ["-q"], timeout = 4 }
+"#;
 
     #[test]
     fn agents_addresses_paths_and_commands_are_requests_and_a_key_is_not_shown() {
-        let found: Vec<String> =
+        let mut found: Vec<String> =
             requests(&table(ALL)).iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        found.sort_unstable();
         let keys: Vec<&str> = found.iter().map(|line| line.split(" = ").next().unwrap()).collect();
-        let mut sorted = keys.clone();
-        sorted.sort_unstable();
-        assert_eq!(
-            sorted,
-            [
-                "defaults.project_root",
-                "health.check_url",
-                "lean.api_key",
-                "lean.base_url",
-                "lean.timeout",
-                "runner.command",
-                "runner.env",
-                "tasks[1].after",
-                "tasks[1].files",
-                "tasks[1].runner.args",
-            ]
-        );
+        let expected = [
+            "defaults.project_root",
+            "health.check_url",
+            "lean.api_key",
+            "lean.base_url",
+            "lean.timeout",
+            "runner.command",
+            "runner.env",
+            "tasks[1].after",
+            "tasks[1].files",
+            "tasks[1].runner.args",
+        ];
+        assert_eq!(keys, expected);
         let all = found.join("\n");
         assert!(!all.contains("sk-secret") && all.contains("lean.base_url = \"http://x\""), "{all}");
         assert!(!all.contains('\u{1b}'), "{all}");
-        assert!(
-            requests(&table("[defaults]\nmax_iters_per_task = 1\n[[tasks]]\nname = \"n\"\nprompt = \"p\"\n"))
-                .is_empty()
-        );
+        let free = "[defaults]\nmax_iters_per_task = 1\n[[tasks]]\nname = \"n\"\nprompt = \"p\"\n";
+        assert_eq!(requests(&table(free)), []);
         // A key of a later version is a request until it is listed as free.
         assert_eq!(requests(&table("[runner]\nnew_key = 1\n")).len(), 1);
         let long = format!("[runner]\ncommand = \"{}\"\n", "x".repeat(5000));

@@ -36,6 +36,9 @@ fn every_key_has_its_default() {
 #[test]
 fn a_leanfile_of_every_key_is_read_as_it_is() {
     let text = r#"
+health = { check_url = "http://127.0.0.1:1/health", max_wait = 3 }
+prompts = { summary = "why {error}" }
+runner = { command = "pytest", args = ["-q"], timeout = 9, shell = false, env = { A = "1", B = "2" } }
 [lean]
 binary = "./agent"
 base_url = "http://127.0.0.1:1/v1"
@@ -44,9 +47,6 @@ model = "m"
 approval_mode = "yolo"
 auth_type = "openai"
 timeout = 5
-[health]
-check_url = "http://127.0.0.1:1/health"
-max_wait = 3
 [defaults]
 project_root = "app"
 source_window = 4
@@ -57,14 +57,6 @@ summarize_errors = false
 log_token_savings = false
 global_message = "be brief"
 test_prefix = "spec/"
-[prompts]
-summary = "why {error}"
-[runner]
-command = "pytest"
-args = ["-q"]
-timeout = 9
-shell = false
-env = { A = "1", B = "2" }
 [[tasks]]
 name = "one"
 prompt = "do it"
@@ -161,10 +153,8 @@ fn files_of_a_task_never_lead_out_of_the_project() {
         for key in ["files", "test_files"] {
             let text = format!("[[tasks]]\nname = \"n\"\nprompt = \"p\"\n{key} = [{bad:?}]\n");
             let error = merged("", &[&text]).unwrap_err().to_string();
-            assert!(
-                error.contains("leads out of the project") && error.contains(key),
-                "{key} {bad}: {error}"
-            );
+            let is_named = error.contains("leads out of the project") && error.contains(key);
+            assert!(is_named, "{key} {bad}: {error}");
         }
     }
     let text = "[[tasks]]\nname = \"n\"\nprompt = \"p\"\nfiles = [\"./a\", \"b/**/*.rs\", \"..c\"]\n";
@@ -174,13 +164,8 @@ fn files_of_a_task_never_lead_out_of_the_project() {
 /// One leanfile in a project at `dir`.
 fn of_project(dir: &Path, text: &str) -> LeanfileSource {
     let place = dir.join("leanfile.toml");
-    LeanfileSource {
-        path: place.clone(),
-        place,
-        text: text.to_owned(),
-        project: Some(dir.to_owned()),
-        is_muted: false,
-    }
+    let (text, project) = (text.to_owned(), Some(dir.to_owned()));
+    LeanfileSource { path: place.clone(), place, text, project, is_muted: false }
 }
 
 #[test]

@@ -230,8 +230,15 @@ pub struct AnsweredQuestion {
 pub type Asks = BTreeMap<Name, (QuestionFile, Option<AnswerFile>)>;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A question of the loop.
+    pub fn question(id: &str) -> QuestionFile {
+        let text =
+            format!(r#"{{"id":"{id}","kind":"question","text":"t","beat":"b","created_ms":0,"clean":true}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
 
     #[test]
     fn an_approval_of_an_earlier_version_is_never_valid() {
@@ -274,20 +281,7 @@ mod tests {
 
     #[test]
     fn an_approval_expires() {
-        let ask = QuestionFile {
-            id: Name::parse("ap-1").unwrap(),
-            kind: AskKind::Approval,
-            worker: None,
-            goal: None,
-            text: String::new(),
-            options: vec![],
-            reference: None,
-            beat: "b".to_owned(),
-            created_ms: 0,
-            expires_ms: Some(100),
-            approval: None,
-            clean: true,
-        };
+        let ask = QuestionFile { kind: AskKind::Approval, expires_ms: Some(100), ..question("ap-1") };
         let yes =
             AnswerFile { ask: ask.id.clone(), at_ms: 50, reply: AskReply::Approve { hash: "h".to_owned() } };
         let at = |unix_ms| Now { unix_ms, offset_s: 0 };

@@ -20,7 +20,7 @@ pub const APPROVAL: &str = "asks/ap-1.json";
 pub const ANSWER: &str = "asks/ap-1.answer.json";
 
 /// The replies of a scenario's decider.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, strum::EnumIter)]
 pub enum Reply {
     Noop,
     Write,
@@ -38,6 +38,13 @@ pub enum Reply {
     Refused,
     Fails,
     Cancelled,
+}
+
+impl Reply {
+    /// True if the user saves the file just before.
+    pub fn meets(self) -> bool {
+        matches!(self, Reply::WriteMeets | Reply::ArchiveMeets | Reply::DropMeets)
+    }
 }
 
 /// Creates the disk of a scenario. The power fails before its operation number `fuse`.
@@ -194,13 +201,8 @@ pub fn plan(reply: Reply) -> (Move, Operation, MoveOutcome) {
     let waits = MoveOutcome::Waits { ask: "ap-1".to_owned(), because: "no rule".to_owned() };
     match reply {
         Reply::Write | Reply::WriteMeets => {
-            let replaces = Some(content);
-            let operation = Operation::Write {
-                path: GOAL.to_owned(),
-                text: "new\n".to_owned(),
-                executable: false,
-                replaces,
-            };
+            let (path, text, replaces) = (GOAL.to_owned(), "new\n".to_owned(), Some(content));
+            let operation = Operation::Write { path, text, executable: false, replaces };
             (decided(json!({ "move": "write_goal", "id": "g", "body": "new" })), operation, done())
         }
         Reply::Archive | Reply::ArchiveMeets => {

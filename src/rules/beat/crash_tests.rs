@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
+use strum::IntoEnumIterator;
+
 use super::*;
-use crate::rules::beat::failing::Class;
 
 #[path = "crash_disk_tests.rs"]
 mod disk;
@@ -122,8 +123,7 @@ impl Sim {
     fn act(&mut self, beat: &mut LoopState, intent: &Intent) -> Result<MoveOutcome, TickStop> {
         if let Operation::Exec { .. } = intent.operation {
             if self.mutant != Some(LoopMutant::SkipsStarted) {
-                let started = Started { pid: 7, start: 9, boot: "x".to_owned() };
-                self.event(beat, LoopEvent::Spawned(started))?;
+                self.event(beat, LoopEvent::Spawned(started()))?;
             }
             // The write of the byte that lets the command start.
             self.disk.point()?;
@@ -191,23 +191,15 @@ impl Sim {
         self.disk.point()?;
         self.paid.push(id.clone());
         let charge = charge(&id, at);
-        let failure = Failure {
-            beat: id,
-            at_ms: at.unix_ms,
-            class: Class::Empty,
-            why: "w".to_owned(),
-            retry_at_ms: None,
-            clean: true,
-        };
+        let failure = failure(&id, at.unix_ms);
         match reply {
-            Reply::Fails => self.event(
-                &mut beat,
-                LoopEvent::Failed { failure, charge: Some(charge), user_files: String::new() },
-            ),
+            Reply::Fails => {
+                let failed = LoopEvent::Failed { failure, charge: Some(charge), user_files: String::new() };
+                self.event(&mut beat, failed)
+            }
             Reply::Cancelled => self.event(&mut beat, LoopEvent::Cancelled { charge }),
             _ => {
-                let meets = matches!(reply, Reply::WriteMeets | Reply::ArchiveMeets | Reply::DropMeets);
-                self.meets = meets.then_some(MINE);
+                self.meets = reply.meets().then_some(MINE);
                 let (decided, operation, then) = plan(reply);
                 let decided =
                     Decided { seen, decided, operation, then, charge: Some(charge), approval: None };
@@ -248,10 +240,8 @@ impl Sim {
         must(self.ran.len() <= 1, "a command ran twice");
         for beat in &self.ran {
             let line = entries.iter().find(|entry| entry.beat == *beat);
-            must(
-                line.is_some_and(|e| e.text.contains("exit 0") || e.text.contains("unknown")),
-                "a command ran without a trace",
-            );
+            let has_trace = line.is_some_and(|e| e.text.contains("exit 0") || e.text.contains("unknown"));
+            must(has_trace, "a command ran without a trace");
         }
         for entry in entries.iter().filter(|entry| entry.text.contains("unknown:")) {
             let flag = format!("asks/unknown-{}.json", entry.beat);
@@ -271,10 +261,8 @@ impl Sim {
         let charged: Vec<Charge> =
             charges.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         for beat in &self.paid {
-            must(
-                charged.iter().filter(|charge| charge.beat == *beat).count() == 1,
-                "a call does not have exactly one line in the ledger",
-            );
+            let count = charged.iter().filter(|charge| charge.beat == *beat).count();
+            must(count == 1, "a call does not have exactly one line in the ledger");
             must(self.paid.iter().filter(|other| *other == beat).count() == 1, "an id was used twice");
         }
         wrongs
@@ -313,15 +301,11 @@ fn crash_everywhere(reply: Reply, mutant: Option<LoopMutant>) -> (usize, Vec<Str
         match played {
             Ok(()) if mutant.is_some() => break,
             Ok(()) => {
-                let meets = [Reply::WriteMeets, Reply::ArchiveMeets, Reply::DropMeets].contains(&reply);
-                assert_eq!(sim.met, meets);
-                let makes = !meets && (tag(reply).is_some() || reply == Reply::RunWaits);
+                assert_eq!(sim.met, reply.meets());
+                let makes = !reply.meets() && (tag(reply).is_some() || reply == Reply::RunWaits);
                 assert_eq!(is_made(&sim.disk, reply), makes, "{reply:?} is not what it says");
-                assert_eq!(
-                    sim.ran.len(),
-                    usize::from(matches!(reply, Reply::Run | Reply::RunWaits)),
-                    "{reply:?}"
-                );
+                let runs = usize::from(matches!(reply, Reply::Run | Reply::RunWaits));
+                assert_eq!(sim.ran.len(), runs, "{reply:?}");
                 assert_eq!(sim.wrongs(reply), Vec::<String>::new(), "{reply:?}");
                 break;
             }
@@ -335,29 +319,10 @@ fn crash_everywhere(reply: Reply, mutant: Option<LoopMutant>) -> (usize, Vec<Str
     (wrecks, wrongs)
 }
 
-const ALL: [Reply; 13] = {
-    use Reply::*;
-    [
-        WriteMeets,
-        ArchiveMeets,
-        DropMeets,
-        Noop,
-        Write,
-        Archive,
-        Drop,
-        Ask,
-        Run,
-        RunWaits,
-        Refused,
-        Fails,
-        Cancelled,
-    ]
-};
-
 #[test]
 fn no_crash_loses_a_trace_or_makes_a_move_twice() {
     let (wrecks, wrongs): (Vec<usize>, Vec<Vec<String>>) =
-        ALL.map(|reply| crash_everywhere(reply, None)).into_iter().unzip();
+        Reply::iter().map(|reply| crash_everywhere(reply, None)).unzip();
     let (wrecks, wrongs) = (wrecks.iter().sum::<usize>(), wrongs.concat());
     assert!(wrongs.is_empty(), "{} of {wrecks}: {:#?}", wrongs.len(), &wrongs[..wrongs.len().min(10)]);
     assert!(wrecks > 500, "{wrecks}");
@@ -414,12 +379,7 @@ fn the_simulation_finds_each_broken_order() {
     for (mutant, reply) in rows {
         let (wrecks, wrongs) = crash_everywhere(reply, Some(mutant));
         assert!(!wrongs.is_empty(), "{mutant:?} was not found in {wrecks} wrecks");
-        writeln!(
-            std::io::stderr(),
-            "{mutant:?}: {} of {wrecks} wrecks wrong, as {:?}",
-            wrongs.len(),
-            wrongs[0]
-        )
-        .unwrap();
+        let (count, first) = (wrongs.len(), &wrongs[0]);
+        writeln!(std::io::stderr(), "{mutant:?}: {count} of {wrecks} wrecks wrong, as {first:?}").unwrap();
     }
 }

@@ -126,18 +126,13 @@ mod tests {
 
     #[test]
     fn a_failure_that_only_the_user_can_fix_waits_long_at_once() {
-        assert_eq!(
-            [1, 2, 3, 6, 60].map(|n| Class::Crashed.wait_ms(n, None)),
-            [15_000, 30_000, 60_000, 300_000, 300_000]
-        );
+        let waits = [1, 2, 3, 6, 60].map(|n| Class::Crashed.wait_ms(n, None));
+        assert_eq!(waits, [15_000, 30_000, 60_000, 300_000, 300_000]);
         assert_eq!(Class::Auth.wait_ms(1, None), LONGEST_MS);
         assert_eq!(Class::Limit.wait_ms(1, Some(3_600_000)), 3_600_000);
         assert_eq!(Class::Limit.wait_ms(1, Some(-5)), FIRST_MS, "a limit that has ended");
-        assert_eq!(
-            Class::Limit.wait_ms(1, Some(i64::MAX)),
-            LIMIT_MS,
-            "a runner cannot stop the loop for ever"
-        );
+        let longest = Class::Limit.wait_ms(1, Some(i64::MAX));
+        assert_eq!(longest, LIMIT_MS, "a runner cannot stop the loop for ever");
         assert_eq!(Class::Crashed.wait_ms(1, Some(3_600_000)), FIRST_MS);
     }
 
@@ -152,10 +147,8 @@ mod tests {
     fn the_end_of_a_limit_is_parsed_from_text() {
         let at = |text| reset_at_ms(text, NOW);
         assert_eq!(at("usage limit reached|1795270000"), Some(1_795_270_000_000));
-        assert_eq!(
-            at("You've hit your usage limit. Try again in 2 hours 5 minutes."),
-            Some(1_000_000 + 7_500_000)
-        );
+        let hours = at("You've hit your usage limit. Try again in 2 hours 5 minutes.");
+        assert_eq!(hours, Some(1_000_000 + 7_500_000));
         assert_eq!(at("try again in 1 day, 3 hours and 20 minutes."), Some(1_000_000 + 98_400_000));
         assert_eq!(at("Please try again in 20s"), Some(1_020_000));
         for none in

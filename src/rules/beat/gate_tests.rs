@@ -1,14 +1,16 @@
 //! Tests of the gate: each reason, each hold and their order, and the cost of a loop that runs for days.
 
 use super::*;
-use crate::rules::beat::ask::{AnswerFile, AnsweredQuestion, AskKind, AskReply, QuestionFile};
+use crate::rules::beat::ask::{AnswerFile, AnsweredQuestion, AskReply, tests::question};
 use crate::rules::beat::decision::Move;
 use crate::rules::beat::entry::MoveOutcome;
 use crate::rules::beat::observed::{Observed, Paused};
 use crate::rules::beat::schedule::{FireTime, Schedule};
-use crate::rules::beat::state::{Backoff, Flap, Inflight, Requeue};
+use crate::rules::beat::state::{Backoff, Failure, Flap, Inflight, Operation, Requeue};
 use crate::rules::beat::step::{self, Decided, Effect, LoopEvent};
 use crate::rules::beat::{diff, prompt};
+use crate::rules::cost::budget::{Budget, Raised, Reserved, Spending, all_exceeded};
+use crate::rules::name::tests::name;
 use crate::rules::time::beat_id;
 use crate::rules::world::{ChangeKind, Goal, LoopStatus, SensorReading, Trust, World};
 use serde_json::json;
@@ -18,10 +20,6 @@ const MINUTE: i64 = 60 * S;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 const T0: i64 = 1_795_218_410_413;
-
-fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
-}
 
 fn reading(signal: serde_json::Value) -> SensorReading {
     SensorReading { ok: true, trust: Trust::Trusted, signal, detail: serde_json::Value::Null }
@@ -47,7 +45,6 @@ struct Loop {
     reply: ScriptedReply,
     /// When a runner was asked, and for which reasons.
     asked: Vec<(i64, Vec<Reason>)>,
-    ids: Vec<String>,
     saves: usize,
 }
 
@@ -65,7 +62,6 @@ impl Loop {
             forced: None,
             reply: ScriptedReply::Noop(None),
             asked: Vec::new(),
-            ids: Vec::new(),
             saves: 0,
         };
         new.look();
@@ -130,47 +126,30 @@ impl Loop {
     fn decide(&mut self, reasons: &[Reason]) {
         let id = beat_id(self.beat.next_ms(self.now));
         self.asked.push((self.now.unix_ms, reasons.to_vec()));
-        self.ids.push(id.clone());
         let seen = self.seen(&id, reasons);
-        let call = Inflight {
-            beat: id.clone(),
-            runner: "scripted".to_owned(),
-            at_ms: self.now.unix_ms,
-            user_files: seen.user_files.clone(),
-            sensors: seen.sensors.clone(),
-            reserved_micros: 0,
-        };
+        let (beat, runner, at_ms) = (id.clone(), "scripted".to_owned(), self.now.unix_ms);
+        let (user_files, sensors) = (seen.user_files.clone(), seen.sensors.clone());
+        let call = Inflight { beat, runner, at_ms, user_files, sensors, reserved_micros: 0 };
         let charge = Box::new(step::unknown_charge(&call, self.now));
         self.drive(LoopEvent::Asking { call: Box::new(call), committed: Vec::new() });
-        let (action, outcome) = match self.reply {
+        let archive = json!({ "move": "archive_goal", "id": "old" });
+        let (mut action, outcome) = match self.reply {
             ScriptedReply::Noop(next) => {
                 (json!({ "move": "noop", "next_beat_s": next }), MoveOutcome::Done { note: String::new() })
             }
-            ScriptedReply::Done => {
-                (json!({ "move": "archive_goal", "id": "old" }), MoveOutcome::Done { note: id.clone() })
-            }
-            ScriptedReply::Refused => (
-                json!({ "move": "archive_goal", "id": "old" }),
-                MoveOutcome::Refused { why: "no".to_owned() },
-            ),
+            ScriptedReply::Done => (archive, MoveOutcome::Done { note: id.clone() }),
+            ScriptedReply::Refused => (archive, MoveOutcome::Refused { why: "no".to_owned() }),
             ScriptedReply::Cancelled => return self.drive(LoopEvent::Cancelled { charge }),
             ScriptedReply::Fails => {
                 let (at_ms, user_files) = (self.now.unix_ms, seen.user_files);
-                let failure = crate::rules::beat::state::Failure {
-                    beat: id,
-                    at_ms,
-                    class: Class::Crashed,
-                    retry_at_ms: None,
-                    clean: true,
-                    why: String::new(),
-                };
+                let (class, why) = (Class::Crashed, String::new());
+                let failure = Failure { beat: id, at_ms, class, retry_at_ms: None, clean: true, why };
                 return self.drive(LoopEvent::Failed { failure, charge: Some(charge), user_files });
             }
         };
-        let mut action = action;
         action["why"] = "scripted".into();
         let decided = Move::from_json(&action).unwrap();
-        let operation = crate::rules::beat::state::Operation::Nothing;
+        let operation = Operation::Nothing;
         let event = Decided { seen, decided, operation, then: outcome, charge: Some(charge), approval: None };
         self.drive(LoopEvent::Decided(Box::new(event)));
     }
@@ -213,64 +192,46 @@ fn hold(decision: &GateDecision) -> &Hold {
     }
 }
 
+const IDLE: GateDecision = GateDecision::Hold(Hold::Idle);
+
 fn only(reason: Reason) -> GateDecision {
     GateDecision::Decide(vec![reason])
+}
+
+/// A decision because of a change of this sensor.
+fn changed(sensor: &str) -> GateDecision {
+    only(Reason::Changed(format!("sensor/{sensor}")))
 }
 
 #[test]
 fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
     type Change = fn(&mut Loop);
+    const REQUEUE: Requeue = Requeue { set_ms: T0 - MINUTE, wait_ms: MINUTE, streak: 1 };
     let rows: [(Change, Reason); 8] = [
         (|l| l.beat = LoopState::default(), Reason::First),
         (|l| l.sets("a", 1), Reason::Changed("sensor/a".to_owned())),
         (|l| l.beat.converged = Convergence::No, Reason::AfterMove),
         (|l| l.now.unix_ms += 6 * HOUR, Reason::Aged),
-        (
-            |l| l.beat.requeue = Some(Requeue { set_ms: T0 - MINUTE, wait_ms: MINUTE, streak: 1 }),
-            Reason::Requeue,
-        ),
+        (|l| l.beat.requeue = Some(REQUEUE), Reason::Requeue),
         (|l| l.forced = Some(name("g")), Reason::Forced(name("g"))),
         (|l| answer(l, "ask-1"), Reason::Answer(name("ask-1"))),
         (|l| timer(l, FireTime::InS(0)), Reason::Due(name("t"))),
     ];
     for (change, reason) in rows {
         let mut looped = Loop::converged();
-        assert_eq!(looped.tick(), GateDecision::Hold(Hold::Idle));
+        assert_eq!(looped.tick(), IDLE);
         change(&mut looped);
         assert!(!reason.to_string().is_empty());
         assert_eq!(looped.tick(), only(reason));
         looped.forced = None;
-        assert_eq!(
-            looped.after(0),
-            GateDecision::Hold(Hold::Idle),
-            "a decision that saw the change settles the world"
-        );
-    }
-}
-
-fn question(id: &str) -> QuestionFile {
-    QuestionFile {
-        id: name(id),
-        kind: AskKind::Question,
-        worker: None,
-        goal: None,
-        text: "Shall I?".to_owned(),
-        options: vec![],
-        reference: None,
-        beat: "b".to_owned(),
-        created_ms: T0,
-        expires_ms: None,
-        approval: None,
-        clean: true,
+        assert_eq!(looped.after(0), IDLE, "a decision that saw the change settles the world");
     }
 }
 
 fn answer(looped: &mut Loop, id: &str) {
     let reply = AskReply::Answer { text: "yes".to_owned() };
-    looped
-        .observed
-        .asks
-        .insert(name(id), (question(id), Some(AnswerFile { ask: name(id), at_ms: T0, reply })));
+    let answer = AnswerFile { ask: name(id), at_ms: T0, reply };
+    looped.observed.asks.insert(name(id), (question(id), Some(answer)));
     looped.look();
 }
 
@@ -297,74 +258,50 @@ fn timers_and_answers_wake_once_until_the_next_time() {
 #[test]
 fn holds_are_checked_in_order() {
     let mut looped = Loop::converged();
-    let exceeded = BudgetExceeded {
-        window: "day 2026-11-21".to_owned(),
-        key: "budget.day_usd".to_owned(),
-        cap_micros: 5_000_000,
-        limit_micros: 5_000_000,
-        spent_micros: 5_000_000,
-        reserved_micros: 0,
-        wants_micros: 0,
-        resets_ms: T0 + HOUR,
-    };
+    let nothing = Budget { day_micros: Some(0), ..Budget::default() };
+    let wanted = Reserved { micros: 0, goal: None, runner: "pi".to_owned() };
+    let spent = Spending::default();
+    let exceeded = all_exceeded(&nothing, &spent, &[], &Raised::new(), &wanted, looped.now).remove(0);
     looped.observed.capped = Some(exceeded.clone());
     looped.limits.decides_per_hour = 1;
     let beat = &mut looped.beat;
     beat.halted = Some("lost".to_owned());
     beat.backoff = Some(Backoff { fails: 3, at_ms: T0, user_files: looped.observed.user_files.clone() });
-    let (approved, change) = (name("ap-1"), [("playbook".to_owned(), ChangeKind::Changed)]);
-    let decide_gate =
-        |l: &Loop, paused: Option<&str>, approved: Option<&Name>, changed: &[(String, ChangeKind)]| {
-            let observed = Observed {
-                paused: paused.map(|why| Paused { since_ms: 0, why: why.to_owned() }),
-                approved: approved.map(|id| question(id.as_str())),
-                changed: changed.to_vec(),
-                ..l.observed.clone()
-            };
-            judge(&l.beat, &observed, l.forced.as_ref(), &l.limits, l.now)
+    /// What the gate says when these facts hold as well.
+    fn with(l: &Loop, facts: &[&str]) -> GateDecision {
+        let has = |fact: &str| facts.contains(&fact);
+        let change = ("playbook".to_owned(), ChangeKind::Changed);
+        let observed = Observed {
+            paused: has("paused").then(|| Paused { since_ms: 0, why: "tea".to_owned() }),
+            approved: has("approved").then(|| question("ap-1")),
+            changed: has("changed").then_some(change).into_iter().collect(),
+            ..l.observed.clone()
         };
-    let halted = Hold::Halted { why: "lost".to_owned() };
-    assert_eq!(decide_gate(&looped, Some("tea"), Some(&approved), &change), GateDecision::Hold(halted));
+        judge(&l.beat, &observed, l.forced.as_ref(), &l.limits, l.now)
+    }
+    let halted = GateDecision::Hold(Hold::Halted { why: "lost".to_owned() });
+    assert_eq!(with(&looped, &["paused", "approved", "changed"]), halted);
     looped.beat.halted = None;
-    let paused = Hold::Paused { why: "tea".to_owned() };
-    assert_eq!(
-        decide_gate(&looped, Some("tea"), Some(&approved), &change),
-        GateDecision::Hold(paused.clone())
-    );
+    let paused = GateDecision::Hold(Hold::Paused { why: "tea".to_owned() });
+    assert_eq!(with(&looped, &["paused", "approved", "changed"]), paused);
     looped.forced = Some(name("g"));
-    assert_eq!(
-        decide_gate(&looped, Some("tea"), None, &change),
-        GateDecision::Hold(paused),
-        "a pause takes precedence over a forced move"
-    );
+    assert_eq!(with(&looped, &["paused", "changed"]), paused, "a pause takes precedence over a forced move");
     looped.forced = None;
-    assert_eq!(
-        decide_gate(&looped, None, Some(&approved), &change),
-        GateDecision::Approved(approved.clone())
-    );
-    assert_eq!(decide_gate(&looped, None, None, &[]), GateDecision::Hold(Hold::Idle), "no reason to hold");
-    let decision = decide_gate(&looped, None, None, &change);
-    assert_eq!(hold(&decision), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
+    assert_eq!(with(&looped, &["approved", "changed"]), GateDecision::Approved(name("ap-1")));
+    assert_eq!(with(&looped, &[]), IDLE, "no reason to hold");
+    assert_eq!(hold(&with(&looped, &["changed"])), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
     looped.forced = Some(name("g"));
-    let rate = Hold::RateLimited { per_hour: 1, left_ms: HOUR };
-    assert_eq!(
-        hold(&decide_gate(&looped, None, None, &[])),
-        &rate,
-        "a forced move overrides idle and backoff, but not the rate"
-    );
+    let rate = GateDecision::Hold(Hold::RateLimited { per_hour: 1, left_ms: HOUR });
+    assert_eq!(with(&looped, &[]), rate, "a forced move overrides idle and backoff, but not the rate");
     (looped.beat.backoff, looped.forced) = (None, None);
-    assert_eq!(hold(&decide_gate(&looped, None, None, &change)), &rate);
+    assert_eq!(with(&looped, &["changed"]), rate);
     looped.limits.decides_per_hour = 2;
-    let out = Hold::capped(exceeded, looped.now);
-    assert_eq!(hold(&decide_gate(&looped, None, None, &change)), &out);
+    let out = GateDecision::Hold(Hold::capped(exceeded, looped.now));
+    assert_eq!(with(&looped, &["changed"]), out);
     looped.forced = Some(name("g"));
-    assert_eq!(
-        hold(&decide_gate(&looped, None, None, &[])),
-        &out,
-        "a forced move does not override the budget"
-    );
+    assert_eq!(with(&looped, &[]), out, "a forced move does not override the budget");
     looped.observed.capped = None;
-    assert_eq!(decide_gate(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
+    assert_eq!(with(&looped, &[]), only(Reason::Forced(name("g"))));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::rules::beat::failing::Class;
 use crate::rules::beat::schedule::Due;
 use crate::rules::beat::state::{Failure, LastResult};
 use crate::rules::json::PathChange;
+use crate::rules::name::tests::name;
 use crate::rules::time::Now;
 use crate::rules::worker::{Deliverable, WorkerView};
 use crate::rules::world::{BudgetState, ChangeKind, Context, LoopStatus, PROMPT_VERSION, WorldChange};
@@ -21,10 +22,6 @@ use crate::rules::world::{BudgetState, ChangeKind, Context, LoopStatus, PROMPT_V
 const BREAKS: [char; 7] = ['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
 const MOST_BYTES: usize = 500_000;
 const CUT_HEADING: &str = "# Truncated, because the prompt is limited";
-
-fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
-}
 
 fn change(item: &str, text: &str) -> WorldChange {
     let path = PathChange { path: text.to_owned(), old: Some(text.to_owned()), new: Some(text.to_owned()) };
@@ -35,17 +32,10 @@ fn change(item: &str, text: &str) -> WorldChange {
 fn saying(text: &str) -> Frame {
     let own_words = || text.to_owned();
     let goal = Goal::Text(format!("---\ngoal: {text}\n---\n{text}"));
-    let goals = [
-        (name("mine"), goal.clone()),
-        (name("theirs"), goal),
-        (name("broken"), Goal::Unreadable(own_words())),
-    ];
-    let reading = |trust| SensorReading {
-        ok: true,
-        trust,
-        signal: json!({ text: [text, { "n": text }] }),
-        detail: json!(text),
-    };
+    let broken = Goal::Unreadable(own_words());
+    let goals = [(name("mine"), goal.clone()), (name("theirs"), goal), (name("broken"), broken)];
+    let (signal, detail) = (json!({ text: [text, { "n": text }] }), json!(text));
+    let reading = |trust| SensorReading { ok: true, trust, signal: signal.clone(), detail: detail.clone() };
     let worker = WorkerView {
         started_ms: Some(1),
         id: name("w1"),
@@ -65,13 +55,8 @@ fn saying(text: &str) -> Frame {
     };
     let report =
         Deliverable { worker: name("w"), name: name("r.md"), bytes: 9, text: Some(own_words()), cut: false };
-    let answer = AnsweredQuestion {
-        ask: name("ask-1"),
-        text: own_words(),
-        state: "answered".to_owned(),
-        answer: own_words(),
-        beat: own_words(),
-    };
+    let (ask, state) = (name("ask-1"), "answered".to_owned());
+    let answer = AnsweredQuestion { ask, text: own_words(), state, answer: own_words(), beat: own_words() };
     let own = LoopStatus {
         worker_words: true,
         workers: vec![worker],
@@ -83,14 +68,11 @@ fn saying(text: &str) -> Frame {
         repeats_untrusted: false,
         problems: vec![own_words()],
     };
-    let last = LastResult {
-        beat: own_words(),
-        at_ms: 1,
-        tag: own_words(),
-        object: own_words(),
-        outcome: MoveOutcome::Ran { status: own_words(), tail: own_words(), took_ms: 1 },
-        clean: false,
-    };
+    let outcome = MoveOutcome::Ran { status: own_words(), tail: own_words(), took_ms: 1 };
+    let (beat, tag, object) = (own_words(), own_words(), own_words());
+    let last = LastResult { beat, at_ms: 1, tag, object, outcome, clean: false };
+    let (beat, class, why) = (own_words(), Class::Crashed, own_words());
+    let failure = Failure { beat, at_ms: 1, class, why, retry_at_ms: None, clean: false };
     let context = Context {
         prompt_version: PROMPT_VERSION,
         beat: "mi8x".to_owned(),
@@ -99,14 +81,7 @@ fn saying(text: &str) -> Frame {
         woke: vec![own_words()],
         changes: vec![change(text, text)],
         last: Some(last),
-        failure: Some(Failure {
-            beat: own_words(),
-            at_ms: 1,
-            class: Class::Crashed,
-            why: own_words(),
-            retry_at_ms: None,
-            clean: false,
-        }),
+        failure: Some(failure),
         starved: vec![(name("mine"), 12)],
         flapping: vec![own_words()],
         forced: Some(name("mine")),
@@ -116,13 +91,8 @@ fn saying(text: &str) -> Frame {
         sensors: vec![],
     };
     let readings = [(name("a"), reading(Trust::Trusted)), (name("b"), reading(Trust::Untrusted))].into();
-    Frame {
-        playbook: own_words(),
-        goals: goals.into(),
-        readings,
-        context,
-        journal: format!("{text}\n{text}"),
-    }
+    let (playbook, journal) = (own_words(), format!("{text}\n{text}"));
+    Frame { playbook, goals: goals.into(), readings, context, journal }
 }
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {
@@ -282,11 +252,10 @@ fn important_parts_of_a_reading_are_shown() {
     let readings = section(&text, "# World: what the sensors read (data)");
     let values: Vec<Value> = readings.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let signal = json!({ "calm": ["calm", { "n": "calm" }] });
-    assert_eq!(values[0], json!({ "sensor": "a", "ok": true, "signal": signal, "detail": "calm" }));
-    assert_eq!(
-        values[1],
-        json!({ "sensor": "b", "ok": true, "signal": signal, "detail": "calm", "trust": "untrusted" })
-    );
+    let trusted = json!({ "sensor": "a", "ok": true, "signal": signal, "detail": "calm" });
+    let foreign =
+        json!({ "sensor": "b", "ok": true, "signal": signal, "detail": "calm", "trust": "untrusted" });
+    assert_eq!(values, [trusted, foreign]);
 }
 
 #[test]
@@ -323,10 +292,8 @@ fn four_fifths_of_a_usual_prompt_stay_the_same() {
     frame.context.changes = vec![change("sensor/s00", "ci.status")];
     let line = "2026-11-21 00:46:50 +01:00 noop — done — all is well [mi8x]\n";
     frame.journal = line.repeat(30);
-    frame.goals =
-        (0..20).map(|n| (name(&format!("g{n:02}")), Goal::Text("A line of a goal.\n".repeat(57)))).collect();
-    let reading =
-        |n: i64| SensorReading::from_output(json!({ "open": n, "status": "green" }), Trust::Trusted);
+    frame.goals = goals(20, &"A line of a goal.\n".repeat(57));
+    let reading = |n: i64| reads(json!({ "open": n, "status": "green" }));
     frame.readings = (0..20).map(|n| (name(&format!("s{n:02}")), reading(n))).collect();
     let before = render(&frame).text;
     // The worst case: the first of all sensors changed.
@@ -336,6 +303,16 @@ fn four_fifths_of_a_usual_prompt_stay_the_same() {
     let after = render(&frame).text;
     let shared = before.bytes().zip(after.bytes()).take_while(|(a, b)| a == b).count();
     assert!(shared * 100 >= after.len() * 80, "{shared} of {} bytes", after.len());
+}
+
+/// Goals `g00` and so on, all with the same text.
+fn goals(count: usize, text: &str) -> BTreeMap<Name, Goal> {
+    (0..count).map(|n| (name(&format!("g{n:02}")), Goal::Text(text.to_owned()))).collect()
+}
+
+/// The reading of a trusted sensor.
+fn reads(output: Value) -> SensorReading {
+    SensorReading::from_output(output, Trust::Trusted)
 }
 
 /// Returns the goals whose text is not complete in the prompt.
@@ -369,27 +346,19 @@ fn too_much_of_anything_is_truncated_and_reported() {
     assert_eq!(within_bounds(&frame, &[]).cuts, Vec::<String>::new());
     frame.context.untrusted_goals.clear();
     frame.playbook = "A line of judgment.\n".repeat(15_000);
-    frame.goals = (0..100)
-        .map(|n| (name(&format!("g{n:02}")), Goal::Text("A line of a goal.\n".repeat(455))))
-        .collect();
+    frame.goals = goals(100, &"A line of a goal.\n".repeat(455));
     frame.goals.insert(name("big"), Goal::Text("A line of a goal.\n".repeat(17_000)));
-    let reading =
-        |bytes: usize| SensorReading::from_output(json!({ "x": "y".repeat(bytes) }), Trust::Trusted);
+    let reading = |bytes: usize| reads(json!({ "x": "y".repeat(bytes) }));
     frame.readings.insert(name("big"), reading(1 << 20));
     frame.readings.extend((0..40).map(|n| (name(&format!("many{n}")), reading(15_000))));
     frame.context.changes = (0..5_000).map(|n| change(&format!("sensor/s{n}"), "path")).collect();
     frame.context.woke = (0..5_000).map(|n| format!("sensor/s{n} changed")).collect();
     frame.journal = "2026-11-21 00:46:50 +01:00 noop — done — calm [mi8x]\n".repeat(40_000);
-    let prompt = within_bounds(
-        &frame,
-        &["PLAYBOOK", "goal big", "goal g99", "sensor big", "sensor many9", "What changed"],
-    );
-    assert_eq!(prompt.cut_goals, goals_cut(&frame, &prompt.text));
-    assert!(
-        prompt.cut_goals.len() > 70 && !prompt.cut_goals.contains(&name("g00")),
-        "{:?}",
-        prompt.cut_goals
-    );
+    let cut = ["PLAYBOOK", "goal big", "goal g99", "sensor big", "sensor many9", "What changed"];
+    let prompt = within_bounds(&frame, &cut);
+    let cut_goals = &prompt.cut_goals;
+    assert_eq!(*cut_goals, goals_cut(&frame, &prompt.text));
+    assert!(cut_goals.len() > 70 && !cut_goals.contains(&name("g00")), "{cut_goals:?}");
     assert!(prompt.cut_playbook);
 }
 
@@ -414,9 +383,9 @@ fn a_limit_counts_the_bytes_in_the_prompt() {
     for text in ["\n".repeat(64 << 10), "\u{1}".repeat(64 << 10), "\u{2028}".repeat(21 << 10)] {
         let mut frame = saying("calm");
         frame.playbook = text.clone();
-        frame.goals = (0..4).map(|n| (name(&format!("g{n}")), Goal::Text(text.clone()))).collect();
-        frame.context.untrusted_goals = vec![name("g0"), name("g1")];
-        frame.readings.insert(name("c"), SensorReading::from_output(json!({ "x": text }), Trust::Trusted));
+        frame.goals = goals(4, &text);
+        frame.context.untrusted_goals = vec![name("g00"), name("g01")];
+        frame.readings.insert(name("c"), reads(json!({ "x": text })));
         within_bounds(&frame, &[]);
     }
 }
@@ -432,7 +401,7 @@ fn text_is_truncated_between_characters() {
         frame.playbook = text.clone();
         frame.goals.insert(name("mine"), Goal::Text(text.clone()));
         frame.goals.insert(name("theirs"), Goal::Text(text.clone()));
-        frame.readings.insert(name("a"), SensorReading::from_output(json!({ "x": text }), Trust::Trusted));
+        frame.readings.insert(name("a"), reads(json!({ "x": text })));
         frame.context.last.as_mut().unwrap().object = text.clone();
         let prompt = within_bounds(&frame, &["PLAYBOOK", "goal mine", "goal theirs", "sensor a"]);
         assert!(prompt.cut_playbook);

@@ -431,11 +431,8 @@ mod tests {
             assert!(beat.problem().is_some() && beat.next_ms(now) >= 1, "{odd}");
             assert!(Flap { count: 1, at_ms: odd }.level(now) <= 1);
         }
-        let beat = LoopState {
-            last_ms: LAST_MS,
-            served: [(Name::parse("g").unwrap(), 9)].into(),
-            ..LoopState::default()
-        };
+        let served = [(Name::parse("g").unwrap(), 9)].into();
+        let beat = LoopState { last_ms: LAST_MS, served, ..LoopState::default() };
         assert_eq!((beat.problem(), beat.starved(beat.served.keys())), (None, vec![]));
     }
 

@@ -3,21 +3,26 @@
 use super::*;
 use crate::rules::beat::state::{FLAP_LIMIT, PlannedStart, STARVED_AFTER};
 
+/// The same decision after its decider had read untrusted text.
+fn tainted(mut event: Decided) -> Decided {
+    event.seen.tainted = true;
+    event
+}
+
 #[test]
 fn a_goal_is_served_by_its_moves_and_starves_without_them() {
     let mut beat = LoopState::default();
     for n in 0..STARVED_AFTER + 1 {
-        let mut one = event(decided(json!({ "move": "noop", "goal": "loud" })), Operation::Nothing, done());
-        one.seen.goals = vec![name("loud"), name("quiet"), name("written")];
-        if n == 5 {
-            one.decided =
-                decided(json!({ "move": "write_goal", "id": "written", "body": "b", "goal": "loud" }));
-        }
-        beat = after(&beat, one);
+        let decided = decided(match n {
+            5 => json!({ "move": "write_goal", "id": "written", "body": "b", "goal": "loud" }),
+            _ => json!({ "move": "noop", "goal": "loud" }),
+        });
+        let goals = ["loud", "quiet", "written"].map(name).into();
+        beat = after(&beat, Decided { decided, ..idle(|seen| seen.goals = goals) });
     }
     let goals = [name("loud"), name("quiet"), name("written"), name("new")];
     assert_eq!(beat.starved(goals.iter()), [(name("quiet"), STARVED_AFTER)]);
-    let next = after(&beat, event(noop(), Operation::Nothing, done()));
+    let next = after(&beat, calm());
     assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "removed goals are forgotten");
 }
 
@@ -25,10 +30,6 @@ fn a_goal_is_served_by_its_moves_and_starves_without_them() {
 fn a_goal_written_after_untrusted_text_is_recognized_by_its_bytes() {
     let write = || decided(json!({ "move": "write_goal", "id": "g", "body": "do it" }));
     let written = || writes("goals/g.md", "do it\n");
-    let tainted = |mut event: Decided| {
-        event.seen.tainted = true;
-        event
-    };
     let marked = after(&LoopState::default(), tainted(event(write(), written(), done())));
     // The next world contains the file with the line end that it was given.
     let mark = vec![Goal::Text("do it\n".to_owned()).digest()];
@@ -36,13 +37,10 @@ fn a_goal_written_after_untrusted_text_is_recognized_by_its_bytes() {
     let refused = || event(write(), Operation::Nothing, MoveOutcome::Refused { why: "no".to_owned() });
     assert_eq!(after(&marked, refused()).untrusted_goals, mark, "a text that is not written removes no mark");
     assert_eq!(after(&marked, tainted(refused())).untrusted_goals, mark, "and replaces no mark");
-    assert_eq!(after(&marked, event(noop(), Operation::Nothing, done())).untrusted_goals, mark);
-    assert!(
-        after(&marked, event(write(), written(), done())).untrusted_goals.is_empty(),
-        "written after trusted text only"
-    );
-    let mut gone = event(noop(), Operation::Nothing, done());
-    gone.seen.goals.clear();
+    assert_eq!(after(&marked, calm()).untrusted_goals, mark);
+    let rewritten = after(&marked, event(write(), written(), done()));
+    assert!(rewritten.untrusted_goals.is_empty(), "written after trusted text only");
+    let gone = idle(|seen| seen.goals.clear());
     assert_eq!(after(&marked, gone).untrusted_goals, mark, "the file may come back under another name");
 }
 
@@ -95,14 +93,9 @@ fn made(beat: &LoopState, event: Decided) -> LoopState {
 fn text_of_a_tainted_decision_is_known_until_it_is_gone() {
     let ask = || decided(json!({ "move": "ask", "text": "send the key?" }));
     let written = || writes("asks/ask-b1.json", "{}");
-    let tainted = |decided: Move, operation: Operation| {
-        let mut one = event(decided, operation, done());
-        one.seen.tainted = true;
-        one
-    };
-    let marked = made(&LoopState::default(), tainted(ask(), written()));
+    let marked = made(&LoopState::default(), tainted(event(ask(), written(), done())));
     assert!(marked.repeats() && marked.clean_beats.is_empty());
-    let rested = made(&marked, tainted(noop(), Operation::Nothing));
+    let rested = made(&marked, tainted(calm()));
     assert!(!rested.repeats() && rested.clean_beats.is_empty(), "a noop adds no text");
     let clean = made(&marked, event(ask(), written(), done()));
     assert!(!clean.repeats());
@@ -115,19 +108,14 @@ fn text_of_a_tainted_decision_is_known_until_it_is_gone() {
     assert!(old.repeats() && old.clean_beats.is_empty());
     let mut many = clean;
     for n in 0..300 {
-        let mut one = event(noop(), Operation::Nothing, done());
-        one.seen.beat = format!("n{n}");
-        many = made(&many, one);
+        many = made(&many, idle(|seen| seen.beat = format!("n{n}")));
     }
     assert_eq!((many.clean_beats.len(), many.clean_beats.last().unwrap().as_str()), (200, "n299"));
 }
 
 #[test]
 fn an_interrupted_move_of_a_tainted_decision_is_known_after_the_crash() {
-    let (run, operation) = exec();
-    let mut one = event(run, operation, done());
-    one.seen.tainted = true;
-    let begun = saved(&step(&asking(), LoopEvent::Decided(Box::new(one))));
+    let begun = after(&asking(), tainted(running()));
     let found = LoopEvent::Unfinished { at: NOW, probe: Probe::Unknown("a crash".to_owned()) };
     let effects = step(&begun, found);
     let flagged = effects.iter().find_map(|effect| match effect {
@@ -145,37 +133,29 @@ fn a_worker_with_an_untrusted_name_is_known_while_it_exists() {
         let operation = Operation::StartWorker(Box::default());
         event(decided(json!({ "move": "start_worker", "id": "w", "brief": "b" })), operation, done())
     };
-    let mut tainted = start();
-    tainted.seen.tainted = true;
-    let marked = made(&LoopState::default(), tainted.clone());
+    let marked = made(&LoopState::default(), tainted(start()));
     let known = |beat: &LoopState| beat.untrusted_workers.contains(&name("w"));
     assert!(known(&marked));
-    let mut there = event(noop(), Operation::Nothing, done());
-    there.seen.items.insert("worker/w".to_owned(), "d".to_owned());
+    let there = idle(|seen| drop(seen.items.insert("worker/w".to_owned(), "d".to_owned())));
     assert!(known(&made(&marked, there)));
-    assert!(!known(&made(&marked, event(noop(), Operation::Nothing, done()))), "the worker was archived");
+    assert!(!known(&made(&marked, calm())), "the worker was archived");
     assert!(!known(&made(&marked, start())), "it is another worker");
-    tainted.approval = approval(0);
-    let approved = made(&LoopState::default(), tainted);
+    let approved = Decided { approval: approval(0), ..tainted(start()) };
+    let approved = made(&LoopState::default(), approved);
     assert!(!known(&approved) && approved.repeats(), "an approval covers the operation and not the reason");
 }
 
 #[test]
 fn what_a_decision_saw_is_not_shown_again() {
-    let mut one = event(noop(), Operation::Nothing, done());
     let day = crate::rules::beat::ask::REJECTED_FOR_MS;
-    one.seen.answers = vec![name("ask-1")];
-    one.seen.asks = vec![name("ask-1")];
-    one.seen.rejected = vec![("subject".to_owned(), T0 + day)];
-    one.seen.due = vec![name("daily")];
-    one.seen.schedules = vec![name("daily")];
+    let one = idle(|seen| {
+        (seen.answers, seen.asks) = (vec![name("ask-1")], vec![name("ask-1")]);
+        (seen.due, seen.schedules) = (vec![name("daily")], vec![name("daily")]);
+        seen.rejected = vec![("subject".to_owned(), T0 + day)];
+    });
     let beat = after(&LoopState::default(), one);
     assert_eq!((&beat.closed_asks, beat.fired.get(&name("daily"))), (&vec![name("ask-1")], Some(&T0)));
-    let later = |ms: i64| {
-        let mut later = event(noop(), Operation::Nothing, done());
-        later.seen.at = NOW.at(T0 + ms);
-        after(&beat, later)
-    };
+    let later = |ms: i64| after(&beat, idle(|seen| seen.at = NOW.at(T0 + ms)));
     assert_eq!((day, beat.rejected.get("subject")), (24 * HOUR, Some(&(T0 + day))));
     assert_eq!(later(day - 1).rejected, beat.rejected, "refused for a day");
     assert!(later(day).rejected.is_empty());
@@ -184,12 +164,9 @@ fn what_a_decision_saw_is_not_shown_again() {
 
 #[test]
 fn a_used_approval_is_remembered_as_long_as_it_would_be_valid() {
-    let used = Decided { approval: approval(T0 + HOUR), ..event(noop(), Operation::Nothing, done()) };
-    let mut beat = after(&LoopState::default(), used);
+    let mut beat = after(&LoopState::default(), Decided { approval: approval(T0 + HOUR), ..calm() });
     for (wait, closed) in [(0, vec![name("ap-1")]), (HOUR - 1, vec![name("ap-1")]), (HOUR, vec![])] {
-        let mut one = event(noop(), Operation::Nothing, done());
-        one.seen.at = NOW.at(T0 + wait);
-        beat = after(&beat, one);
+        beat = after(&beat, idle(|seen| seen.at = NOW.at(T0 + wait)));
         assert_eq!(beat.closed_asks, closed, "{wait}: its file is gone");
     }
     assert!(beat.used.is_empty());
@@ -202,10 +179,8 @@ fn changes_that_woke_the_loop_are_counted_and_decay() {
     let mut at = T0;
     let mut woke = |beat: &LoopState, sensors: &[&str], wait: i64| {
         at += wait;
-        let mut one = event(noop(), Operation::Nothing, done());
-        one.seen.at = NOW.at(at);
-        one.seen.sensors = sensors.iter().map(|s| (*s).to_owned()).collect();
-        after(beat, one)
+        let sensors = sensors.iter().map(|s| (*s).to_owned()).collect();
+        after(beat, idle(|seen| (seen.at, seen.sensors) = (NOW.at(at), sensors)))
     };
     for count in 1..=FLAP_LIMIT {
         beat = woke(&beat, &["ci"], 60_000);
@@ -215,11 +190,8 @@ fn changes_that_woke_the_loop_are_counted_and_decay() {
     assert!(beat.is_flapping("ci", NOW.at(T0 + 300_000)) && !beat.is_flapping("ci", later));
     assert_eq!(woke(&beat, &[], quarter).flaps["ci"].count, FLAP_LIMIT, "the decay is computed on each read");
     beat = woke(&beat, &["ci", "mail"], quarter);
-    assert_eq!(
-        (beat.flaps["ci"].count, beat.flaps["mail"].count),
-        (FLAP_LIMIT - 1, 1),
-        "two quarters of an hour have passed"
-    );
+    let counts = (beat.flaps["ci"].count, beat.flaps["mail"].count);
+    assert_eq!(counts, (FLAP_LIMIT - 1, 1), "two quarters of an hour have passed");
     assert!(woke(&beat, &[], 9 * quarter).flaps.is_empty());
 }
 
@@ -229,21 +201,17 @@ fn the_same_move_without_effect_twice_settles_the_world_like_a_noop() {
         MoveOutcome::Refused { why: "no".to_owned() },
         MoveOutcome::Waits { ask: "ap".to_owned(), because: "b".to_owned() },
     ] {
-        let (run, _) = exec();
-        let fruitless = || event(run.clone(), Operation::Nothing, then.clone());
+        let fruitless = || event(exec().0, Operation::Nothing, then.clone());
         let once = after(&LoopState::default(), fruitless());
         assert_eq!(once.converged, Convergence::No, "the decider sees once that the move has no effect");
         let twice = after(&once, fruitless());
         assert_eq!(twice.converged, Convergence::Noop { at_ms: T0, rechecked: false });
         let mut aged = fruitless();
         aged.seen.aged = true;
-        assert_eq!(
-            after(&twice, aged).converged,
-            Convergence::Noop { at_ms: T0, rechecked: true },
-            "it is not paid for forever"
-        );
-        let other =
-            event(decided(json!({ "move": "run", "argv": ["ls"] })), Operation::Nothing, then.clone());
+        let rechecked = Convergence::Noop { at_ms: T0, rechecked: true };
+        assert_eq!(after(&twice, aged).converged, rechecked, "it is not paid for forever");
+        let other = decided(json!({ "move": "run", "argv": ["ls"] }));
+        let other = event(other, Operation::Nothing, then.clone());
         assert_eq!(after(&once, other).converged, Convergence::No, "another move resets it");
     }
     let fruitful = || event(exec().0, Operation::Nothing, done());
@@ -255,14 +223,12 @@ fn ids_are_never_reused_when_the_clock_goes_back() {
     // A beat's time may be the clock's, or the id's own time if the clock is behind.
     for own_time in [true, false] {
         let (mut beat, mut ids) = (LoopState::default(), Vec::new());
-        for (n, now_ms) in
-            [T0, T0, T0 - 24 * HOUR, T0 - 24 * HOUR, T0 + 1, T0 - 1, T0 + HOUR].into_iter().enumerate()
-        {
+        let clock = [T0, T0, T0 - 24 * HOUR, T0 - 24 * HOUR, T0 + 1, T0 - 1, T0 + HOUR];
+        for (n, now_ms) in clock.into_iter().enumerate() {
             let id_ms = beat.next_ms(NOW.at(now_ms));
             let at = NOW.at(if own_time { id_ms } else { now_ms });
             ids.push(id_ms);
-            let mut one = event(noop(), Operation::Nothing, done());
-            one.seen = seen(&beat_id(id_ms), at);
+            let mut one = Decided { seen: seen(&beat_id(id_ms), at), ..calm() };
             if n % 2 == 0 {
                 beat = saved(&step(&beat, asking_for(Box::new(call(&beat_id(id_ms), at.unix_ms)))));
             } else {
@@ -278,14 +244,11 @@ fn ids_are_never_reused_when_the_clock_goes_back() {
 fn notes_for_git_are_kept_up_to_a_limit() {
     let mut beat = LoopState::default();
     for n in 0..60 {
-        let mut one = event(noop(), Operation::Nothing, done());
-        one.seen.beat = format!("b{n}");
-        beat = after(&beat, one);
+        beat = after(&beat, idle(|seen| seen.beat = format!("b{n}")));
     }
     assert_eq!((beat.uncommitted.len(), beat.uncommitted[0].beat.as_str()), (50, "b10"));
-    let started = Started { pid: 7, start: 9, boot: "x".to_owned() };
     let mut acting = acting();
-    acting.intent.as_mut().unwrap().started = Some(started);
+    acting.intent.as_mut().unwrap().started = Some(started());
     let text = serde_json::to_string(&acting).unwrap();
     assert_eq!(serde_json::from_str::<LoopState>(&text).unwrap(), acting, "the file holds all of it");
 }

@@ -7,6 +7,7 @@ use crate::rules::beat::ask::AskKind;
 use crate::rules::beat::entry;
 use crate::rules::beat::failing::Class;
 use crate::rules::beat::state::{Backoff, CommitNote, Convergence, LastResult, Requeue};
+use crate::rules::name::tests::name;
 use crate::rules::process::Started;
 use crate::rules::time::beat_id;
 use crate::rules::world::Goal;
@@ -19,10 +20,6 @@ mod memory;
 const T0: i64 = 1_795_218_410_413;
 const NOW: Now = Now { unix_ms: T0, offset_s: 3600 };
 const HOUR: i64 = 3_600_000;
-
-fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
-}
 
 fn decided(mut value: Value) -> Move {
     value["why"] = "because".into();
@@ -38,15 +35,8 @@ fn done() -> MoveOutcome {
 }
 
 fn call(beat: &str, at_ms: i64) -> Inflight {
-    let sensors = vec!["ci".to_owned()];
-    Inflight {
-        beat: beat.to_owned(),
-        runner: "pi".to_owned(),
-        at_ms,
-        user_files: "edits".to_owned(),
-        sensors,
-        reserved_micros: 0,
-    }
+    let (beat, runner, user_files) = (beat.to_owned(), "pi".to_owned(), "edits".to_owned());
+    Inflight { beat, runner, at_ms, user_files, sensors: vec!["ci".to_owned()], reserved_micros: 0 }
 }
 
 fn asking_for(call: Box<Inflight>) -> LoopEvent {
@@ -83,14 +73,34 @@ fn seen(beat: &str, at: Now) -> ObservedInputs {
 }
 
 fn event(decided: Move, operation: Operation, then: MoveOutcome) -> Decided {
-    Decided {
-        seen: seen("b1", NOW),
-        decided,
-        operation,
-        then,
-        charge: Some(charge("b1", NOW)),
-        approval: None,
-    }
+    let charge = Some(charge("b1", NOW));
+    Decided { seen: seen("b1", NOW), decided, operation, then, charge, approval: None }
+}
+
+/// A `noop` of a decision that saw something special.
+fn idle(sees: impl FnOnce(&mut ObservedInputs)) -> Decided {
+    let mut one = event(noop(), Operation::Nothing, done());
+    sees(&mut one.seen);
+    one
+}
+
+fn calm() -> Decided {
+    idle(|_| {})
+}
+
+/// The run of a command.
+fn running() -> Decided {
+    let (run, operation) = exec();
+    event(run, operation, done())
+}
+
+fn failure(beat: &str, at_ms: i64) -> Failure {
+    let (beat, why) = (beat.to_owned(), "w".to_owned());
+    Failure { beat, at_ms, class: Class::Empty, why, retry_at_ms: None, clean: true }
+}
+
+fn started() -> Started {
+    Started { pid: 7, start: 9, boot: "x".to_owned() }
 }
 
 fn writes(path: &str, text: &str) -> Operation {
@@ -98,13 +108,8 @@ fn writes(path: &str, text: &str) -> Operation {
 }
 
 fn exec() -> (Move, Operation) {
-    let operation = Operation::Exec {
-        argv: vec!["make".to_owned()],
-        exe: "/bin/make".to_owned(),
-        cwd: "/".to_owned(),
-        files: Vec::new(),
-        folders: Vec::new(),
-    };
+    let (argv, exe, cwd) = (vec!["make".to_owned()], "/bin/make".to_owned(), "/".to_owned());
+    let operation = Operation::Exec { argv, exe, cwd, files: Vec::new(), folders: Vec::new() };
     (decided(json!({ "move": "run", "argv": ["make"] })), operation)
 }
 
@@ -134,7 +139,11 @@ fn saved(effects: &[Effect]) -> LoopState {
 }
 
 fn after(beat: &LoopState, event: Decided) -> LoopState {
-    saved(&step(beat, LoopEvent::Decided(Box::new(event))))
+    saved(&decide(beat, event))
+}
+
+fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
+    step(beat, LoopEvent::Decided(Box::new(event)))
 }
 
 fn asking() -> LoopState {
@@ -143,8 +152,7 @@ fn asking() -> LoopState {
 
 /// A memory with a command that began and is not settled.
 fn acting() -> LoopState {
-    let (run, operation) = exec();
-    after(&asking(), event(run, operation, done()))
+    after(&asking(), running())
 }
 
 fn line_of(effects: &[Effect]) -> String {
@@ -171,27 +179,19 @@ fn failures_count_until_a_decision_succeeds() {
     let requeue = Some(Requeue { set_ms: T0, wait_ms: 30_000, streak: 1 });
     let mut beat = LoopState { requeue, baseline: seen("b0", NOW).items, ..asking() };
     for fails in 1..=3 {
-        let failure = Failure {
-            beat: "b1".to_owned(),
-            at_ms: T0 + 5,
-            class: Class::Empty,
-            why: "w".to_owned(),
-            retry_at_ms: None,
-            clean: true,
-        };
-        let charge = Some(charge("b1", NOW));
+        let (failure, charge) = (failure("b1", T0 + 5), Some(charge("b1", NOW)));
         let failed = LoopEvent::Failed { failure: failure.clone(), charge, user_files: "edits".to_owned() };
         let effects = step(&beat, failed);
         assert_eq!(order(&effects), ["charge", "save"]);
         let backoff = Some(Backoff { fails, at_ms: T0 + 5, user_files: "edits".to_owned() });
-        let expected =
-            LoopState { inflight: None, requeue: None, backoff, failure: Some(failure), ..beat.clone() };
+        let failure = Some(failure);
+        let expected = LoopState { inflight: None, requeue: None, backoff, failure, ..beat.clone() };
         assert_eq!(saved(&effects), expected, "and nothing else");
         beat = saved(&effects);
     }
     let cancelled = step(&beat, LoopEvent::Cancelled { charge: charge("b1", NOW) });
     assert_eq!(saved(&cancelled).backoff, beat.backoff, "only success clears it");
-    let next = after(&beat, event(noop(), Operation::Nothing, done()));
+    let next = after(&beat, calm());
     assert_eq!((next.backoff, next.failure), (None, None));
 }
 
@@ -207,11 +207,8 @@ fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
     let at = NOW.at(T0 + HOUR);
     let effects = step(&asking(), LoopEvent::CutOff { at, charge: Some(charge("b1", at)) });
     assert_eq!(order(&effects), ["sync", "charge", "save"]);
-    assert_eq!(
-        order(&step(&asking(), LoopEvent::CutOff { at, charge: None })),
-        ["sync", "sync", "save"],
-        "the ledger has it"
-    );
+    let charged = step(&asking(), LoopEvent::CutOff { at, charge: None });
+    assert_eq!(order(&charged), ["sync", "sync", "save"], "the ledger has it");
     let next = saved(&effects);
     assert_eq!(next.backoff, Some(Backoff { fails: 1, at_ms: T0 + HOUR, user_files: "edits".to_owned() }));
     let failure = next.failure.unwrap();
@@ -220,30 +217,22 @@ fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
 
 #[test]
 fn a_move_without_an_effect_is_journaled_and_then_saved() {
-    let effects = step(&asking(), LoopEvent::Decided(Box::new(event(noop(), Operation::Nothing, done()))));
+    let effects = decide(&asking(), calm());
     assert_eq!(order(&effects), ["charge", "journal", "save"]);
     let next = saved(&effects);
     assert!(entry::find(&line_of(&effects), "b1").is_some());
     assert_eq!((next.inflight.clone(), next.intent.clone(), next.decisions), (None, None, 1));
     assert_eq!(next.converged, Convergence::Noop { at_ms: T0, rechecked: false });
     assert_eq!((next.baseline, next.base_commit), (seen("b1", NOW).items, Some("c0ffee".to_owned())));
-    let last = LastResult {
-        beat: "b1".to_owned(),
-        at_ms: T0,
-        tag: "noop".to_owned(),
-        object: String::new(),
-        outcome: done(),
-        clean: true,
-    };
-    assert_eq!(next.last, Some(last));
+    let (beat, tag, object) = ("b1".to_owned(), "noop".to_owned(), String::new());
+    assert_eq!(next.last, Some(LastResult { beat, at_ms: T0, tag, object, outcome: done(), clean: true }));
     assert_eq!(next.uncommitted[0].subject, "noop — done — because");
 }
 
 #[test]
 fn an_intent_is_saved_before_its_operation_and_kept_until_its_journal_line() {
     let (run, operation) = exec();
-    let effects =
-        step(&asking(), LoopEvent::Decided(Box::new(event(run.clone(), operation.clone(), done()))));
+    let effects = decide(&asking(), running());
     assert_eq!(order(&effects), ["charge", "save", "act"]);
     let intent = saved(&effects).intent.unwrap();
     assert_eq!(effects[2], Effect::Act(Box::new(intent.clone())));
@@ -270,18 +259,13 @@ fn an_unknown_outcome_is_flagged_before_it_is_journaled() {
 
 #[test]
 fn the_process_of_a_command_is_saved_in_its_intent() {
-    let started = Started { pid: 7, start: 9, boot: "x".to_owned() };
-    let effects = step(&acting(), LoopEvent::Spawned(started.clone()));
+    let effects = step(&acting(), LoopEvent::Spawned(started()));
     assert_eq!(order(&effects), ["save"]);
     let mut expected = acting();
-    expected.intent.as_mut().unwrap().started = Some(started.clone());
+    expected.intent.as_mut().unwrap().started = Some(started());
     assert_eq!(saved(&effects), expected, "nothing else changes");
     assert_eq!(saved(&step(&expected, acted(&done()))).intent, None, "its end still settles the move");
-    assert_eq!(
-        step(&asking(), LoopEvent::Spawned(started)),
-        [],
-        "without an intent the event changes nothing"
-    );
+    assert_eq!(step(&asking(), LoopEvent::Spawned(started())), [], "it changes nothing without an intent");
 }
 
 #[test]
@@ -300,8 +284,7 @@ fn a_used_up_budget_is_announced_once_before_that_is_saved() {
 #[test]
 fn the_removal_of_a_timer_is_noted_with_the_newest_move() {
     let path = "schedules/t.json".to_owned();
-    let beat =
-        saved(&step(&asking(), LoopEvent::Decided(Box::new(event(noop(), Operation::Nothing, done())))));
+    let beat = after(&asking(), calm());
     let effects = step(&beat, LoopEvent::TimerSpent { path: path.clone() });
     assert_eq!(order(&effects), ["save"]);
     let mut expected = beat;
@@ -325,40 +308,26 @@ fn a_call_and_an_approved_move_drop_the_moves_that_git_holds() {
     let note = |beat: &str| CommitNote { beat: beat.to_owned(), ..CommitNote::default() };
     let beat = LoopState { uncommitted: vec![note("b7"), note("b8")], ..LoopState::default() };
     let committed = || vec!["b7".to_owned()];
-    let asked =
-        saved(&step(&beat, LoopEvent::Asking { call: Box::new(call("b9", T0)), committed: committed() }));
-    assert_eq!(asked.uncommitted, [note("b8")]);
-    let (run, operation) = exec();
+    let asking = LoopEvent::Asking { call: Box::new(call("b9", T0)), committed: committed() };
+    assert_eq!(saved(&step(&beat, asking)).uncommitted, [note("b8")]);
     let used = UsedApproval { ask: name("ap-1"), until_ms: T0, committed: committed() };
-    let approved = Decided { charge: None, approval: Some(used), ..event(run, operation, done()) };
+    let approved = Decided { charge: None, approval: Some(used), ..running() };
     assert_eq!(after(&beat, approved).uncommitted, [note("b8")]);
 }
 
 #[test]
 fn an_approval_is_used_up_together_with_its_intent() {
-    let beat = LoopState {
-        decisions: 7,
-        backoff: Some(Backoff { fails: 2, at_ms: T0, user_files: String::new() }),
-        ..LoopState::default()
-    };
-    let (run, operation) = exec();
-    for (operation, names) in
-        [(operation, vec!["save", "act"]), (Operation::Nothing, vec!["save", "journal", "save"])]
-    {
-        let decided = Decided {
-            charge: None,
-            approval: approval(T0 + 24 * HOUR),
-            ..event(run.clone(), operation, done())
-        };
-        let effects = step(&beat, LoopEvent::Decided(Box::new(decided)));
+    let backoff = Some(Backoff { fails: 2, at_ms: T0, user_files: String::new() });
+    let beat = LoopState { decisions: 7, backoff, ..LoopState::default() };
+    let rows = [(exec().1, vec!["save", "act"]), (Operation::Nothing, vec!["save", "journal", "save"])];
+    for (operation, names) in rows {
+        let approval = approval(T0 + 24 * HOUR);
+        let effects = decide(&beat, Decided { charge: None, approval, operation, ..running() });
         assert_eq!(order(&effects), names);
         let next = saved(&effects);
         assert_eq!(next.closed_asks, [name("ap-1")], "in the first save");
-        assert_eq!(
-            (next.decisions, &next.baseline, &next.backoff),
-            (7, &beat.baseline, &beat.backoff),
-            "no runner saw it"
-        );
+        let kept = (7, &beat.baseline, &beat.backoff);
+        assert_eq!((next.decisions, &next.baseline, &next.backoff), kept, "no runner saw it");
         assert_eq!(next.converged, Convergence::No, "the next decision sees the result");
     }
 }
@@ -369,13 +338,10 @@ fn an_unfinished_move_is_settled_by_the_findings() {
     let outcome = |effects: &[Effect]| saved(effects).last.unwrap().outcome;
     let why = || "why".to_owned();
     let refused = entry::line(NOW, "b1", &exec().0, &MoveOutcome::Refused { why: why() });
+    let found_done = MoveOutcome::Done { note: "found done after an interruption".to_owned() };
     let rows = [
         (Probe::Journaled(refused), vec!["sync", "sync", "save"], MoveOutcome::Refused { why: why() }),
-        (
-            Probe::Made,
-            vec!["sync", "sync", "journal", "save"],
-            MoveOutcome::Done { note: "found done after an interruption".to_owned() },
-        ),
+        (Probe::Made, vec!["sync", "sync", "journal", "save"], found_done),
         (Probe::Dropped(why()), vec!["sync", "journal", "save"], MoveOutcome::NotDone { why: why() }),
         (Probe::Unknown(why()), vec!["sync", "flag", "journal", "save"], MoveOutcome::Unknown { why: why() }),
     ];
@@ -388,11 +354,8 @@ fn an_unfinished_move_is_settled_by_the_findings() {
     let note =
         saved(&found(Probe::Journaled(line_of(&found(Probe::Dropped(why())))))).uncommitted.pop().unwrap();
     assert!(note.subject.contains("not done: why"), "the commit message equals the line: {}", note.subject);
-    assert_eq!(
-        found(Probe::NotMade),
-        [Effect::Sync(Evidence::Memory), Effect::Act(Box::new(acting().intent.unwrap()))],
-        "a second try"
-    );
+    let again = [Effect::Sync(Evidence::Memory), Effect::Act(Box::new(acting().intent.unwrap()))];
+    assert_eq!(found(Probe::NotMade), again, "a second try");
     let mut waits = acting();
     waits.intent.as_mut().unwrap().then =
         MoveOutcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
@@ -415,8 +378,7 @@ fn an_event_that_does_not_fit_has_no_effect() {
 
 #[test]
 fn the_memory_follows_each_save_and_stops_at_an_error() {
-    let (run, operation) = exec();
-    let whole = || LoopEvent::Decided(Box::new(event(run.clone(), operation.clone(), done())));
+    let whole = || LoopEvent::Decided(Box::new(running()));
     let total = ["charge", "save", "act", "journal", "save"];
     for fails_at in 0..=total.len() {
         let (mut beat, mut disk, mut performed) = (asking(), asking(), Vec::new());

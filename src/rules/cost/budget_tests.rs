@@ -29,6 +29,11 @@ fn exceeded(
     all.pop()
 }
 
+/// The same, if nothing is reserved for others and no cap is raised.
+fn stopped(budget: &Budget, spent: &Spending, wanted: &Reserved) -> Option<BudgetExceeded> {
+    exceeded(budget, spent, &[], &Raised::new(), wanted, NOW)
+}
+
 #[test]
 fn caps_are_hit_in_the_order_in_which_they_reset() {
     let one = Some(1);
@@ -55,29 +60,23 @@ fn each_cap_stops_what_it_counts_and_nothing_else() {
         }
         caps
     };
-    let stopped = |key: &str, wanted: &Reserved| {
-        exceeded(&caps(key), &spent(90), &[], &Raised::new(), wanted, NOW).map(|exceeded| exceeded.window)
+    let window = |key: &str, wanted: &Reserved| {
+        stopped(&caps(key), &spent(90), wanted).map(|exceeded| exceeded.window)
     };
     let (mine, other) = (want(11, Some("g"), "pi"), want(11, Some("other"), "codex"));
-    assert_eq!(stopped("hour", &mine).as_deref(), Some("hour 2026-11-21T13"));
-    assert_eq!(stopped("day", &mine).as_deref(), Some("day 2026-11-21"));
-    assert_eq!(stopped("goal", &mine).as_deref(), Some("goal g 2026-11-21"));
-    assert_eq!(stopped("runner", &mine).as_deref(), Some("runner pi 2026-11-21"));
-    assert_eq!(
-        stopped("hour", &other).as_deref(),
-        Some("hour 2026-11-21T13"),
-        "the hour's cap counts all calls"
-    );
-    assert!(stopped("goal", &other).is_none() && stopped("runner", &other).is_none());
-    assert!(stopped("goal", &want(11, None, "pi")).is_none(), "the goal is not known yet");
-    for key in ["hour", "day", "goal", "runner"] {
-        assert_eq!(stopped(key, &want(10, Some("g"), "pi")), None, "{key}: the call fits exactly");
+    for (key, expected) in [
+        ("hour", "hour 2026-11-21T13"),
+        ("day", "day 2026-11-21"),
+        ("goal", "goal g 2026-11-21"),
+        ("runner", "runner pi 2026-11-21"),
+    ] {
+        assert_eq!(window(key, &mine).as_deref(), Some(expected));
+        assert_eq!(window(key, &want(10, Some("g"), "pi")), None, "{key}: the call fits exactly");
+        let counts_all = ["hour", "day"].contains(&key);
+        assert_eq!(window(key, &other).as_deref(), counts_all.then_some(expected), "another goal and runner");
     }
-    assert_eq!(
-        exceeded(&Budget::default(), &spent(u64::MAX), &[], &Raised::new(), &mine, NOW),
-        None,
-        "no cap"
-    );
+    assert_eq!(window("goal", &want(11, None, "pi")), None, "the goal is not known yet");
+    assert_eq!(stopped(&Budget::default(), &spent(u64::MAX), &mine), None, "no cap");
 }
 
 #[test]
@@ -97,12 +96,12 @@ fn what_is_reserved_for_others_is_not_available() {
 #[test]
 fn a_call_that_costs_more_than_a_whole_cap_has_room_once() {
     let caps = Budget { day_micros: Some(10), ..Budget::default() };
-    let stopped =
-        |spent: &Spending| exceeded(&caps, spent, &[], &Raised::new(), &want(250_000, None, "pi"), NOW);
-    assert_eq!(stopped(&Spending::default()), None, "otherwise a small cap would block every call");
-    assert!(stopped(&spent(1)).is_some());
+    let costly = want(250_000, None, "pi");
+    let first = stopped(&caps, &Spending::default(), &costly);
+    assert_eq!(first, None, "otherwise a small cap would block every call");
+    assert!(stopped(&caps, &spent(1), &costly).is_some());
     let none = Budget { day_micros: Some(0), ..Budget::default() };
-    let out = exceeded(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW);
+    let out = stopped(&none, &Spending::default(), &want(0, None, "pi"));
     assert!(out.is_some(), "a cap of 0 blocks every call");
 }
 
@@ -127,16 +126,8 @@ fn a_raised_cap_has_room_for_the_call_until_it_resets() {
 #[test]
 fn a_cap_reports_its_reset_in_local_time() {
     let caps = Budget { hour_micros: Some(1_000_000), ..Budget::default() };
-    let at = |now: Now| {
-        exceeded(
-            &caps,
-            &spent(900_000),
-            &[want(50_000, None, "x")],
-            &Raised::new(),
-            &want(60_000, None, "pi"),
-            now,
-        )
-    };
+    let (held, wanted) = ([want(50_000, None, "x")], want(60_000, None, "pi"));
+    let at = |now| exceeded(&caps, &spent(900_000), &held, &Raised::new(), &wanted, now);
     let hour = at(NOW).unwrap();
     assert_eq!(hour.resets_ms - NOW.unix_ms, 15 * 60_000);
     assert_eq!(
@@ -145,14 +136,10 @@ fn a_cap_reports_its_reset_in_local_time() {
          $0.06 needed for the next call); it resets at 2026-11-21 14:00"
     );
     let half = Now { offset_s: 19_800, ..NOW };
-    assert_eq!(
-        (at(half).unwrap().resets_ms + 19_800_000) % 3_600_000,
-        0,
-        "an hour in a zone with a half-hour offset"
-    );
+    let local_ms = at(half).unwrap().resets_ms + 19_800_000;
+    assert_eq!(local_ms % 3_600_000, 0, "an hour in a zone with a half-hour offset");
     let day = Budget { day_micros: Some(0), ..Budget::default() };
-    let midnight =
-        exceeded(&day, &spent(0), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap().resets_ms;
+    let midnight = stopped(&day, &spent(0), &want(0, None, "pi")).unwrap().resets_ms;
     assert_eq!(NOW.at(midnight).stamp(), "2026-11-22 00:00:00 +01:00");
     for far in [i64::MIN, i64::MAX] {
         assert!(at(NOW.at(far)).is_some(), "a clock that is far off");

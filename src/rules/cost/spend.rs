@@ -146,19 +146,14 @@ pub fn csv(rows: &[SpendRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::time::Now;
     use proptest::prelude::*;
 
     fn charge(day: &str, sensors: &[&str], micros: u64, basis: CostSource) -> Charge {
-        Charge {
-            at_ms: 0,
-            day: day.to_owned(),
-            beat: "b".to_owned(),
-            goal: None,
-            worker: None,
-            runner: "pi".to_owned(),
-            sensors: sensors.iter().map(|s| (*s).to_owned()).collect(),
-            usage: Usage { cost_micros: micros, basis, ..Usage::estimate(40, 8) },
-        }
+        let usage = Usage { cost_micros: micros, basis, ..Usage::estimate(40, 8) };
+        let sensors = sensors.iter().map(|s| (*s).to_owned()).collect();
+        let now = Now { unix_ms: 0, offset_s: 0 };
+        Charge { day: day.to_owned(), sensors, ..Charge::new(now, "b", "pi", usage) }
     }
 
     #[test]
@@ -170,10 +165,8 @@ mod tests {
             charge("d3", &[], 7, CostSource::Assumed),
         ];
         let days = report(&all, GroupBy::Day);
-        assert_eq!(
-            (days[0].key.as_str(), days[0].calls, days[0].cost_micros, days[0].unmetered),
-            ("d1", 2, 100, 1)
-        );
+        let row = |row: &SpendRow| (row.key.clone(), row.calls, row.cost_micros, row.unmetered);
+        assert_eq!(row(&days[0]), ("d1".to_owned(), 2, 100, 1));
         assert_eq!((days[1].unmetered, days[2].unmetered, days[2].assumed_micros), (0, 1, 7));
         let sensors = report(&all, GroupBy::Sensor);
         let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();

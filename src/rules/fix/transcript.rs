@@ -77,15 +77,19 @@ mod tests {
         text.split(' ').map(step).collect()
     }
 
+    /// Warns at three repetitions and stops at five.
+    fn judged(text: &str) -> LoopSignal {
+        judge(&steps(text), 3, 5)
+    }
+
     #[test]
     fn the_same_command_with_the_same_output_is_a_loop() {
-        let judge = |text: &str| judge(&steps(text), 3, 5);
-        assert_eq!(judge("a/1 a/1"), LoopSignal::Fine);
-        assert_eq!(judge("x/0 a/1 a/1 a/1"), LoopSignal::Warn);
-        assert_eq!(judge("a/1 a/1 a/1 a/1 a/1"), LoopSignal::Stop);
-        assert_eq!(judge("a/1 a/2 a/3 a/4 a/5 a/6"), LoopSignal::Fine, "the output changes");
-        assert_eq!(judge("a/1/t a/1/u a/1/v a/1/w a/1/x"), LoopSignal::Fine, "the files change");
-        assert_eq!(judge("a/1 a/1 a/1 b/1"), LoopSignal::Fine, "another command followed");
+        assert_eq!(judged("a/1 a/1"), LoopSignal::Fine);
+        assert_eq!(judged("x/0 a/1 a/1 a/1"), LoopSignal::Warn);
+        assert_eq!(judged("a/1 a/1 a/1 a/1 a/1"), LoopSignal::Stop);
+        assert_eq!(judged("a/1 a/2 a/3 a/4 a/5 a/6"), LoopSignal::Fine, "the output changes");
+        assert_eq!(judged("a/1/t a/1/u a/1/v a/1/w a/1/x"), LoopSignal::Fine, "the files change");
+        assert_eq!(judged("a/1 a/1 a/1 b/1"), LoopSignal::Fine, "another command followed");
     }
 
     #[test]
@@ -93,19 +97,20 @@ mod tests {
         for length in 1..=5 {
             let cycle: Vec<String> = (0..length).map(|n| format!("c{n}/o{n}")).collect();
             let text = vec![cycle.join(" "); 3].join(" ");
-            assert_eq!(judge(&steps(&text), 3, 5), LoopSignal::Warn, "{text}");
+            assert_eq!(judged(&text), LoopSignal::Warn, "{text}");
         }
         let six: Vec<String> = (0..6).map(|n| format!("c{n}/o{n}")).collect();
-        assert_eq!(judge(&steps(&vec![six.join(" "); 5].join(" ")), 3, 5), LoopSignal::Fine);
-        assert_eq!(
-            judge(&steps("a/1/t b/1/u a/1/t b/1/u a/1/t b/1/u"), 3, 5),
-            LoopSignal::Fine,
-            "files change within"
-        );
+        assert_eq!(judged(&vec![six.join(" "); 5].join(" ")), LoopSignal::Fine);
+        let changing = judged("a/1/t b/1/u a/1/t b/1/u a/1/t b/1/u");
+        assert_eq!(changing, LoopSignal::Fine, "files change within");
     }
 
     #[test]
     fn repeated_waiting_is_not_a_loop() {
+        let nine_times = |command: &str| {
+            let (command, output, tree) = (command.to_owned(), String::new(), String::new());
+            judge(&vec![CommandRun { command, output, tree }; 9], 3, 5)
+        };
         for command in [
             "sleep 5",
             "cd x && sleep 5; ls",
@@ -114,15 +119,8 @@ mod tests {
             "watch ls",
             "bash -c 'sleep 1'",
         ] {
-            let all =
-                vec![CommandRun { command: command.into(), output: String::new(), tree: String::new() }; 9];
-            assert_eq!(judge(&all, 3, 5), LoopSignal::Fine, "{command}");
+            assert_eq!(nine_times(command), LoopSignal::Fine, "{command}");
         }
-        let all =
-            vec![
-                CommandRun { command: "tail -n 5 log".into(), output: String::new(), tree: String::new() };
-                9
-            ];
-        assert_eq!(judge(&all, 3, 5), LoopSignal::Stop);
+        assert_eq!(nine_times("tail -n 5 log"), LoopSignal::Stop);
     }
 }

@@ -128,10 +128,8 @@ mod tests {
         ];
         assert_eq!(next, wanted.join("; "));
         let next = next_step(&repo(), &state(Some("looop/fix"), left), "/w/fix/clone").unwrap();
-        assert!(
-            next.starts_with("git merge looop/fix; git fetch /w/fix/clone 1:refs/heads/looop/fix-2; "),
-            "{next}"
-        );
+        let merge = "git merge looop/fix; git fetch /w/fix/clone 1:refs/heads/looop/fix-2; ";
+        assert!(next.starts_with(merge), "{next}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
 
 use stateright::{Checker, Expectation, Model, Property};
+use strum::IntoEnumIterator;
 
 use super::*;
 use crate::rules::search_tests::broken_by;
@@ -26,7 +27,7 @@ const LEASES: &str = "the leases are released only at the end";
 const COUNTS: &str = "only finished work counts";
 const COUNTED: &str = "finished work counts";
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, strum::EnumIter)]
 enum LifeMutant {
     ChecksBesideTheProgram,
     ChecksAfterFailure,
@@ -44,7 +45,7 @@ enum LifeMutant {
 }
 
 /// A worker with what its supervisor did for it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct LifeWorld {
     life: WorkerLife,
     /// The effects that are not yet performed.
@@ -281,25 +282,8 @@ impl Model for Lives {
     type Action = LifeAction;
 
     fn init_states(&self) -> Vec<LifeWorld> {
-        vec![LifeWorld {
-            life: WorkerLife::new(self.checks, self.has_clone),
-            queue: Vec::new(),
-            program: false,
-            tool: false,
-            left: false,
-            ends: false,
-            holds: true,
-            crashed: false,
-            finished: false,
-            checks_begun: Vec::new(),
-            checks_passed: 0,
-            failed: false,
-            requested: false,
-            after_request: 0,
-            lost: false,
-            outcome: None,
-            broken: None,
-        }]
+        let life = WorkerLife::new(self.checks, self.has_clone);
+        vec![LifeWorld { life, holds: true, ..LifeWorld::default() }]
     }
 
     fn actions(&self, world: &LifeWorld, actions: &mut Vec<LifeAction>) {
@@ -435,21 +419,7 @@ fn every_order_of_events_ends_a_worker_once() {
 #[test]
 fn every_mutant_of_the_life_is_found_and_every_property_finds_one() {
     let mut broken = std::collections::BTreeSet::new();
-    for mutant in [
-        LifeMutant::ChecksBesideTheProgram,
-        LifeMutant::ChecksAfterFailure,
-        LifeMutant::RepeatsTheCheck,
-        LifeMutant::IgnoresAFailedCheck,
-        LifeMutant::WorksOnAfterTheRequest,
-        LifeMutant::IgnoresTheRequestInAStage,
-        LifeMutant::SearchesForever,
-        LifeMutant::LateExitCounts,
-        LifeMutant::ReleasesAtTheRequest,
-        LifeMutant::NeverReleases,
-        LifeMutant::WritesTheEndFirst,
-        LifeMutant::IgnoresTheFence,
-        LifeMutant::EndsAgain,
-    ] {
+    for mutant in LifeMutant::iter() {
         broken.extend(broken_by(&mutant, Lives { checks: 2, has_clone: true, mutant: Some(mutant) }));
     }
     let properties = Lives { checks: 0, has_clone: false, mutant: None }.properties();

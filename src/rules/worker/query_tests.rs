@@ -96,11 +96,8 @@ fn agents_report_their_status() {
     let plain = |state| ProgramStatus { state, kind: None, message: None };
     assert_eq!(status(b"\x1b]7501;state=working:app=codex\x1b\\"), plain(ProgramState::Working));
     assert_eq!(status(b"\x1b]7501;state=clear\x07"), plain(ProgramState::Clear));
-    let blocked = ProgramStatus {
-        state: ProgramState::Blocked,
-        kind: Some("question".to_owned()),
-        message: Some("answer: Which colour? (Red \u{b7} Blue)".to_owned()),
-    };
+    let (kind, message) = ("question".to_owned(), "answer: Which colour? (Red \u{b7} Blue)".to_owned());
+    let blocked = ProgramStatus { state: ProgramState::Blocked, kind: Some(kind), message: Some(message) };
     let text = b"\x1b]7501;state=blocked:app=claude-code:kind=question:msg=\
         YW5zd2VyOiBXaGljaCBjb2xvdXI/IChSZWQgwrcgQmx1ZSk=\x07";
     assert_eq!(status(text), blocked);
@@ -142,21 +139,11 @@ fn an_unterminated_string_takes_bounded_memory() {
 
 #[test]
 fn a_title_that_reports_a_state_is_heard_once_each_time_it_changes() {
-    let titles = [
-        "\u{25c7}  Ready",
-        "\u{2726}  Working\u{2026}",
-        "\u{2726}  Working\u{2026}",
-        "\u{270b}  Action Required",
-    ]
-    .into_iter()
-    .chain([
-        "\u{2726}  Working\u{2026}",
-        "",
-        "mine \u{25c7}  Ready",
-        "\u{25c7}  Ready",
-        "\u{25c7}  Ready",
-    ]);
-    let output: String = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).collect();
+    let [_, (asks, _), (ready, _)] = TITLES;
+    let working = "\u{2726}  Working\u{2026}";
+    let mine = format!("mine {ready}");
+    let titles = [ready, working, working, asks, working, "", &mine, ready, ready];
+    let output = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).concat();
     let says = |state| TerminalQuery::Status(ProgramStatus { state, kind: None, message: None });
     let heard =
         [ProgramState::Working, ProgramState::Blocked, ProgramState::Working, ProgramState::Done].map(says);

@@ -95,11 +95,8 @@ mod tests {
         let named = url("https://model.example:444/v1");
         forward(&mut access, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
         assert_eq!(access.forward, std::slice::from_ref(&named));
-        assert!(
-            fs::read_to_string(&access.read_only_binds[0].0)
-                .unwrap()
-                .contains("127.0.0.1 localhost model.example\n")
-        );
+        let hosts = fs::read_to_string(&access.read_only_binds[0].0).unwrap();
+        assert!(hosts.contains("127.0.0.1 localhost model.example\n"), "{hosts}");
         // With internet access, only an address on this machine's loopback needs forwarding.
         let mut access = Access { net: Net::Internet, ..Access::default() };
         forward(&mut access, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();

@@ -161,17 +161,17 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         let home = root.join("home");
         let at = |name: &str| root.join(name);
+        let holds = |found: &[PathBuf], paths: &[&str]| {
+            paths.iter().for_each(|path| assert!(found.contains(&at(path)), "{path}: {found:?}"));
+        };
         // The agent's own installer: one file per version, reached by a chain of links and a linked directory.
         file(&at("home/.local/share/claude/versions/2.1"), "binary");
         link(&at("home/.local/share/claude/current"), "versions");
         link(&at("home/.local/bin/claude"), "claude-2");
         link(&at("home/.local/bin/claude-2"), "../share/claude/current/2.1");
         let found = program(&at("home/.local/bin/claude"), "", &home, &[]);
-        for path in
-            ["home/.local/bin/claude", "home/.local/bin/claude-2", "home/.local/share/claude/versions/2.1"]
-        {
-            assert!(found.contains(&at(path)), "{path}: {found:?}");
-        }
+        let version = "home/.local/share/claude/versions/2.1";
+        holds(&found, &["home/.local/bin/claude", "home/.local/bin/claude-2", version]);
         assert!(!found.contains(&at("home/.local")), "{found:?}");
         // npm: the package and its dependencies.
         file(&at("npm/lib/node_modules/tool/cli.js"), "#!/usr/bin/env -S node --x\n");
@@ -179,9 +179,7 @@ mod tests {
         file(&at("node/bin/node"), "binary");
         link(&at("path/node"), "../node/bin/node");
         let found = program(&at("home/bin/tool"), at("path").to_str().unwrap(), &home, &[]);
-        for path in ["npm/lib/node_modules", "path/node", "node", "node/bin/node"] {
-            assert!(found.contains(&at(path)), "{path}: {found:?}");
-        }
+        holds(&found, &["npm/lib/node_modules", "path/node", "node", "node/bin/node"]);
         // A virtual environment whose python is a link to another place.
         file(&at("python/bin/python3.12"), "binary");
         link(&at("venvs/tool/bin/python"), at("python/bin/python3.12").to_str().unwrap());
@@ -189,16 +187,13 @@ mod tests {
         file(&at("venvs/tool/bin/tool"), &format!("#!{}\n", python.display()));
         link(&at("home/.local/bin/pytool"), at("venvs/tool/bin/tool").to_str().unwrap());
         let found = program(&at("home/.local/bin/pytool"), "", &home, &[]);
-        for path in ["venvs/tool", "python", "python/bin/python3.12"] {
-            assert!(found.contains(&at(path)), "{path}: {found:?}");
-        }
+        holds(&found, &["venvs/tool", "python", "python/bin/python3.12"]);
         // A directory on the way is a link, but the file is not.
         file(&at("opt/v1/bin/tool"), "binary");
         file(&at("opt/v1/alone"), "binary");
         link(&at("opt/now"), "v1");
         for (name, real) in [("opt/now/bin/tool", "opt/v1"), ("opt/now/alone", "opt/v1/alone")] {
-            let found = program(&at(name), "", &home, &[]);
-            assert!(found.contains(&at(real)), "{name}: {found:?}");
+            holds(&program(&at(name), "", &home, &[]), &[real]);
         }
         // A link must not expose looop's own files or the home directory.
         link(&at("home/bin/data"), "../data/x");

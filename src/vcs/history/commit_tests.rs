@@ -16,11 +16,8 @@ fn commit_is_what_git_expects() -> Result<()> {
     assert_eq!(f.history.head()?.as_deref(), Some(id.as_str()));
     assert_eq!(f.git(&["rev-parse", "main"])?.trim(), id);
     f.assert_clean()?;
-    let log = f.git(&["log", "--format=%an <%ae> %ai|%cn <%ce>|%B"])?;
-    assert_eq!(
-        log,
-        "Zoë Müller <zoe@example.com> 2023-11-14 18:43:20 -0330|looop <>|add all\n\nwith a body\n\n"
-    );
+    let log = "Zoë Müller <zoe@example.com> 2023-11-14 18:43:20 -0330|looop <>|add all\n\nwith a body\n\n";
+    assert_eq!(f.git(&["log", "--format=%an <%ae> %ai|%cn <%ce>|%B"])?, log);
     assert_eq!(f.git(&["reflog", "--format=%gs"])?, "commit (initial): add all\n");
     assert!(f.git(&["ls-files", "-s", "run.sh"])?.starts_with("100755 "));
     assert_eq!(f.git(&["show", "HEAD:a/b/c/deep.txt"])?, "deep\n");
@@ -36,8 +33,7 @@ fn commit_deletes_and_replaces() -> Result<()> {
     f.write("b/now/a/dir", "5")?;
     fs::remove_file(f.path("c"))?;
     assert_eq!(f.history.changed()?, ["a", "a/x", "a/y", "b", "b/now/a/dir", "c"]);
-    f.commit_changed("swap")?.context("no commit")?;
-    f.assert_clean()?;
+    f.commit_all("swap")?;
     assert_eq!(f.git(&["ls-files"])?, "a\nb/now/a/dir\n");
     // Deleted in the commit, but still on disk: git shows it as new.
     f.commit("delete", vec![delete("a")])?.context("no commit")?;
@@ -51,8 +47,7 @@ fn commit_deletes_and_replaces() -> Result<()> {
     f.assert_clean()?;
     // The last file, too.
     fs::remove_file(f.path("b"))?;
-    f.commit_changed("nothing left")?.context("no commit")?;
-    f.assert_clean()
+    f.commit_all("nothing left")
 }
 
 #[test]
@@ -60,12 +55,10 @@ fn commit_follows_the_executable_bit() -> Result<()> {
     let f = Fixture::with(&[("run", "x")])?;
     fs::set_permissions(f.path("run"), fs::Permissions::from_mode(0o755))?;
     assert_eq!(f.history.changed()?, ["run"]);
-    f.commit_changed("on")?.context("no commit")?;
-    f.assert_clean()?;
+    f.commit_all("on")?;
     fs::set_permissions(f.path("run"), fs::Permissions::from_mode(0o644))?;
     assert_eq!(f.history.changed()?, ["run"]);
-    f.commit_changed("off")?.context("no commit")?;
-    f.assert_clean()
+    f.commit_all("off")
 }
 
 #[test]

@@ -7,13 +7,11 @@ fn a_locked_index_blocks() -> Result<()> {
     let f = Fixture::with(&[("a", "1")])?;
     let lock = f.path(".git/index.lock");
     fs::write(&lock, "")?;
-    let before = f.snapshot()?;
-    let blocked = blocked_by(f.commit("no", vec![put("a", "2")]))?;
+    let blocked = f.blocks()?;
     assert_eq!(blocked, Blocked::Locked { lock: lock.clone() });
     assert_eq!(f.history.blocked()?, Some(blocked.clone()));
     assert!(blocked.to_string().starts_with("could not commit: "), "{blocked}");
     assert!(blocked.hint().contains(&lock.display().to_string()), "{}", blocked.hint());
-    assert!(f.snapshot()? == before);
     fs::remove_file(lock)?;
     assert_eq!(f.history.blocked()?, None);
     Ok(())
@@ -35,11 +33,9 @@ fn a_locked_branch_leaves_everything_unchanged() -> Result<()> {
 fn a_detached_head_blocks() -> Result<()> {
     let f = Fixture::with(&[("a", "1")])?;
     f.git(&["checkout", "-q", "--detach"])?;
-    let before = f.snapshot()?;
-    let blocked = blocked_by(f.commit("no", vec![put("a", "2")]))?;
+    let blocked = f.blocks()?;
     assert_eq!(blocked, Blocked::DetachedHead { dir: f.path("") });
     assert!(blocked.hint().ends_with(" switch main`"), "{}", blocked.hint());
-    assert!(f.snapshot()? == before);
     Ok(())
 }
 
@@ -55,10 +51,7 @@ fn a_git_command_in_progress_blocks() -> Result<()> {
     for what in ["merge", "rebase", "cherry-pick", "revert"] {
         let on = if what == "revert" { "HEAD^" } else { "side" };
         assert!(!f.git_output(&[what, on])?.status.success(), "{what} did not stop");
-        let before = f.snapshot()?;
-        let blocked = blocked_by(f.commit("no", vec![put("b", "2")]))?;
-        assert_eq!(blocked, Blocked::InProgress { dir: f.path(""), what });
-        assert!(f.snapshot()? == before);
+        assert_eq!(f.blocks()?, Blocked::InProgress { dir: f.path(""), what });
         f.git(&[what, "--abort"])?;
         assert_eq!(f.history.blocked()?, None, "{what}");
     }
@@ -226,8 +219,7 @@ fn conflict_stages_give_way_to_a_commit() -> Result<()> {
     assert!(!f.git_output(&["stash", "pop"])?.status.success());
     assert_eq!(f.history.blocked()?, None);
     assert_eq!(f.history.changed()?, ["a"]);
-    f.commit_changed("resolved")?.context("no commit")?;
-    f.assert_clean()
+    f.commit_all("resolved")
 }
 
 #[test]
@@ -237,14 +229,12 @@ fn a_lost_or_foreign_index_is_accepted() -> Result<()> {
     assert_eq!(f.history.changed()?, Vec::<String>::new());
     f.write("a", "2")?;
     assert_eq!(f.history.changed()?, ["a"]);
-    f.commit_changed("again")?.context("no commit")?;
-    f.assert_clean()?;
+    f.commit_all("again")?;
     f.git(&["config", "feature.manyFiles", "true"])?;
     for args in [&["update-index", "--index-version", "4"][..], &["update-index", "--split-index"]] {
         f.write("b/c", args[1])?;
         f.git(args)?;
-        f.commit_changed("foreign")?.context("no commit")?;
-        f.assert_clean()?;
+        f.commit_all("foreign")?;
     }
     f.write("a", "3")?;
     f.git(&["commit", "-qam", "human"])?;
@@ -259,8 +249,7 @@ fn a_sparse_checkout_deletes_nothing() -> Result<()> {
     assert!(!f.path("out/b").exists());
     assert_eq!(f.history.changed()?, Vec::<String>::new());
     f.write("in/a", "2")?;
-    f.commit_changed("in")?.context("no commit")?;
-    f.assert_clean()?;
+    f.commit_all("in")?;
     assert_eq!(f.git(&["show", "HEAD:out/b"])?, "1");
     Ok(())
 }
@@ -295,8 +284,7 @@ fn every_lock_of_a_killed_commit_is_removed() -> Result<()> {
         assert_eq!(f.history.heal()?, Vec::<String>::new(), "{name}");
         assert_eq!(f.history.blocked()?, None, "{name}");
         f.write("a", "2")?;
-        f.commit_changed("more")?.context("no commit")?;
-        f.assert_clean()?;
+        f.commit_all("more")?;
     }
     Ok(())
 }

@@ -28,15 +28,7 @@ fn attempt(n: u32, signature: &str, failures: u32, like: bool) -> LedgerLine {
 }
 
 fn plan(refused: Option<&str>) -> LedgerLine {
-    let (hypothesis, different) = ("it is so".to_owned(), "do it so".to_owned());
-    LedgerLine::Plan(RepairPlan {
-        at_ms: 0,
-        after: 0,
-        runner: "big".into(),
-        hypothesis,
-        different,
-        refused: refused.map(str::to_owned),
-    })
+    LedgerLine::Plan(RepairPlan { refused: refused.map(str::to_owned), ..RepairPlan::default() })
 }
 
 fn rollback() -> LedgerLine {
@@ -56,6 +48,13 @@ fn says(lines: &[LedgerLine], expected: &NextAction) {
     assert_eq!(rule(lines, &BreakerConfig::default()), *expected, "{:?}", episode_state(lines));
 }
 
+/// Appends a line to a ledger, and asserts what the rule says then.
+#[track_caller]
+fn then(lines: &mut Vec<LedgerLine>, line: LedgerLine, expected: &NextAction) {
+    lines.push(line);
+    says(lines, expected);
+}
+
 /// Attempts that all fail as at the start and make no progress; `like` says which of them resemble another one.
 fn ledger(like: &[bool]) -> Vec<LedgerLine> {
     let attempts = like.iter().enumerate().map(|(at, like)| attempt(at as u32 + 1, "first", 3, *like));
@@ -71,12 +70,9 @@ fn three_in_a_row_are_halted_and_four_are_rolled_back() {
     says(&ledger(&[true, true, true]), &NextAction::Replan);
     says(&ledger(&[false, true, false, true]), &NextAction::Continue);
     let mut lines = ledger(&[false, true, true]);
-    lines.push(plan(None));
-    says(&lines, &NextAction::Continue);
-    lines.push(attempt(4, "first", 3, true));
-    says(&lines, &NextAction::RollBack);
-    lines.push(rollback());
-    says(&lines, &NextAction::Continue);
+    then(&mut lines, plan(None), &NextAction::Continue);
+    then(&mut lines, attempt(4, "first", 3, true), &NextAction::RollBack);
+    then(&mut lines, rollback(), &NextAction::Continue);
 }
 
 #[test]
@@ -84,8 +80,7 @@ fn a_plan_that_helped_starts_a_new_row() {
     let mut lines = ledger(&[false, true, true]);
     lines.extend([plan(None), attempt(4, "first", 3, false), attempt(5, "first", 3, true)]);
     says(&lines, &NextAction::Continue);
-    lines.push(attempt(6, "first", 3, true));
-    says(&lines, &NextAction::Replan);
+    then(&mut lines, attempt(6, "first", 3, true), &NextAction::Replan);
 }
 
 #[test]
@@ -110,55 +105,48 @@ fn progress_is_fewer_failures_than_ever_or_a_failure_not_seen_before() {
 fn two_plans_that_were_refused_or_did_not_help_ask() {
     let expected = NextAction::Ask("2 new plans did not help".into());
     let mut lines = ledger(&[false, true, true]);
-    lines.push(plan(Some("it has no hypothesis")));
-    says(&lines, &NextAction::Replan);
-    lines.push(plan(Some("it has no hypothesis")));
-    says(&lines, &expected);
+    then(&mut lines, plan(Some("it has no hypothesis")), &NextAction::Replan);
+    then(&mut lines, plan(Some("it has no hypothesis")), &expected);
     // One plan that did not help, and one that was refused.
     let mut lines = ledger(&[false, true, true]);
     lines.extend([plan(None), attempt(4, "first", 3, true), rollback()]);
     lines.extend((5..8).map(|n| attempt(n, "first", 3, n > 5)));
     says(&lines, &NextAction::Replan);
-    lines.push(plan(Some("old")));
-    says(&lines, &expected);
+    then(&mut lines, plan(Some("old")), &expected);
     // Progress in between resets the count.
-    lines.push(attempt(8, "second", 1, true));
-    says(&lines, &NextAction::Continue);
+    then(&mut lines, attempt(8, "second", 1, true), &NextAction::Continue);
 }
 
 #[test]
 fn the_same_failure_eight_times_asks_and_never_rolls_back() {
-    let lines = ledger(&[false; 7]);
-    says(&lines, &NextAction::Continue);
-    let lines = ledger(&[false; 8]);
-    says(&lines, &NextAction::Ask("the same failure came 8 times".into()));
+    let asks = NextAction::Ask("the same failure came 8 times".into());
+    says(&ledger(&[false; 7]), &NextAction::Continue);
+    says(&ledger(&[false; 8]), &asks);
     // Also if the eighth is one of a row: the rule asks instead of rolling back.
     let mut lines = ledger(&[false, false, false, false, false, true, true]);
     lines.push(plan(None));
-    lines.push(attempt(8, "first", 3, true));
-    says(&lines, &NextAction::Ask("the same failure came 8 times".into()));
+    then(&mut lines, attempt(8, "first", 3, true), &NextAction::Ask("the same failure came 8 times".into()));
 }
 
 #[test]
 fn an_open_ask_blocks_until_an_answer_or_another_task() {
     let mut lines = ledger(&[false; 8]);
-    lines.push(asked());
-    says(&lines, &NextAction::Blocked("fix-1".into()));
+    then(&mut lines, asked(), &NextAction::Blocked("fix-1".into()));
     let mut same = lines.clone();
-    same.push(begin());
-    says(&same, &NextAction::Blocked("fix-1".into()));
+    then(&mut same, begin(), &NextAction::Blocked("fix-1".into()));
     for other in [again("edited", "base"), again("task", "other files")] {
         let mut lines = lines.clone();
-        lines.push(other);
-        says(&lines, &NextAction::Continue);
+        then(&mut lines, other, &NextAction::Continue);
     }
-    lines.push(answer());
-    says(&lines, &NextAction::Continue);
+    then(&mut lines, answer(), &NextAction::Continue);
     assert_eq!(episode_state(&lines).answer, Some("do this"));
     lines.extend((9..16).map(|n| attempt(n, "first", 3, false)));
     says(&lines, &NextAction::Continue);
-    lines.push(attempt(16, "first", 3, false));
-    says(&lines, &NextAction::Ask("the same failure came 8 times".into()));
+    then(
+        &mut lines,
+        attempt(16, "first", 3, false),
+        &NextAction::Ask("the same failure came 8 times".into()),
+    );
 }
 
 #[test]

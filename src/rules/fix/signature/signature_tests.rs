@@ -11,8 +11,7 @@ struct Case {
     other: (&'static str, &'static str),
     counts: (u32, u32),
     tests: &'static [&'static str],
-    class: &'static str,
-    frame: &'static str,
+    class_and_frame: (&'static str, &'static str),
 }
 
 const CASES: [Case; 9] = [
@@ -23,8 +22,7 @@ const CASES: [Case; 9] = [
         other: ("::test_add", "::test_sub"),
         counts: (2, 1),
         tests: &["tests/test_a.py::test_add"],
-        class: "AssertionError",
-        frame: "tests/test_a.py",
+        class_and_frame: ("AssertionError", "tests/test_a.py"),
     },
     Case {
         kind: TestFramework::Unittest,
@@ -33,8 +31,7 @@ const CASES: [Case; 9] = [
         other: ("in load", "in store"),
         counts: (1, 1),
         tests: &["test_open (test_a.Files.test_open)"],
-        class: "FileNotFoundError",
-        frame: "app.py load",
+        class_and_frame: ("FileNotFoundError", "app.py load"),
     },
     Case {
         kind: TestFramework::Cargo,
@@ -43,8 +40,7 @@ const CASES: [Case; 9] = [
         other: ("panicked at src/lib.rs", "panicked at src/deep.rs"),
         counts: (1, 1),
         tests: &["tests::adds"],
-        class: "panic",
-        frame: "src/lib.rs",
+        class_and_frame: ("panic", "src/lib.rs"),
     },
     Case {
         kind: TestFramework::Go,
@@ -53,8 +49,7 @@ const CASES: [Case; 9] = [
         other: ("refused", "reset"),
         counts: (1, 1),
         tests: &["TestAdd"],
-        class: "failed",
-        frame: "calc_test.go",
+        class_and_frame: ("failed", "calc_test.go"),
     },
     Case {
         kind: TestFramework::Go,
@@ -63,8 +58,7 @@ const CASES: [Case; 9] = [
         other: ("calc.go:5", "deep.go:5"),
         counts: (0, 1),
         tests: &["TestDeep"],
-        class: "panic",
-        frame: "calc.go",
+        class_and_frame: ("panic", "calc.go"),
     },
     Case {
         kind: TestFramework::Jest,
@@ -73,8 +67,7 @@ const CASES: [Case; 9] = [
         other: ("sums > adds", "sums > takes away"),
         counts: (3, 1),
         tests: &["sums > adds"],
-        class: "failed",
-        frame: "src/sum.test.js",
+        class_and_frame: ("failed", "src/sum.test.js"),
     },
     Case {
         kind: TestFramework::Jest,
@@ -83,8 +76,7 @@ const CASES: [Case; 9] = [
         other: ("AssertionError", "TypeError"),
         counts: (1, 1),
         tests: &["src/sum.test.ts > adds"],
-        class: "AssertionError",
-        frame: "src/sum.test.ts",
+        class_and_frame: ("AssertionError", "src/sum.test.ts"),
     },
     Case {
         kind: TestFramework::Tap,
@@ -93,8 +85,7 @@ const CASES: [Case; 9] = [
         other: ("Expected 5", "Wanted 5"),
         counts: (1, 1),
         tests: &["adds"],
-        class: "AssertionError",
-        frame: "calc.test.js",
+        class_and_frame: ("AssertionError", "calc.test.js"),
     },
     Case {
         kind: TestFramework::Generic,
@@ -103,8 +94,7 @@ const CASES: [Case; 9] = [
         other: ("Makefile:3: all", "Makefile:3: most"),
         counts: (0, 0),
         tests: &[],
-        class: "exit code 1",
-        frame: "app.c",
+        class_and_frame: ("exit code 1", "app.c"),
     },
 ];
 
@@ -120,7 +110,7 @@ fn two_runs_of_one_failure_have_one_signature_and_another_failure_has_another() 
         let counts = (report.good.unwrap_or(0), report.bad.unwrap_or(0));
         assert_eq!(counts, case.counts, "{report:?}");
         assert_eq!(report.tests, case.tests, "{report:?}");
-        assert_eq!((report.class.as_str(), report.frame.as_str()), (case.class, case.frame), "{report:?}");
+        assert_eq!((report.class.as_str(), report.frame.as_str()), case.class_and_frame, "{report:?}");
         assert!(!report.passed && !report.empty, "{report:?}");
         assert_eq!(report.signature(), of(case.again).signature(), "{report:?}\n{:?}", of(case.again));
         assert!(case.one.contains(case.other.0), "{}", case.other.0);
