@@ -283,7 +283,7 @@ pub fn list<T: Serialize>(
 
 /// Prints problems as warnings to stderr.
 pub fn warn(problems: &[String]) {
-    problems.iter().for_each(|problem| note(&format!("warning: {}", visible(problem, true))));
+    problems.iter().for_each(|problem| note(&format!("warning: {}", visible(problem, false))));
 }
 
 /// Lays text out in columns, each as wide as its widest cell. On a terminal the last column is truncated at the

@@ -59,7 +59,7 @@ impl TaskRun<'_> {
         if !ctx.is_clone() {
             return ctx.fresh(&under.start);
         }
-        // The result of a completed call is protected, and kept then.
+        // The result of a completed call is judged, and kept then.
         if under.called.is_some() {
             return Ok(());
         }

@@ -208,7 +208,7 @@ fn known<'a>(index: &'a MapIndex, paths: &[&'a str]) -> Files<'a> {
     known
 }
 
-/// The natural logarithm of a count, linear between capabilities of two: at most 0.06 too small. A library's own may
+/// The natural logarithm of a count, linear between powers of two: at most 0.06 too small. A library's own may
 /// differ in its last digit between systems, and that could swap two files in the ranking.
 fn ln(count: u32) -> f64 {
     let whole = count.max(1).ilog2();

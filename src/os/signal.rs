@@ -97,8 +97,8 @@ impl Cancel {
         Ok(Cancel { read: UnixStream::pair()?.0, _write: None, default_action: Arc::default() })
     }
 
-    /// If `default_action` is true, lets the signals end the process by themselves again, while it becomes another program by
-    /// exec: a signal that came in between would be lost.
+    /// If `default_action` is true, lets the signals end the process by themselves again, while it becomes another
+    /// program by exec: a signal that came in between would be lost.
     pub fn set_default_action(&self, default_action: bool) {
         self.default_action.store(default_action, Ordering::SeqCst);
     }

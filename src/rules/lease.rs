@@ -7,7 +7,7 @@
 //! only the fence, which reads no clock.
 //!
 //! The epochs of a resource strictly increase. The newest epoch of a resource is in its file. If the file is removed,
-//! the *floor* replaces it: each epoch that is granted without a file is above the floor.
+//! the highest epoch, `claims/floor`, replaces it: each epoch that is granted without a file is above it.
 //!
 //! Time is `CLOCK_MONOTONIC`, which stops while the machine sleeps. A holder cannot renew during sleep, so it must not
 //! lose its lease by sleep.
@@ -255,7 +255,7 @@ impl LeaseRead {
 pub struct AcquiredLease {
     /// The new content of the file.
     pub lease: Lease,
-    /// The new floor, which must be written before the file.
+    /// The highest epoch, which must be written before the file.
     pub max_epoch: u64,
     /// A remark; `None` if the lease was free or already held by the claimant.
     pub note: Option<String>,
@@ -392,7 +392,7 @@ pub fn renewed(lease: &Lease, mono_ms: i64) -> Lease {
     Lease { renewed_mono_ms: mono_ms, ..lease.clone() }
 }
 
-/// Returns the floor to write before a file is removed, so that none of its epochs is granted again.
+/// Returns the highest epoch to write before a file is removed, so that none of its epochs is granted again.
 pub fn max_epoch_after(found: &LeaseRead, max_epoch: u64) -> u64 {
     match found {
         LeaseRead::Absent => max_epoch,

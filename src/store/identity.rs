@@ -40,8 +40,8 @@ pub fn place(real: &Path) -> io::Result<String> {
 }
 
 /// Returns how many entries a folder has, and the digest of it with its contents; no digest for more entries than `most`.
-/// Leaves out what `skip` excludes. Of a git directory it reads what
-/// controls git; it skips objects, which never change, and logs. Calls `stop` before each entry.
+/// Leaves out what `skip` excludes. Of a git directory it reads what controls git; it skips objects, which never change,
+/// and logs. Calls `stop` before each entry.
 ///
 /// # Errors
 /// When `stop` returned true, or the folder itself cannot be read. Unreadable entries are part of the digest.

@@ -17,6 +17,7 @@ use super::file::{self, Doing, Durability};
 use crate::rules::beat::settings::StatusFile;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
+
 /// The layout version that this program writes. A change of it keeps older programs from using the data dir: 0.1 knows 2.
 pub const FORMAT: u32 = 3;
 /// The content of the file `format` for this version.

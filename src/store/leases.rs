@@ -68,7 +68,7 @@ pub fn acquire(
         LeaseRead::Corrupt(_) => Some(set_aside(layout, resource)?),
         LeaseRead::Absent | LeaseRead::Lease(_) => None,
     };
-    // Write the floor first: if only the lease were on disk and were lost later, its epoch would be issued again.
+    // Write the highest epoch first: if only the lease were on disk and were lost later, its epoch would be issued again.
     raise_max_epoch(layout, max_epoch, grant.max_epoch)?;
     json_file::write_json(&layout.claim(resource), &grant.lease, Durability::Durable)?;
     let kept = aside.map(|path| format!("; it is kept as `{}`", path.display())).unwrap_or_default();
@@ -211,7 +211,7 @@ fn drop_file(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<()> 
     file::remove(&layout.claim(resource))
 }
 
-/// Returns the highest epoch of all released leases. An unreadable floor is replaced by the clock's milliseconds, which
+/// Returns the highest epoch of all released leases. An unreadable number is replaced by the clock's milliseconds, which
 /// are surely higher: epochs are counted one by one.
 fn max_epoch(layout: &Layout) -> Result<u64> {
     let path = layout.claims_max_epoch();

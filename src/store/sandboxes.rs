@@ -80,6 +80,7 @@ pub struct AgentSandbox<'a> {
 #[serde(deny_unknown_fields)]
 struct ProbeResult {
     stamp: String,
+    #[serde(alias = "powers")]
     capabilities: Capabilities,
 }
 
@@ -87,6 +88,7 @@ struct ProbeResult {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BestSandbox {
+    #[serde(alias = "powers")]
     capabilities: Capabilities,
     /// True if the user was notified that the sandbox is weaker now.
     notified: bool,

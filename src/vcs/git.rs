@@ -316,7 +316,8 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Lists every file and folder of a tree: its path from the top, its mode (`0o40000` for a folder) and object. Counts them while git prints: a small commit can name any number.
+    /// Lists every file and folder of a tree: its path from the top, its mode (`0o40000` for a folder) and object. Counts
+    /// them while git prints: a small commit can name any number.
     ///
     /// # Errors
     /// As [`Git::run`], and when there are more than [`MAX_ENTRIES`].

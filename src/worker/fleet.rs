@@ -124,10 +124,11 @@ impl Fleet<'_> {
         match (&intent.operation, is_made) {
             (_, true) => return Ok(Probe::Made),
             (Operation::StartWorker(start), false) => {
+                // What cannot be planned now, whatever the cause, is dropped too: nothing has started, and an error here
+                // would stop every beat.
                 if let Err(denied) = self.check_plan(intent, start) {
-                    let why = denied.refusal()?.to_string();
                     self.discard_abandoned()?;
-                    return Ok(Probe::Dropped(why));
+                    return Ok(Probe::Dropped(format!("{:#}", denied.error())));
                 }
             }
             _ => {}

@@ -31,11 +31,11 @@ pub(super) struct HttpRequest {
 /// The class and the cause of a request that failed.
 pub(super) type Broken = (Class, String);
 
-/// The status of a GET of `url`, within five seconds, or why there is none. Meanwhile `look` is called repeatedly; its
+/// The status of a GET of `url`, within five seconds, or why there is none. Meanwhile `poll` is called repeatedly; its
 /// error ends the wait.
 ///
 /// # Errors
-/// That of `look`.
+/// That of `poll`.
 pub fn status<E>(url: &str, poll: &dyn Fn() -> Result<(), E>) -> Result<Result<u16, String>, E> {
     let (url, deadline, idle) = (url.to_owned(), STATUS_WAIT, STATUS_WAIT);
     let request = HttpRequest { url, headers: Vec::new(), body: None, deadline, idle };
@@ -43,7 +43,7 @@ pub fn status<E>(url: &str, poll: &dyn Fn() -> Result<(), E>) -> Result<Result<u
     Ok(asked.map_err(|(_, why)| why))
 }
 
-/// Does the work of a request on a thread of its own. Meanwhile `look` is called repeatedly; its error ends the wait.
+/// Does the work of a request on a thread of its own. Meanwhile `poll` is called repeatedly; its error ends the wait.
 pub(super) fn wait_for<T: Send + 'static, E>(
     work: impl FnOnce() -> Result<T, Broken> + Send + 'static,
     poll: &dyn Fn() -> Result<(), E>,

@@ -197,7 +197,7 @@ impl ApprovalScope {
     /// Compares what an approval covered with the same things as they are now.
     ///
     /// # Errors
-    /// Says what has changed: the yes is void.
+    /// Says what has changed: the approval is void.
     pub fn check(&self, now: &ApprovalScope) -> Result<(), String> {
         if self == now {
             return Ok(());

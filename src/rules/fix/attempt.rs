@@ -2,11 +2,11 @@
 //!
 //! # Terms
 //! - *Progress*: fewer failing tests than ever before, or a failure that was not seen before.
-//! - *Similarity*: near-identical to one of the two previous attempts; see [`alike`].
+//! - *Alike*: near-identical to one of the two previous attempts; see [`similarity`].
 //! - *Row*: the number of consecutive attempts up to now that are alike and made no progress. An attempt unlike the
 //!   others starts a row of one.
 //!
-//! The rule reads only the ledger, so that a process that was killed resumes with the same ruling.
+//! The rule reads only the ledger, so that a process that was killed resumes with the same next action.
 
 pub mod delta;
 mod rule;

@@ -97,12 +97,7 @@ fn each_kind_of_swap_voids_an_approval_to_a_worker() {
         ("the program of a check", |p| {
             write(p.path("home/bin/check"), "#!/bin/sh\nexit 0 # evil\n").unwrap()
         }),
-        ("an argument of its command", |p| {
-            let mut config: Value =
-                serde_json::from_str(&fs::read_to_string(p.config_file()).unwrap()).unwrap();
-            config["runners"]["scripted"]["worker"][1] = json!("--no-rules");
-            p.config(config);
-        }),
+        ("an argument of its command", another_command),
         ("check", |p| p.config_more(json!({ "verify": { "tests": ["false"] } }))),
         ("base commit", |p| drop(git_in(&p.path("home/repo"), &["commit", "-qm", "two", "--allow-empty"]))),
         ("ref", |p| drop(git_in(&p.path("home/repo"), &["checkout", "-qb", "evil"]))),
@@ -249,9 +244,17 @@ fn the_worker_that_starts_is_the_one_that_was_approved() {
     profile.looop(&["kill", "w1"]).ok();
 }
 
-/// Kills the next beat before its worker starts, leaves a half-made directory of such a worker, and changes the command
-/// of the runner.
-fn killed_before_the_start(profile: &Profile) {
+/// Changes the command of the runner.
+fn another_command(profile: &Profile) {
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    config["runners"]["scripted"]["worker"][1] = json!("--no-rules");
+    profile.config(config);
+}
+
+/// Kills the next beat before its worker starts, leaves a half-made directory of such a worker, changes something, and
+/// runs a beat.
+fn killed_before_the_start(profile: &Profile, change: Swap) {
     let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
     lock.lock().unwrap();
     let mut child = profile.spawn(&["tick"]);
@@ -261,10 +264,7 @@ fn killed_before_the_start(profile: &Profile) {
     child.wait().unwrap();
     drop(lock);
     fs::create_dir_all(profile.data().join("workers/.new-w1-1")).unwrap();
-    let mut config: Value =
-        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
-    config["runners"]["scripted"]["worker"][1] = json!("--no-rules");
-    profile.config(config);
+    change(profile);
     profile.looop(&["tick"]).ok();
     assert!(!profile.data().join("workers/.new-w1-1").exists(), "{}", profile.read("journal.md"));
 }
@@ -274,7 +274,7 @@ fn an_interrupted_start_is_void_if_the_config_asks_for_another_worker() {
     let profile = scene();
     let ask = waiting(&profile, "an interruption");
     approve(&profile, &ask).ok();
-    killed_before_the_start(&profile);
+    killed_before_the_start(&profile, another_command);
     let journal = profile.read("journal.md");
     assert!(journal.contains("something that the approval covered has changed since"), "{journal}");
     assert!(!profile.data().join("workers/w1").exists(), "{journal}");
@@ -288,7 +288,7 @@ fn an_interrupted_free_start_is_dropped_if_the_config_asks_for_another_worker() 
     }
     let profile = scene_with(&json!({ "goal": "g1", "repo": "~/repo" }), &[]);
     profile.config_more(json!({ "repos": [profile.path("home/repo")] }));
-    killed_before_the_start(&profile);
+    killed_before_the_start(&profile, another_command);
     let journal = profile.read("journal.md");
     assert!(
         journal.contains("not done: the config, the machine or the repository has changed since"),
@@ -297,6 +297,18 @@ fn an_interrupted_free_start_is_dropped_if_the_config_asks_for_another_worker() 
     // The decider was asked again, and the worker is that of the config of now.
     assert_eq!(profile.read_json("workers/w1/spec.json")["argv"][1], "--no-rules");
     profile.looop(&["kill", "w1"]).ok();
+}
+
+/// A start that cannot even be planned any more is dropped: an error at this point would stop every beat.
+#[test]
+fn an_interrupted_start_that_cannot_be_planned_again_is_dropped() {
+    if !sandbox::has("full") {
+        return;
+    }
+    let profile = scene_with(&json!({ "goal": "g1" }), &[]);
+    killed_before_the_start(&profile, |p| fs::write(p.data().join("goals/g1.md"), b"\xff\n").unwrap());
+    let journal = profile.read("journal.md");
+    assert!(journal.contains("not done: could not read the goal"), "{journal}");
 }
 
 #[test]
