@@ -7,13 +7,11 @@ mod screen;
 mod worker;
 
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
+use crate::support::profile::{LOOOP, NOOP, Profile, Ran, wait_until};
 use serde_json::{Value, json};
-use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
-
-const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+use std::{fs, path::Path};
 
 /// A profile with a program `work/sink.sh` that notes each run, and these replies; `RUN` stands for the move
 /// that runs it.
@@ -35,11 +33,14 @@ fn run(profile: &Profile, argv: &[&str]) -> String {
 
 fn program(profile: &Profile, name: &str, body: &str) {
     let text = format!("#!/bin/sh\n{body}\necho \"$@\" >> {}\n", profile.path("work/sink").display());
-    // Written anew rather than in place, as an editor or an attacker would.
-    let aside = profile.path("aside");
-    fs::write(&aside, text).unwrap();
-    fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(aside, profile.path(name)).unwrap();
+    executable(&profile.path(name), &text);
+}
+
+/// Writes an executable in the place of another: anew, as an editor or an attacker would.
+fn executable(path: &Path, text: &str) {
+    let aside = path.with_extension("aside");
+    crate::support::profile::program(&aside, text);
+    fs::rename(aside, path).unwrap();
 }
 
 /// How often the program ran.
@@ -47,80 +48,68 @@ fn sunk(profile: &Profile) -> usize {
     fs::read_to_string(profile.path("work/sink")).map_or(0, |text| text.lines().count())
 }
 
-fn asks(profile: &Profile) -> Vec<Value> {
-    profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().clone()
+/// One kind of change between an approval and the move.
+type Swap = fn(&Profile);
+
+/// Has the decider ask for its move, and returns what waits for the user then.
+#[track_caller]
+fn waiting(profile: &Profile, what: &str) -> Value {
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("waits for ap-"), "{what}: {ran:?}");
+    profile.asks().pop().unwrap()
 }
 
 /// Beats once and says yes to the one ask that is open then.
 #[track_caller]
 fn ask_and_approve(profile: &Profile) -> Value {
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("waits for ap-"), "{ran:?}");
-    let ask = asks(profile).pop().unwrap();
-    approve(profile, &ask).ok();
+    let ask = waiting(profile, "an approval");
+    profile.approve(&ask).ok();
     ask
-}
-
-fn approve(profile: &Profile, ask: &Value) -> Ran {
-    profile.looop(&["approve", ask["id"].as_str().unwrap(), "--hash", ask["hash"].as_str().unwrap()])
 }
 
 #[test]
 #[ignore = "slow"]
 fn a_run_waits_for_exactly_its_approval_and_is_made_once() {
     let profile = profile(&["RUN", NOOP]);
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("waits for ap-") && ran.stdout.contains("no rule allows it"), "{ran:?}");
-    let all = asks(&profile);
+    profile.looop(&["tick"]).ok().prints(&["waits for ap-", "no rule allows it"]);
+    let all = profile.asks();
     assert_eq!((all.len(), sunk(&profile)), (1, 0));
     let ask = &all[0];
+    let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
     let work = fs::canonicalize(profile.path("work")).unwrap();
     assert_eq!((&ask["kind"], &ask["state"]), (&json!("approval"), &json!("open")));
     assert_eq!(ask["argv"], json!(["./sink.sh", "input.txt"]));
     assert_eq!(ask["cwd"], json!(work));
     assert_eq!(ask["move"]["why"], "it is wanted");
-    assert_eq!((ask["hash"].as_str().unwrap().len(), ask["text"].as_str()), (64, Some("it is wanted")));
+    assert_eq!((hash.len(), ask["text"].as_str()), (64, Some("it is wanted")));
     for key in ["worker", "goal", "options", "ref", "diff", "created", "expires"] {
         assert!(ask.get(key).is_some(), "{key} is a part of the form");
     }
-    let shown = profile.looop(&["asks"]).ok().stdout;
-    let id = ask["id"].as_str().unwrap();
     let program = format!("program  {}", work.join("./sink.sh").display());
     let level = profile.looop(&["status", "--json"]).ok().json()["sandbox"]["run"].clone();
     let level = format!("sandbox  {}", level.as_str().unwrap());
-    for part in [
-        id,
-        &level,
-        "command  ./sink.sh input.txt",
-        &program,
-        "PATH HOME",
-        "input.txt ",
-        ask["hash"].as_str().unwrap(),
-        "expires  in 23h",
-        &format!("in       {}", work.display()),
-    ] {
-        assert!(shown.contains(part), "{part}: {shown}");
-    }
+    let place = format!("in       {}", work.display());
+    let parts =
+        [id, &level, "command  ./sink.sh input.txt", &program, "PATH HOME", "input.txt ", hash, &place];
+    profile.looop(&["asks"]).ok().prints(&parts).prints(&["expires  in 23h"]);
     assert!(profile.looop(&["status"]).ok().stdout.contains(&format!("1 waiting: {id}")));
-    let blind = profile.looop(&["approve", id]);
-    assert!(blind.code == 2 && blind.stderr.contains("hint: read `looop asks`"), "{blind:?}");
+    profile.looop(&["approve", id]).exits(2).warns(&["hint: read `looop asks`"]);
     let wrong = profile.looop(&["approve", id, "--hash", &"0".repeat(64)]);
     assert!(wrong.code == 1 && wrong.stderr.contains("the hash is not the one of this move"), "{wrong:?}");
-    assert_eq!(asks(&profile).len(), 1);
-    approve(&profile, ask).ok();
+    assert_eq!(profile.asks().len(), 1);
+    profile.approve(ask).ok();
     assert_eq!((sunk(&profile), profile.asked()), (0, 1), "an approval alone runs nothing");
-    let again = approve(&profile, ask);
+    let again = profile.approve(ask);
     assert!(again.code == 1 && again.stderr.contains("it is approved already"), "{again:?}");
-    let made = profile.looop(&["tick"]).ok();
-    assert!(made.stdout.contains("run ./sink.sh input.txt — exit 0"), "{made:?}");
+    profile.looop(&["tick"]).ok().prints(&["run ./sink.sh input.txt — exit 0"]);
     assert_eq!((sunk(&profile), profile.asked()), (1, 1), "no runner is called for it");
     let seen = profile.looop(&["tick", "--dry-run"]).ok().stdout;
     assert!(seen.contains("ran input.txt"), "the next decision sees what it printed");
     profile.looop(&["tick"]).ok();
     profile.looop(&["tick"]).ok();
     assert_eq!((sunk(&profile), profile.asked()), (1, 2));
-    assert!(asks(&profile).is_empty());
-    assert_eq!(approve(&profile, ask).code, 2, "it is used up");
+    assert!(profile.asks().is_empty());
+    assert_eq!(profile.approve(ask).code, 2, "it is used up");
     assert_eq!(profile.read("journal.md").matches("exit 0 in").count(), 1);
 }
 
@@ -128,16 +117,13 @@ fn a_run_waits_for_exactly_its_approval_and_is_made_once() {
 fn a_no_is_shown_and_keeps_the_same_request_away() {
     let profile = profile(&["RUN", "RUN", "RUN", NOOP]);
     profile.looop(&["tick"]).ok();
-    let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
-    let printed = profile.looop(&["reject", &id, "not", "on", "my", "watch"]).ok();
-    assert!(printed.stdout.contains("refused for a day"), "{printed:?}");
-    let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
-    assert!(prompt.contains("not on my watch") && prompt.contains(r#""state":"rejected""#), "{prompt}");
+    let id = profile.asks()[0]["id"].as_str().unwrap().to_owned();
+    profile.looop(&["reject", &id, "not", "on", "my", "watch"]).ok().prints(&["refused for a day"]);
+    profile.looop(&["tick", "--dry-run"]).ok().prints(&["not on my watch", r#""state":"rejected""#]);
     // The very beat that learns of the no, and the ones after it.
     for _ in 0..2 {
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("refused: the user") && ran.stdout.contains("rejected"), "{ran:?}");
-        assert!(asks(&profile).is_empty());
+        profile.looop(&["tick"]).ok().prints(&["refused: the user", "rejected"]);
+        assert!(profile.asks().is_empty());
         assert!(!profile.looop(&["tick", "--dry-run"]).ok().stdout.contains("not on my watch"), "said once");
     }
     profile.looop(&["tick"]).ok();
@@ -160,15 +146,14 @@ fn a_request_with_other_wording_is_the_same_request() {
     let wishes: Vec<String> = std::iter::once(plain.to_string()).chain(wishes).collect();
     profile.script(&wishes.iter().map(String::as_str).collect::<Vec<_>>());
     profile.looop(&["tick"]).ok();
-    let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
-    let again = profile.looop(&["tick"]).ok();
-    assert!(again.stdout.contains(&format!("waits for {id}")), "{again:?}");
-    assert_eq!(asks(&profile).len(), 1);
+    let id = profile.asks()[0]["id"].as_str().unwrap().to_owned();
+    profile.looop(&["tick"]).ok().prints(&[&format!("waits for {id}")]);
+    assert_eq!(profile.asks().len(), 1);
     profile.looop(&["reject", &id]).ok();
     for round in 2..5 {
         let ran = profile.looop(&["tick"]).ok();
         assert!(ran.stdout.contains("refused: the user rejected exactly this"), "{round}: {ran:?}");
-        assert!(asks(&profile).is_empty());
+        assert!(profile.asks().is_empty());
     }
 }
 
@@ -177,22 +162,19 @@ fn the_same_request_is_the_same_ask() {
     let profile = profile(&["RUN"]);
     let first = profile.looop(&["tick"]).ok();
     let second = profile.looop(&["tick"]).ok();
-    let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
+    let id = profile.asks()[0]["id"].as_str().unwrap().to_owned();
     for ran in [first, second] {
         assert!(ran.stdout.contains(&format!("waits for {id}")), "{ran:?}");
     }
-    assert_eq!((asks(&profile).len(), profile.asked()), (1, 2));
+    assert_eq!((profile.asks().len(), profile.asked()), (1, 2));
     let third = profile.looop(&["tick"]).ok();
     assert!(third.stdout.contains("idle"), "wishing it again is not paid for again: {third:?}");
 }
 
-/// Something that happens between an approval and its beat.
-type Change = fn(&Profile);
-
 #[test]
 #[ignore = "slow"]
 fn a_yes_is_void_when_anything_it_covered_has_changed() {
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Swap); 7] = [
         ("a file that argv names", |p| fs::write(p.path("work/input.txt"), "as it is now\n").unwrap()),
         ("the file is gone", |p| fs::remove_file(p.path("work/input.txt")).unwrap()),
         ("the executable", |p| program(p, "work/sink.sh", "echo evil")),
@@ -216,7 +198,7 @@ fn a_yes_is_void_when_anything_it_covered_has_changed() {
         assert!(ran.stdout.contains("run ./sink.sh input.txt — refused: "), "{what}: {ran:?}");
         assert!(ran.stdout.contains("changed since") || what.ends_with("gone"), "{what}: {ran:?}");
         profile.looop(&["tick"]).ok();
-        assert_eq!((sunk(&profile), asks(&profile).len()), (0, 0), "{what}");
+        assert_eq!((sunk(&profile), profile.asks().len()), (0, 0), "{what}");
     }
 }
 
@@ -226,10 +208,10 @@ fn an_ask_expires_and_so_does_its_yes() {
     let profile = profile(&["RUN", "RUN", "RUN", NOOP]);
     profile.config_more(json!({ "limits": { "approval_ttl": "1s" } }));
     profile.looop(&["tick"]).ok();
-    wait_until("the ask to expire", || asks(&profile).is_empty());
+    wait_until("the ask to expire", || profile.asks().is_empty());
     let all = profile.looop(&["asks", "--all", "--json"]).ok().json();
     assert_eq!(all["asks"][0]["state"], "expired");
-    let late = approve(&profile, &all["asks"][0]);
+    let late = profile.approve(&all["asks"][0]);
     assert!(late.code == 1 && late.stderr.contains("it is expired already"), "{late:?}");
     let expired = r#""state":"expired""#;
     assert!(profile.looop(&["tick", "--dry-run"]).ok().stdout.contains(expired));
@@ -276,11 +258,10 @@ fn a_write_of_playbook_or_sensor_waits_and_shows_its_diff() {
         let profile = Profile::scripted(&[decided, NOOP]);
         ask_and_approve(&profile);
         fs::write(profile.data().join(path), "mine now\n").unwrap();
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(
-            ran.stdout.contains("refused: something that the approval covered has changed since"),
-            "{ran:?}"
-        );
+        profile
+            .looop(&["tick"])
+            .ok()
+            .prints(&["refused: something that the approval covered has changed since"]);
         assert_eq!(profile.read(path), "mine now\n");
     }
 }
@@ -295,9 +276,8 @@ fn at_most_twenty_are_open() {
     for _ in 0..20 {
         assert!(profile.looop(&["tick"]).ok().stdout.contains("waits for ap-"));
     }
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("refused: 20 approvals are open already"), "{ran:?}");
-    let all = asks(&profile);
+    profile.looop(&["tick"]).ok().prints(&["refused: 20 approvals are open already"]);
+    let all = profile.asks();
     assert_eq!(all.len(), 20);
     profile.looop(&["reject", all[0]["id"].as_str().unwrap()]).ok();
     assert!(profile.looop(&["tick"]).ok().stdout.contains("waits for ap-"), "one less, one more");
@@ -310,7 +290,7 @@ fn question() -> (Profile, String) {
     profile.looop(&["tick"]).ok();
     profile.looop(&["tick"]).ok();
     assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"), "an open question does not wake");
-    let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
+    let id = profile.asks()[0]["id"].as_str().unwrap().to_owned();
     (profile, id)
 }
 
@@ -326,19 +306,16 @@ fn a_question_is_answered_once_in_any_form() {
     ];
     for (args, stdin, expected) in rows {
         let (profile, id) = question();
-        let listed = profile.looop(&["asks"]).ok().stdout;
-        assert!(listed.contains("2) green") && listed.contains("about: paint"), "{listed}");
+        profile.looop(&["asks"]).ok().prints(&["2) green", "about: paint"]);
         let prefix = &id[..id.len() - 2];
         let args: Vec<&str> = ["answer", prefix].iter().chain(args).copied().collect();
         profile.looop_with(&args, stdin).ok();
-        let twice = profile.looop(&["answer", &id, "again"]);
-        assert!(twice.code == 1 && twice.stderr.contains("it is answered already"), "{twice:?}");
-        let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
-        assert!(prompt.contains(&format!(r#""answer":"{expected}""#)), "{prompt}");
+        profile.looop(&["answer", &id, "again"]).exits(1).warns(&["it is answered already"]);
+        profile.looop(&["tick", "--dry-run"]).ok().prints(&[&format!(r#""answer":"{expected}""#)]);
         assert!(profile.looop(&["tick"]).ok().stdout.contains(" noop "), "an answer wakes");
         assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"), "once");
         let archive = fs::read_dir(profile.data().join("asks/archive")).unwrap().count();
-        assert_eq!((archive, asks(&profile).len()), (2, 0), "ask and answer are put away");
+        assert_eq!((archive, profile.asks().len()), (2, 0), "ask and answer are put away");
         assert_eq!(profile.git(&["status", "--porcelain"]), "");
     }
 }
@@ -349,24 +326,19 @@ fn an_answer_that_cannot_be_meant_changes_nothing() {
     for (args, stdin) in
         [(&["answer", &id][..], ""), (&["answer", &id, "-"], " \n"), (&["answer", &id, ""], "")]
     {
-        let ran = profile.looop_with(args, stdin);
-        assert!(ran.code == 2 && ran.stderr.contains("the answer is empty"), "{ran:?}");
+        profile.looop_with(args, stdin).exits(2).warns(&["the answer is empty"]);
     }
-    let long = profile.looop_with(&["answer", &id, "-"], &"x".repeat(9000));
-    assert!(long.code == 2 && long.stderr.contains("longer than"), "{long:?}");
-    let approve = profile.looop(&["approve", &id]);
-    assert!(approve.code == 2 && approve.stderr.contains("hint: use `looop answer`"), "{approve:?}");
+    profile.looop_with(&["answer", &id, "-"], &"x".repeat(9000)).exits(2).warns(&["longer than"]);
+    profile.looop(&["approve", &id]).exits(2).warns(&["hint: use `looop answer`"]);
     assert_eq!(profile.looop(&["reject", &id]).code, 2);
-    let unknown = profile.looop(&["answer", "nosuch", "x"]);
-    assert!(unknown.code == 2 && unknown.stderr.contains(&format!("there are: {id}")), "{unknown:?}");
-    assert_eq!(asks(&profile).len(), 1);
+    profile.looop(&["answer", "nosuch", "x"]).exits(2).warns(&[&format!("there are: {id}")]);
+    assert_eq!(profile.asks().len(), 1);
     let other = r#"{"move":"ask","text":"And which size?","why":"x"}"#;
     profile.script(&[other, NOOP]);
     fs::remove_file(profile.path("script/replies.count")).unwrap();
     profile.goal("g", "a change\n");
     profile.looop(&["tick"]).ok();
-    let both = profile.looop(&["answer", "ask", "x"]);
-    assert!(both.code == 2 && both.stderr.contains("is not unique") && both.stderr.contains(&id), "{both:?}");
+    profile.looop(&["answer", "ask", "x"]).exits(2).warns(&["is not unique", &id]);
 }
 
 #[test]
@@ -393,7 +365,7 @@ fn on_a_terminal_the_move_is_shown_in_full_first() {
     }
     let profile = profile(&["RUN", NOOP]);
     profile.looop(&["tick"]).ok();
-    let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
+    let id = profile.asks()[0]["id"].as_str().unwrap().to_owned();
     for (typed, code, printed) in
         [("n\n", 1, "nothing was approved"), ("\n", 1, "nothing was approved"), ("y\n", 0, "approved ap-")]
     {

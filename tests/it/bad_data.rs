@@ -4,16 +4,10 @@ mod dir;
 mod git;
 
 use crate::beat::listing;
-use crate::support::profile::{Profile, Ran};
+use crate::support::profile::{NOOP, Profile, Ran};
 use serde_json::json;
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
-use std::process::Command;
-
-const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
 /// Puts something odd at a path.
 type Make = fn(&Path);
@@ -45,8 +39,7 @@ fn refused(profile: &Profile, expected: &[&str]) {
         assert!(says(&ran), "{args:?}: wanted {expected:?} in {ran:?}");
     }
     fs::remove_dir_all(profile.data()).unwrap();
-    let doctor = profile.looop(&["doctor"]);
-    assert!(doctor.code == 1 && doctor.stdout.contains("BAD  config: "), "{doctor:?}");
+    profile.looop(&["doctor"]).exits(1).prints(&["BAD  config: "]);
 }
 
 #[test]
@@ -123,11 +116,7 @@ fn the_environment_is_checked_like_the_config() {
     profile.var("LOOOP_INTERVAL", "0s");
     profile.looop(&["init"]).ok();
     profile.var("LOOOP_DECIDE", "nosuch");
-    let ran = profile.looop(&["tick"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(
-        ran.stderr.contains("could not find the runner `nosuch`") && ran.stderr.contains("known runners:")
-    );
+    profile.looop(&["tick"]).exits(2).warns(&["could not find the runner `nosuch`", "known runners:"]);
     profile.script(&[NOOP]);
     profile.var("LOOOP_DECIDE", "scripted");
     let ran = profile.looop(&["tick"]).ok();
@@ -153,11 +142,9 @@ fn an_unreadable_goal_is_shown_as_one() {
         let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
         let (_, shown) = prompt.split_once("# goal odd cannot be read (data)").expect("it is named");
         assert!(shown.lines().nth(1).is_some_and(|line| line.contains(why)), "{why}");
-        let list = profile.looop(&["goal", "list"]).ok().stdout;
-        assert!(list.contains("odd") && list.contains(&format!("(cannot be read: it is {why}")), "{list}");
+        profile.looop(&["goal", "list"]).ok().prints(&["odd", &format!("(cannot be read: it is {why}")]);
         assert!(profile.looop(&["status", "--json"]).ok().json()["goals"][1]["error"].as_str().is_some());
-        let show = profile.looop(&["goal", "show", "odd"]);
-        assert!(show.code == 1 && show.stderr.contains("could not read the goal odd"), "{show:?}");
+        profile.looop(&["goal", "show", "odd"]).exits(1).warns(&["could not read the goal odd"]);
         profile.looop(&["tick"]).ok();
         assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"), "the same cause is the same world");
         let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
@@ -180,8 +167,7 @@ fn without_a_playbook_nothing_is_decided() {
             assert!(ran.stderr.contains("PLAYBOOK.md") && ran.stderr.contains(why), "{ran:?}");
             assert!(ran.stderr.contains("hint: "), "{ran:?}");
         }
-        let doctor = profile.looop(&["doctor"]);
-        assert!(doctor.code == 1 && doctor.stdout.contains("BAD  playbook"), "{doctor:?}");
+        profile.looop(&["doctor"]).exits(1).prints(&["BAD  playbook"]);
         profile.looop_with(&["playbook", "write", "-"], "Be kind.\n").ok();
         profile.looop(&["tick"]).ok();
         assert_eq!(profile.asked(), 1);
@@ -285,23 +271,16 @@ fn halts(make: Make) {
     profile.goal("g", "---\ngoal: new\n---\n");
     let says = |ran: &Ran| assert!(ran.code == 1 && ran.stderr.contains("beat.json"), "{ran:?}");
     says(&profile.looop(&["status"]));
-    let doctor = profile.looop(&["doctor"]);
-    assert!(
-        doctor.code == 1 && doctor.stdout.contains("BAD  memory") && doctor.stdout.contains("fix: "),
-        "{doctor:?}"
-    );
+    profile.looop(&["doctor"]).exits(1).prints(&["BAD  memory", "fix: "]);
     for _ in 0..2 {
-        let ran = profile.looop(&["tick"]);
-        assert!(ran.code == 1 && ran.stdout.contains("halted: "), "{ran:?}");
+        profile.looop(&["tick"]).exits(1).prints(&["halted: "]);
         assert_eq!(profile.asked(), 1, "no runner is asked");
     }
     let kept = fs::read_dir(profile.data()).unwrap().map(|entry| entry.unwrap().file_name());
     let kept = kept.filter(|name| name.to_string_lossy().starts_with("beat.json.corrupt-")).count();
     assert_eq!(kept, 1, "what was there is kept");
-    let status = profile.looop(&["status"]).ok().stdout;
-    assert!(status.contains("halted: ") && status.contains("beat.json.corrupt-"), "{status}");
-    let doctor = profile.looop(&["doctor"]);
-    assert!(doctor.code == 1 && doctor.stdout.contains("fix: looop resume"), "{doctor:?}");
+    profile.looop(&["status"]).ok().prints(&["halted: ", "beat.json.corrupt-"]);
+    profile.looop(&["doctor"]).exits(1).prints(&["fix: looop resume"]);
     assert!(profile.looop(&["resume"]).ok().stdout.contains("the halt is over"));
     assert!(profile.looop(&["tick"]).ok().stdout.contains(" noop "));
     assert_eq!(profile.asked(), 2);

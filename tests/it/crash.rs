@@ -5,12 +5,8 @@
 //! `-f`; so n counts the calls of that thread alone, and neither the runner's nor the command's. The state after a call
 //! is the state before the next one, so killing before each call covers both sides of each.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt, path::Path};
 
 use serde_json::{Value, json};
 
@@ -26,7 +22,8 @@ pub use after::processes;
 pub use replay::replayed;
 
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, wait_until};
+use crate::support::profile::{LOOOP, NOOP, Profile, program, wait_until};
+use crate::support::rows::{copy_all, has_strace};
 use crate::support::tally::{Parts, Tally};
 
 /// Calls with an effect, and the waits for children; not every machine has them all. Of the opens only those
@@ -36,7 +33,6 @@ const EFFECTS: &str = "write pwrite64 writev fsync fdatasync rename renameat ren
 /// Calls that fill what a rename or a link will show: there are many, and most of the time the next one changes
 /// nothing that anyone can see. Where points are sampled, only of these.
 const COMMON: &str = "write openat mkdir mkdirat fchmod utimensat";
-const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 const BODY: &str = "goal: made by a move\n\nBody.\n";
 
 const OLD_BODY: &str = "goal: of a person\n";
@@ -69,21 +65,17 @@ fn scenes() -> Vec<Scene> {
     let placed = json!({"move": "run", "argv": ["../record.sh"], "cwd": "../place", "why": "w"});
     let goal = json!({"move": "write_goal", "id": "made", "body": BODY, "why": "w"});
     let timer = json!({"move": "schedule", "name": "later", "in_s": 3600, "note": "n", "why": "w"});
-    let flaky =
-        Scene { reply: None, prepare: flaky_runner, ..scene("failing runner", Value::Null, |_| None) };
+    let drop_goal = json!({"move": "archive_goal", "id": "old", "why": "w"});
     vec![
         Scene { every: 6, ..scene("write_goal", goal.clone(), written) },
         Scene { every: 30, prepare: goal_to_replace, ..scene("replace goal", goal, replaced) },
         Scene { every: 6, prepare: allow_record, ..scene("run", run, ran_once) },
-        Scene {
-            prepare: old_goal,
-            ..scene("archive_goal", json!({"move": "archive_goal", "id": "old", "why": "w"}), archived)
-        },
+        Scene { prepare: old_goal, ..scene("archive_goal", drop_goal, archived) },
         scene("ask", json!({"move": "ask", "text": "Which?", "why": "w"}), asked),
         Scene { prepare: long_journal, ..scene("schedule", timer, scheduled) },
         scene("noop", json!({"move": "noop", "why": "w"}), |_| None),
         Scene { prepare: approve_record, ..scene("approved run", placed, ran_and_reported) },
-        flaky,
+        Scene { reply: None, prepare: flaky_runner, ..scene("failing runner", Value::Null, |_| None) },
         workers::start(),
         workers::stop(),
         workers::tell(),
@@ -101,8 +93,7 @@ fn add_record(profile: &Profile) {
 }
 
 fn executable(path: &Path, body: &str) {
-    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(path, &format!("#!/bin/sh\n{body}\n"));
 }
 
 fn allow_record(profile: &Profile) {
@@ -116,19 +107,16 @@ fn approve_record(profile: &Profile) {
     approve(profile);
 }
 
-/// Lets the loop ask for its move, and says yes.
+/// Lets the loop ask for its move, and says yes to the one ask that is open.
 fn approve(profile: &Profile) {
-    profile.looop(&["tick"]).ok();
-    let ask = ask_of(profile);
-    let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
-    profile.looop(&["approve", id, "--hash", hash]).ok();
+    wait(profile);
+    profile.approve_first();
 }
 
-/// The one ask that is open.
-fn ask_of(profile: &Profile) -> Value {
-    let asks = profile.looop(&["asks", "--json"]).ok().json();
-    assert_eq!(asks["asks"].as_array().unwrap().len(), 1, "{asks}");
-    asks["asks"][0].clone()
+/// Lets the loop ask for its move.
+fn wait(profile: &Profile) {
+    profile.looop(&["tick"]).ok();
+    assert_eq!(profile.asks().len(), 1);
 }
 
 fn old_goal(profile: &Profile) {
@@ -157,11 +145,9 @@ fn flaky_runner(profile: &Profile) {
 
 fn written(after: &After) -> Option<String> {
     let body = after.text("goals/made.md");
-    let torn = body.as_ref().is_some_and(|body| body != BODY);
-    if torn {
-        Some(format!("goals/made.md is torn: {body:?}"))
-    } else {
-        after.agree("write_goal", body.is_some())
+    match body.as_ref().is_some_and(|body| body != BODY) {
+        true => Some(format!("goals/made.md is torn: {body:?}")),
+        false => after.agree("write_goal", body.is_some()),
     }
 }
 
@@ -173,10 +159,9 @@ fn goal_to_replace(profile: &Profile) {
 fn replaced(after: &After) -> Option<String> {
     let body = after.text("goals/made.md").unwrap_or_default();
     let kept = after.count("goals", "made.md.");
-    if (body != BODY && body != OLD_BODY) || kept > 0 {
-        Some(format!("goals/made.md holds {body:?}, and {kept} texts are kept beside it"))
-    } else {
-        after.agree("write_goal", body == BODY)
+    match (body != BODY && body != OLD_BODY) || kept > 0 {
+        true => Some(format!("goals/made.md holds {body:?}, and {kept} texts are kept beside it")),
+        false => after.agree("write_goal", body == BODY),
     }
 }
 
@@ -200,11 +185,7 @@ fn scheduled(after: &After) -> Option<String> {
 /// The sink has at most one line; one that is there is in the journal, and what the journal is sure of is true.
 fn ran_once(after: &After) -> Option<String> {
     let ran = fs::read_to_string(after.profile.path("sink")).unwrap_or_default().lines().count();
-    let messages: Vec<&String> = after
-        .journal
-        .iter()
-        .filter(|line| line.contains(" run ") && !line.contains("— waits for "))
-        .collect();
+    let messages = after.lines("run");
     let sure = |words: &str| messages.iter().any(|line| line.contains(words));
     let wrong = match (ran, messages.len()) {
         (0, 0) => false,
@@ -241,7 +222,7 @@ impl Stage {
         profile.sensor("one.sh", "echo '{\"n\":1}'");
         (scene.prepare)(&profile);
         let saved = tempfile::tempdir().unwrap();
-        copy(&profile.path(""), saved.path());
+        copy_all(&profile.path("."), saved.path());
         Stage { profile, saved }
     }
 
@@ -255,7 +236,7 @@ impl Stage {
         for file in ["script/replies.count", "sink"] {
             drop(fs::remove_file(self.profile.path(file)));
         }
-        copy(self.saved.path(), &self.profile.path(""));
+        copy_all(&self.saved.path().join("."), &self.profile.path(""));
     }
 
     /// Kills a beat at a point, lets two more run, and says what is wrong then. None: the beat ended before that
@@ -293,11 +274,6 @@ impl Stage {
 
 fn has(calls: &str, call: &str) -> bool {
     calls.split(' ').any(|one| one == call)
-}
-
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
-    assert!(done.success());
 }
 
 /// The n-th call of a kind.
@@ -380,19 +356,15 @@ fn sweep(scene: &Scene, which: Sweep) -> Tally {
         let place = format!("{}: killed before {} {}", scene.name, point.call, point.nth);
         tally.violations.extend(problems.iter().map(|problem| format!("{place}: {problem}")));
     }
-    println!(
-        "{}: {found} points, {} kills, {} violations",
-        scene.name,
-        tally.attempts,
-        tally.violations.len()
-    );
+    let (kills, wrong) = (tally.attempts, tally.violations.len());
+    println!("{}: {found} points, {kills} kills, {wrong} violations", scene.name);
     tally
 }
 
 /// The scene of this name; none where nothing can kill a process at a call.
 fn sweep_of(name: &str, which: Sweep) -> Option<Tally> {
     let scene = scenes().into_iter().find(|scene| scene.name == name).expect("a scene of this name");
-    Command::new("strace").arg("--version").output().is_ok().then(|| sweep(&scene, which))
+    has_strace().then(|| sweep(&scene, which))
 }
 
 fn holds(tally: Option<Tally>) {

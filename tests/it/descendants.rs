@@ -1,17 +1,15 @@
 //! Process trees out of the ordinary: looop as process 1, children that leave their group, children it did not start.
 
-use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{fs, process::Command};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::races::{hang, left, runner, script, send, wait_for};
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
-
-const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+use crate::support::profile::{LOOOP, NOOP, Profile, Ran, wait_until};
+use crate::support::rows::{has_strace, kill};
 
 /// What a deadline of one second may cost: the polite signal, the other one, and a busy machine.
 const IN_TIME: Duration = Duration::from_secs(12);
@@ -127,7 +125,7 @@ fn a_runner_that_outlived_a_killed_beat_is_ended_before_the_next_one_asks() {
 #[test]
 #[ignore = "slow"]
 fn a_command_that_cannot_be_watched_never_begins() {
-    if Command::new("strace").arg("--version").output().is_err() {
+    if !has_strace() {
         return skipped("no strace");
     }
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
@@ -138,8 +136,7 @@ fn a_command_that_cannot_be_watched_never_begins() {
     // The first watch is for the runner. The other one fails after a wait in which a command could begin.
     let inject = "inject=pidfd_open:error=EMFILE:delay_enter=1000000:when=2+";
     let strace = ["-qq", "-o", "/dev/null", "-e", "trace=pidfd_open", "-e", inject, LOOOP, "tick"];
-    let ran = Ran::from(profile.other_command("strace", &strace).output().unwrap()).ok();
-    assert!(ran.stdout.contains("not done: "), "{ran:?}");
+    Ran::from(profile.other_command("strace", &strace).output().unwrap()).ok().prints(&["not done: "]);
     assert!(!profile.path("began").exists(), "it is called not done, and it began");
 }
 
@@ -156,7 +153,7 @@ fn what_a_child_that_looop_did_not_start_leaves_behind_is_left_alone() {
     let pid = profile.read("../pid");
     let name = fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default();
     assert_eq!(name, "sleep\n", "it was ended with the beat");
-    assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+    kill("-TERM", pid.trim().parse().unwrap());
 }
 
 #[test]
@@ -189,6 +186,6 @@ fn children_that_looop_did_not_start_are_left_alone() {
     let pid = fs::read_to_string(profile.path("pid")).unwrap();
     let name = fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default();
     assert_eq!(name, "sleep\n", "the child that was there before is gone");
-    assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+    kill("-TERM", pid.trim().parse().unwrap());
     wait_until("it to end", || !fs::exists(format!("/proc/{}/exe", pid.trim())).unwrap_or(false));
 }

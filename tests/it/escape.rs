@@ -5,24 +5,18 @@
 mod attempts;
 mod repositories;
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::{collections::BTreeMap, fs, os::linux::net::SocketAddrExt, os::unix::fs::PermissionsExt};
+use std::{path::PathBuf, sync::OnceLock};
 
 use serde_json::{Value, json};
 
-use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, git_in, wait_until};
-use crate::support::tally::Tally;
+use crate::support::profile::{LOOOP, NOOP, Profile, git_in, program, wait_until};
+use crate::{support::pi::skipped, support::tally::Tally};
 use attempts::{ATTEMPTS, Proof};
 
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 /// What stands in files and memory that nobody in a sandbox may read.
 const KEY: &str = "the-key-of-the-human";
 
@@ -54,14 +48,10 @@ impl Target {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        for name in [
-            "home/.ssh/id_test",
-            "data/workers/other/clone/work",
-            "home/.bashrc",
-            "home/.claude/settings.json",
-        ] {
-            write(name, KEY);
-        }
+        write("home/.ssh/id_test", KEY);
+        write("data/workers/other/clone/work", KEY);
+        write("home/.bashrc", KEY);
+        write("home/.claude/settings.json", KEY);
         write("home/.ssh/authorized_keys", "");
         write("shared", "");
         write("data/goals/g.md", "g\n");
@@ -262,9 +252,7 @@ fn nothing_gets_out_of_the_box_of_a_fix_by_hand() {
     fs::write(project.join("try.sh"), script).unwrap();
     fs::write(project.join("made.txt"), "nothing\n").unwrap();
     let agent = target.profile.path("agent.sh");
-    fs::write(&agent, "#!/bin/sh\nsh ./try.sh\ncat said.* >made.txt; rm said.*; echo 'it is made'\n")
-        .unwrap();
-    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&agent, "#!/bin/sh\nsh ./try.sh\ncat said.* >made.txt; rm said.*; echo 'it is made'\n");
     let leanfile = format!(
         "[lean]\nbinary = {agent:?}\ntimeout = 100\n[runner]\ncommand = \"grep\"\nargs = [\"-q\", \"@ssh:\", \"made.txt\"]\n\
          timeout = 100\n[defaults]\nproject_root = \"home/project\"\n[[tasks]]\nname = \"t\"\nprompt = \"p\"\nfiles = [\"made.txt\"]\n"

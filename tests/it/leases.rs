@@ -1,16 +1,11 @@
 //! Leases by hand and at the same time: races between real processes, what the commands say, and who may use them.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Child;
-use std::sync::OnceLock;
+use std::{fs, process::Child, sync::OnceLock};
 
 use serde_json::{Value, json};
 
-use crate::support::profile::{Profile, Ran, git_in, wait_until};
+use crate::support::profile::{NOOP, Profile, Ran, git_in, wait_until};
 use crate::support::tally::Tally;
-
-const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
 /// The program as another person, running.
 fn spawn_as(profile: &Profile, user: &str, args: &[&str]) -> Child {
@@ -136,8 +131,7 @@ fn another_machines_lease_is_only_ended_by_a_user() {
     bend(&profile, |lease| {
         (lease["host"], lease["boot"]) = (json!("far\u{1b}[2J"), json!("another"));
     });
-    let refused = profile.looop(&["claim", "door"]);
-    assert!(refused.code == 1 && refused.stderr.contains("only the user can release it"), "{refused:?}");
+    profile.looop(&["claim", "door"]).exits(1).warns(&["only the user can release it"]);
     let listed = profile.looop(&["lease", "list"]).ok().stdout;
     assert!(listed.contains("on far") && !listed.contains('\u{1b}'), "{listed:?}");
     assert_eq!(claims(&profile)[0]["state"], "elsewhere");
@@ -150,12 +144,10 @@ fn a_look_at_broken_claims_writes_nothing_and_says_so() {
     let profile = Profile::scripted(&[NOOP]);
     fs::write(profile.data().join("claims/door.json"), "{").unwrap();
     let before = crate::beat::listing(&profile.data());
-    let ran = profile.looop(&["lease", "list"]).ok();
-    assert!(ran.stderr.contains("claims/door.json is corrupt"), "{ran:?}");
+    profile.looop(&["lease", "list"]).ok().warns(&["claims/door.json is corrupt"]);
     assert!(profile.looop(&["status"]).ok().stdout.contains("claims/door.json is corrupt"));
     assert_eq!(crate::beat::listing(&profile.data()), before);
-    let ran = profile.looop(&["claim", "door"]).ok();
-    assert!(ran.stderr.contains("door.json.corrupt-"), "{ran:?}");
+    profile.looop(&["claim", "door"]).ok().warns(&["door.json.corrupt-"]);
 }
 
 #[test]
@@ -186,19 +178,13 @@ fn what_looop_started_claims_nothing_in_the_humans_name() {
 #[test]
 fn a_branch_is_not_written_under_a_lease_that_was_lost_while_git_worked() {
     let profile = Profile::scripted(&[NOOP]);
-    let repo = profile.path("home/repo");
-    fs::create_dir(&repo).unwrap();
-    git_in(&repo, &["init", "-q"]);
-    git_in(&repo, &["commit", "-qm", "first", "--allow-empty"]);
+    let repo = profile.repository("home/repo", "README", "text\n");
     // The last step before the branch is written takes long.
-    let (bin, slow, go) = (profile.path("bin"), profile.path("slow"), profile.path("go"));
-    fs::create_dir(&bin).unwrap();
+    let (slow, go) = (profile.path("slow"), profile.path("go"));
     let wait = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", slow.display(), go.display());
     let path = "/usr/local/bin:/usr/bin:/bin";
     let git = format!("#!/bin/sh\nPATH={path}\ncase $1 in index-pack) {wait};; esac\nexec git \"$@\"\n");
-    fs::write(bin.join("git"), git).unwrap();
-    fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
-    profile.config_more(json!({ "path": format!("{}:{path}", bin.display()) }));
+    profile.stand_in("git", &git, path);
     let start = ["worker", "start", "w1", "--goal", "g1", "--repo", repo.to_str().unwrap(), "--"];
     let commit =
         ["git", "-c", "user.name=w", "-c", "user.email=w", "commit", "-q", "--allow-empty", "-m", "w"];
@@ -206,8 +192,7 @@ fn a_branch_is_not_written_under_a_lease_that_was_lost_while_git_worked() {
     wait_until("its commits are on their way", || slow.exists());
     profile.looop(&["release", "goal.g1", "--force"]).ok();
     fs::write(go, "").unwrap();
-    let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();
-    wait_until("it has ended", || row()["state"] == "failed");
-    assert!(row()["why"].as_str().unwrap().contains("the lease goal.g1 (epoch 1) was released"), "{}", row());
+    let row = profile.wait_worker("w1", &["failed"]);
+    assert!(row["why"].as_str().unwrap().contains("the lease goal.g1 (epoch 1) was released"), "{row}");
     assert_eq!(git_in(&repo, &["for-each-ref", "refs/heads/looop"]), "", "nothing came back");
 }

@@ -2,12 +2,10 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::races::{end, left, script, send, wait_for};
-use crate::support::profile::{Profile, wait_until};
-
-const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+use crate::support::profile::{NOOP, Profile, wait_until};
 
 /// What may become of `beat.json`.
 type Loss = fn(&Profile);
@@ -25,36 +23,44 @@ const LOSSES: [Loss; 3] = [
 #[track_caller]
 fn lose(profile: &Profile, lose: Loss) -> String {
     lose(profile);
-    let ran = profile.looop(&["tick"]);
-    assert!(ran.code == 1 && ran.stdout.contains("halted: "), "{ran:?}");
+    let ran = profile.looop(&["tick"]).exits(1).prints(&["halted: "]);
     assert!(profile.looop(&["resume"]).ok().stdout.contains("the halt is over"));
     let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
     assert!(prompt.contains("without a line in the journal"), "the decider is told: {prompt}");
     ran.stderr
 }
 
-fn asks(profile: &Profile) -> Vec<Value> {
-    profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().clone()
+/// Kills the beat while its command runs, which writes its line into `sink` and goes on until there is a file `go`.
+fn killed_at_work(profile: &Profile) {
+    let tick = profile.spawn(&["tick"]);
+    wait_for(profile, "working");
+    send(&tick, rustix::process::Signal::KILL);
+    assert_eq!(end(tick).code, -1);
+}
+
+/// A profile whose decider wants that command.
+fn at_work() -> Profile {
+    let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
+    profile.without_sandbox(&["run"]);
+    // Its own path is on its command line, so that the test can see its end.
+    let go = profile.path("go").display().to_string();
+    script(
+        &profile,
+        "work.sh",
+        &format!("echo ran >>sink\ntouch working\nwhile [ ! -e {go} ]; do sleep 0.01; done"),
+    );
+    profile
 }
 
 #[test]
 #[ignore = "slow"]
 fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
     for loss in LOSSES {
-        let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
-        profile.without_sandbox(&["run"]);
-        let here = profile.path("").display().to_string();
-        // Its own path is on its command line, so that the test can see its end.
-        let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
-        script(&profile, "work.sh", &body);
+        let profile = at_work();
         profile.looop(&["tick"]).ok();
-        let ask = asks(&profile).pop().unwrap();
-        let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
-        profile.looop(&["approve", id, "--hash", hash]).ok();
-        let tick = profile.spawn(&["tick"]);
-        wait_for(&profile, "working");
-        send(&tick, rustix::process::Signal::KILL);
-        assert_eq!(end(tick).code, -1);
+        let ask = profile.approve_first();
+        let id = ask["id"].as_str().unwrap();
+        killed_at_work(&profile);
         let printed = lose(&profile, loss);
         assert!(printed.contains(&format!("each earlier approval counts as used: {id}")), "{printed}");
         for _ in 0..2 {
@@ -63,7 +69,7 @@ fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
         fs::write(profile.path("go"), "").unwrap();
         wait_until("the command to end", || left(&profile).is_empty());
         assert_eq!(fs::read_to_string(profile.path("sink")).unwrap(), "ran\n");
-        assert!(asks(&profile).is_empty());
+        assert!(profile.asks().is_empty());
         assert!(!profile.data().join(format!("asks/{id}.answer.json")).exists(), "it is put away");
     }
 }
@@ -71,27 +77,17 @@ fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
 #[test]
 fn a_command_that_was_cut_off_by_a_loss_is_not_made_again_in_silence() {
     for loss in LOSSES {
-        let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
-        let here = profile.path("").display().to_string();
-        profile.without_sandbox(&["run"]);
+        let profile = at_work();
         profile.config_more(json!({ "policy": { "allow": [{ "argv": ["../work.sh"] }] } }));
-        let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
-        script(&profile, "work.sh", &body);
-        let tick = profile.spawn(&["tick"]);
-        wait_for(&profile, "working");
-        send(&tick, rustix::process::Signal::KILL);
-        assert_eq!(end(tick).code, -1);
+        killed_at_work(&profile);
         fs::write(profile.path("go"), "").unwrap();
         wait_until("the command to end", || left(&profile).is_empty());
         loss(&profile);
         for _ in 0..2 {
-            let held = profile.looop(&["tick"]);
-            assert!(held.code == 1 && held.stdout.contains("a move may have been interrupted"), "{held:?}");
+            profile.looop(&["tick"]).exits(1).prints(&["a move may have been interrupted"]);
         }
-        assert_eq!(
-            (fs::read_to_string(profile.path("sink")).unwrap().as_str(), profile.asked()),
-            ("ran\n", 1)
-        );
+        assert_eq!(fs::read_to_string(profile.path("sink")).unwrap(), "ran\n");
+        assert_eq!(profile.asked(), 1);
     }
 }
 

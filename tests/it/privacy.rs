@@ -1,16 +1,13 @@
 //! The memory of looop: no other process of the user reads it, and what looop itself must know of its processes is still
 //! known. A plain user runs these, because an administrator may read everything.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::install::released;
-use crate::support::pi::skipped;
-use crate::support::profile::{Profile, Ran, wait_until};
+use crate::support::profile::{NOOP, Profile, Ran, wait_until};
+use crate::{install::released, support::pi::skipped, support::rows::kill};
 
 const NOBODY: &str = "65534";
 const SECRET: &str = "sk-0123456789abcdef0123456789";
@@ -42,7 +39,7 @@ fn plain() -> Option<Plain> {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     profile.without_sandbox(&["sensor", "decide", "worker", "run"]);
     profile.config(json!({
-        "decide": "mine", "runners": { "mine": { "decide": ["echo", r#"{"move":"noop","why":"w"}"#] } },
+        "decide": "mine", "runners": { "mine": { "decide": ["echo", NOOP] } },
     }));
     let plain = Plain { profile, program, drops };
     plain.give();
@@ -58,14 +55,8 @@ impl Plain {
     fn give(&self) {
         if self.drops {
             let owner = format!("{NOBODY}:{NOBODY}");
-            assert!(
-                Command::new("chown")
-                    .args(["-R", &owner])
-                    .arg(self.profile.path(""))
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            let given = Command::new("chown").args(["-R", &owner]).arg(self.profile.path("")).status();
+            assert!(given.unwrap().success());
         }
     }
 
@@ -131,8 +122,7 @@ fn no_child_reads_the_memory_of_a_beat_the_pulse_or_a_supervisor() {
     assert_eq!(line(0), spied(" x"), "a beat");
     let mut pulse = plain.spawn(&[]);
     assert_eq!(line(1), spied(" x x"), "a beat and its pulse");
-    let killed = Command::new("kill").arg(pulse.id().to_string()).status().unwrap();
-    assert!(killed.success());
+    kill("-TERM", pulse.id());
     pulse.wait().unwrap();
     let out = plain.profile.path("home/spied");
     let line = format!("{{ {} ; }} >{}", spy(&plain), out.display());
@@ -140,11 +130,8 @@ fn no_child_reads_the_memory_of_a_beat_the_pulse_or_a_supervisor() {
     wait_until("the worker's end", || plain.row("w1")["state"] == "exited");
     let text = fs::read_to_string(out).unwrap();
     let seen: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(
-        (&seen["open"], &seen["human"]),
-        (&json!(""), &json!("1")),
-        "a supervisor, and perhaps its starter"
-    );
+    let found = (&seen["open"], &seen["human"]);
+    assert_eq!(found, (&json!(""), &json!("1")), "a supervisor, and perhaps its starter");
     assert!(seen["seen"].as_str().unwrap().starts_with(" x"), "{seen}");
 }
 
@@ -157,8 +144,7 @@ fn closed_processes_are_still_known_to_each_other() {
         ["worker", "start", "w1", "--goal", "g", "--", "sh", "-c", "trap '' HUP; exec env -i sleep 600"];
     plain.looop(&waits).ok();
     // Its lease counts, and so does the lock of a beat.
-    let other = plain.looop(&["worker", "start", "w2", "--goal", "g", "--", "true"]);
-    assert!(other.code == 1 && other.stderr.contains("w1"), "{other:?}");
+    plain.looop(&["worker", "start", "w2", "--goal", "g", "--", "true"]).exits(1).warns(&["w1"]);
     // A supervisor is asked, stopped, recognised as such, and killed; then what it left is found and ended.
     plain.looop(&["flag", "w1", "look"]).ok();
     let state = plain.profile.read_json("workers/w1/state.json");

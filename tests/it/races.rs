@@ -1,21 +1,14 @@
 //! Two beats at once, a user beside a thinking model, beats that are interrupted, and verbs tried from inside a beat.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use std::{fs, path::PathBuf, sync::OnceLock};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::crash::processes;
-use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
-use crate::support::tally::Tally;
-
-const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+use crate::support::profile::{LOOOP, NOOP, Profile, Ran, program, wait_until};
+use crate::{crash::processes, support::pi::skipped, support::tally::Tally};
 
 /// What a user verb may take while a model thinks: far more than it needs, far less than a model does.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -23,8 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// A script in the profile's own directory, outside of the data dir.
 pub fn script(profile: &Profile, name: &str, body: &str) -> PathBuf {
     let path = profile.path(name);
-    fs::write(&path, format!("#!/bin/sh\ncd {}\n{body}\n", profile.path("").display())).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&path, &format!("#!/bin/sh\ncd {}\n{body}\n", profile.path("").display()));
     path
 }
 
@@ -98,13 +90,9 @@ fn race_two_ticks() {
         let mut two = [profile.spawn(&["tick"]), profile.spawn(&["tick"])];
         let mut loser = 0;
         wait_until("one of two beats", || {
-            match two.iter_mut().position(|one| one.try_wait().unwrap().is_some()) {
-                Some(at) => {
-                    loser = at;
-                    true
-                }
-                None => false,
-            }
+            let ended = two.iter_mut().position(|one| one.try_wait().unwrap().is_some());
+            loser = ended.unwrap_or(loser);
+            ended.is_some()
         });
         fs::write(profile.path("go"), "").unwrap();
         let [first, second] = two;
@@ -150,9 +138,7 @@ fn a_user_never_waits_for_a_thinking_model_and_is_never_overwritten() {
     let tick = profile.spawn(&["tick"]);
     wait_for(&profile, "thinking");
     let start = Instant::now();
-    let busy = profile.looop(&["tick"]);
-    assert_eq!(busy.code, 75, "{busy:?}");
-    assert!(busy.stderr.contains(&format!("process {}", tick.id())), "{busy:?}");
+    profile.looop(&["tick"]).exits(75).warns(&[&format!("process {}", tick.id())]);
     profile.looop(&["status", "--json"]).ok().json();
     let user = "goal: new\n\nA human's own words, \u{e9}.\n";
     profile.looop_with(&["goal", "write", "g", "-"], user).ok();

@@ -13,10 +13,19 @@ use serde_json::json;
 
 pub use kept::pretend;
 
-use crate::support::pi::skipped;
-use crate::support::profile::{Profile, wait_until};
+use crate::support::rows::kill;
 
-const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+use crate::support::pi::skipped;
+use crate::support::profile::{NOOP, Profile, has_bwrap, wait_until};
+
+/// Returns a profile whose decider does nothing; `None` if bubblewrap is missing, and the test is skipped.
+fn profile() -> Option<Profile> {
+    if !has_bwrap() {
+        skipped("missing: bwrap");
+        return None;
+    }
+    Some(Profile::scripted(&[NOOP]))
+}
 
 /// Whether as much can be had as this level on this machine.
 pub fn has(level: &str) -> bool {
@@ -37,9 +46,8 @@ fn a_worker_speaks_to_its_supervisor_from_each_kind_of_box() {
         profile.config_more(json!({ "sandbox": { "worker": level } }));
         let script = "echo found | looop report r.md && looop flag help; sleep 600";
         profile.looop(&["worker", "start", "w1", "--", "sh", "-c", script]).ok();
-        let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();
-        wait_until("the flag", || row()["flag"].is_object());
-        assert_eq!(row()["sandbox"], level);
+        wait_until("the flag", || profile.worker("w1")["flag"].is_object());
+        assert_eq!(profile.worker("w1")["sandbox"], level);
         assert_eq!(profile.read("reports/w1/r.md"), "found\n");
     }
 }
@@ -87,9 +95,9 @@ fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
         let (ready, daemon) = (stay("ready", "'"), stay("daemon", "\""));
         let line = format!("setsid sh -c '{daemon}' & {ready}");
         profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
-        let made = |name: &str| profile.data().join("workers/w1/clone").join(name).exists();
+        let made = |name: &str| profile.worker_file("w1", name).exists();
         wait_until("it runs", || made("ready") && made("daemon"));
-        kill_supervisor(&profile, "w1");
+        kill("-KILL", profile.worker_pid("w1", "supervisor"));
         wait_until("all of it to be gone", || running(&text) == 0);
     }
 }
@@ -104,15 +112,9 @@ fn a_check_in_a_full_box_does_not_outlive_its_supervisor() {
     let line = format!("trap '' HUP TERM INT; touch ready; while :; do sleep 0.1; done; : {text}");
     profile.config_more(json!({ "verify": { "stays": ["sh", "-c", line] } }));
     profile.looop(&["worker", "start", "w1", "--verify", "stays", "--", "true"]).ok();
-    wait_until("it runs", || profile.data().join("workers/w1/clone/ready").exists());
-    kill_supervisor(&profile, "w1");
+    wait_until("it runs", || profile.worker_file("w1", "ready").exists());
+    kill("-KILL", profile.worker_pid("w1", "supervisor"));
     wait_until("all of it to be gone", || running(&text) == 0);
-}
-
-fn kill_supervisor(profile: &Profile, id: &str) {
-    let state = profile.read_json(&format!("workers/{id}/state.json"));
-    let [pid, start] = ["pid", "start"].map(|key| state["supervisor"][key].as_u64().unwrap());
-    assert!(looop::os::process::tree::signal(pid as u32, start, true));
 }
 
 #[test]
@@ -131,9 +133,8 @@ fn only_full_sandboxes_free_a_worker_and_its_checks_from_an_approval() {
             "sandbox": { "worker": worker, "verify": verify },
         }));
         profile.looop(&["tick"]).ok();
-        let asks = profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().len();
         let is_free = (worker, verify) == ("full", "full");
-        assert_eq!(asks, usize::from(!is_free), "{worker} {verify}");
+        assert_eq!(profile.asks().len(), usize::from(!is_free), "{worker} {verify}");
         assert_eq!(profile.data().join("workers/w1").exists(), is_free, "{worker} {verify}");
     }
 }

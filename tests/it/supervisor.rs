@@ -9,18 +9,14 @@ mod moves;
 mod output;
 mod reports;
 
-use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{fs, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
 use looop::rules::worker::protocol::{self, Decoder, Hello, MAX_REPLY, WireReply, WireRequest};
 use serde_json::Value;
 
-use crate::support::profile::{Profile, wait_until};
-
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+use crate::support::profile::{NOOP, Profile, wait_until};
+use crate::support::rows::kill;
 
 /// A profile with one worker `w1` that runs this shell script.
 struct TmuxFixture {
@@ -35,10 +31,7 @@ impl TmuxFixture {
 
     #[track_caller]
     fn with(profile: Profile, more: &[&str], script: &str) -> TmuxFixture {
-        let mut args = vec!["worker", "start", "w1"];
-        args.extend(more);
-        args.extend(["--", "sh", "-c", script]);
-        profile.looop(&args).ok();
+        profile.looop(&[&["worker", "start", "w1"], more, &["--", "sh", "-c", script]].concat()).ok();
         TmuxFixture { profile }
     }
 
@@ -48,7 +41,7 @@ impl TmuxFixture {
 
     /// A file that the worker made.
     fn file(&self, name: &str) -> PathBuf {
-        self.dir().join("clone").join(name)
+        self.profile.worker_file("w1", name)
     }
 
     fn text(&self, name: &str) -> String {
@@ -61,23 +54,20 @@ impl TmuxFixture {
     }
 
     fn row(&self) -> Value {
-        let all = self.profile.looop(&["ls", "--json"]).ok().json();
-        all["workers"].as_array().unwrap().iter().find(|row| row["id"] == "w1").cloned().unwrap_or_default()
+        self.profile.worker("w1")
     }
 
     #[track_caller]
     fn wait_state(&self, wanted: &str) {
-        wait_until(&format!("w1 is {wanted}"), || self.row()["state"] == wanted);
+        self.profile.wait_worker("w1", &[wanted]);
     }
 
-    fn pid(&self, which: &str) -> u32 {
-        let state: Value = self.profile.read_json("workers/w1/state.json");
-        u32::try_from(state[which]["pid"].as_u64().unwrap()).unwrap()
+    fn supervisor(&self) -> u32 {
+        self.profile.worker_pid("w1", "supervisor")
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.pid("supervisor").to_string();
-        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+        kill(name, self.supervisor());
     }
 
     fn connect(&self, socket: &str) -> UnixStream {
@@ -89,7 +79,7 @@ impl TmuxFixture {
     /// The memory that the supervisor has written to, in kB: pages that are no file's any more, whether or not a child
     /// that it forks just now shares them still. Its clean pages are the program's file, and say nothing about growth.
     fn memory(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid("supervisor"))).unwrap();
+        let text = fs::read_to_string(format!("/proc/{}/status", self.supervisor())).unwrap();
         let line = text.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }

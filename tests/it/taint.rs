@@ -4,9 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::profile::Profile;
-
-const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+use crate::support::profile::{NOOP, Profile};
 
 /// A profile whose goal `first` was written by a move after untrusted text was read. Nothing else that is untrusted is
 /// in its world any more.

@@ -1,24 +1,14 @@
 //! Workers: they outlive whoever started them, are told apart, end whole, and write only under leases that they hold.
 
-use std::fs;
-use std::path::Path;
-use std::process::Stdio;
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::profile::{Profile, git_in, wait_until};
-
-fn worker(profile: &Profile, id: &str) -> Value {
-    let all = profile.looop(&["ls", "--json"]).ok().json();
-    all["workers"].as_array().unwrap().iter().find(|row| row["id"] == id).cloned().unwrap_or_default()
-}
-
-fn state(profile: &Profile, id: &str) -> String {
-    worker(profile, id)["state"].as_str().unwrap_or_default().to_owned()
-}
+use crate::support::profile::{NOOP, Profile, git_in, wait_until};
+use crate::support::rows::kill;
 
 fn wait_state(profile: &Profile, id: &str, wanted: &str) {
-    wait_until(&format!("{id} is {wanted}"), || state(profile, id) == wanted);
+    profile.wait_worker(id, &[wanted]);
 }
 
 /// A shell line that calls the program under test.
@@ -29,16 +19,8 @@ fn looop(line: &str) -> String {
 /// Starts a worker that runs this shell script.
 #[track_caller]
 fn start(profile: &Profile, id: &str, more: &[&str], script: &str) {
-    let mut args = vec!["worker", "start", id];
-    args.extend(more);
-    args.extend(["--", "sh", "-c", script]);
-    let ran = profile.looop(&args).ok();
+    let ran = profile.looop(&[&["worker", "start", id], more, &["--", "sh", "-c", script]].concat()).ok();
     assert_eq!(ran.stdout, format!("{id}\n"), "stdout carries the id alone");
-}
-
-fn pid_of(profile: &Profile, id: &str, which: &str) -> u32 {
-    let state: Value = profile.read_json(&format!("workers/{id}/state.json"));
-    u32::try_from(state[which]["pid"].as_u64().unwrap()).unwrap()
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -56,14 +38,9 @@ fn sleep(seconds: u32) -> String {
     format!("sleep {seconds}.{}", std::process::id())
 }
 
-fn kill_now(pid: u32) {
-    let ended = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-    assert!(ended.success());
-}
-
 #[test]
 fn a_worker_flags_asks_reports_and_ends() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let script = r#"
         looop flag "look at me" && while [ ! -e go ]; do sleep 0.02; done; looop unflag
         answer=$(looop ask "which one?" --options red,blue --ref issue-7) && echo "answer=$answer"
@@ -73,13 +50,11 @@ fn a_worker_flags_asks_reports_and_ends() {
         exit 0"#;
     start(&profile, "w1", &[], script);
     wait_state(&profile, "w1", "waiting");
-    assert_eq!(worker(&profile, "w1")["flag"]["text"], "look at me");
-    let waited = profile.looop(&["wait", "--timeout", "5s"]);
-    assert_eq!(waited.code, 3, "{waited:?}");
-    assert!(waited.stdout.contains("⚑ w1: look at me"), "{waited:?}");
+    assert_eq!(profile.worker("w1")["flag"]["text"], "look at me");
+    profile.looop(&["wait", "--timeout", "5s"]).exits(3).prints(&["⚑ w1: look at me"]);
     let cwd = profile.read_json("workers/w1/spec.json")["cwd"].as_str().unwrap().to_owned();
     fs::write(Path::new(&cwd).join("go"), "").unwrap();
-    wait_until("the question", || worker(&profile, "w1")["ask"].is_string());
+    wait_until("the question", || profile.worker("w1")["ask"].is_string());
     let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
     assert_eq!(
         (&ask["worker"], &ask["options"], &ask["ref"]),
@@ -98,51 +73,37 @@ fn a_worker_flags_asks_reports_and_ends() {
     assert!(transcript.contains("answer=blue\r\n"), "{transcript}");
     assert!(transcript.contains("told=mind the gap\r\n"), "{transcript}");
     assert_eq!(profile.read("reports/w1/out.md"), "a report");
-    assert_eq!(worker(&profile, "w1")["cost_usd"], 0.25);
+    assert_eq!(profile.worker("w1")["cost_usd"], 0.25);
     assert!(profile.looop(&["cost", "--by", "worker"]).ok().stdout.contains("w1"));
     assert!(profile.read("journal.md").contains("worker w1 — exited"));
 }
 
 #[test]
 fn one_worker_is_shown_whole() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let long = "which one? ".repeat(40);
     let script = looop(&format!("looop flag '{long}\u{1b}[2J'; exec sleep 600"));
     start(&profile, "w1", &["--claim", "db", "--goal", "release"], &script);
     wait_state(&profile, "w1", "waiting");
     let mut one = profile.looop(&["worker", "show", "w", "--json"]).ok().json()["worker"].take();
-    let mut row = worker(&profile, "w1");
+    let mut row = profile.worker("w1");
     for worker in [&mut one, &mut row] {
         worker.as_object_mut().unwrap().remove("idle_s");
     }
     assert_eq!(one, row, "it is the row of the list");
-    let text = profile.looop(&["worker", "show", "w1"]).ok().stdout;
+    let text = profile.looop(&["worker", "show", "w1"]).ok();
     let pid = row["pid"].as_u64().unwrap();
-    let all = [
-        "worker   w1",
-        "state    waiting for ",
-        "goal     release",
-        "runner   command",
-        "leases   ",
-        "db (epoch 1)",
-    ];
-    for words in all
-        .map(str::to_owned)
-        .into_iter()
-        .chain([format!("process  {pid}"), format!("flag     {long}\\u{{1b}}[2J")])
-    {
-        assert!(text.contains(&words), "{words}: {text}");
-    }
-    let none = profile.looop(&["worker", "show", "x"]);
-    assert!(none.code == 2 && none.stderr.contains("there are: w1"), "{none:?}");
+    text.prints(&["worker   w1", "state    waiting for ", "goal     release", "runner   command"])
+        .prints(&["leases   ", "db (epoch 1)"])
+        .prints(&[&format!("process  {pid}"), &format!("flag     {long}\\u{{1b}}[2J")]);
+    profile.looop(&["worker", "show", "x"]).exits(2).warns(&["there are: w1"]);
     profile.looop(&["kill", "w1"]).ok();
-    let text = profile.looop(&["worker", "show", "w1"]).ok().stdout;
-    assert!(text.contains("state    killed for ") && text.contains("reason   "), "{text}");
+    profile.looop(&["worker", "show", "w1"]).ok().prints(&["state    killed for ", "reason   "]);
 }
 
 #[test]
 fn a_worker_outlives_the_shell_and_the_session_that_started_it() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let line =
         &looop("looop worker start w1 -- sh -c 'while :; do date +%N; sleep 0.02; done' && exec sleep 600");
     let mut shell =
@@ -155,13 +116,13 @@ fn a_worker_outlives_the_shell_and_the_session_that_started_it() {
         || fs::metadata(profile.data().join("workers/w1/transcript.raw")).map_or(0, |meta| meta.len());
     let before = length();
     wait_until("it prints on", || length() > before + 100);
-    assert_eq!(state(&profile, "w1"), "running");
+    assert_eq!(profile.worker("w1")["state"], "running");
     assert_eq!(profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
 }
 
 #[test]
 fn the_starter_does_not_wait_for_the_worker_and_leaks_nothing_into_it() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     // A command substitution ends when nobody holds its pipe any more.
     let line = &looop(
         "id=$(exec 7</dev/null; looop worker start w1 -- sh -c 'ls -l /proc/self/fd >fds; sleep 600'); echo \"got $id\"",
@@ -180,7 +141,7 @@ fn the_starter_does_not_wait_for_the_worker_and_leaks_nothing_into_it() {
 #[test]
 #[ignore = "slow"]
 fn fifty_megabytes_of_output_are_kept_byte_for_byte() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let script = "stty raw -echo; i=0; while [ $i -lt 50 ]; do head -c 1000000 /dev/urandom | tee -a copy; i=$((i+1)); done";
     start(&profile, "w1", &[], script);
     wait_state(&profile, "w1", "exited");
@@ -194,7 +155,7 @@ fn fifty_megabytes_of_output_are_kept_byte_for_byte() {
 #[test]
 #[ignore = "slow"]
 fn exit_check_and_limit_decide_how_a_worker_stands() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({
         "verify": {
             "good": ["test", "-e", "made"],
@@ -217,7 +178,7 @@ fn exit_check_and_limit_decide_how_a_worker_stands() {
         profile.config_more(json!({ "limits": { "verify_timeout": limit, "workers": 20 } }));
         start(&profile, id, &["--verify", verify], script);
         wait_state(&profile, id, wanted);
-        let row = worker(&profile, id);
+        let row = profile.worker(id);
         assert!(
             format!("{} {}", row["why"], row["verify"]).replace("\",\"status\":\"", " ").contains(words)
                 || profile.read("journal.md").contains(words),
@@ -229,7 +190,7 @@ fn exit_check_and_limit_decide_how_a_worker_stands() {
 
 #[test]
 fn all_that_a_worker_started_ends_with_it() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let commands = [sleep(601), sleep(602), sleep(603)];
     let [stubborn, fled, twice] = &commands;
     let script = format!(
@@ -241,21 +202,19 @@ fn all_that_a_worker_started_ends_with_it() {
         touch ready; sleep 600"#
     );
     start(&profile, "w1", &["--goal", "g1"], &script);
-    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    let file = |name: &str| profile.worker_file("w1", name);
     wait_until("all of them run", || file("ready").exists());
     wait_until("each is what it is to be", || commands.iter().all(|command| count(command) == 1));
     assert!(profile.data().join("claims/goal.g1.json").exists());
     profile.looop(&["kill", "w1"]).ok();
     assert!(commands.iter().all(|command| count(command) == 0), "a process is left");
     assert!(!profile.data().join("claims/goal.g1.json").exists(), "the lease is given back");
-    let gone = profile.looop(&["kill", "w1"]);
-    assert_eq!(gone.code, 1, "{gone:?}");
-    assert!(gone.stderr.contains("it has ended already (killed)"), "{gone:?}");
+    profile.looop(&["kill", "w1"]).exits(1).warns(&["it has ended already (killed)"]);
 }
 
 #[test]
 fn a_worker_without_its_supervisor_is_lost_and_nothing_of_it_runs_on() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let fled = sleep(604);
     let script = format!(
         r#"echo "before the end"
@@ -263,32 +222,29 @@ fn a_worker_without_its_supervisor_is_lost_and_nothing_of_it_runs_on() {
         while [ ! -e fled ]; do sleep 0.02; done; touch ready; trap "" HUP; sleep 600"#
     );
     start(&profile, "w1", &["--goal", "g1"], &script);
-    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    let file = |name: &str| profile.worker_file("w1", name);
     wait_until("it runs", || file("ready").exists());
     wait_until("it has fled", || count(&fled) == 1);
-    let child = pid_of(&profile, "w1", "child");
-    kill_now(pid_of(&profile, "w1", "supervisor"));
+    let child = profile.worker_pid("w1", "child");
+    kill("-KILL", profile.worker_pid("w1", "supervisor"));
     wait_state(&profile, "w1", "lost");
     profile.looop(&["tick"]).ok();
     assert!(count(&fled) == 0 && !is_alive(child), "the beat has ended what was left");
     let shown = profile.read_json("world.json")["own"]["workers"][0].clone();
     assert_eq!((&shown["id"], &shown["state"]), (&json!("w1"), &json!("lost")), "the decision has seen it");
     // Put away with its transcript, and the goal is free at once.
-    let past = fs::read_dir(profile.data().join("workers/past"))
-        .unwrap()
-        .flatten()
-        .find(|e| e.path().is_dir())
-        .unwrap();
+    let mut past = fs::read_dir(profile.data().join("workers/past")).unwrap().flatten();
+    let past = past.find(|entry| entry.path().is_dir()).unwrap();
     assert!(fs::read_to_string(past.path().join("transcript.raw")).unwrap().contains("before the end"));
     start(&profile, "w2", &["--goal", "g1"], "sleep 600");
-    assert_eq!(state(&profile, "w2"), "running");
+    assert_eq!(profile.worker("w2")["state"], "running");
 }
 
 #[test]
 fn a_recycled_process_number_is_never_signalled() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     start(&profile, "w1", &[], "sleep 600");
-    kill_now(pid_of(&profile, "w1", "supervisor"));
+    kill("-KILL", profile.worker_pid("w1", "supervisor"));
     wait_state(&profile, "w1", "lost");
     // Somebody else's process has the number now, as far as the file can tell.
     let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
@@ -296,8 +252,7 @@ fn a_recycled_process_number_is_never_signalled() {
     state["supervisor"]["pid"] = other.id().into();
     state["child"]["pid"] = other.id().into();
     fs::write(profile.data().join("workers/w1/state.json"), state.to_string()).unwrap();
-    let ended = profile.looop(&["kill", "w1"]);
-    assert_eq!(ended.code, 1, "{ended:?}");
+    profile.looop(&["kill", "w1"]).exits(1);
     profile.looop(&["tick"]).ok();
     assert!(other.try_wait().unwrap().is_none(), "the other process was signalled");
     other.kill().unwrap();
@@ -306,31 +261,25 @@ fn a_recycled_process_number_is_never_signalled() {
 
 #[test]
 fn of_many_starters_of_one_name_one_wins_and_the_limit_holds() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "limits": { "workers": 4 } }));
-    let same: Vec<_> =
-        (0..6).map(|_| profile.spawn(&["worker", "start", "same", "--", "sleep", "600"])).collect();
-    let codes: Vec<i32> =
-        same.into_iter().map(|child| child.wait_with_output().unwrap().status.code().unwrap()).collect();
-    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
-    let many: Vec<_> =
-        (0..8).map(|n| profile.spawn(&["worker", "start", &format!("m{n}"), "--", "sleep", "600"])).collect();
-    let codes: Vec<i32> =
-        many.into_iter().map(|child| child.wait_with_output().unwrap().status.code().unwrap()).collect();
-    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 3, "{codes:?}");
+    let same = ["same"; 6].map(str::to_owned).to_vec();
+    for (names, winners) in [(same, 1), ((0..8).map(|n| format!("m{n}")).collect(), 3)] {
+        let start = |name: &String| profile.spawn(&["worker", "start", name, "--", "sleep", "600"]);
+        let children: Vec<_> = names.iter().map(start).collect();
+        let code = |child: std::process::Child| child.wait_with_output().unwrap().status.code().unwrap();
+        let codes: Vec<i32> = children.into_iter().map(code).collect();
+        assert_eq!(codes.iter().filter(|code| **code == 0).count(), winners, "{names:?}: {codes:?}");
+    }
     let rows = profile.looop(&["ls", "--json"]).ok().json();
     assert_eq!(rows["workers"].as_array().unwrap().len(), 4);
-    assert!(
-        fs::read_dir(profile.data().join("workers"))
-            .unwrap()
-            .flatten()
-            .all(|e| !e.file_name().to_string_lossy().starts_with(".new"))
-    );
+    let mut left = fs::read_dir(profile.data().join("workers")).unwrap().flatten();
+    assert!(left.all(|entry| !entry.file_name().to_string_lossy().starts_with(".new")));
 }
 
 #[test]
 fn bad_names_commands_and_briefs_start_nothing() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let long = "x".repeat(300);
     for bad in ["a/b", "..", "a b", "", "pulse", "past", "archive", "-x", &long] {
         let ran = profile.looop(&["worker", "start", "--", bad, "x"]);
@@ -361,14 +310,14 @@ fn bad_names_commands_and_briefs_start_nothing() {
 
 #[test]
 fn what_a_worker_starts_cannot_use_the_humans_verbs() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     let script = r#"
         looop pause 2>a; echo $? >>a
         env -i PATH="$PATH" HOME="$HOME" LOOOP_DATA_DIR="$LOOOP_DATA_DIR" LOOOP_CONFIG="$LOOOP_CONFIG" setsid looop pause 2>b; echo $? >>b
         (setsid sh -c '(looop worker start w2 -- true 2>c; echo $? >>c; touch done) &' &)
         sleep 600"#;
     start(&profile, "w1", &[], script);
-    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    let file = |name: &str| profile.worker_file("w1", name);
     wait_until("all three were tried", || file("done").exists() && file("b").exists());
     for name in ["a", "b", "c"] {
         let printed = fs::read_to_string(file(name)).unwrap();
@@ -382,7 +331,7 @@ fn what_a_worker_starts_cannot_use_the_humans_verbs() {
 
 #[test]
 fn two_workers_never_own_one_goal() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     start(&profile, "w1", &["--goal", "g1", "--claim", "thing"], "sleep 600");
     let second = profile.looop(&["worker", "start", "w2", "--goal", "g1", "--", "true"]);
     assert!(second.code == 1 && second.stderr.contains("worker w1 has it"), "{second:?}");
@@ -394,7 +343,7 @@ fn two_workers_never_own_one_goal() {
 #[test]
 #[ignore = "slow"]
 fn a_worker_that_lost_its_lease_writes_nothing_any_more() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "limits": { "lease_ttl": "5s" }, "verify": { "ok": ["true"] } }));
     let script = r#"
         touch ready; while [ ! -e go ]; do sleep 0.02; done
@@ -402,27 +351,19 @@ fn a_worker_that_lost_its_lease_writes_nothing_any_more() {
             looop $verb </dev/null >>out 2>&1; echo "$verb: $?" >>codes
         done; touch tried; sleep 600"#;
     start(&profile, "w1", &["--goal", "g1", "--claim", "thing", "--verify", "ok"], script);
-    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    let file = |name: &str| profile.worker_file("w1", name);
     wait_until("it runs", || file("ready").exists());
-    let supervisor = pid_of(&profile, "w1", "supervisor").to_string();
-    let signal = |name: &str| {
-        assert!(std::process::Command::new("kill").args([name, &supervisor]).status().unwrap().success())
-    };
-    signal("-STOP");
+    let supervisor = profile.worker_pid("w1", "supervisor");
+    kill("-STOP", supervisor);
     let first = profile.read_json("claims/goal.g1.json")["epoch"].as_u64().unwrap();
-    wait_until("another takes over", || {
-        profile
-            .looop(&["worker", "start", "w2", "--goal", "g1", "--claim", "thing", "--", "sleep", "600"])
-            .code
-            == 0
-    });
+    let takes = ["worker", "start", "w2", "--goal", "g1", "--claim", "thing", "--", "sleep", "600"];
+    wait_until("another takes over", || profile.looop(&takes).code == 0);
     let taken = profile.read_json("claims/goal.g1.json");
     assert!(taken["epoch"].as_u64().unwrap() > first && taken["holder"] == "w2", "{taken}");
     let ledger = profile.looop(&["cost", "--json"]).ok().stdout;
     fs::write(file("go"), "").unwrap();
-    signal("-CONT");
-    wait_until("the first has ended", || state(&profile, "w1") == "failed");
-    let row = worker(&profile, "w1");
+    kill("-CONT", supervisor);
+    let row = profile.wait_worker("w1", &["failed"]);
     assert!(row["why"].as_str().unwrap().contains("went to worker w2"), "{row}");
     assert!(row["verify"].is_null(), "{row}");
     assert!(!profile.data().join("reports/w1").exists());
@@ -434,28 +375,19 @@ fn a_worker_that_lost_its_lease_writes_nothing_any_more() {
         (&taken["holder"], &taken["epoch"]),
         "the new one is unharmed"
     );
-    assert_eq!(state(&profile, "w2"), "running");
+    assert_eq!(profile.worker("w2")["state"], "running");
 }
 
 #[test]
 fn commits_come_back_as_a_branch_when_the_check_has_passed() {
-    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
-    let repo = profile.path("repo");
-    fs::create_dir(&repo).unwrap();
-    git_in(&repo, &["init", "-q", "-b", "main"]);
-    fs::write(repo.join("a.txt"), "one\n").unwrap();
-    git_in(&repo, &["add", "."]);
-    git_in(&repo, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "first"]);
+    let profile = Profile::scripted(&[NOOP]);
+    let repo = profile.repository("repo", "a.txt", "one\n");
     profile.config_more(json!({ "verify": { "two": ["grep", "-q", "two", "a.txt"] } }));
     let head = git_in(&repo, &["rev-parse", "HEAD"]);
-    start(
-        &profile,
-        "fix",
-        &["--repo", repo.to_str().unwrap(), "--verify", "two"],
-        "echo two >>a.txt; git commit -qam 'second'",
-    );
+    let more = ["--repo", repo.to_str().unwrap(), "--verify", "two"];
+    start(&profile, "fix", &more, "echo two >>a.txt; git commit -qam 'second'");
     wait_state(&profile, "fix", "done");
-    assert_eq!(worker(&profile, "fix")["branch"], "looop/fix");
+    assert_eq!(profile.worker("fix")["branch"], "looop/fix");
     assert_eq!(git_in(&repo, &["log", "--format=%s", "looop/fix"]), "second\nfirst\n");
     assert_eq!(git_in(&repo, &["rev-parse", "HEAD"]), head);
     assert_eq!(git_in(&repo, &["status", "--porcelain"]), "");

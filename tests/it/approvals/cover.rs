@@ -2,50 +2,39 @@
 
 use std::fs::{self, Permissions, create_dir_all, hard_link, rename, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{NOOP, approve, asks};
-use crate::support::pi::skipped;
+use super::{NOOP, Swap, executable, waiting};
 use crate::support::profile::{LOOOP, Profile, Ran, git_in};
+use crate::{support::pi::skipped, support::rows::copy_all};
 
 const VOID: &str = "something that the approval covered has changed since";
-
-/// Writes an executable in the place of another, as an editor would.
-fn executable(path: &Path, text: &str) {
-    create_dir_all(path.parent().unwrap()).unwrap();
-    let aside = path.with_extension("aside");
-    write(&aside, text).unwrap();
-    fs::set_permissions(&aside, Permissions::from_mode(0o755)).unwrap();
-    rename(aside, path).unwrap();
-}
 
 /// A profile whose decider wants `tool` with these arguments in `work`, again and again. `far` lies outside of `work`, and
 /// so does what is in `home`.
 fn scene(args: &[&str]) -> Profile {
     let profile = Profile::scripted(&[NOOP]);
     let tool = format!("#!/usr/bin/env interp\necho ran >> {}\n", profile.path("work/sink").display());
+    create_dir_all(profile.path("home/bin1")).unwrap();
     executable(&profile.path("home/bin2/tool"), &tool);
     executable(&profile.path("home/interp/interp"), "#!/bin/sh\nexec sh \"$@\"\n");
-    create_dir_all(profile.path("home/bin1")).unwrap();
     let dirs = ["home/bin1", "home/bin2", "home/interp"].map(|dir| profile.path(dir).display().to_string());
-    for file in [
-        "work/input.txt",
-        "work/caf\u{e9}",
-        "work/sub/lib.sh",
-        "home/far/x.mk",
-        "home/dir/m.py",
-        "home/next/z.mk",
+    let next = profile.path("home/next/y.mk").display().to_string();
+    for (file, text) in [
+        ("work/input.txt", "text\n"),
+        ("work/caf\u{e9}", "text\n"),
+        ("work/sub/lib.sh", "text\n"),
+        ("home/dir/m.py", "text\n"),
+        ("home/next/z.mk", "text\n"),
+        ("home/far/x.mk", &format!("include {next}\n")),
+        ("home/next/y.mk", "all:\n"),
     ] {
         create_dir_all(profile.path(file).parent().unwrap()).unwrap();
-        write(profile.path(file), "text\n").unwrap();
+        write(profile.path(file), text).unwrap();
     }
-    let next = profile.path("home/next/y.mk").display().to_string();
-    write(profile.path("home/far/x.mk"), format!("include {next}\n")).unwrap();
-    write(&next, "all:\n").unwrap();
     git_in(&profile.path("work"), &["init", "-q"]);
     git_in(&profile.path("work"), &["commit", "-qm", "one", "--allow-empty"]);
     let home = profile.path("home").display().to_string();
@@ -56,20 +45,11 @@ fn scene(args: &[&str]) -> Profile {
     profile
 }
 
-fn waiting(profile: &Profile, what: &str) -> Value {
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("waits for ap-"), "{what}: {ran:?}");
-    asks(profile).pop().unwrap()
-}
-
 #[track_caller]
 fn assert_void(profile: &Profile, what: &str, ran: &Ran) {
     assert!(ran.stdout.contains(VOID), "{what}: {ran:?}");
     assert!(!profile.path("work/sink").exists(), "{what}: it ran");
 }
-
-/// One kind of swap.
-type Swap = fn(&Profile);
 
 #[test]
 #[ignore = "slow"]
@@ -113,14 +93,7 @@ fn each_kind_of_swap_voids_an_approval() {
         ("a branch", |p| drop(git_in(&p.path("work"), &["commit", "-qm", "two", "--allow-empty"]))),
         ("folder", |p| {
             rename(p.path("work"), p.path("was")).unwrap();
-            assert!(
-                Command::new("cp")
-                    .args(["-a", "was", "work"])
-                    .current_dir(p.path(""))
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            copy_all(&p.path("was"), &p.path("work"));
         }),
         ("executable", |p| {
             let tool = fs::read_to_string(p.path("home/bin2/tool")).unwrap();
@@ -133,12 +106,12 @@ fn each_kind_of_swap_voids_an_approval() {
     ];
     for (what, swap) in swaps {
         let ask = waiting(&profile, what);
-        approve(&profile, &ask).ok();
+        profile.approve(&ask).ok();
         swap(&profile);
         assert_void(&profile, what, &profile.looop(&["tick"]).ok());
     }
     let ask = waiting(&profile, "none");
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     let ran = profile.looop(&["tick"]).ok();
     assert!(ran.stdout.contains("exit 0") && profile.path("work/sink").exists(), "without a swap: {ran:?}");
 }
@@ -150,8 +123,7 @@ fn a_no_holds_when_the_folder_changes() {
     profile.looop(&["reject", ask["id"].as_str().unwrap()]).ok();
     for text in ["one", "two"] {
         write(profile.path("work/sub/lib.sh"), text).unwrap();
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("refused: the user rejected exactly this"), "{ran:?}");
+        profile.looop(&["tick"]).ok().prints(&["refused: the user rejected exactly this"]);
     }
 }
 
@@ -160,7 +132,7 @@ fn another_value_of_a_variable_voids_an_approval() {
     let profile = scene(&[]);
     let ask = waiting(&profile, "a variable");
     assert!(ask["scope"]["command"]["env"].as_array().unwrap().contains(&json!("LANG")), "{ask}");
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     let ran = profile.command(&["tick"]).env("LANG", "de_DE.UTF-8").output().unwrap();
     assert_void(&profile, "a variable", &ran.into());
 }
@@ -172,11 +144,11 @@ fn an_index_counts_by_what_is_staged() {
     let work = profile.path("work");
     git_in(&work, &["add", "input.txt"]);
     let ask = waiting(&profile, "an index");
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     git_in(&work, &["add", "sub/lib.sh"]);
     assert_void(&profile, "an index", &profile.looop(&["tick"]).ok());
     let ask = waiting(&profile, "an index that is written again");
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     let before = fs::read(work.join(".git/index")).unwrap();
     for _ in 0..2 {
         git_in(&work, &["update-index", "--force-write-index", "--index-version", "3"]);
@@ -194,7 +166,7 @@ fn another_sandbox_voids_an_approval() {
     if ask["scope"]["sandbox"]["level"] == "none" {
         return skipped("no sandbox");
     }
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     profile.without_sandbox(&["run"]);
     assert_void(&profile, "a sandbox", &profile.looop(&["tick"]).ok());
 }
@@ -206,10 +178,9 @@ fn a_mount_over_the_folder_voids_an_approval() {
         return skipped("no namespace to mount in");
     }
     let profile = scene(&["input.txt"]);
-    let copied = Command::new("cp").args(["-a", "work", "copy"]).current_dir(profile.path("")).status();
-    assert!(copied.unwrap().success());
+    copy_all(&profile.path("work"), &profile.path("copy"));
     let ask = waiting(&profile, "mount");
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     let line = "mount --bind copy work && exec \"$0\" tick";
     let ran = profile.other_command("unshare", &["-rm", "sh", "-c", line, LOOOP]).output().unwrap();
     assert_void(&profile, "mount", &ran.into());
@@ -220,13 +191,12 @@ fn a_mount_over_the_folder_voids_an_approval() {
 fn a_yes_from_the_future_is_void() {
     let profile = scene(&[]);
     let ask = waiting(&profile, "clock");
-    let file = profile.data().join(format!("asks/{}.json", ask["id"].as_str().unwrap()));
-    let mut text: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let file = format!("asks/{}.json", ask["id"].as_str().unwrap());
+    let mut text = profile.read_json(&file);
     text["created_ms"] = (text["created_ms"].as_i64().unwrap() + 3_600_000).into();
-    write(file, text.to_string()).unwrap();
-    approve(&profile, &ask).ok();
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("the clock was set back"), "{ran:?}");
+    write(profile.data().join(file), text.to_string()).unwrap();
+    profile.approve(&ask).ok();
+    profile.looop(&["tick"]).ok().prints(&["the clock was set back"]);
     assert!(!profile.path("work/sink").exists());
 }
 
@@ -276,23 +246,18 @@ fn a_file_that_is_swapped_voids_an_approval_in_each_way_of_naming_it() {
         .iter()
         .enumerate()
         .flat_map(|(n, parts)| parts.iter().map(move |part| name(n, part)))
-        .chain([
-            "--file=HOME/%66a.mk".to_owned(),
-            "--file=HOME/my file".to_owned(),
-            "@HOME/response".to_owned(),
-        ])
+        .chain(["--file=HOME/%66a.mk", "--file=HOME/my file", "@HOME/response"].map(str::to_owned))
         .collect();
     let profile = scene(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let mut files: Vec<(String, String)> =
         SPELLINGS.iter().enumerate().map(|(n, parts)| (parts.join(" "), format!("f{n}"))).collect();
-    for (what, file) in [
+    let others = [
         ("a name with `%66`", "fa.mk"),
         ("a name with a space", "my file"),
         ("a response file", "response"),
         ("a file that a response file names", "inner"),
-    ] {
-        files.push((what.to_owned(), file.to_owned()));
-    }
+    ];
+    files.extend(others.map(|(what, file)| (what.to_owned(), file.to_owned())));
     for (_, file) in &files {
         write(profile.path("home").join(file), "text\n").unwrap();
     }
@@ -306,7 +271,7 @@ fn a_file_that_is_swapped_voids_an_approval_in_each_way_of_naming_it() {
         let path = profile.path("home").join(file);
         let real = fs::canonicalize(&path).unwrap().display().to_string();
         assert!(shown.contains(&real), "{what}: {shown}");
-        approve(&profile, &ask).ok();
+        profile.approve(&ask).ok();
         let text = fs::read_to_string(&path).unwrap();
         write(&path, text + "#").unwrap();
         let ran = profile.looop(&["tick"]).ok();
@@ -320,17 +285,12 @@ fn a_file_that_is_swapped_voids_an_approval_in_each_way_of_naming_it() {
 fn what_is_not_covered_is_on_the_screen() {
     let profile = scene(&["HOME", "$X/y"]);
     waiting(&profile, "a folder that is not covered");
-    let shown = profile.looop(&["asks"]).ok().stdout;
-    for words in [
-        format!(
-            "beyond   the approval does not cover {}: its contents",
-            profile.path("home").canonicalize().unwrap().display()
-        ),
-        "beyond   the approval does not cover places that a program takes from a variable".to_owned(),
-        "beyond   the approval does not cover programs of the system, libraries, the network".to_owned(),
-    ] {
-        assert!(shown.contains(&words), "{words}: {shown}");
-    }
+    let home = profile.path("home").canonicalize().unwrap();
+    profile.looop(&["asks"]).ok().prints(&[
+        &format!("beyond   the approval does not cover {}: its contents", home.display()),
+        "beyond   the approval does not cover places that a program takes from a variable",
+        "beyond   the approval does not cover programs of the system, libraries, the network",
+    ]);
 }
 
 /// A profile as [`scene`] makes it, with a rule that frees `tool` with these arguments.
@@ -349,19 +309,15 @@ fn freed(args: &[&str], rule: &[&str]) -> Profile {
 fn a_path_that_executes_on_the_users_side_is_on_the_card_and_no_wildcard_frees_it() {
     let profile = freed(&["--output=sub/.envrc", "HOME/proj/.vscode/tasks.json"], &["**"]);
     let ask = waiting(&profile, "a wildcard");
-    let shown = profile.looop(&["asks"]).ok().stdout;
-    for words in [
+    profile.looop(&["asks"]).ok().prints(&[
         "beware   sub/.envrc executes on your side: the shell runs it when you enter the folder",
         "home/proj/.vscode/tasks.json executes on your side: an editor runs or obeys it",
-    ] {
-        assert!(shown.contains(words), "{words}: {shown}");
-    }
+    ]);
     assert_eq!(ask["scope"]["user_side"][0]["path"], "sub/.envrc");
     let profile = freed(&["-o", "sub/link"], &["**"]);
     symlink("../.envrc", profile.path("work/sub/link")).unwrap();
     waiting(&profile, "a link");
-    let shown = profile.looop(&["asks"]).ok().stdout;
-    assert!(shown.contains("executes on your side") && shown.contains("which no wildcard frees"), "{shown}");
+    profile.looop(&["asks"]).ok().prints(&["executes on your side", "which no wildcard frees"]);
     for (args, rule) in [(["-o", ".envrc"], ["-o", ".envrc"]), (["-o", "plain"], ["-o", "*"])] {
         let ran = freed(&args, &rule).looop(&["tick"]).ok();
         assert!(ran.stdout.contains("exit 0"), "{args:?}: {ran:?}");

@@ -1,14 +1,13 @@
 //! A word that comes too late: the ask was put away, used or over by then.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
+use std::{fs, os::unix::fs::symlink, process::Stdio};
 
 use serde_json::{Value, json};
 
-use super::{NOOP, ask_and_approve, asks, profile, program, question, sunk};
+use super::{NOOP, Swap, ask_and_approve, profile, program, question, sunk};
 use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
+use crate::support::rows::{copy_all, has_strace};
 
 /// What becomes of an ask between the look at it and the word.
 type Change = fn(&Profile, &Value);
@@ -53,7 +52,7 @@ fn waiting(ttl: &str) -> (Profile, Value) {
     let profile = profile(&["RUN", NOOP]);
     profile.config_more(json!({ "limits": { "approval_ttl": ttl } }));
     profile.looop(&["tick"]).ok();
-    let ask = asks(&profile).pop().unwrap();
+    let ask = profile.asks().pop().unwrap();
     (profile, ask)
 }
 
@@ -63,7 +62,7 @@ fn a_word_about_what_is_closed_by_now_is_not_taken() {
     let why = "a beat has closed it in the meantime";
     for (what, change) in CHANGES {
         let (profile, id) = question();
-        let ask = asks(&profile).pop().unwrap();
+        let ask = profile.asks().pop().unwrap();
         let ran = meanwhile(&profile, &["answer", &id, "x"], || change(&profile, &ask));
         assert_unsaid(&profile, &ask, &ran, why, what);
         for verb in ["approve", "reject"] {
@@ -82,9 +81,7 @@ fn a_word_about_what_is_closed_by_now_is_not_taken() {
 fn a_word_about_what_is_over_by_now_is_not_taken() {
     let (profile, ask) = waiting("4s");
     let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
-    let over = || {
-        wait_until("the ask to expire", || asks(&profile).is_empty());
-    };
+    let over = || wait_until("the ask to expire", || profile.asks().is_empty());
     let ran = meanwhile(&profile, &["approve", id, "--hash", hash], over);
     assert_unsaid(&profile, &ask, &ran, "it has expired", "expired");
 }
@@ -104,28 +101,25 @@ fn a_used_approval_whose_files_come_back_is_not_valid() {
         fs::rename(entry.path(), asks_dir.join(format!("{id}{end}"))).unwrap();
     }
     assert!(asks_dir.join(format!("{id}.answer.json")).exists());
-    assert!(asks(&profile).is_empty(), "it is not shown as open");
+    assert!(profile.asks().is_empty(), "it is not shown as open");
     profile.goal("g", "goal: more\n");
     for _ in 0..2 {
         profile.looop(&["tick"]).ok();
     }
     assert_eq!(sunk(&profile), 1);
     assert!(!asks_dir.join(format!("{id}.answer.json")).exists(), "it is put away again");
-    let again = asks(&profile).pop().expect("the same wish can be asked for again");
+    let again = profile.asks().pop().expect("the same wish can be asked for again");
     assert_ne!(again["id"], ask["id"]);
-    super::approve(&profile, &again).ok();
+    profile.approve(&again).ok();
     profile.looop(&["tick"]).ok();
     assert_eq!(sunk(&profile), 2, "and is made once more after an approval of its own");
 }
-
-/// One change between the look of the beat and the start of the command.
-type Swap = fn(&Profile);
 
 /// strace delays the first program that the beat starts, for as long as it takes to change something.
 #[test]
 #[ignore = "slow"]
 fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
-    if Command::new("strace").arg("--version").output().is_err() {
+    if !has_strace() {
         return skipped("no strace");
     }
     // A folder with too many entries is not covered, so that the file alone must be noticed.
@@ -136,8 +130,7 @@ fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
         ("home/far", false, false, |p| fs::write(p.path("home/far/sub/x"), "evil\n").unwrap()),
         ("home/far", false, true, |p| {
             fs::rename(p.path("home/far"), p.path("home/was")).unwrap();
-            let copied = Command::new("cp").args(["-a", "was", "far"]).current_dir(p.path("home")).status();
-            assert!(copied.unwrap().success());
+            copy_all(&p.path("home/was"), &p.path("home/far"));
         }),
     ];
     for (what, is_large, without_sandbox, change) in cases {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{NOOP, approve, asks, run};
+use super::{NOOP, run, waiting};
 use crate::attach::{Fake, Outer};
 use crate::support::profile::Profile;
 
@@ -71,9 +71,7 @@ fn each_field_of_a_move_is_on_each_screen() {
         profile.script(&[&decided.to_string()]);
         profile.config_more(json!({ "runners": { "scripted": scripted }, "worker": "scripted" }));
         profile.goal("wake", &decided.to_string());
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("waits for ap-"), "{decided}: {ran:?}");
-        let ask = asks(&profile).pop().unwrap();
+        let ask = waiting(&profile, &decided.to_string());
         let id = ask["id"].as_str().unwrap();
         let mut screens = vec![on_approve(&profile, id), profile.looop(&["asks"]).ok().stdout];
         if decided["move"] == "start_worker" {
@@ -105,7 +103,7 @@ fn a_question_cannot_draw_an_approval() {
         "ref": format!("x{}ap-79 approval", " ".repeat(300)), "why": "x" });
     let profile = Profile::scripted(&[&question.to_string(), NOOP]);
     profile.looop(&["tick"]).ok();
-    let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
+    let id = profile.asks()[0]["id"].as_str().unwrap().to_owned();
     let mut asking = Outer::start(&profile, &["answer", &id], 80, 60);
     asking.wait_for("answer:");
     let narrow = asking.screen().contents();
@@ -120,10 +118,8 @@ fn a_question_cannot_draw_an_approval() {
     let status = profile.looop(&["status"]).ok().stdout;
     for screen in [narrow, wide, status] {
         for line in screen.lines() {
-            let is_forged = ["ap-5e23", "ap-7", "  move  ", "  hash  ", "  looop approve"]
-                .iter()
-                .any(|s| line.starts_with(s));
-            assert!(!is_forged, "{line}: {screen}");
+            let forged = ["ap-5e23", "ap-7", "  move  ", "  hash  ", "  looop approve"];
+            assert!(!forged.iter().any(|begin| line.starts_with(begin)), "{line}: {screen}");
         }
     }
 }
@@ -141,26 +137,22 @@ fn an_approval_of_an_earlier_version_is_closed_and_asked_again() {
 
 fn earlier(edit: fn(&mut serde_json::Map<String, Value>)) {
     let profile = super::profile(&["RUN"]);
-    profile.looop(&["tick"]).ok();
-    let ask = asks(&profile).pop().unwrap();
+    let ask = waiting(&profile, "an earlier version");
     let id = ask["id"].as_str().unwrap();
-    let file = profile.data().join(format!("asks/{id}.json"));
-    let mut text: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let mut text = profile.read_json(&format!("asks/{id}.json"));
     edit(text["approval"].as_object_mut().unwrap());
-    fs::write(&file, text.to_string()).unwrap();
-    assert!(asks(&profile).is_empty(), "it is not open");
-    let late = approve(&profile, &ask);
+    fs::write(profile.data().join(format!("asks/{id}.json")), text.to_string()).unwrap();
+    assert!(profile.asks().is_empty(), "it is not open");
+    let late = profile.approve(&ask);
     assert!(late.code == 1 && late.stderr.contains("an earlier version of looop asked for it"), "{late:?}");
     let printed = format!(r#"{{"ask":"{id}","at_ms":1,"reply":{{"approve":{{"hash":{}}}}}}}"#, ask["hash"]);
     fs::write(profile.data().join(format!("asks/{id}.answer.json")), printed).unwrap();
-    assert!(
-        profile.looop(&["asks", "--all"]).ok().stdout.contains("void     an earlier version of looop asked")
-    );
+    profile.looop(&["asks", "--all"]).ok().prints(&["void     an earlier version of looop asked"]);
     profile.looop(&["tick"]).ok();
     assert_eq!(super::sunk(&profile), 0, "its approval counts for nothing");
     profile.goal("g", "goal: more\n");
     profile.looop(&["tick"]).ok();
-    let again = asks(&profile).pop().expect("it is asked again");
+    let again = profile.asks().pop().expect("it is asked again");
     assert_eq!((&again["argv"], &again["state"]), (&ask["argv"], &json!("open")));
 }
 
@@ -173,15 +165,15 @@ fn all_that_waits_is_rejected_at_once() {
     for _ in 0..3 {
         profile.looop(&["tick"]).ok();
     }
-    assert_eq!(asks(&profile).len(), 3);
+    assert_eq!(profile.asks().len(), 3);
     let mut asking = Outer::start(&profile, &["reject", "--all", "not", "today"], 200, 90);
     asking.wait_for("Reject these 2 moves?");
     asking.type_in(b"\n");
     assert!(asking.end().1.contains("nothing was rejected"));
-    assert_eq!(asks(&profile).len(), 3);
+    assert_eq!(profile.asks().len(), 3);
     let ran = profile.looop(&["reject", "--all", "not", "today"]).ok();
     assert_eq!(ran.stdout.matches("rejected ap-").count(), 2, "{ran:?}");
-    let left = asks(&profile);
+    let left = profile.asks();
     assert!(left.len() == 1 && left[0]["kind"] == "question", "{left:?}");
     let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
     assert_eq!(prompt.matches(r#""answer":"not today""#).count(), 2, "{prompt}");

@@ -2,20 +2,18 @@
 
 use std::fs::{self, Permissions, create_dir_all, rename, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{NOOP, approve, asks};
-use crate::sandbox;
-use crate::support::profile::{Profile, Ran, git_in, wait_until};
+use super::{NOOP, Swap, waiting};
+use crate::support::profile::{Profile, Ran, git_in, program, wait_until};
+use crate::{sandbox, support::rows::copy_all};
 
 /// A profile whose decider wants a worker with all that a worker can have.
 fn scene() -> Profile {
-    scene_of(
-        &json!({ "goal": "g1", "verify": "tests", "repo": "~/repo", "grant": ["~/link", "~/key", "DEPLOY_KEY"] }),
-    )
+    let grant = ["~/link", "~/key", "DEPLOY_KEY"];
+    scene_of(&json!({ "goal": "g1", "verify": "tests", "repo": "~/repo", "grant": grant }))
 }
 
 /// A profile whose decider wants a worker with these fields.
@@ -28,13 +26,10 @@ fn scene_with(fields: &Value, without_sandbox: &[&'static str]) -> Profile {
     let mut profile = Profile::scripted(&[NOOP]);
     profile.var("DEPLOY_KEY", "canary-value");
     profile.without_sandbox(without_sandbox);
-    let [program, check] = ["home/bin/agent", "home/bin/check"].map(|name| profile.path(name));
-    create_dir_all(program.parent().unwrap()).unwrap();
-    for (file, line) in [(&program, "exec sleep 600"), (&check, "exit 0")] {
-        write(file, format!("#!/bin/sh\n{line}\n")).unwrap();
-        fs::set_permissions(file, Permissions::from_mode(0o755)).unwrap();
-    }
-    for file in ["home/granted/file", "home/other/file", "home/rules.txt", "home/key"] {
+    let [agent, check] = ["home/bin/agent", "home/bin/check"].map(|name| profile.path(name));
+    program(&agent, "#!/bin/sh\nexec sleep 600\n");
+    program(&check, "#!/bin/sh\nexit 0\n");
+    for file in ["home/granted/file", "home/other/file", "home/rules.txt", "home/key", "home/.bashrc"] {
         create_dir_all(profile.path(file).parent().unwrap()).unwrap();
         write(profile.path(file), "text\n").unwrap();
     }
@@ -46,24 +41,14 @@ fn scene_with(fields: &Value, without_sandbox: &[&'static str]) -> Profile {
     profile.goal("g1", "goal: be good\n");
     let mut wanted = json!({ "move": "start_worker", "id": "w1", "brief": "Do it.", "why": "w" });
     wanted.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    write(profile.path("home/.bashrc"), "text\n").unwrap();
     profile.script(&[&wanted.to_string()]);
     let mut scripted = profile.scripted_runner();
-    scripted["worker"] = json!([program, "--rules", profile.path("home/rules.txt"), "{brief}"]);
+    scripted["worker"] = json!([agent, "--rules", profile.path("home/rules.txt"), "{brief}"]);
     profile.config_more(json!({
         "runners": { "scripted": scripted }, "worker": "scripted", "verify": { "tests": [check] },
     }));
     profile
 }
-
-fn waiting(profile: &Profile, what: &str) -> Value {
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("waits for ap-"), "{what}: {ran:?}");
-    asks(profile).pop().unwrap()
-}
-
-/// One kind of swap.
-type Swap = fn(&Profile);
 
 #[test]
 #[ignore = "slow"]
@@ -103,13 +88,12 @@ fn each_kind_of_swap_voids_an_approval_to_a_worker() {
         ("ref", |p| drop(git_in(&p.path("home/repo"), &["checkout", "-qb", "evil"]))),
         ("repository", |p| {
             rename(p.path("home/repo"), p.path("home/old")).unwrap();
-            let copied = Command::new("cp").args(["-a", "old", "repo"]).current_dir(p.path("home")).status();
-            assert!(copied.unwrap().success());
+            copy_all(&p.path("home/old"), &p.path("home/repo"));
         }),
     ];
     for (what, swap) in swaps {
         let ask = waiting(&profile, what);
-        approve(&profile, &ask).ok();
+        profile.approve(&ask).ok();
         swap(&profile);
         let ran = profile.looop(&["tick"]).ok();
         assert!(
@@ -122,7 +106,7 @@ fn each_kind_of_swap_voids_an_approval_to_a_worker() {
 
 /// Lets the beat of an approved worker go on to where the worker starts, changes something there, and lets it start.
 fn approved_with_a_change_at_the_start(profile: &Profile, ask: &Value, change: Swap) -> Ran {
-    approve(profile, ask).ok();
+    profile.approve(ask).ok();
     let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
     lock.lock().unwrap();
     let child = profile.spawn(&["tick"]);
@@ -144,8 +128,7 @@ fn a_commit_during_the_start_leaves_the_approved_commit() {
     });
     let spec = profile.read_json("workers/w1/spec.json");
     assert_eq!(spec["repo"]["base"], *base.trim(), "{ran:?}");
-    let clone = profile.data().join("workers/w1").join("clone");
-    assert_eq!(git_in(&clone, &["rev-parse", "HEAD"]), base);
+    assert_eq!(git_in(&profile.worker_file("w1", ""), &["rev-parse", "HEAD"]), base);
     profile.looop(&["kill", "w1"]).ok();
 }
 
@@ -153,12 +136,11 @@ fn a_commit_during_the_start_leaves_the_approved_commit() {
 #[test]
 fn a_sandbox_that_may_read_other_files_voids_an_approval() {
     let profile = scene_of(&json!({ "goal": "g1", "verify": "tests", "repo": "~/repo" }));
-    let mut config: Value =
-        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    let mut config = profile.config_value();
     config["sandbox"] = json!({ "read": [profile.path("home/other")] });
     fs::write(profile.config_file(), config.to_string()).unwrap();
     let ask = waiting(&profile, "a sandbox");
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     config["sandbox"] = json!({});
     fs::write(profile.config_file(), config.to_string()).unwrap();
     let ran = profile.looop(&["tick"]).ok();
@@ -191,7 +173,7 @@ fn a_change_between_the_plan_and_the_start_voids_an_approval_to_a_worker() {
         assert_eq!(refs, "", "{what}: nothing is kept for the worker");
         let again = waiting(&profile, what);
         assert_ne!(ask["hash"], again["hash"], "{what}: the move waits again, for another yes");
-        approve(&profile, &again).ok();
+        profile.approve(&again).ok();
         let ran = profile.looop(&["tick"]).ok();
         assert!(profile.data().join("workers/w1/spec.json").exists(), "{what}: {ran:?}");
         profile.looop(&["kill", "w1"]).ok();
@@ -203,11 +185,9 @@ fn another_value_of_a_variable_voids_an_approval() {
     let profile = scene();
     for (name, part) in [("LANG", "the program, the folder or the environment"), ("DEPLOY_KEY", "a grant")] {
         let ask = waiting(&profile, name);
-        approve(&profile, &ask).ok();
-        let ran = profile.command(&["tick"]).env(name, "other").output().unwrap();
-        let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
-        let words = format!("something that the approval covered has changed since: {part}");
-        assert!(printed.contains(&words), "{name}: {printed}");
+        profile.approve(&ask).ok();
+        let ran = Ran::from(profile.command(&["tick"]).env(name, "other").output().unwrap());
+        ran.prints(&[&format!("something that the approval covered has changed since: {part}")]);
         assert!(!profile.data().join("workers/w1").exists(), "{name}");
     }
     let ask = waiting(&profile, "no variable");
@@ -226,10 +206,9 @@ fn the_worker_that_starts_is_the_one_that_was_approved() {
     let id = ask["id"].as_str().unwrap();
     let planned =
         &profile.read_json(&format!("asks/{id}.json"))["approval"]["operation"]["start_worker"]["spec"];
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     // Another runner with the same command: nothing that the user saw differs.
-    let mut config: Value =
-        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    let mut config = profile.config_value();
     config["runners"]["other"] = config["runners"]["scripted"].clone();
     config["worker"] = json!("other");
     profile.config(config);
@@ -246,8 +225,7 @@ fn the_worker_that_starts_is_the_one_that_was_approved() {
 
 /// Changes the command of the runner.
 fn another_command(profile: &Profile) {
-    let mut config: Value =
-        serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    let mut config = profile.config_value();
     config["runners"]["scripted"]["worker"][1] = json!("--no-rules");
     profile.config(config);
 }
@@ -273,7 +251,7 @@ fn killed_before_the_start(profile: &Profile, change: Swap) {
 fn an_interrupted_start_is_void_if_the_config_asks_for_another_worker() {
     let profile = scene();
     let ask = waiting(&profile, "an interruption");
-    approve(&profile, &ask).ok();
+    profile.approve(&ask).ok();
     killed_before_the_start(&profile, another_command);
     let journal = profile.read("journal.md");
     assert!(journal.contains("something that the approval covered has changed since"), "{journal}");
@@ -315,33 +293,30 @@ fn an_interrupted_start_that_cannot_be_planned_again_is_dropped() {
 fn grants_are_first_on_the_screen_and_resolved() {
     let profile = scene();
     let ask = waiting(&profile, "screen");
-    let shown = profile.looop(&["asks"]).ok().stdout;
+    let shown = profile.looop(&["asks"]).ok();
     let at = |path: &str| fs::canonicalize(profile.path(path)).unwrap().display().to_string();
     let head = git_in(&profile.path("home/repo"), &["rev-parse", "HEAD"]);
-    let lines: Vec<&str> = shown.lines().collect();
-    assert!(
-        lines[1].starts_with(&format!("  grants   the folder {}, named as ~/link", at("home/granted"))),
-        "{shown}"
-    );
-    assert!(
-        lines[2].starts_with(&format!("  grants   the file {}, named as ~/key", at("home/key"))),
-        "{shown}"
-    );
-    assert!(lines[3].starts_with("  grants   the variable DEPLOY_KEY"), "{shown}");
-    for words in [
-        "move     start_worker".to_owned(),
-        format!("clone of {}", at("home/repo")),
-        format!("base     {}, which is ref: refs/heads/main", head.trim()),
-        format!("check    tests: {}", profile.path("home/bin/check").display()),
-        "sandbox  none; its checks: none".to_owned(),
-        "network  the whole network, and the services of this machine; its checks: the whole network"
-            .to_owned(),
-        "writes   everything that you may write".to_owned(),
-        format!("{}: its contents", at("home/granted")),
-        "because it grants a credential or a path".to_owned(),
-    ] {
-        assert!(shown.contains(&words), "{words}: {shown}");
+    let grants = [
+        format!("  grants   the folder {}, named as ~/link", at("home/granted")),
+        format!("  grants   the file {}, named as ~/key", at("home/key")),
+        "  grants   the variable DEPLOY_KEY".to_owned(),
+    ];
+    let lines: Vec<&str> = shown.stdout.lines().collect();
+    for (line, grant) in lines[1..4].iter().zip(&grants) {
+        assert!(line.starts_with(grant), "{grant}: {shown:?}");
     }
+    let parts = [
+        "move     start_worker",
+        &format!("clone of {}", at("home/repo")),
+        &format!("base     {}, which is ref: refs/heads/main", head.trim()),
+        &format!("check    tests: {}", profile.path("home/bin/check").display()),
+        "sandbox  none; its checks: none",
+        "network  the whole network, and the services of this machine; its checks: the whole network",
+        "writes   everything that you may write",
+        &format!("{}: its contents", at("home/granted")),
+        "because it grants a credential or a path",
+    ];
+    shown.prints(&parts);
     assert_eq!(ask["scope"]["repo"]["base"], head.trim());
     assert_eq!(ask["scope"]["grants"][0]["path"], json!(at("home/granted")));
 }
@@ -350,11 +325,8 @@ fn grants_are_first_on_the_screen_and_resolved() {
 fn a_grant_of_a_file_that_executes_on_the_users_side_is_on_the_card() {
     let profile = scene_of(&json!({ "grant": ["~/.bashrc"], "verify": "cp x .git/hooks/pre-commit" }));
     waiting(&profile, "a grant");
-    let shown = profile.looop(&["asks"]).ok().stdout;
-    for words in [
+    profile.looop(&["asks"]).ok().prints(&[
         "home/.bashrc executes on your side: the shell runs it when you enter the folder or open a shell",
         ".git/hooks/pre-commit executes on your side: git runs or obeys it",
-    ] {
-        assert!(shown.contains(words), "{words}: {shown}");
-    }
+    ]);
 }

@@ -1,12 +1,9 @@
 //! A data dir that may not be used, or that refuses to be written.
 
 use super::{NOOP, symlink};
-use crate::beat::listing;
-use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, Profile, Ran, git_in};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use crate::{beat::listing, support::pi::skipped};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 fn mode(profile: &Profile, mode: u32) {
     fs::set_permissions(profile.data(), fs::Permissions::from_mode(mode)).unwrap();
@@ -18,8 +15,7 @@ fn a_data_dir_that_others_can_enter_is_refused() {
     for bits in [0o755, 0o710, 0o701, 0o777] {
         mode(&profile, bits);
         for args in [&["tick"][..], &["status"], &["goal", "list"], &["init"], &["tick", "--dry-run"]] {
-            let ran = profile.looop(args);
-            assert_eq!(ran.code, 1, "{ran:?}");
+            let ran = profile.looop(args).exits(1);
             let hint = format!("hint: chmod 700 {}", profile.data().display());
             assert!(ran.stderr.contains("others can enter it") && ran.stderr.contains(&hint), "{ran:?}");
         }
@@ -31,8 +27,7 @@ fn a_data_dir_that_others_can_enter_is_refused() {
     let fresh = Profile::empty();
     fs::create_dir(fresh.data()).unwrap();
     mode(&fresh, 0o755);
-    let ran = fresh.looop(&["init"]);
-    assert!(ran.code == 1 && ran.stderr.contains("chmod 700 "), "{ran:?}");
+    fresh.looop(&["init"]).exits(1).warns(&["chmod 700 "]);
     assert_eq!(fs::read_dir(fresh.data()).unwrap().count(), 0);
     mode(&fresh, 0o700);
     fresh.looop(&["init"]).ok();
@@ -217,8 +212,7 @@ fn a_data_dir_of_another_user_is_refused() {
     assert_eq!(ran.code, 1);
     // Nor does root use a dir of theirs, in which they could have put anything.
     give_away(&profile, "data");
-    let ran = profile.looop(&["tick"]);
-    assert!(ran.code == 1 && ran.stderr.contains("it belongs to user 65534 and you are 0"), "{ran:?}");
+    profile.looop(&["tick"]).exits(1).warns(&["it belongs to user 65534 and you are 0"]);
 }
 
 #[test]
@@ -266,8 +260,6 @@ fn a_data_dir_whose_name_is_not_utf8_is_refused_and_not_made() {
     let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
     let output =
         profile.command(&["init"]).env("LOOOP_DATA_DIR", profile.path("").join(name)).output().unwrap();
-    let ran = Ran::from(output);
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stderr.contains("could not use LOOOP_DATA_DIR: its path is not UTF-8 text"), "{ran:?}");
+    Ran::from(output).exits(1).warns(&["could not use LOOOP_DATA_DIR: its path is not UTF-8 text"]);
     assert_eq!(fs::read_dir(profile.path("")).unwrap().count(), 1, "only the home");
 }

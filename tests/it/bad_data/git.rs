@@ -1,10 +1,8 @@
 //! A repository that is locked, detached, in the middle of a merge, armed with hooks, or gone: beats go on.
 
 use super::NOOP;
-use crate::support::profile::{Profile, Ran, wait_until};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use crate::support::profile::{Profile, Ran, program, wait_until};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 /// A move that writes a goal.
 fn write(id: &str) -> String {
@@ -25,15 +23,12 @@ fn catches_up(block: fn(&Profile), warning: &str, hint: &str, mend: fn(&Profile)
     block(&profile);
     let head = fs::read_to_string(profile.data().join(".git/HEAD"));
     for id in ["b", "c"] {
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains(&format!("write_goal {id} — done")), "{ran:?}");
+        let ran = profile.looop(&["tick"]).ok().prints(&[&format!("write_goal {id} — done")]);
         assert_eq!(ran.stderr.matches(warning).count(), 1, "said once a beat: {ran:?}");
         assert!(ran.stderr.contains("warning: ") && ran.stderr.contains(hint), "{ran:?}");
         assert_eq!(profile.read(&format!("goals/{id}.md")), format!("text of {id}\n"));
     }
-    let doctor = profile.looop(&["doctor"]);
-    assert!(doctor.code == 1 && doctor.stdout.contains("BAD  history: "), "{doctor:?}");
-    assert!(doctor.stdout.contains("fix: "), "{doctor:?}");
+    profile.looop(&["doctor"]).exits(1).prints(&["BAD  history: ", "fix: "]);
     assert_eq!(fs::read_to_string(profile.data().join(".git/HEAD")).ok(), head.ok(), "HEAD is where it was");
     mend(&profile);
     let ran: Ran = profile.looop(&["tick"]).ok();
@@ -53,8 +48,7 @@ fn catches_up(block: fn(&Profile), warning: &str, hint: &str, mend: fn(&Profile)
     // The beat that caught up has a world of its own.
     let rebuilt = profile.looop(&["log", &all[3], "--prompt"]).ok().stdout;
     assert_eq!(rebuilt, profile.read(&format!("runs/{}/prompt.md", all[3])));
-    let lost = profile.looop(&["log", &all[1], "--prompt"]);
-    assert!(lost.code == 1 && lost.stderr.contains("git has no commit of it"), "{lost:?}");
+    profile.looop(&["log", &all[1], "--prompt"]).exits(1).warns(&["git has no commit of it"]);
 }
 
 #[test]
@@ -133,9 +127,7 @@ fn init_recreates_a_deleted_repository() {
 
 /// Makes a program that leaves a mark when it is run.
 fn trap(profile: &Profile, path: &Path) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, format!("#!/bin/sh\necho $0 >> {}\nexit 0\n", profile.path("sprung").display())).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(path, &format!("#!/bin/sh\necho $0 >> {}\nexit 0\n", profile.path("sprung").display()));
 }
 
 #[test]
@@ -173,10 +165,8 @@ fn nothing_that_a_git_config_names_is_ever_run() {
     let own = fs::read_to_string(profile.data().join(".git/config")).unwrap();
     fs::write(profile.data().join(".git/config"), own + &config).unwrap();
     fs::write(profile.data().join(".gitattributes"), "* filter=evil diff=evil\n").unwrap();
-    for (key, value) in
-        [("GIT_SSH_COMMAND", &trapped), ("GIT_EXTERNAL_DIFF", &trapped), ("GIT_ASKPASS", &trapped)]
-    {
-        profile.var(key, value.to_str().unwrap());
+    for key in ["GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "GIT_ASKPASS"] {
+        profile.var(key, trapped.to_str().unwrap());
     }
     profile.var("GIT_AUTHOR_NAME", "mallory");
     profile.goal("h", "---\ngoal: a human's\n---\n");
@@ -238,8 +228,7 @@ impl WaitingGit {
             here.display(),
             go.display()
         );
-        fs::write(&editor, wait).unwrap();
-        fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&editor, &wait);
         if args.contains(&"-m") {
             // No editor is needed, so a hook is what takes long.
             let hooks = profile.data().join(".git/hooks");
@@ -290,12 +279,9 @@ fn a_commit_that_waits_in_a_persons_editor_or_hook_during_a_beat_succeeds() {
             let old = held.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(90);
             held.set_modified(old).unwrap();
             drop(held);
-            let status = profile.looop(&["status"]).ok().stdout;
-            assert!(status.contains("`.git/index.lock` keeps commits waiting: `git "), "{status}");
+            profile.looop(&["status"]).ok().prints(&["`.git/index.lock` keeps commits waiting: `git "]);
         }
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("write_goal b — done"), "{ran:?}");
-        assert!(ran.stderr.contains("could not commit: "), "{ran:?}");
+        profile.looop(&["tick"]).ok().prints(&["write_goal b — done"]).warns(&["could not commit: "]);
         assert!(waiting.ends_well(), "{args:?}");
         assert_eq!(profile.git(&["log", "-1", "--format=%s"]), "by hand\n");
         profile.looop(&["tick"]).ok();
@@ -429,11 +415,10 @@ fn doctor_names_private_files_that_git_holds_and_how_to_take_them_out() {
     assert!(!profile.looop(&["doctor"]).stdout.contains("private files"));
     profile.git(&["add", "-f", "cost", "runs", "beat.json"]);
     profile.git(&["commit", "-qm", "all of it"]);
-    let ran = profile.looop(&["doctor"]);
-    assert!(
-        ran.code == 1 && ran.stdout.contains("BAD  private files: git holds private files: `beat.json` and"),
-        "{ran:?}"
-    );
+    let ran = profile
+        .looop(&["doctor"])
+        .exits(1)
+        .prints(&["BAD  private files: git holds private files: `beat.json` and"]);
     let fix = ran.stdout.lines().find_map(|line| line.trim().strip_prefix("fix: git -C ")).unwrap();
     let line = format!("git -C {fix}");
     let mut shell = profile.other_command("sh", &["-c", &line]);

@@ -1,7 +1,7 @@
 //! What a killed beat and the two after it leave in a data dir, and what may never be found there.
 
-use std::fs;
 use std::process::{Command, Output};
+use std::{collections::BTreeSet, fs};
 
 use serde_json::Value;
 
@@ -36,51 +36,40 @@ impl After<'_> {
 
     /// A change of files can be redone, so it is there if and only if the journal has its one line.
     pub fn agree(&self, tag: &str, made: bool) -> Option<String> {
-        let lines = self
-            .journal
-            .iter()
-            .filter(|line| line.contains(&format!(" {tag} ")) && line.contains("— done"))
-            .count();
+        let lines = self.lines(tag).iter().filter(|line| line.contains("— done")).count();
         (lines != usize::from(made)).then(|| format!("made: {made}, lines in the journal: {lines}"))
+    }
+
+    /// The journal's lines about moves of a kind that were not put before the user.
+    pub fn lines(&self, tag: &str) -> Vec<&String> {
+        let tag = format!(" {tag} ");
+        self.journal.iter().filter(|line| line.contains(&tag) && !line.contains("— waits for ")).collect()
     }
 
     /// What must hold after any kill.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let status = self.profile.looop(&["status", "--json"]);
-        if status.code != 0 {
-            problems.push(format!("status --json: {}", status.stderr));
-        }
+        let mut problems = self.files();
         problems.extend(self.beats());
-        problems.extend(self.memory());
-        problems.extend(self.records());
-        problems.extend(self.charges());
         problems.extend(self.repository());
         problems
+    }
+
+    /// What must hold of all files but the history.
+    fn files(&self) -> Vec<String> {
+        let status = self.profile.looop(&["status", "--json"]);
+        let failed = (status.code != 0).then(|| format!("status --json: {}", status.stderr));
+        let parts = failed.into_iter().chain(self.memory()).chain(self.records()).chain(self.charges());
+        parts.collect()
     }
 
     /// What must hold after a power loss: as after a kill, but for the history, which git does not sync. What it lost
     /// the next commit brings back; where an object is half there, a warning says that none can be made.
     pub fn losses(&self, git_is_whole: bool) -> Vec<String> {
-        let mut problems = Vec::new();
-        let status = self.profile.looop(&["status", "--json"]);
-        if status.code != 0 {
-            problems.push(format!("status --json: {}", status.stderr));
-        }
-        let mut lines: Vec<&str> = self
-            .journal
-            .iter()
-            .filter_map(|line| Some(line.strip_suffix(']')?.rsplit_once('[')?.1))
-            .collect();
-        let all = lines.len();
-        lines.sort_unstable();
-        lines.dedup();
-        if lines.len() != all {
+        let mut problems = self.files();
+        let beats = self.beat_ids();
+        if BTreeSet::from_iter(&beats).len() != beats.len() {
             problems.push(format!("a beat has two lines: {:?}", self.journal));
         }
-        problems.extend(self.memory());
-        problems.extend(self.records());
-        problems.extend(self.charges());
         let (good, dirty) = git(self.profile, &["status", "--porcelain"]);
         if git_is_whole && (!good || !dirty.is_empty()) {
             problems.push(format!("git status: {dirty}"));
@@ -104,16 +93,19 @@ impl After<'_> {
             .or_else(|| (!beat.is_object()).then(|| "beat.json is corrupt".to_owned()))
     }
 
+    /// The beats that the journal names.
+    fn beat_ids(&self) -> Vec<&str> {
+        let ids = self.journal.iter().filter_map(|line| line.strip_suffix(']')?.rsplit_once('['));
+        ids.map(|(_, id)| id).collect()
+    }
+
     /// Each line of the journal is the only one of its beat, and has a commit that names it.
     fn beats(&self) -> Vec<String> {
         let (_, log) = git(self.profile, &["log", "--format=%B"]);
-        let ids = self.journal.iter().filter_map(|line| line.strip_suffix(']')?.rsplit_once('['));
-        let mut beats: Vec<&str> = ids.map(|(_, id)| id).collect();
+        let beats = self.beat_ids();
         let unseen = beats.iter().filter(|id| !log.contains(&format!("Beat: {id}\n")));
         let mut problems: Vec<String> = unseen.map(|id| format!("no commit names the beat {id}")).collect();
-        beats.sort_unstable();
-        beats.dedup();
-        if beats.len() != self.journal.len() {
+        if BTreeSet::from_iter(&beats).len() != self.journal.len() {
             problems.push(format!("a beat has two lines, or a line is torn: {:?}", self.journal));
         }
         problems

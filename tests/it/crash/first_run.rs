@@ -1,12 +1,10 @@
 //! A first run that is killed or is not alone leaves a data dir that the next command makes whole.
 
 use std::fs;
-use std::process::Command;
 
-use super::after::After;
-use super::{COMMON, NOOP, Sweep, has, points};
-use crate::support::pi::skipped;
+use super::{COMMON, NOOP, Sweep, after::After, has, points};
 use crate::support::profile::{Profile, Ran};
+use crate::{support::pi::skipped, support::rows::has_strace};
 
 /// One of so many [`COMMON`] points is in the gate, and of all points so many in the daily tests.
 const EVERY: usize = 8;
@@ -31,20 +29,17 @@ fn problems(profile: &Profile) -> Vec<String> {
     let journal = fs::read_to_string(profile.data().join("journal.md")).unwrap_or_default();
     let after = After { profile, journal: journal.lines().map(str::to_owned).collect() };
     wrong.extend(after.problems());
-    let humans =
-        if wrong.is_empty() { profile.git(&["log", "--author=ada", "--format=%s"]) } else { String::new() };
-    if !humans.is_empty() {
-        wrong.push(format!("credited to the human: {humans}"));
+    if wrong.is_empty() {
+        let humans = profile.git(&["log", "--author=ada", "--format=%s"]);
+        wrong.extend((!humans.is_empty()).then(|| format!("credited to the human: {humans}")));
     }
-    wrong.extend(
-        [".git-init"].into_iter().filter(|name| profile.data().join(name).exists()).map(str::to_owned),
-    );
+    wrong.extend(profile.data().join(".git-init").exists().then(|| ".git-init".to_owned()));
     wrong
 }
 
 /// Kills a first run at each of the chosen points, and returns how many kills there were.
 fn sweep(which: Sweep) -> usize {
-    if Command::new("strace").arg("--version").output().is_err() {
+    if !has_strace() {
         skipped("no strace");
         return usize::MAX;
     }

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{After, BODY, Scene, approve, ask_of, scene};
+use super::{After, BODY, Scene, approve, scene, wait};
 use crate::support::profile::Profile;
 
 const SENSOR: &str = "#!/bin/sh\necho '{\"n\":2}'\n";
@@ -40,12 +40,6 @@ fn noop() -> Value {
     json!({"move": "noop", "why": "w"})
 }
 
-/// Lets the loop ask.
-fn wait(profile: &Profile) {
-    profile.looop(&["tick"]).ok();
-    ask_of(profile);
-}
-
 fn set_timer(profile: &Profile) {
     profile.looop(&["schedule", "set", "later", "--in", "1h", "n"]).ok();
 }
@@ -76,8 +70,7 @@ fn sensor_written(after: &After) -> Option<String> {
 
 /// An approval is never lost without a word, and what the journal is sure of is true.
 fn messages(after: &After, tag: &str, made: bool) -> Option<String> {
-    let lines: Vec<&String> =
-        after.journal.iter().filter(|line| line.contains(&format!(" {tag} "))).collect();
+    let lines = after.lines(tag);
     let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
     let (done, other) = (count("— done"), count("— not done: ") + count("— unknown: "));
     let wrong = done != usize::from(made) || done + other == 0;

@@ -1,20 +1,12 @@
 //! A beat that panics: the clock and the runner that it is handed blow up, at each use in turn. What runs while the panic
 //! unwinds must not harm what the next beat finds.
 
-use std::cell::Cell;
-use std::env;
-use std::fs;
-
-use std::process::Command;
+use std::{cell::Cell, env, fs};
 
 use looop::agents::{Completion, Failed, ModelCall, Runner};
 use looop::config::{self, Env};
-use looop::os::clock;
-use looop::os::signal::Cancel;
-use looop::store::lock;
-use looop::store::sandboxes::SandboxBuilder;
 use looop::tick::{self, Ctx};
-use looop::worker::Fleet;
+use looop::{os::clock, os::signal::Cancel, store::lock, store::sandboxes::SandboxBuilder, worker::Fleet};
 use serde_json::Value;
 
 use super::{Scene, Stage, scenes};
@@ -100,8 +92,8 @@ fn sweep(scenes: &[Scene]) -> [usize; 2] {
         fs::copy(stage.profile.config_file(), stage.saved.path().join("looop.json")).unwrap();
         for uses in 0.. {
             stage.reset();
-            let mut command: Command =
-                stage.profile.other_command(this.to_str().unwrap(), &["--include-ignored", "--exact", TEST]);
+            let args = ["--include-ignored", "--exact", TEST];
+            let mut command = stage.profile.other_command(this.to_str().unwrap(), &args);
             let ran = command.env(FUSE, uses.to_string()).output().unwrap();
             if ran.status.success() {
                 assert!(stage.profile.asked() == 1, "{ran:?}");
@@ -112,10 +104,8 @@ fn sweep(scenes: &[Scene]) -> [usize; 2] {
             let beat = fs::read(stage.profile.data().join("beat.json")).unwrap_or_default();
             let beat: Value = serde_json::from_slice(&beat).unwrap_or_default();
             left.extend(["inflight", "intent"].into_iter().filter(|key| !beat[*key].is_null()));
-            let problems = stage.next_beats(scene);
-            wrong.extend(
-                problems.iter().map(|problem| format!("{} after {uses} uses: {problem}", scene.name)),
-            );
+            let place = format!("{} after {uses} uses", scene.name);
+            wrong.extend(stage.next_beats(scene).iter().map(|problem| format!("{place}: {problem}")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -6,16 +6,12 @@
 //! bytes with one of their file. In each state two more beats run, as after a kill.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use super::after::After;
-use super::{Scene, Stage, holds, scenes, traced};
-use crate::support::profile::Profile;
+use super::{Scene, Stage, after::After, holds, scenes, traced};
 use crate::support::tally::{Parts, Tally};
+use crate::support::{profile::Profile, rows::has_strace};
 
 const CALLS: &str = "open,openat,write,pwrite64,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,\
      fsync,fdatasync,ftruncate,fchmod,lseek,close";
@@ -23,47 +19,19 @@ const CALLS: &str = "open,openat,write,pwrite64,rename,renameat,renameat2,link,l
 const SAMPLE: usize = 128;
 const GATE: usize = 32;
 
-/// One thing that a beat does to its disk.
+/// One thing that a beat does to its disk. `Go` is the byte that lets a command begin.
 #[derive(Clone, Debug)]
 enum Op {
-    Name {
-        path: String,
-        file: usize,
-    },
-    Dir {
-        path: String,
-    },
-    Rename {
-        from: String,
-        to: String,
-    },
-    Remove {
-        path: String,
-    },
-    Exchange {
-        one: String,
-        other: String,
-    },
-    Write {
-        file: usize,
-        at: usize,
-        bytes: Vec<u8>,
-    },
-    Cut {
-        file: usize,
-        length: usize,
-    },
-    Mode {
-        file: usize,
-        mode: u32,
-    },
-    Sync {
-        file: usize,
-    },
-    SyncDir {
-        path: String,
-    },
-    /// The byte that lets a command begin.
+    Name { path: String, file: usize },
+    Dir { path: String },
+    Rename { from: String, to: String },
+    Remove { path: String },
+    Exchange { one: String, other: String },
+    Write { file: usize, at: usize, bytes: Vec<u8> },
+    Cut { file: usize, length: usize },
+    Mode { file: usize, mode: u32 },
+    Sync { file: usize },
+    SyncDir { path: String },
     Go,
 }
 
@@ -114,6 +82,15 @@ impl Disk {
         }
     }
 
+    /// The files by name, whichever number each has.
+    fn texts(&self) -> BTreeMap<String, Vec<u8>> {
+        let text = |(name, node): (&String, &Node)| match node {
+            Node::File(file) => Some((name.clone(), self.data.get(file).cloned().unwrap_or_default())),
+            Node::Dir => None,
+        };
+        self.names.iter().filter_map(text).collect()
+    }
+
     /// What has lost its directory is lost with it.
     fn has_place(&self, path: &str) -> bool {
         let dir = parent(path);
@@ -128,13 +105,8 @@ impl Disk {
             Op::Dir { path } if self.has_place(path) => drop(self.names.insert(path.clone(), Node::Dir)),
             Op::Rename { from, to } if self.has_place(to) => {
                 let below = format!("{from}/");
-                let moved: Vec<String> = self
-                    .names
-                    .keys()
-                    .filter(|name| *name == from || name.starts_with(&below))
-                    .cloned()
-                    .collect();
-                for name in moved {
+                let is_moved = |name: &&String| *name == from || name.starts_with(&below);
+                for name in Vec::from_iter(self.names.keys().filter(is_moved).cloned()) {
                     let node = self.names.remove(&name).unwrap();
                     self.names.insert(format!("{to}{}", &name[from.len()..]), node);
                 }
@@ -205,24 +177,8 @@ impl Recorder {
         let root = format!("{}/", profile.data().display());
         let mut recorder = Recorder { root, seen: before.clone(), open: BTreeMap::new(), ops: Vec::new() };
         fs::read_to_string(log).unwrap().lines().for_each(|line| recorder.line(line));
-        assert_eq!(
-            recorder.texts(),
-            Recorder::texts_of(&Disk::load(&profile.data())),
-            "the record tells all of it"
-        );
+        assert_eq!(recorder.seen.texts(), Disk::load(&profile.data()).texts(), "the record tells all of it");
         (before, recorder.ops)
-    }
-
-    fn texts(&self) -> BTreeMap<String, Vec<u8>> {
-        Recorder::texts_of(&self.seen)
-    }
-
-    fn texts_of(disk: &Disk) -> BTreeMap<String, Vec<u8>> {
-        let text = |(name, node): (&String, &Node)| match node {
-            Node::File(file) => Some((name.clone(), disk.data.get(file).cloned().unwrap_or_default())),
-            Node::Dir => None,
-        };
-        disk.names.iter().filter_map(text).collect()
     }
 
     fn push(&mut self, op: Op) {
@@ -256,12 +212,10 @@ impl Recorder {
                 Some((file, at, appends)) => {
                     let mut bytes = unhex(args[1]);
                     let end = self.seen.data.get(&file).map_or(0, Vec::len);
-                    let at = if call == "pwrite64" {
-                        number(args[3])
-                    } else if appends {
-                        end
-                    } else {
-                        at
+                    let at = match call {
+                        "pwrite64" => number(args[3]),
+                        _ if appends => end,
+                        _ => at,
                     };
                     bytes.truncate(number(result));
                     if call == "write" {
@@ -280,20 +234,13 @@ impl Recorder {
             }
             "rename" | "link" => self.renamed(call, "", args[0], "", args[1]),
             "renameat" | "renameat2" | "linkat" => self.renamed(call, args[0], args[1], args[2], args[3]),
-            "unlink" | "rmdir" => self.removed("", args[0]),
-            "unlinkat" => self.removed(args[0], args[1]),
-            "mkdir" => self.made("", args[0]),
-            "mkdirat" => self.made(args[0], args[1]),
+            "unlink" | "rmdir" => self.named("", args[0], |path| Op::Remove { path }),
+            "unlinkat" => self.named(args[0], args[1], |path| Op::Remove { path }),
+            "mkdir" => self.named("", args[0], |path| Op::Dir { path }),
+            "mkdirat" => self.named(args[0], args[1], |path| Op::Dir { path }),
             "fsync" | "fdatasync" => match self.open.get(&fd(args[0])) {
                 Some((file, ..)) => self.push(Op::Sync { file: *file }),
-                None => {
-                    let path =
-                        args[0].split_once('<').map(|(_, path)| String::from_utf8(unhex(path)).unwrap());
-                    let path = path.unwrap_or_default() + "/";
-                    if let Some(path) = path.strip_prefix(&self.root.clone()) {
-                        self.push(Op::SyncDir { path: path.trim_end_matches('/').to_owned() });
-                    }
-                }
+                None => self.named(args[0], "", |path| Op::SyncDir { path }),
             },
             "ftruncate" => {
                 if let Some((file, ..)) = self.open.get(&fd(args[0])).copied() {
@@ -344,15 +291,10 @@ impl Recorder {
         }
     }
 
-    fn removed(&mut self, dir: &str, name: &str) {
+    /// A call about one name below the data dir.
+    fn named(&mut self, dir: &str, name: &str, op: fn(String) -> Op) {
         if let Some(path) = self.below(dir, name) {
-            self.push(Op::Remove { path });
-        }
-    }
-
-    fn made(&mut self, dir: &str, name: &str) {
-        if let Some(path) = self.below(dir, name) {
-            self.push(Op::Dir { path });
+            self.push(op(path));
         }
     }
 }
@@ -373,6 +315,8 @@ fn state(before: &Disk, ops: &[Op], left: Left) -> Disk {
     let kept = |at: usize, path: &str| {
         ops[at..].iter().any(|op| matches!(op, Op::SyncDir { path: dir } if *dir == parent(path)))
     };
+    let (has_names, has_bytes) =
+        (matches!(left, Left::Names | Left::Torn), matches!(left, Left::Bytes | Left::Torn));
     let is_pending = |(at, op): (usize, &Op)| matches!(op, Op::Write { file, .. } if !synced(at, file));
     let last = ops.iter().enumerate().rev().find(|one| is_pending(*one)).map(|(at, _)| at);
     for (at, op) in ops.iter().enumerate() {
@@ -380,13 +324,9 @@ fn state(before: &Disk, ops: &[Op], left: Left) -> Disk {
             Op::Name { path, .. }
             | Op::Dir { path }
             | Op::Remove { path }
-            | Op::Exchange { one: path, .. } => kept(at, path) || matches!(left, Left::Names | Left::Torn),
-            Op::Rename { from, to } => {
-                (kept(at, from) && kept(at, to)) || matches!(left, Left::Names | Left::Torn)
-            }
-            Op::Write { file, .. } | Op::Cut { file, .. } => {
-                synced(at, file) || matches!(left, Left::Bytes | Left::Torn)
-            }
+            | Op::Exchange { one: path, .. } => has_names || kept(at, path),
+            Op::Rename { from, to } => has_names || (kept(at, from) && kept(at, to)),
+            Op::Write { file, .. } | Op::Cut { file, .. } => has_bytes || synced(at, file),
             _ => true,
         };
         match op {
@@ -487,9 +427,8 @@ fn replay(scene: &Scene, every: usize) -> Tally {
     for wreck in wrecks.iter().skip(every / 2).step_by(every) {
         tally.attempts += 1;
         let problems = problems(&stage, scene, wreck);
-        tally
-            .violations
-            .extend(problems.iter().map(|what| format!("{}: {}: {what}", scene.name, wreck.place)));
+        let place = format!("{}: {}", scene.name, wreck.place);
+        tally.violations.extend(problems.iter().map(|what| format!("{place}: {what}")));
     }
     let (states, tried, wrong) = (wrecks.len(), tally.attempts, tally.violations.len());
     println!("{}: {states} states, {tried} tried, {wrong} violations", scene.name);
@@ -499,7 +438,7 @@ fn replay(scene: &Scene, every: usize) -> Tally {
 /// The scene of this name; none where no calls can be recorded.
 fn replay_of(name: &str, every: usize) -> Option<Tally> {
     let scene = scenes().into_iter().find(|scene| scene.name == name).expect("a scene of this name");
-    Command::new("strace").arg("--version").output().is_ok().then(|| replay(&scene, every))
+    has_strace().then(|| replay(&scene, every))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{After, Scene, add_record, approve, scene};
 use crate::support::profile::{Profile, wait_until};
@@ -13,8 +13,7 @@ pub fn start() -> Scene {
     let reply = json!({"move": "start_worker", "id": "w1", "brief": "Record.", "goal": "keep", "why": "w"});
     let prepare = |profile: &Profile| {
         add_record(profile);
-        let mut config: Value =
-            serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+        let mut config = profile.config_value();
         config["runners"]["scripted"]["worker"] = json!([profile.path("record.sh"), "{brief}"]);
         config["worker"] = "scripted".into();
         // With a whole sandbox in force nobody would be asked, and it would leave no trace outside.
@@ -64,11 +63,6 @@ fn end(profile: &Profile) {
     wait_over(profile);
 }
 
-fn lines<'a>(after: &'a After, tag: &str) -> Vec<&'a String> {
-    let tag = format!(" {tag} ");
-    after.journal.iter().filter(|line| line.contains(&tag) && !line.contains("— waits for ")).collect()
-}
-
 /// The directories of all workers there ever were.
 fn dirs(after: &After) -> Vec<std::path::PathBuf> {
     let mut dirs = Vec::new();
@@ -81,7 +75,7 @@ fn dirs(after: &After) -> Vec<std::path::PathBuf> {
 
 fn started_once(after: &After) -> Option<String> {
     let ran = fs::read_to_string(after.profile.path("sink")).unwrap_or_default().lines().count();
-    let messages = lines(after, "start_worker");
+    let messages = after.lines("start_worker");
     let text = |path: std::path::PathBuf| fs::read_to_string(path).unwrap_or_default();
     let lost = dirs(after).iter().any(|dir| text(dir.join("state.json")).contains("\"lost\""));
     let sure = |words: &str| messages.iter().any(|line| line.contains(words));
@@ -98,7 +92,7 @@ fn started_once(after: &After) -> Option<String> {
 }
 
 fn stopped(after: &After) -> Option<String> {
-    let messages = lines(after, "stop_worker");
+    let messages = after.lines("stop_worker");
     let ends = fs::read_to_string(after.profile.data().join("journal.md")).unwrap_or_default();
     let by_move = ends.contains("worker w1 — killed");
     (messages.len() > 1 || !by_move || dirs(after).len() != 1).then(|| format!("{messages:?}, {ends}"))
@@ -107,7 +101,7 @@ fn stopped(after: &After) -> Option<String> {
 fn notified_once(after: &After) -> Option<String> {
     let read = |dir: &std::path::PathBuf| fs::read_to_string(dir.join("told.jsonl")).unwrap_or_default();
     let texts: usize = dirs(after).iter().map(|dir| read(dir).lines().count()).sum();
-    let messages = lines(after, "tell_worker");
+    let messages = after.lines("tell_worker");
     let done = messages.iter().filter(|line| line.contains("— done")).count();
     (messages.len() > 1 || texts != done).then(|| format!("{texts} texts, {messages:?}"))
 }

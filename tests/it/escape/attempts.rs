@@ -1,8 +1,7 @@
 //! The attempts: a shell line for each, and how it is known that it succeeded.
 
-use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// How success is known.
 pub enum Proof {

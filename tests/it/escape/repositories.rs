@@ -5,9 +5,8 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::clones::commands::hostile;
 use crate::clones::fixture::{Fixture, shell};
-use crate::support::profile::Profile;
+use crate::{clones::commands::hostile, support::profile::Profile};
 
 fn profile() -> Profile {
     let profile = Profile::empty();

@@ -1,19 +1,14 @@
 //! Real agents in full sandboxes, whose user keeps their set-up where a variable says: it is read there, and they answer.
 
-use std::fs;
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::kept::profile;
+use super::profile;
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi;
 use crate::support::profile::{Profile, wait_until};
 use crate::support::{claude, codex};
-
-fn row(profile: &Profile) -> Value {
-    profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone()
-}
 
 /// Moves what an agent has in the home to a place of its own, which this variable names.
 fn elsewhere(profile: &mut Profile, var: &str, from: &str) -> PathBuf {
@@ -28,11 +23,11 @@ fn elsewhere(profile: &mut Profile, var: &str, from: &str) -> PathBuf {
 fn asks(profile: &Profile, text: &str) {
     profile.looop(&["worker", "start", "w1", "make it"]).ok();
     wait_until(text, || {
-        let row = row(profile);
+        let row = profile.worker("w1");
         assert!(!["failed", "exited"].contains(&row["state"].as_str().unwrap()), "{row}");
         row["flag"]["text"].as_str().unwrap_or_default().contains(text)
     });
-    assert_eq!(row(profile)["sandbox"], "full");
+    assert_eq!(profile.worker("w1")["sandbox"], "full");
     profile.looop(&["kill", "w1"]).ok();
 }
 
@@ -81,8 +76,7 @@ fn codex_reads_its_set_up_where_its_variable_says() {
     codex::settle_in(&mut profile, &codex, &server.url(), true);
     elsewhere(&mut profile, "CODEX_HOME", ".codex");
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
-    wait_until("it to be done", || row(&profile)["state"] == "done");
-    assert_eq!(row(&profile)["sandbox"], "full");
+    assert_eq!(profile.wait_worker("w1", &["done"])["sandbox"], "full");
 }
 
 #[test]

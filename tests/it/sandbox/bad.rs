@@ -6,22 +6,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::json;
 
-use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran, git_in, has_bwrap, wait_until};
+use super::profile;
+use crate::support::profile::{LOOOP, NOOP, Profile, Ran, wait_until};
 
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 const LEVELS: [&str; 2] = ["full", "partial"];
 
-fn profile() -> Option<Profile> {
-    if !has_bwrap() {
-        skipped("missing: bwrap");
-        return None;
-    }
-    Some(Profile::scripted(&[NOOP]))
-}
-
-fn sandbox(profile: &Profile, more: serde_json::Value) {
-    let mut sandbox = more;
+fn sandbox(profile: &Profile, mut sandbox: serde_json::Value) {
     if sandbox.get("verify").is_none() {
         sandbox["verify"] = sandbox["worker"].clone();
     }
@@ -59,8 +49,7 @@ fn a_path_of_the_config_that_cannot_be_opened_keeps_the_worker_from_running() {
         }
     }
     profile.config_more(json!({ "sandbox": { "read": ["/usr/../etc"] } }));
-    let ran = profile.looop(&["tick"]);
-    assert!(ran.code == 2 && ran.stderr.contains("not an absolute path without `..`"), "{ran:?}");
+    profile.looop(&["tick"]).exits(2).warns(&["not an absolute path without `..`"]);
 }
 
 #[test]
@@ -80,22 +69,9 @@ fn a_grant_that_leads_elsewhere_keeps_the_worker_from_running() {
         ] {
             not_started(&profile, &["--grant", grant], why);
         }
-        profile
-            .looop(&[
-                "worker",
-                "start",
-                "w1",
-                "--grant",
-                "~/notes/a",
-                "--",
-                "grep",
-                "-q",
-                "words",
-                &at(&profile),
-            ])
-            .ok();
-        let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
-        wait_until("it has read what it was granted", || row()["state"] == "exited");
+        let args = ["worker", "start", "w1", "--grant", "~/notes/a", "--", "grep", "-q", "words"];
+        profile.looop(&[&args[..], &[profile.path("home/notes/a").to_str().unwrap()]].concat()).ok();
+        profile.wait_worker("w1", &["exited"]);
         profile.looop(&["prune", "w1", "--force"]).ok();
     }
     // The same from a model: refused before anybody is asked, or asked for and refused at the start.
@@ -103,12 +79,7 @@ fn a_grant_that_leads_elsewhere_keeps_the_worker_from_running() {
         json!({ "move": "start_worker", "id": "w2", "brief": "b", "why": "w", "grant": ["~/notes/../.ssh"] });
     profile.script(&[&wanted.to_string(), NOOP]);
     profile.config_more(json!({ "worker": "mine", "runners": { "scripted": profile.scripted_runner(), "mine": { "worker": ["sh", "{brief}"] } } }));
-    let ran = profile.looop(&["tick"]);
-    assert!(ran.stdout.contains("`..`"), "{ran:?}");
-}
-
-fn at(profile: &Profile) -> String {
-    profile.path("home/notes/a").display().to_string()
+    profile.looop(&["tick"]).prints(&["`..`"]);
 }
 
 #[test]
@@ -119,9 +90,7 @@ fn a_home_that_holds_everything_is_refused() {
         sandbox(&profile, json!({ "worker": level, "decide": level }));
         let why = "the home directory is `/`, and a sandbox that shows it shows everything; set HOME";
         not_started(&profile, &[], why);
-        let ran = profile.looop(&["tick"]);
-        let printed = &ran.stdout;
-        assert!(ran.code == 1 && printed.contains("missing: ") && printed.contains("set HOME"), "{ran:?}");
+        profile.looop(&["tick"]).exits(1).prints(&["missing: ", "set HOME"]);
         assert_eq!(profile.asked(), 0);
     }
 }
@@ -129,10 +98,7 @@ fn a_home_that_holds_everything_is_refused() {
 #[test]
 fn a_data_dir_inside_a_repository_is_not_opened_by_a_worker_in_it() {
     let Some(mut profile) = profile() else { return };
-    let repo = profile.path("repo");
-    fs::create_dir(&repo).unwrap();
-    git_in(&repo, &["init", "-q"]);
-    git_in(&repo, &["commit", "-q", "--allow-empty", "-m", "one"]);
+    let repo = profile.repository("repo", "README", "text\n");
     fs::rename(profile.data(), repo.join("data")).unwrap();
     profile.var("LOOOP_DATA_DIR", repo.join("data").to_str().unwrap());
     let playbook = fs::read_to_string(repo.join("data/PLAYBOOK.md")).unwrap();
@@ -142,10 +108,7 @@ fn a_data_dir_inside_a_repository_is_not_opened_by_a_worker_in_it() {
         let line = format!("echo x >>{own}; cat {own}; exit 3");
         let args = ["worker", "start", level, "--repo", repo.to_str().unwrap(), "--", "sh", "-c", &line];
         profile.looop(&args).ok();
-        let rows = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
-        wait_until("it to end", || {
-            rows().as_array().unwrap().iter().any(|row| row["id"] == level && row["exit"]["code"] == 3)
-        });
+        wait_until("it to end", || profile.worker(level)["exit"]["code"] == 3);
         let printed = profile.looop(&["logs", level]).ok().stdout;
         assert!(!printed.contains(playbook.lines().next().unwrap()), "{printed}");
     }
@@ -180,15 +143,13 @@ fn without_proc_everything_that_needs_it_says_so() {
         let all = [&["--dev-bind", "/", "/", "--tmpfs", "/proc", "--", LOOOP][..], args].concat();
         profile.other_command("bwrap", &all).output().unwrap().into()
     };
-    let doctor = looop(&["doctor"]);
-    assert!(doctor.code == 1 && doctor.stdout.contains("BAD  /proc: is not mounted"), "{doctor:?}");
+    looop(&["doctor"]).exits(1).prints(&["BAD  /proc: is not mounted"]);
     let trace = profile.path("trace");
     let line = format!("echo x >{}", trace.display());
     let ran = looop(&["worker", "start", "w1", "--", "sh", "-c", &line]);
     assert!(ran.code != 0 && ran.stderr.contains("/proc"), "{ran:?}");
     sandbox(&profile, json!({ "decide": "full" }));
-    let ran = looop(&["tick"]);
-    assert!(ran.code == 2 && ran.stderr.contains("is `/proc` mounted?"), "{ran:?}");
+    looop(&["tick"]).exits(2).warns(&["is `/proc` mounted?"]);
     assert_eq!(profile.asked(), 0);
     assert!(!trace.exists());
 }
@@ -204,20 +165,10 @@ fn root_learns_what_a_box_does_not_keep_from_it_and_makes_no_devices_in_one() {
     }
     for level in ["none", "full", "partial"] {
         sandbox(&profile, json!({ "worker": level }));
-        profile
-            .looop(&[
-                "worker",
-                "start",
-                level,
-                "--",
-                "sh",
-                "-c",
-                "mknod disk b 7 0; mknod null c 1 3; mkfifo pipe",
-            ])
-            .ok();
-        let dir = profile.data().join("workers").join(level).join("clone");
-        wait_until("it to end", || dir.join("pipe").exists());
-        let made = ["disk", "null"].map(|name| dir.join(name).exists());
+        let line = "mknod disk b 7 0; mknod null c 1 3; mkfifo pipe";
+        profile.looop(&["worker", "start", level, "--", "sh", "-c", line]).ok();
+        wait_until("it to end", || profile.worker_file(level, "pipe").exists());
+        let made = ["disk", "null"].map(|name| profile.worker_file(level, name).exists());
         assert_eq!(made, [level == "none"; 2], "{level}");
     }
 }

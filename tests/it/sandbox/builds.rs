@@ -1,17 +1,15 @@
 //! What a build needs in a full sandbox: real test runners pass as checks of a worker that committed in its clone, caches
 //! are read, and what is written into them is the worker's own.
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{env, fs, process::Command};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::profile;
 use crate::support::pi::skipped;
-use crate::support::profile::{Profile, git_in, has_bwrap, wait_until};
+use crate::support::profile::{Profile, git_in, wait_until};
 
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 const SYSTEM: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A small project with one wrong file, and the check that finds it.
@@ -29,14 +27,6 @@ fn has(program: &str, args: &[&str]) -> bool {
     Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
 }
 
-fn profile() -> Option<Profile> {
-    if !has_bwrap() {
-        skipped("missing: bwrap");
-        return None;
-    }
-    Some(Profile::scripted(&[NOOP]))
-}
-
 fn write(dir: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
         let path = dir.join(name);
@@ -45,25 +35,16 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
     }
 }
 
-fn row(profile: &Profile) -> Value {
-    profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone()
-}
-
 /// Has a worker mend the project and commit in its clone; the check decides.
 #[track_caller]
 fn mends(profile: &Profile, project: &Project) {
-    let repo = profile.path("repo");
-    fs::create_dir(&repo).unwrap();
-    git_in(&repo, &["init", "-q"]);
-    write(&repo, project.files);
-    git_in(&repo, &["add", "."]);
-    git_in(&repo, &["commit", "-qm", "one"]);
+    write(&profile.path("repo"), project.files);
+    let repo = profile.repository("repo", "README", "A small project.\n");
     profile.config_more(json!({ "path": project.path, "verify": { "tests": project.check } }));
     let line = format!("{} && git commit -qam mended", project.mend);
     let args = ["worker", "start", "w1", "--repo", repo.to_str().unwrap(), "--verify", "tests", "--"];
     profile.looop(&[&args[..], &["sh", "-c", &line]].concat()).ok();
-    wait_until("the worker to end", || ["done", "failed"].contains(&row(profile)["state"].as_str().unwrap()));
-    let row = row(profile);
+    let row = profile.wait_worker("w1", &["done", "failed"]);
     let tail = row["verify"]["tail"].as_str().unwrap_or_default();
     assert!(tail.contains(project.says), "{row}\n{}", profile.looop(&["logs", "w1"]).stdout);
     assert_eq!((&row["state"], &row["sandbox"]), (&json!("done"), &json!("full")), "{row}");
@@ -78,22 +59,20 @@ fn pytest_passes_as_a_check_in_a_full_box() {
     if !has("/usr/bin/python3", &["-m", "pytest", "--version"]) {
         return skipped("no pytest");
     }
-    mends(
-        &profile,
-        &Project {
-            files: &[
-                ("calc.py", "def add(a, b):\n    return a - b\n"),
-                (
-                    "tests/test_calc.py",
-                    "import sys\nsys.path.insert(0, '.')\nfrom calc import add\n\n\ndef test_add(tmp_path):\n    (tmp_path / 'f').write_text('x')\n    assert add(2, 3) == 5\n",
-                ),
-            ],
-            mend: "sed -i 's/a - b/a + b/' calc.py",
-            check: &["/usr/bin/python3", "-m", "pytest", "-q"],
-            path: SYSTEM,
-            says: "1 passed",
-        },
-    );
+    let project = Project {
+        files: &[
+            ("calc.py", "def add(a, b):\n    return a - b\n"),
+            (
+                "tests/test_calc.py",
+                "import sys\nsys.path.insert(0, '.')\nfrom calc import add\n\n\ndef test_add(tmp_path):\n    (tmp_path / 'f').write_text('x')\n    assert add(2, 3) == 5\n",
+            ),
+        ],
+        mend: "sed -i 's/a - b/a + b/' calc.py",
+        check: &["/usr/bin/python3", "-m", "pytest", "-q"],
+        path: SYSTEM,
+        says: "1 passed",
+    };
+    mends(&profile, &project);
 }
 
 #[test]
@@ -116,40 +95,29 @@ fn go_test_passes_as_a_check_in_a_full_box() {
     );
     let zipped = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1], 'w')\np = 'example.invalid/sum@v1.0.0/'\nz.writestr(p + 'go.mod', 'module example.invalid/sum\\n')\nz.writestr(p + 'sum.go', 'package sum\\n\\nfunc Of(a, b int) int { return a + b }\\n')\nz.close()\n";
     assert!(has("/usr/bin/python3", &["-c", zipped, cache.join("v1.0.0.zip").to_str().unwrap()]));
-    mends(
-        &profile,
-        &Project {
-            files: &[
-                ("go.mod", "module calc\n\ngo 1.19\n\nrequire example.invalid/sum v1.0.0\n"),
-                (
-                    "calc.go",
-                    "package calc\n\nimport \"example.invalid/sum\"\n\nfunc Add(a, b int) int { return sum.Of(a, -b) }\n",
-                ),
-                (
-                    "calc_test.go",
-                    "package calc\n\nimport \"testing\"\n\nfunc TestAdd(t *testing.T) {\n\tif got := Add(2, 3); got != 5 {\n\t\tt.Errorf(\"Add(2, 3) = %d\", got)\n\t}\n}\n",
-                ),
-            ],
-            mend: "sed -i 's/-b/b/' calc.go",
-            check: &[
-                "env",
-                "GOFLAGS=-mod=mod",
-                "GOPROXY=off",
-                "GOSUMDB=off",
-                "CGO_ENABLED=0",
-                "go",
-                "test",
-                "-vet=off",
-                "-v",
-            ],
-            path: SYSTEM,
-            says: "PASS: TestAdd",
-        },
-    );
+    let project = Project {
+        files: &[
+            ("go.mod", "module calc\n\ngo 1.19\n\nrequire example.invalid/sum v1.0.0\n"),
+            (
+                "calc.go",
+                "package calc\n\nimport \"example.invalid/sum\"\n\nfunc Add(a, b int) int { return sum.Of(a, -b) }\n",
+            ),
+            (
+                "calc_test.go",
+                "package calc\n\nimport \"testing\"\n\nfunc TestAdd(t *testing.T) {\n\tif got := Add(2, 3); got != 5 {\n\t\tt.Errorf(\"Add(2, 3) = %d\", got)\n\t}\n}\n",
+            ),
+        ],
+        mend: "sed -i 's/-b/b/' calc.go",
+        check: &["sh", "-c", "GOFLAGS=-mod=mod GOPROXY=off GOSUMDB=off CGO_ENABLED=0 go test -vet=off -v"],
+        path: SYSTEM,
+        says: "PASS: TestAdd",
+    };
+    mends(&profile, &project);
     // Unpacked by the check, into what is the worker's own.
     assert!(!profile.path("home/go/pkg/mod/example.invalid").exists());
-    let own = profile.data().join("workers/w1/caches/go/up/pkg/mod/example.invalid/sum@v1.0.0/sum.go");
-    assert!(own.exists());
+    assert!(
+        profile.data().join("workers/w1/caches/go/up/pkg/mod/example.invalid/sum@v1.0.0/sum.go").exists()
+    );
 }
 
 #[test]
@@ -159,23 +127,21 @@ fn npm_test_passes_as_a_check_in_a_full_box() {
     let Some(node) = env::var_os("LOOOP_TEST_NODE_BIN").filter(|_| has("npm", &["--version"])) else {
         return skipped("no npm, or LOOOP_TEST_NODE_BIN is not set");
     };
-    mends(
-        &profile,
-        &Project {
-            files: &[
-                ("package.json", r#"{"name":"calc","version":"1.0.0","scripts":{"test":"node --test"}}"#),
-                ("calc.js", "exports.add = (a, b) => a - b;\n"),
-                (
-                    "calc.test.js",
-                    "const test = require('node:test');\nconst assert = require('node:assert');\nconst { add } = require('./calc.js');\ntest('it adds', () => { assert.strictEqual(add(2, 3), 5); });\n",
-                ),
-            ],
-            mend: "sed -i 's/a - b/a + b/' calc.js",
-            check: &["npm", "test"],
-            path: &format!("{}:{SYSTEM}", node.to_str().unwrap()),
-            says: "pass 1",
-        },
-    );
+    let project = Project {
+        files: &[
+            ("package.json", r#"{"name":"calc","version":"1.0.0","scripts":{"test":"node --test"}}"#),
+            ("calc.js", "exports.add = (a, b) => a - b;\n"),
+            (
+                "calc.test.js",
+                "const test = require('node:test');\nconst assert = require('node:assert');\nconst { add } = require('./calc.js');\ntest('it adds', () => { assert.strictEqual(add(2, 3), 5); });\n",
+            ),
+        ],
+        mend: "sed -i 's/a - b/a + b/' calc.js",
+        check: &["npm", "test"],
+        path: &format!("{}:{SYSTEM}", node.to_str().unwrap()),
+        says: "pass 1",
+    };
+    mends(&profile, &project);
 }
 
 /// Where cargo has put what was downloaded for this project.
@@ -226,26 +192,24 @@ fn cargo_test_passes_in_a_full_box_and_unpacks_into_what_is_the_workers_own() {
     // The toolchain itself, and not a proxy that looks for one in the home.
     let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from(env!("CARGO")), PathBuf::from);
     let toolchain = fs::canonicalize(cargo).unwrap().parent().unwrap().display().to_string();
-    mends(
-        &profile,
-        &Project {
-            files: &[
-                (
-                    "Cargo.toml",
-                    "[package]\nname = \"calc\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[profile.test]\ndebug = 0\n\n[dependencies]\ncfg-if = \"1\"\n",
-                ),
-                (".gitignore", "target\nCargo.lock\n"),
-                (
-                    "src/lib.rs",
-                    "pub fn add(a: i32, b: i32) -> i32 {\n    cfg_if::cfg_if! { if #[cfg(unix)] { a - b } else { 0 } }\n}\n\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn adds() {\n        assert_eq!(super::add(2, 3), 5);\n    }\n}\n",
-                ),
-            ],
-            mend: "sed -i 's/a - b/a + b/' src/lib.rs",
-            check: &["cargo", "test", "--offline", "--lib"],
-            path: &format!("{toolchain}:{SYSTEM}"),
-            says: "1 passed",
-        },
-    );
+    let project = Project {
+        files: &[
+            (
+                "Cargo.toml",
+                "[package]\nname = \"calc\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[profile.test]\ndebug = 0\n\n[dependencies]\ncfg-if = \"1\"\n",
+            ),
+            (".gitignore", "target\nCargo.lock\n"),
+            (
+                "src/lib.rs",
+                "pub fn add(a: i32, b: i32) -> i32 {\n    cfg_if::cfg_if! { if #[cfg(unix)] { a - b } else { 0 } }\n}\n\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn adds() {\n        assert_eq!(super::add(2, 3), 5);\n    }\n}\n",
+            ),
+        ],
+        mend: "sed -i 's/a - b/a + b/' src/lib.rs",
+        check: &["cargo", "test", "--offline", "--lib"],
+        path: &format!("{toolchain}:{SYSTEM}"),
+        says: "1 passed",
+    };
+    mends(&profile, &project);
     assert_eq!(files_below(&home.join(".cargo")), before, "the human's cache is as it was");
     let own = files_below(&profile.data().join("workers/w1/caches/.cargo+registry/up/src"));
     assert!(own.iter().any(|path| path.ends_with("src/lib.rs")), "{own:?}");
@@ -260,22 +224,16 @@ fn what_a_worker_writes_into_a_cache_its_checks_and_no_other_worker_find() {
     profile.config_more(json!({ "verify": { "sees": ["sh", "-c", check] } }));
     let line = "cd ~/.npm/_cacache && echo worker >kept && echo new >added && rm gone";
     profile.looop(&["worker", "start", "w1", "--verify", "sees", "--", "sh", "-c", line]).ok();
-    wait_until("the worker to end", || {
-        ["done", "failed"].contains(&row(&profile)["state"].as_str().unwrap())
-    });
-    assert_eq!(row(&profile)["state"], "done", "{}", row(&profile));
+    let row = profile.wait_worker("w1", &["done", "failed"]);
+    assert_eq!(row["state"], "done", "{row}");
     let cache = profile.path("home/.npm/_cacache");
     assert_eq!(files_below(&cache), [cache.join("gone"), cache.join("kept")]);
     assert_eq!(fs::read_to_string(cache.join("kept")).unwrap(), "human\n");
     let line = "cat ~/.npm/_cacache/kept ~/.npm/_cacache/gone; ls ~/.npm/_cacache; exit 3";
     profile.looop(&["worker", "start", "w2", "--", "sh", "-c", line]).ok();
-    let rows = || profile.looop(&["ls", "--all", "--json"]).ok().json();
-    wait_until("the other one to end", || rows()["workers"].to_string().contains("exit code 3"));
-    let printed = profile.looop(&["logs", "w2"]).ok().stdout;
-    assert!(
-        printed.contains("human") && !printed.contains("worker") && !printed.contains("added"),
-        "{printed}"
-    );
+    wait_until("the other one to end", || profile.worker("w2").to_string().contains("exit code 3"));
+    let printed = profile.looop(&["logs", "w2"]).ok().prints(&["human"]).stdout;
+    assert!(!printed.contains("worker") && !printed.contains("added"), "{printed}");
     profile.looop(&["prune", "w1", "--force"]).ok();
     assert!(!profile.data().join("workers/w1/caches").exists());
 }

@@ -1,26 +1,13 @@
 //! What is found out about a machine: only success is kept, and what got worse is said once.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{fs, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
 
-use super::lacks::without;
-use crate::support::pi::skipped;
-use crate::support::profile::{Profile, git_in, has_bwrap, wait_until};
-
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
-
-/// Returns a profile whose decider does nothing; `None` if bubblewrap is missing, and the test is skipped.
-pub(super) fn profile() -> Option<Profile> {
-    if !has_bwrap() {
-        skipped("missing: bwrap");
-        return None;
-    }
-    Some(Profile::scripted(&[NOOP]))
-}
+use super::{lacks::without, profile};
+use crate::support::profile::{NOOP, Profile, git_in, program, wait_until};
+use crate::{support::pi::skipped, support::rows::kill};
 
 /// The file in which the outcome of the last try is kept.
 fn cache_file(profile: &Profile) -> PathBuf {
@@ -52,14 +39,10 @@ fn worker_level(profile: &Profile) -> Value {
 fn a_try_that_failed_for_one_caller_is_not_kept_for_the_next() {
     let Some(profile) = profile() else { return };
     let broken = profile.path("broken");
-    fs::write(&broken, "#!/bin/sh\necho 'bwrap: no' >&2; exit 1\n").unwrap();
-    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&broken, "#!/bin/sh\necho 'bwrap: no' >&2; exit 1\n");
     let hidden = [("/usr/bin/bwrap", broken.to_str().unwrap())];
-    let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
-    assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
-    assert_eq!(worker_level(&profile), "full");
     // And what was found in one mount namespace does not hold in another, also where the programs are the same.
-    for hidden in [hidden, [("/dev/net/tun", "/dev/null")]] {
+    for hidden in [hidden, hidden, [("/dev/net/tun", "/dev/null")]] {
         let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
         assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
         assert_eq!(worker_level(&profile), "full");
@@ -73,8 +56,7 @@ fn what_got_worse_is_flagged_once_and_reported_in_status_and_by_the_doctor() {
     assert!(!profile.read("journal.md").contains("sandbox"), "{}", profile.read("journal.md"));
     let looop = |args: &[&str]| without(&profile, &[("/usr/bin/pasta", "/dev/null")], args);
     for count in [1, 2] {
-        let ran = looop(&["tick"]);
-        assert!(ran.stderr.contains("warning: sandboxes with internet access can reach"), "{ran:?}");
+        let ran = looop(&["tick"]).warns(&["warning: sandboxes with internet access can reach"]);
         assert_eq!(ran.stderr.contains("flag: "), count == 1, "{ran:?}");
         assert_eq!(profile.read("journal.md").matches("this machine had better sandboxes before").count(), 1);
     }
@@ -99,12 +81,8 @@ fn a_sandbox_is_full_at_each_version_of_landlock() {
             assert_eq!(worker_level(&profile), "full", "Landlock {version}, {network}");
             let id = format!("w{version}-{network}");
             profile.looop(&["worker", "start", &id, "--", "sh", "-c", "exit 0"]).ok();
-            let row = || {
-                let all = profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
-                all.as_array().unwrap().iter().find(|row| row["id"] == id.as_str()).unwrap().clone()
-            };
-            wait_until("the worker to end", || row()["exit"].is_object());
-            assert_eq!((&row()["sandbox"], &row()["exit"]["code"]), (&json!("full"), &json!(0)), "{}", row());
+            let row = profile.wait_exit(&id);
+            assert_eq!((&row["sandbox"], &row["exit"]["code"]), (&json!("full"), &json!(0)), "{row}");
             pretend(&profile, |capabilities| {
                 capabilities["landlock"] = version.into();
                 capabilities["engine"].as_object_mut().unwrap().remove("pasta");
@@ -118,12 +96,7 @@ fn a_sandbox_is_full_at_each_version_of_landlock() {
 fn a_program_that_is_a_link_on_the_path_starts_in_a_sandbox() {
     let Some(profile) = profile() else { return };
     let home = profile.path("home");
-    let file = |name: &str, text: &str| {
-        let path = home.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let file = |name: &str, text: &str| program(&home.join(name), text);
     let link = |name: &str, target: &str| {
         fs::create_dir_all(home.join(name).parent().unwrap()).unwrap();
         symlink(target, home.join(name)).unwrap();
@@ -139,20 +112,16 @@ fn a_program_that_is_a_link_on_the_path_starts_in_a_sandbox() {
     link("elsewhere/name", "../.local/bin/tool");
     let path =
         format!("{}:{}:/usr/bin:/bin", home.join(".local/bin").display(), home.join("elsewhere").display());
-    for (id, program) in [("w1", "chain"), ("w2", "tool"), ("w3", "name")] {
+    for (id, name) in [("w1", "chain"), ("w2", "tool"), ("w3", "name")] {
         profile.config_more(json!({
             "path": path, "worker": "mine", "sandbox": { "worker": "full" },
-            "runners": { "scripted": profile.scripted_runner(), "mine": { "worker": [program, "{brief}"] } },
+            "runners": { "scripted": profile.scripted_runner(), "mine": { "worker": [name, "{brief}"] } },
         }));
         profile.looop(&["worker", "start", id, "make it"]).ok();
-        let row = || {
-            let all = profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
-            all.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone()
-        };
-        wait_until("the worker to end", || row()["exit"].is_object());
+        let row = profile.wait_exit(id);
         let printed = profile.looop(&["logs", id]).stdout;
-        assert_eq!(row()["exit"]["code"], 0, "{program}: {}\n{printed}", row());
-        assert!(profile.data().join(format!("workers/{id}/clone/began")).exists(), "{program}: {printed}");
+        assert_eq!(row["exit"]["code"], 0, "{name}: {row}\n{printed}");
+        assert!(profile.worker_file(id, "began").exists(), "{name}: {printed}");
     }
 }
 
@@ -193,8 +162,7 @@ fn the_parts_of_a_git_directory_that_run_can_only_be_read_in_a_sandbox() {
     profile.config_more(json!({ "sandbox": { "worker": "full" } }));
     let cwd = place.to_str().unwrap();
     profile.looop(&["worker", "start", "w1", "--cwd", cwd, "--", "sh", "-c", &line]).ok();
-    let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
-    wait_until("the worker to end", || row()["exit"].is_object());
+    profile.wait_exit("w1");
     let printed = profile.looop(&["logs", "--raw", "w1"]).ok().stdout;
     assert!(!printed.contains("done: ") && printed.contains("committed"), "{printed}");
     assert_eq!(fs::read_to_string(place.join("tree/.git")).unwrap(), before);
@@ -227,12 +195,10 @@ fn new_git_scene(profile: &Profile, level: &str, lines: &str) -> PathBuf {
 #[track_caller]
 fn assert_renamed(place: &Path, printed: &str, level: &str) {
     for name in RENAMED {
-        assert!(place.join(name).symlink_metadata().is_err(), "{level}, {name}: {printed}");
-        assert!(
-            place.join(format!("{name}.set-aside")).symlink_metadata().is_ok(),
-            "{level}, {name}: {printed}"
-        );
-        assert!(printed.contains(&format!("{name}.set-aside")), "{level}, {name}: {printed}");
+        let aside = format!("{name}.set-aside");
+        let is_there = [name, &aside].map(|name| place.join(name).symlink_metadata().is_ok());
+        assert_eq!(is_there, [false, true], "{level}, {name}: {printed}");
+        assert!(printed.contains(&aside), "{level}, {name}: {printed}");
     }
     assert!(place.join("plain/.git/config").exists(), "{level}: what runs nothing stays: {printed}");
     git_in(&place.join("repo"), &["status"]);
@@ -280,9 +246,7 @@ fn a_git_directory_that_a_worker_made_is_renamed_if_it_can_run_commands() {
         let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
         if killed {
             wait_until("its work", || profile.looop(&["logs", "w1"]).stdout.contains("made"));
-            let state = profile.read_json("workers/w1/state.json");
-            let pid = state["supervisor"]["pid"].as_u64().unwrap().to_string();
-            assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+            kill("-KILL", profile.worker_pid("w1", "supervisor"));
             wait_until("the worker to be lost", || row()["state"] == "lost");
             profile.script(&[NOOP]);
             profile.looop(&["tick"]).ok();
@@ -291,34 +255,25 @@ fn a_git_directory_that_a_worker_made_is_renamed_if_it_can_run_commands() {
         }
         let printed = format!("{}{}", row(), profile.read("journal.md"));
         assert_renamed(&place, &printed, &format!("{level}, {killed}"));
-        let printed = profile.looop(&["ls", "--all"]).ok().stdout;
-        assert!(printed.contains("runs on your side"), "{printed}");
+        profile.looop(&["ls", "--all"]).ok().prints(&["runs on your side"]);
     }
 }
 
 #[test]
 fn a_worker_whose_network_could_not_be_made_says_why_and_it_is_tried_again() {
     let Some(profile) = profile() else { return };
-    let (bin, broken) = (profile.path("bin"), profile.path("broken"));
-    fs::create_dir(&bin).unwrap();
+    let broken = profile.path("broken");
     let script = format!(
         "#!/bin/sh\n[ -e '{}' ] && {{ echo 'no network today' >&2; exit 1; }}\nexec /usr/bin/pasta \"$@\"\n",
         broken.display()
     );
-    fs::write(bin.join("pasta"), script).unwrap();
-    fs::set_permissions(bin.join("pasta"), fs::Permissions::from_mode(0o755)).unwrap();
-    profile.config_more(json!({ "path": format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()) }));
+    profile.stand_in("pasta", &script, "/usr/local/bin:/usr/bin:/bin");
     if worker_level(&profile) != "full" {
         return skipped("pasta does not work here");
     }
     let ended = |id: &str, line: &str| {
         profile.looop(&["worker", "start", id, "--", "sh", "-c", line]).ok();
-        let row = || {
-            let all = profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
-            all.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone()
-        };
-        wait_until("the worker to end", || row()["exit"].is_object());
-        row()
+        profile.wait_exit(id)
     };
     // A program that fails without a word is not taken for it.
     assert_eq!(ended("silent", "exit 1")["why"], "exit code 1");
@@ -341,16 +296,12 @@ fn a_worker_whose_network_could_not_be_made_says_why_and_it_is_tried_again() {
 fn the_doctor_says_what_a_model_on_this_machine_needs() {
     let Some(profile) = profile() else { return };
     let hint = "set `runners.mine.base_url`";
-    let runner = json!({ "worker": ["sh", "{brief}"] });
-    for (base_url, network, is_shown) in [
-        (Value::Null, "internet", true),
-        (Value::Null, "on", false),
-        (json!("http://127.0.0.1:9"), "internet", false),
+    let argv = ["sh", "{brief}"];
+    for (runner, network, is_shown) in [
+        (json!({ "worker": argv }), "internet", true),
+        (json!({ "worker": argv }), "on", false),
+        (json!({ "worker": argv, "base_url": "http://127.0.0.1:9" }), "internet", false),
     ] {
-        let mut runner = runner.clone();
-        if base_url.is_string() {
-            runner["base_url"] = base_url;
-        }
         profile.config_more(json!({
             "runners": { "mine": runner, "scripted": profile.scripted_runner() },
             "worker": "mine", "sandbox": { "network": { "worker": network } },

@@ -1,9 +1,7 @@
 //! What happens where the kernel or the container lacks a piece of a sandbox: `auto` says what it got, a promise that cannot
 //! be kept keeps everything from running, and what a sandbox failed to begin did not begin.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::{collections::BTreeMap, fs};
 
 use rustix::thread::UnshareFlags;
 use seccompiler::{
@@ -11,10 +9,9 @@ use seccompiler::{
 };
 use serde_json::{Value, json};
 
-use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran, has_bwrap, wait_until};
+use super::profile;
+use crate::support::profile::{LOOOP, Profile, Ran, program as executable, wait_until};
 
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 /// The numbers of Landlock's first call, and of the two that start processes and can make namespaces at once.
 const LANDLOCK: i64 = 444;
 const CLONE3: i64 = 435;
@@ -65,21 +62,6 @@ pub(super) fn without(profile: &Profile, hidden: &[(&str, &str)], args: &[&str])
     all.extend(["--", LOOOP]);
     all.extend(args);
     profile.other_command("bwrap", &all).output().unwrap().into()
-}
-
-fn profile() -> Option<Profile> {
-    if !has_bwrap() {
-        skipped("missing: bwrap");
-        return None;
-    }
-    Some(Profile::scripted(&[NOOP]))
-}
-
-fn script(profile: &Profile, name: &str, body: &str) -> String {
-    let path = profile.path(name);
-    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path.to_str().unwrap().to_owned()
 }
 
 /// A worker that tries to write outside and then ends; its row.
@@ -150,19 +132,16 @@ fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
 #[test]
 #[ignore = "slow"]
 fn where_no_engine_is_or_works_auto_says_so_and_full_refuses() {
-    let Some(mut profile) = profile() else { return };
+    let (Some(first), Some(second), Some(third)) = (profile(), profile(), profile()) else { return };
     let both = [("/usr/bin/bwrap", "/dev/null")];
-    lacks_a_file_system(&mut profile, "`bwrap` is not installed", |profile, args| {
-        without(profile, &both, args)
-    });
-    let Some(mut profile) = self::profile() else { return };
-    let broken = script(&profile, "broken", "echo 'setting up uid map: Permission denied' >&2; exit 1");
-    let both = [("/usr/bin/bwrap", broken.as_str())];
+    lacks_a_file_system(&first, "`bwrap` is not installed", |profile, args| without(profile, &both, args));
+    let broken = second.path("broken");
+    executable(&broken, "#!/bin/sh\necho 'setting up uid map: Permission denied' >&2; exit 1\n");
+    let both = [("/usr/bin/bwrap", broken.to_str().unwrap())];
     let why = "`bwrap` does not work: exit code 1: setting up uid map: Permission denied";
-    lacks_a_file_system(&mut profile, why, |profile, args| without(profile, &both, args));
-    let Some(mut profile) = self::profile() else { return };
+    lacks_a_file_system(&second, why, |profile, args| without(profile, &both, args));
     let why = "`bwrap` does not work: ";
-    lacks_a_file_system(&mut profile, why, |profile, args| behind(&no_namespaces(), || profile.looop(args)));
+    lacks_a_file_system(&third, why, |profile, args| behind(&no_namespaces(), || profile.looop(args)));
 }
 
 #[test]
@@ -184,7 +163,7 @@ fn the_doctor_names_the_rule_where_apparmor_keeps_namespaces_from_bubblewrap() {
 
 /// A machine that makes no file system of its own for a child.
 #[track_caller]
-fn lacks_a_file_system(profile: &mut Profile, why: &str, looop: impl Fn(&Profile, &[&str]) -> Ran) {
+fn lacks_a_file_system(profile: &Profile, why: &str, looop: impl Fn(&Profile, &[&str]) -> Ran) {
     let (doctor, got) = messages(|args| looop(profile, args));
     assert_eq!(got, ["partial", "partial", "none"], "{doctor}");
     assert!(doctor.contains(why) && doctor.contains("fix: install bubblewrap"), "{why}: {doctor}");
@@ -208,11 +187,7 @@ fn refuses(profile: &Profile, level: &str, why: &str, looop: impl Fn(&[&str]) ->
             "{kind}: {ran:?}"
         );
         assert!(printed.contains(why) && printed.contains("hint: "), "{kind}: {ran:?}");
-        let doctor = looop(&["doctor"]);
-        assert!(
-            doctor.code == 1 && doctor.stdout.contains(&format!("BAD  sandbox of {kind}: ")),
-            "{doctor:?}"
-        );
+        looop(&["doctor"]).exits(1).prints(&[&format!("BAD  sandbox of {kind}: ")]);
     }
     let line = format!("echo x >>{}", trace.display());
     let ran = looop(&["worker", "start", "w9", "--", "sh", "-c", &line]);
@@ -261,13 +236,11 @@ fn what_its_box_failed_to_begin_did_not_begin() {
     let looop = |args: &[&str]| behind(&no_namespaces(), || profile.looop(args));
     profile.config_more(json!({ "sandbox": { "sensor": "full", "network": { "sensor": "off" } } }));
     profile.sensor("s.sh", "echo '{}'");
-    let ran = looop(&["tick"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
+    let ran = looop(&["tick"]).exits(1);
     let printed = &ran.stdout;
     assert!(printed.contains("failed \u{2014} missing: "), "{ran:?}");
     assert!(printed.contains("its sandbox could not be made: bwrap: ") && profile.asked() == 0, "{ran:?}");
-    let reading = looop(&["sensor", "test", "s"]);
-    assert!(reading.stdout.contains("not_started"), "{reading:?}");
+    looop(&["sensor", "test", "s"]).prints(&["not_started"]);
 }
 
 #[test]

@@ -2,12 +2,10 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::pi::skipped;
-use crate::support::profile::{Profile, has_bwrap, wait_until};
-
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+use crate::support::profile::{NOOP, Profile, has_bwrap};
 
 /// What a child finds of the machine's network: one TCP port, another one, and whether a datagram arrived.
 type Found = [bool; 3];
@@ -46,14 +44,6 @@ impl Machine {
     }
 }
 
-fn ended(profile: &Profile) -> Value {
-    let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
-    wait_until("the worker to end", || {
-        ["exited", "done", "failed"].contains(&row()["state"].as_str().unwrap())
-    });
-    row()
-}
-
 #[test]
 #[ignore = "slow"]
 fn a_box_has_the_network_that_the_config_says() {
@@ -80,7 +70,7 @@ fn a_box_has_the_network_that_the_config_says() {
             }));
             let args = ["worker", "start", "w1", "--verify", "tries", "--", "bash", "-c"];
             profile.looop(&[&args[..], &[&machine.line()]].concat()).ok();
-            let row = ended(&profile);
+            let row = profile.wait_worker("w1", &["exited", "done", "failed"]);
             let printed = profile.looop(&["logs", "--raw", "w1"]).ok().stdout;
             assert_eq!(machine.found(&printed), expected, "{level} {net}: {printed}");
             // Whatever the worker has, the check of its work has none.
@@ -99,7 +89,7 @@ fn a_check_in_a_full_box_has_a_loopback_of_its_own() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "verify": { "serves": ["/usr/bin/python3", "-c", serves] } }));
     profile.looop(&["worker", "start", "w1", "--verify", "serves", "--", "true"]).ok();
-    let row = ended(&profile);
+    let row = profile.wait_worker("w1", &["exited", "done", "failed"]);
     assert_eq!(row["state"], "done", "{row}");
 }
 

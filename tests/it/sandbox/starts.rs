@@ -1,13 +1,11 @@
 //! Which starts of workers wait although the sandbox is full: the first paid one, and a repository that is not listed.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{NOOP, has};
-use crate::support::profile::{Profile, git_in};
+use super::has;
+use crate::support::profile::{NOOP, Profile};
 
 /// A profile whose decider says this, with a worker in a full sandbox.
 fn profile(replies: &[Value], more: Value) -> Profile {
@@ -35,19 +33,8 @@ fn reasons(profile: &Profile) -> Vec<String> {
 }
 
 fn was_started(profile: &Profile, id: &str) -> bool {
-    profile.read("journal.md").contains(&format!("start_worker {id} — done"))
-        || profile.read("journal.md").contains(&format!("start_worker {id} for g — done"))
-}
-
-/// A repository beside the profile.
-fn repository(profile: &Profile, name: &str) -> PathBuf {
-    let repo = profile.path(name);
-    fs::create_dir_all(&repo).unwrap();
-    git_in(&repo, &["init", "-q"]);
-    fs::write(repo.join("file"), "one\n").unwrap();
-    git_in(&repo, &["add", "-A"]);
-    git_in(&repo, &["commit", "-qm", "one"]);
-    repo
+    let journal = profile.read("journal.md");
+    ["", " for g"].iter().any(|goal| journal.contains(&format!("start_worker {id}{goal} — done")))
 }
 
 #[test]
@@ -68,9 +55,7 @@ fn the_first_paid_worker_of_a_profile_waits_and_later_ones_do_not() {
     let because = reasons(&profile);
     assert!(because.len() == 1 && because[0].contains("costs money"), "{because:?}");
     assert!(!was_started(&profile, "w2"));
-    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
-    let (id, hash) = (ask["id"].as_str().unwrap(), ask["hash"].as_str().unwrap());
-    profile.looop(&["approve", id, "--hash", hash]).ok();
+    profile.approve_first();
     profile.looop(&["tick"]).ok();
     assert!(was_started(&profile, "w2"));
     assert_eq!(profile.read_json("beat.json")["paid_start_approved"], true);
@@ -98,7 +83,7 @@ fn a_repository_is_cloned_without_an_approval_only_where_it_is_listed_itself() {
         for tainted in [false, true] {
             let profile = profile(&[], json!({}));
             for name in ["src/app", "src/app/sub", "src/other"] {
-                repository(&profile, name);
+                profile.repository(name, "file", "one\n");
             }
             symlink(profile.path("src/app"), profile.path("link")).unwrap();
             let mut start = start("w1");
@@ -137,18 +122,17 @@ fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
         ("strangers, as an earlier version remembers", Some("g"), false),
     ] {
         let profile = profile(&[], json!({}));
-        let repo = repository(&profile, "app").to_str().unwrap().to_owned();
+        let repo = profile.repository("app", "file", "one\n").to_str().unwrap().to_owned();
         let mut start = start("w1");
         start["repo"] = repo.clone().into();
         start["goal"] = goal.map_or(Value::Null, Into::into);
-        let by_move = who.starts_with("a move");
         let id = if who.contains("renamed") { "first" } else { "g" };
         let write = json!({ "move": "write_goal", "id": id, "body": front(&repo), "why": "w" });
         let mut lines = vec![start.to_string(), NOOP.to_owned()];
-        match by_move {
-            true => lines.insert(0, write.to_string()),
-            false if who.starts_with("strangers") => lines.insert(0, NOOP.to_owned()),
-            false => {}
+        if who.starts_with("a move") {
+            lines.insert(0, write.to_string());
+        } else if who.starts_with("strangers") {
+            lines.insert(0, NOOP.to_owned());
         }
         fs::write(profile.path("script/replies.jsonl"), lines.join("\n") + "\n").unwrap();
         match who {
@@ -160,11 +144,10 @@ fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
             _ if who.starts_with("strangers") => {
                 profile.goal("g", &front(&repo));
                 profile.looop(&["tick"]).ok();
-                let memory = profile.data().join("beat.json");
-                let mut beat: Value = serde_json::from_slice(&fs::read(&memory).unwrap()).unwrap();
+                let mut beat = profile.read_json("beat.json");
                 let digest = looop::rules::world::Goal::Text(front(&repo)).digest();
                 (beat["untrusted_goals"], beat["written_goals"]) = (json!([digest]), json!([]));
-                fs::write(&memory, beat.to_string()).unwrap();
+                fs::write(profile.data().join("beat.json"), beat.to_string()).unwrap();
                 profile.goal("wake", "goal: w\n");
             }
             _ => {
@@ -188,19 +171,13 @@ fn a_list_of_a_goal_that_cannot_be_read_is_a_problem_and_frees_nothing() {
     profile.goal("g", "---\ngoal: g\nRepos: /src/app\n---\n");
     profile.goal("h", "---\ngoal: h\nrepos: /src/*\n---\n");
     let problems = ["goals/g.md: line 3 of its front matter", "goals/h.md: line 3 of its front matter"];
-    let status = profile.looop(&["status"]).ok().stdout;
-    let doctor = profile.looop(&["doctor"]).stdout;
-    let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
-    for problem in problems {
-        assert!(status.contains(problem), "{status}");
-        assert!(doctor.contains(problem), "{doctor}");
-        assert!(prompt.contains(problem), "{prompt}");
-    }
+    profile.looop(&["status"]).ok().prints(&problems);
+    profile.looop(&["doctor"]).prints(&problems);
+    profile.looop(&["tick", "--dry-run"]).ok().prints(&problems);
     let refused = |value: Value, why: &str| {
         profile.config_more(value);
         let ran = profile.looop(&["status"]);
-        let ran = if ran.code == 0 { profile.looop(&["tick"]) } else { ran };
-        assert!(ran.code == 2 && ran.stderr.contains(why), "{ran:?}");
+        if ran.code == 0 { profile.looop(&["tick"]) } else { ran }.exits(2).warns(&[why]);
     };
     refused(json!({ "repos": ["/src/*"] }), "repos[0]: \"/src/*\" is a pattern");
     refused(json!({ "repos": ["/src/app", ""] }), "repos[1]: \"\" is relative");

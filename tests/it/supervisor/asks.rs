@@ -59,10 +59,8 @@ fn an_answer_reaches_a_supervisor_that_was_stopped_or_that_a_beat_was_faster_tha
         terminal.profile.looop(&["answer", &id, "blue"]).ok();
         if put_away {
             terminal.profile.looop(&["tick"]).ok();
-            assert!(
-                !terminal.profile.data().join(format!("asks/{id}.json")).exists(),
-                "the beat put it away"
-            );
+            let ask = terminal.profile.data().join(format!("asks/{id}.json"));
+            assert!(!ask.exists(), "the beat put it away");
         }
         terminal.signal("-CONT");
         assert_eq!(reply(&mut stream), WireReply::Ok("blue".to_owned()), "put away: {put_away}");
@@ -96,8 +94,7 @@ fn a_question_of_an_ended_worker_is_stranded() {
         assert_eq!(open["asks"].as_array().unwrap().len(), 0, "{open}");
         let all = terminal.profile.looop(&["asks", "--json", "--all"]).ok().json();
         assert_eq!(all["asks"][0]["state"], "stranded", "{all}");
-        let answered = terminal.profile.looop(&["answer", &id, "blue"]);
-        assert!(answered.code == 1 && answered.stderr.contains("the worker that asked has ended"));
+        terminal.profile.looop(&["answer", &id, "blue"]).exits(1).warns(&["the worker that asked has ended"]);
         assert_eq!(terminal.profile.looop(&["wait", "--timeout", "5s"]).code, 0, "nobody is waited for");
         terminal.profile.looop(&["tick"]).ok();
         let seen = terminal.profile.read_json("world.json")["own"]["answers"][0].clone();

@@ -33,10 +33,6 @@ fn start(profile: &Profile, id: &str, more: &[&str]) -> Ran {
     profile.looop(&[&["worker", "start", id, "do it", "--runner", "mine"], more].concat())
 }
 
-fn asks_of(profile: &Profile) -> Vec<Value> {
-    profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().clone()
-}
-
 fn cents(profile: &Profile) -> u64 {
     let rows = profile.looop(&["cost", "all", "--by", "worker", "--json"]).ok().json();
     let micros = rows["rows"].as_array().unwrap().iter().map(|row| row["cost_micros"].as_u64().unwrap());
@@ -68,26 +64,25 @@ fn workers_side_by_side_end_at_the_days_cap_and_a_user_raises_it() {
             "{held}"
         );
     }
-    let asks = profile.looop(&["asks", "--json"]).ok().json();
-    let ask = &asks["asks"].as_array().unwrap()[..];
-    assert!(ask.len() == 1 && ask[0]["ref"] == "budget.day_usd" && ask[0]["expires"].is_i64(), "{asks}");
+    let ask = profile.asks();
+    assert!(ask.len() == 1 && ask[0]["ref"] == "budget.day_usd" && ask[0]["expires"].is_i64(), "{ask:?}");
     let id = ask[0]["id"].as_str().unwrap();
     let raised = profile.looop(&["resume", "--budget"]).ok().stdout;
     assert!(raised.contains("the budget of day 20") && raised.contains("is $2.00 until"), "{raised}");
     assert!(raised.contains(&format!("{id} is closed")) && raised.lines().count() == 1, "{raised}");
-    assert!(asks_of(&profile).is_empty(), "the ask is answered");
+    assert!(profile.asks().is_empty(), "the ask is answered");
     assert!(profile.looop(&["resume", "--budget"]).ok().stdout.contains("no budget is used up"));
     assert!(profile.looop(&["tick"]).ok().stdout.contains("noop"), "it decides again");
     start(&profile, "w5", &[]).ok();
     wait_until("the next cap", || rows(&profile).iter().all(|row| row["state"] == "failed"));
     assert!((170..=200).contains(&cents(&profile)), "{} cents of 200", cents(&profile));
     assert!(profile.looop(&["tick"]).ok().stdout.contains("held — the budget of day 20"));
-    assert_eq!(asks_of(&profile).len(), 1, "the raised cap is used up, which is another question");
+    assert_eq!(profile.asks().len(), 1, "the raised cap is used up, which is another question");
     let low = profile.looop(&["resume", "--budget", "2"]);
     assert!(low.code != 0 && low.stderr.contains("is $2.00 already"), "{low:?}");
     let raised = profile.looop(&["resume", "--budget", "3.5"]).ok().stdout;
     assert!(raised.contains("is $3.50 until") && raised.lines().count() == 1, "{raised}");
-    assert!(asks_of(&profile).is_empty());
+    assert!(profile.asks().is_empty());
 }
 
 #[test]
@@ -157,12 +152,8 @@ fn what_a_worker_says_names_no_other_runner_and_a_bad_figure_counts_nothing() {
     assert_eq!(cents(&terminal.profile), 300);
     let by = |key: &str| {
         let all = terminal.profile.looop(&["cost", "all", "--by", key, "--json"]).ok().json();
-        all["rows"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|row| row["key"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
+        let rows = all["rows"].as_array().unwrap().iter();
+        rows.map(|row| row["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!((by("runner"), by("worker")), (vec!["command".to_owned()], vec!["w1".to_owned()]));
     assert!(by("model").iter().all(|model| model.len() <= 110), "{:?}", by("model"));
@@ -195,8 +186,7 @@ fn a_goal_an_hour_and_a_runner_have_caps_of_their_own() {
         assert!(start(&profile, "w2", &["--goal", "g"]).stderr.contains(&format!("the budget of {cap}")));
         let other = start(&profile, "w3", &[]);
         assert_eq!(other.code == 0, cap.starts_with("goal"), "{budget}: {other:?}");
-        let raised = profile.looop(&["resume", "--budget"]).ok().stdout;
-        assert!(raised.contains(&format!("the budget of {cap}")) && raised.contains("is $0.60"), "{raised}");
+        profile.looop(&["resume", "--budget"]).ok().prints(&[&format!("the budget of {cap}"), "is $0.60"]);
         start(&profile, "w4", &["--goal", "g"]).ok();
     }
 }
@@ -213,21 +203,8 @@ fn a_program_that_has_ended_is_checked_although_its_last_turn_used_the_budget_up
         "budget": { "day_usd": 1, "worker_usd": 1 },
         "verify": { "tests": ["true"] },
     }));
-    let argv = [
-        "worker",
-        "start",
-        "w1",
-        "--verify",
-        "tests",
-        "--",
-        "claude",
-        "-p",
-        "--output-format",
-        "stream-json",
-    ];
-    profile.looop(&argv).ok();
-    let is_over = |row: &Value| ["done", "failed"].contains(&row["state"].as_str().unwrap());
-    wait_until("its verdict", || rows(&profile).iter().all(is_over));
-    let row = &rows(&profile)[0];
+    let command = ["claude", "-p", "--output-format", "stream-json"];
+    profile.looop(&[&["worker", "start", "w1", "--verify", "tests", "--"], &command[..]].concat()).ok();
+    let row = profile.wait_worker("w1", &["done", "failed"]);
     assert_eq!((row["state"].as_str(), &row["cost_usd"]), (Some("done"), &json!(1.0)), "{row}");
 }

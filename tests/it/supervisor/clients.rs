@@ -1,16 +1,15 @@
 //! Clients that say nonsense, nothing, or too much, or that come in crowds.
 
-use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use looop::rules::worker::protocol::{
     self, FrameKind, Resize, ViewerState, WireReply, WireRequest, WorkerQuestion,
 };
 
 use super::{TmuxFixture, hello, reply, say};
-use crate::support::pi::skipped;
 use crate::support::profile::{Profile, wait_until};
+use crate::{support::pi::skipped, support::rows::kill};
 
 #[test]
 fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
@@ -254,7 +253,7 @@ fn a_stale_socket_is_replaced_and_a_long_path_works_for_every_verb() {
         echo "$answer; $(looop inbox)" >out.tmp; mv out.tmp out; sleep 600"#;
     profile.looop(&["worker", "start", "w1", "--", "sh", "-c", script]).ok();
     assert!(data.join("workers/w1/worker.sock").as_os_str().len() > 200);
-    let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();
+    let row = || profile.worker("w1");
     wait_until("the question", || row()["ask"].is_string());
     profile.looop(&["tell", "w1", "hello"]).ok();
     profile.looop(&["answer", row()["ask"].as_str().unwrap(), "yes"]).ok();
@@ -267,8 +266,7 @@ fn a_stale_socket_is_replaced_and_a_long_path_works_for_every_verb() {
     // What a supervisor that was killed leaves stands in nobody's way.
     let state: serde_json::Value =
         serde_json::from_slice(&std::fs::read(data.join("workers/w1/state.json")).unwrap()).unwrap();
-    let pid = state["supervisor"]["pid"].to_string();
-    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    kill("-KILL", state["supervisor"]["pid"].as_u64().unwrap() as u32);
     wait_until("it is lost", || row()["state"] == "lost");
     assert!(data.join("workers/w1/worker.sock").exists());
     let gone = profile.looop(&["flag", "w1", "x"]);

@@ -1,7 +1,6 @@
 //! Ends: by limits, by signals, twice, with many children, and what does not end a worker.
 
-use std::fs;
-use std::process::Command;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
@@ -50,12 +49,8 @@ fn too_much_output_ends_a_worker() {
     assert!(!dir.join("state.json").exists() && !dir.join("attach.sock").exists());
     let printed = terminal.profile.looop_with(&args, "[]");
     assert_eq!(printed.stdout, "ok\n");
-    let row = || {
-        let all = terminal.profile.looop(&["ls", "--json"]).ok().json();
-        all["workers"].as_array().unwrap().iter().find(|row| row["id"] == "w2").cloned().unwrap_or_default()
-    };
-    wait_until("it is ended", || row()["state"] == "failed");
-    assert!(row()["why"].as_str().unwrap().contains("it printed more than 2 MiB"), "{}", row());
+    let row = terminal.profile.wait_worker("w2", &["failed"]);
+    assert!(row["why"].as_str().unwrap().contains("it printed more than 2 MiB"), "{row}");
     let length = dir.join("transcript.raw").metadata().unwrap().len();
     assert!((3_000_000..30_000_000).contains(&length), "{length}");
 }
@@ -76,14 +71,9 @@ fn what_was_killed_is_killed_once_and_takes_no_more_requests() {
     }
     let journal = terminal.profile.read("journal.md");
     assert_eq!(journal.matches("worker w1 — killed").count(), 1, "{journal}");
-    assert_eq!(
-        fs::read_dir(terminal.dir())
-            .unwrap()
-            .filter(|e| { e.as_ref().unwrap().file_name().to_string_lossy().ends_with(".sock") })
-            .count(),
-        0,
-        "nobody is asked who is not there"
-    );
+    let names = fs::read_dir(terminal.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    let sockets = names.filter(|name| name.to_string_lossy().ends_with(".sock")).count();
+    assert_eq!(sockets, 0, "nobody is asked who is not there");
 }
 
 #[test]
@@ -106,7 +96,7 @@ fn hundreds_of_children_that_heed_nothing_end_with_their_worker_and_orphans_are_
         touch ready; wait"#;
     let terminal = TmuxFixture::start(&[], script);
     terminal.wait_file("ready");
-    let supervisor = terminal.pid("supervisor");
+    let supervisor = terminal.supervisor();
     let children = |state: char| {
         let out =
             Command::new("ps").args(["-o", "stat=", "--ppid", &supervisor.to_string()]).output().unwrap();
@@ -137,7 +127,7 @@ fn a_check_that_closes_its_output_does_not_keep_the_supervisor_busy() {
     profile.config_more(json!({ "verify": { "quiet": ["sh", "-c", check] } }));
     let terminal = TmuxFixture::with(profile, &["--verify", "quiet"], "true");
     terminal.wait_file("slept");
-    let stat = fs::read_to_string(format!("/proc/{}/stat", terminal.pid("supervisor"))).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", terminal.supervisor())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u32 = fields[11].parse::<u32>().unwrap() + fields[12].parse::<u32>().unwrap();
     assert!(ticks < 40, "it was busy for {ticks} ticks of its second");
@@ -152,12 +142,8 @@ fn one_worker_cannot_hold_leases_without_end() {
         "i=0; while [ $i -lt 70 ]; do looop claim c$i >>out 2>&1; i=$((i+1)); done; touch done; sleep 600";
     let terminal = TmuxFixture::start(&[], script);
     terminal.wait_file("done");
-    assert_eq!(
-        fs::read_dir(terminal.profile.data().join("claims"))
-            .unwrap()
-            .filter(|e| { e.as_ref().unwrap().file_name().to_string_lossy().starts_with('c') })
-            .count(),
-        64
-    );
+    let claims = fs::read_dir(terminal.profile.data().join("claims")).unwrap();
+    let names = claims.map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().starts_with('c')).count(), 64);
     assert!(terminal.text("out").contains("has 64 leases already"));
 }

@@ -1,11 +1,10 @@
 //! Workers that a move wants: what is shown is what is run, and what died half way is cleared away.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::{fs, os::unix::fs::symlink};
 
 use serde_json::json;
 
-use crate::support::profile::{LOOOP, Profile, git_in, wait_until};
+use crate::support::profile::{LOOOP, Profile, git_in};
 
 /// A profile in which the decider wants this worker.
 fn wants(more: serde_json::Value) -> Profile {
@@ -23,20 +22,9 @@ fn wants(more: serde_json::Value) -> Profile {
         "verify": { "first": ["true"], "second": ["test", "-e", "b.txt"] },
     }));
     for (dir, file) in [("home/repo", "a.txt"), ("home/other", "b.txt")] {
-        let repo = profile.path(dir);
-        fs::create_dir(&repo).unwrap();
-        git_in(&repo, &["init", "-q"]);
-        fs::write(repo.join(file), "text\n").unwrap();
-        git_in(&repo, &["add", "."]);
-        git_in(&repo, &["commit", "-qm", "first"]);
+        profile.repository(dir, file, "text\n");
     }
     profile
-}
-
-fn approve(profile: &Profile) -> serde_json::Value {
-    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
-    profile.looop(&["approve", ask["id"].as_str().unwrap(), "--hash", ask["hash"].as_str().unwrap()]).ok();
-    ask
 }
 
 #[test]
@@ -51,21 +39,15 @@ fn what_an_approval_covers_is_shown_and_is_what_is_cloned() {
         assert!(ran.status.success(), "{ran:?}");
     };
     tick();
-    let shown = profile.looop(&["asks"]).ok().stdout;
     let repo = fs::canonicalize(profile.path("home/repo")).unwrap();
-    for words in [
+    profile.looop(&["asks"]).ok().prints(&["worker   w1", "goal     g1", "claims   thing"]).prints(&[
         &format!("clone of {}", repo.display()),
-        "worker   w1",
-        "goal     g1",
-        "claims   thing",
         "check    second: test -e b.txt",
         "brief    22 bytes, ",
         "+Do it well.\n",
         "+Then rest.\n",
-    ] {
-        assert!(shown.contains(words), "{words}: {shown}");
-    }
-    approve(&profile);
+    ]);
+    profile.approve_first();
     // The link points elsewhere now, and the approval was not for that.
     fs::remove_file(&link).unwrap();
     symlink(profile.path("home/other"), &link).unwrap();
@@ -80,7 +62,7 @@ fn an_approved_worker_gets_the_clone_and_the_check_of_its_goal() {
     let profile = wants(json!({ "repo": "../home/repo", "goal": "g1" }));
     profile.goal("g1", "---\ngoal: be good\nverify: first\n---\n");
     profile.looop(&["tick"]).ok();
-    approve(&profile);
+    profile.approve_first();
     profile.looop(&["tick"]).ok();
     let spec = profile.read_json("workers/w1/spec.json");
     assert_eq!(
@@ -105,8 +87,7 @@ fn no_worker_gets_what_is_looops_own() {
         symlink(profile.data(), profile.path("home/into")).unwrap();
         profile.git(&["worktree", "add", "-q", profile.path("home/worktree").to_str().unwrap()]);
         profile.looop(&["tick"]).ok();
-        let asks = profile.looop(&["asks", "--json"]).ok().json();
-        assert_eq!(asks["asks"], json!([]), "{more}: nobody is asked for what cannot start");
+        assert_eq!(profile.asks(), [json!(null); 0], "{more}: nobody is asked for what cannot start");
         let journal = profile.read("journal.md");
         assert!(journal.contains(words), "{more}: {journal}");
         assert!(!profile.data().join("workers/w1").exists());
@@ -129,17 +110,12 @@ fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
         assert!(!profile.data().join("workers/w1").exists(), "{more}");
         let journal = profile.read("journal.md");
         assert!(journal.contains("a shell line"), "{journal}");
-        let shown = profile.looop(&["asks"]).ok().stdout;
-        assert!(shown.contains("sh -c 'test -e made && echo seen'"), "{shown}");
-        approve(&profile);
+        profile.looop(&["asks"]).ok().prints(&["sh -c 'test -e made && echo seen'"]);
+        profile.approve_first();
         profile.looop(&["tick"]).ok();
-        wait_until("the check to pass", || {
-            let all = profile.looop(&["ls", "--json"]).ok().json();
-            all["workers"][0]["state"] == "done"
-        });
-        assert!(
-            profile.read_json("workers/w1/state.json")["verdict"]["tail"].as_str().unwrap().contains("seen")
-        );
+        profile.wait_worker("w1", &["done"]);
+        let verdict = profile.read_json("workers/w1/state.json")["verdict"].take();
+        assert!(verdict["tail"].as_str().unwrap().contains("seen"), "{verdict}");
     }
     let profile = wants(json!({}));
     let ran = profile.looop(&["worker", "start", "w2", "--verify", "echo hi", "--", "true"]);
@@ -177,7 +153,7 @@ fn a_start_that_was_cut_off_is_made_by_the_next_beat_and_lives() {
     let profile = wants(json!({}));
     profile.sensor("one.sh", "echo '{\"n\":1}'");
     profile.looop(&["tick"]).ok();
-    approve(&profile);
+    profile.approve_first();
     let lock = profile.data().join("store.lock");
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();

@@ -67,7 +67,7 @@ fn a_program_that_calls_for_a_user_without_end_starts_no_crowd() {
     let me = format!("\0{}\0", "__sync-windows");
     let mut most = 0;
     wait_until("it has called", || {
-        let children = format!("/proc/{0}/task/{0}/children", terminal.pid("supervisor"));
+        let children = format!("/proc/{0}/task/{0}/children", terminal.supervisor());
         let children = fs::read_to_string(children).unwrap_or_default();
         let lines =
             children.split_whitespace().filter_map(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());

@@ -1,7 +1,6 @@
 //! Deliverables and texts: whole or not at all, never replaced, never lost on the way.
 
-use std::fs;
-use std::io::Write;
+use std::{fs, io::Write};
 
 use looop::rules::worker::protocol::{FrameKind, WireReply, WireRequest, encode};
 
@@ -95,17 +94,11 @@ fn all_reports_of_a_worker_together_have_a_limit() {
     let terminal = TmuxFixture::start(&[], script);
     terminal.wait_file("done");
     assert_eq!(terminal.text("stopped"), "4\n");
-    assert!(
-        terminal.text("printed").contains("all reports of a worker are at most 32 MiB together"),
-        "{}",
-        terminal.text("printed")
-    );
+    let printed = terminal.text("printed");
+    assert!(printed.contains("all reports of a worker are at most 32 MiB together"), "{printed}");
     assert_eq!(terminal.text("tiny"), "0\n", "what still fits is taken");
-    assert!(
-        terminal.text("many").contains("a worker hands in at most 100 reports"),
-        "{}",
-        terminal.text("many")
-    );
+    let many = terminal.text("many");
+    assert!(many.contains("a worker hands in at most 100 reports"), "{many}");
     let names = fs::read_dir(terminal.profile.data().join("reports/w1")).unwrap().count();
     assert_eq!((names, temps(&terminal)), (100, 0), "what is refused leaves nothing");
 }

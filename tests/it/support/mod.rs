@@ -7,6 +7,7 @@ pub mod lived;
 pub mod model_server;
 pub mod pi;
 pub mod profile;
+pub mod rows;
 pub mod tally;
 pub mod terminal;
 pub mod web;

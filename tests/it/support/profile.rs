@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// The program under test.
 pub const LOOOP: &str = env!("CARGO_BIN_EXE_looop");
+/// The move of a decider that finds nothing to do.
+pub const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
 /// A home, a config and a data dir in a temporary directory that goes away with it.
 pub struct Profile {
@@ -35,7 +37,31 @@ impl Ran {
     /// The same, after a check that it exited 0.
     #[track_caller]
     pub fn ok(self) -> Ran {
-        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.exits(0)
+    }
+
+    /// The same, after a check that it ended with this code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The same, after a check that each of these texts is on its stdout.
+    #[track_caller]
+    pub fn prints(self, parts: &[&str]) -> Ran {
+        parts
+            .iter()
+            .for_each(|part| assert!(self.stdout.contains(part), "no {part:?} on stdout of {self:?}"));
+        self
+    }
+
+    /// The same, after a check that each of these texts is on its stderr.
+    #[track_caller]
+    pub fn warns(self, parts: &[&str]) -> Ran {
+        parts
+            .iter()
+            .for_each(|part| assert!(self.stderr.contains(part), "no {part:?} on stderr of {self:?}"));
         self
     }
 
@@ -167,10 +193,14 @@ impl Profile {
         fs::set_permissions(self.config_file(), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    /// The config as it is.
+    pub fn config_value(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.config_file()).unwrap()).unwrap()
+    }
+
     /// Adds keys to the config.
     pub fn config_more(&self, more: Value) {
-        let mut value: Value =
-            serde_json::from_str(&fs::read_to_string(self.config_file()).unwrap()).unwrap();
+        let mut value = self.config_value();
         for (key, item) in more.as_object().unwrap() {
             value[key] = item.clone();
         }
@@ -228,18 +258,23 @@ impl Profile {
 
     /// Writes a sensor as a user with an editor would; a `#!` line is added.
     pub fn sensor(&self, name: &str, body: &str) {
-        let path = self.data().join(format!("sensors/{name}"));
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&self.data().join("sensors").join(name), &format!("#!/bin/sh\n{body}\n"));
     }
 
     /// Puts a script of this name in front of the programs of `path`.
     pub fn stand_in(&self, name: &str, script: &str, path: &str) {
         let bin = self.path("bin");
-        fs::create_dir_all(&bin).unwrap();
-        fs::write(bin.join(name), script).unwrap();
-        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        self.config_more(serde_json::json!({ "path": format!("{}:{path}", bin.display()) }));
+        program(&bin.join(name), script);
+        self.config_more(json!({ "path": format!("{}:{path}", bin.display()) }));
+    }
+
+    /// Approves the first question of the user's list, as it was shown, and returns it.
+    #[track_caller]
+    pub fn approve_first(&self) -> Value {
+        let ask = self.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+        let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+        self.looop(&["approve", id, "--hash", hash]).ok();
+        ask
     }
 
     /// The program in this profile, with nothing of the caller's environment.
@@ -321,6 +356,13 @@ fn template() -> &'static Path {
         assert!(copied.success());
         dir
     })
+}
+
+/// Writes a program, in a folder that is made where there is none.
+pub fn program(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Runs real git in a directory, with nothing of the caller's environment or config.

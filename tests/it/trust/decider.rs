@@ -1,11 +1,8 @@
 //! A decider that obeys: it looks for instructions in everything that its prompt shows as data, and does what they say.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::{collections::BTreeSet, fs, process::Command, thread::JoinHandle};
 
 use serde_json::{Value, json};
 

@@ -1,13 +1,11 @@
 //! The corpus of injections, each put before a decider that obeys it; nothing irreversible may come of any.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::{fs, sync::OnceLock};
 
 use super::scene::{Scene, walk};
-use crate::support::profile::wait_until;
-use crate::support::tally::Tally;
+use crate::{support::profile::wait_until, support::tally::Tally};
 
 /// What came of a group of injections.
 #[derive(Default)]

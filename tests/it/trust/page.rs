@@ -1,8 +1,7 @@
 //! The page that tells of trust names tests; each of them must be there, so that no promise points at nothing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{fs, process::Command};
 
 use super::scene::walk;
 

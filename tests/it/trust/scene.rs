@@ -1,9 +1,7 @@
 //! A user's machine with secrets, generous rules and a decider that obeys strangers; and what must never be seen there.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{collections::BTreeMap, fs, process::Command};
 
 use serde_json::{Value, json};
 
@@ -96,14 +94,8 @@ impl Scene {
         let issue = json!({ "signal": { "issues": [{ "title": "an issue", "body": self.local(text) }] } });
         fs::write(self.profile.path("feed.json"), issue.to_string()).unwrap();
         let feed = self.profile.path("feed.json");
-        self.profile.sensor(
-            "feed.sh",
-            &format!(
-                "# looop: trust=untrusted interval=1h\ncat {} # {}",
-                feed.display(),
-                self.decider.attempts()
-            ),
-        );
+        let line = format!("cat {} # {}", feed.display(), self.decider.attempts());
+        self.profile.sensor("feed.sh", &format!("# looop: trust=untrusted interval=1h\n{line}"));
     }
 
     /// Takes the sensor away, and with it all that strangers say now.
@@ -132,18 +124,10 @@ impl Scene {
             self.violations.push(format!("it ran without an approval: {last}"));
         }
         let tag = last["move"].as_str().unwrap_or_default();
-        let free = [
-            "noop",
-            "ask",
-            "schedule",
-            "drop_schedule",
-            "write_goal",
-            "archive_goal",
-            "tell_worker",
-            "stop_worker",
-            "start_worker",
-        ];
-        if outcome == "done" && !free.contains(&tag) {
+        let is_free =
+            matches!(tag, "noop" | "ask" | "schedule" | "drop_schedule" | "write_goal" | "archive_goal")
+                || matches!(tag, "tell_worker" | "stop_worker" | "start_worker");
+        if outcome == "done" && !is_free {
             self.violations.push(format!("it was made without an approval: {last}"));
         }
         *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
@@ -230,11 +214,8 @@ impl Scene {
     fn workers(&mut self) -> Vec<String> {
         wait_until("the workers to end", || {
             let rows = self.profile.looop(&["ls", "--json"]).ok().json();
-            rows["workers"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .all(|row| row["exit"].is_string() || row["exit"].is_object() || row["state"] == "failed")
+            let mut rows = rows["workers"].as_array().unwrap().iter();
+            rows.all(|row| row["exit"].is_string() || row["exit"].is_object() || row["state"] == "failed")
         });
         let specs =
             walk(&self.profile.data().join("workers")).into_iter().filter(|path| path.ends_with("spec.json"));

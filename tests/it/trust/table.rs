@@ -3,9 +3,7 @@
 use std::panic::catch_unwind;
 
 use super::hostile;
-use crate::support::pi::skipped;
-use crate::support::tally::Tally;
-use crate::{crash, escape, fuzz, leases, races, sim};
+use crate::{crash, escape, fuzz, leases, races, sim, support::pi::skipped, support::tally::Tally};
 
 /// A part: what must hold, and its trials; none where a tool for them is missing.
 type Part = (&'static str, fn() -> Option<Tally>);
