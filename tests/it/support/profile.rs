@@ -35,7 +35,31 @@ impl Ran {
     /// The same, after a check that it exited 0.
     #[track_caller]
     pub fn ok(self) -> Ran {
-        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.exits(0)
+    }
+
+    /// The same, after a check that it ended with this code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The same, after a check that each of these texts is on its stdout.
+    #[track_caller]
+    pub fn prints(self, parts: &[&str]) -> Ran {
+        for part in parts {
+            assert!(self.stdout.contains(part), "no {part:?} in {}\nstderr: {}", self.stdout, self.stderr);
+        }
+        self
+    }
+
+    /// The same, after a check that each of these texts is on its stderr.
+    #[track_caller]
+    pub fn warns(self, parts: &[&str]) -> Ran {
+        for part in parts {
+            assert!(self.stderr.contains(part), "no {part:?} in {}\nstdout: {}", self.stderr, self.stdout);
+        }
         self
     }
 
@@ -49,11 +73,8 @@ impl Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| text(bytes));
+        Ran { code: output.status.code().unwrap_or(-1), stdout, stderr }
     }
 }
 
@@ -79,9 +100,7 @@ impl Profile {
             }
         }
     }
-}
 
-impl Profile {
     /// A profile with nothing in it but an empty home.
     pub fn empty() -> Profile {
         let dir = tempfile::tempdir().unwrap();
@@ -103,9 +122,9 @@ impl Profile {
         let profile = Profile::empty();
         profile.script(replies);
         profile.set_up();
-        fs::remove_file(profile.data().join("goals/setup.md")).unwrap();
-        fs::remove_file(profile.data().join("goals/playbook-daily.md")).unwrap();
-        fs::remove_file(profile.data().join("sensors/today.sh")).unwrap();
+        for seeded in ["goals/setup.md", "goals/playbook-daily.md", "sensors/today.sh"] {
+            fs::remove_file(profile.data().join(seeded)).unwrap();
+        }
         profile
     }
 
@@ -126,10 +145,7 @@ impl Profile {
 
     /// The scripted runner as the config tells of it: it counts in its own folder, which it may write.
     pub fn scripted_runner(&self) -> Value {
-        json!({
-            "decide": [LOOOP, "__scripted", self.path("script/replies.jsonl")],
-            "write": [self.path("script")],
-        })
+        json!({ "decide": [LOOOP, "__scripted", self.path("script/replies.jsonl")], "write": [self.path("script")] })
     }
 
     /// Makes a shell line the decider, without a sandbox: it stands for a user too, who works while the model thinks.
@@ -167,10 +183,14 @@ impl Profile {
         fs::set_permissions(self.config_file(), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    /// The config as it is.
+    pub fn config_value(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.config_file()).unwrap()).unwrap()
+    }
+
     /// Adds keys to the config.
     pub fn config_more(&self, more: Value) {
-        let mut value: Value =
-            serde_json::from_str(&fs::read_to_string(self.config_file()).unwrap()).unwrap();
+        let mut value = self.config_value();
         for (key, item) in more.as_object().unwrap() {
             value[key] = item.clone();
         }
@@ -228,18 +248,32 @@ impl Profile {
 
     /// Writes a sensor as a user with an editor would; a `#!` line is added.
     pub fn sensor(&self, name: &str, body: &str) {
-        let path = self.data().join(format!("sensors/{name}"));
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&self.data().join("sensors").join(name), &format!("#!/bin/sh\n{body}\n"));
     }
 
     /// Puts a script of this name in front of the programs of `path`.
     pub fn stand_in(&self, name: &str, script: &str, path: &str) {
         let bin = self.path("bin");
-        fs::create_dir_all(&bin).unwrap();
-        fs::write(bin.join(name), script).unwrap();
-        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        self.config_more(serde_json::json!({ "path": format!("{}:{path}", bin.display()) }));
+        program(&bin.join(name), script);
+        self.config_more(json!({ "path": format!("{}:{path}", bin.display()) }));
+    }
+
+    /// The lines of the spend ledger.
+    pub fn charges(&self) -> Vec<Value> {
+        let months =
+            fs::read_dir(self.data().join("cost")).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let ledgers = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+        let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Approves the first question of the user's list, as it was shown, and returns it.
+    #[track_caller]
+    pub fn approve_first(&self) -> Value {
+        let ask = self.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+        let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+        self.looop(&["approve", id, "--hash", hash]).ok();
+        ask
     }
 
     /// The program in this profile, with nothing of the caller's environment.
@@ -277,13 +311,9 @@ impl Profile {
     /// Runs the program with this on stdin.
     pub fn looop_with(&self, args: &[&str], stdin: &str) -> Ran {
         use std::io::Write;
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         // A program that does not read its stdin closes it; what it says then is the result.
         let _unread = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         child.wait_with_output().unwrap().into()
@@ -323,6 +353,13 @@ fn template() -> &'static Path {
     })
 }
 
+/// Writes a program, in a folder that is made where there is none.
+pub fn program(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// Runs real git in a directory, with nothing of the caller's environment or config.
 #[track_caller]
 pub fn git_in(dir: &Path, args: &[&str]) -> String {
@@ -336,9 +373,9 @@ pub fn git_in(dir: &Path, args: &[&str]) -> String {
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .output()
         .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "git {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+    let ran = Ran::from(output);
+    assert_eq!(ran.code, 0, "git {args:?}: {}{}", ran.stdout, ran.stderr);
+    ran.stdout
 }
 
 /// Whether a sandbox with a file system of its own can be made by bubblewrap.
