@@ -6,7 +6,7 @@ use std::fs;
 use looop::agents::{AGENTS, Agent};
 use serde_json::json;
 
-use crate::fix::adder::{CHECK, FIXED, LIB, TESTS};
+use crate::fix::adder::{self, FIXED, FIXED_LIB, TASK, TESTS};
 use crate::fix::fixture::Fixture;
 use crate::support::profile::wait_until;
 
@@ -15,7 +15,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// A profile in which each variable of the agent is set, and a program of its name that does this after it kept its
 /// arguments and environment in the folder `state`.
 fn fixture(agent: &Agent, body: &str) -> Fixture {
-    let mut fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let mut fixture = adder::project(&[]);
     fixture.profile.without_sandbox(&["fix", "decide", "worker", "verify"]);
     agent.env_names().for_each(|name| fixture.profile.var(name, "a-value"));
     let state = fixture.profile.path("state");
@@ -33,11 +33,8 @@ fn started(fixture: &Fixture, agent: &Agent, set: &[&str]) -> Vec<String> {
     let mut names: Vec<&str> = agent.env_names().collect();
     names.extend(set);
     for name in names {
-        assert!(
-            env.lines().any(|line| line.starts_with(&format!("{name}="))),
-            "{}: {name}\n{env}",
-            agent.name
-        );
+        let has_it = env.lines().any(|line| line.starts_with(&format!("{name}=")));
+        assert!(has_it, "{}: {name}\n{env}", agent.name);
     }
     read("args").lines().map(str::to_owned).collect()
 }
@@ -53,12 +50,11 @@ fn each_agent_decides_or_says_what_it_can_do() {
         let ran = fixture.profile.looop(&["tick"]);
         match &agent.decide {
             Ok(_) => {
-                assert!(ran.code == 0 && ran.stdout.contains("noop"), "{name}: {ran:?}");
+                ran.ok().prints(&["noop"]);
                 started(&fixture, agent, &[]);
             }
             Err(why) => {
-                let can = format!("`{name}` can {}", agent.modes());
-                assert!(ran.code == 2 && ran.stderr.contains(why) && ran.stderr.contains(&can), "{ran:?}");
+                ran.exits(2).warns(&[why, &format!("`{name}` can {}", agent.modes())]);
             }
         }
     }
@@ -91,14 +87,10 @@ fn each_agent_fixes() {
         let name = agent.name;
         let fixture = fixture(agent, &format!("cat >/dev/null; {FIXED}; echo edited"));
         let mode = agent.fix.as_ref().unwrap();
-        let task = "[[tasks]]\nname = \"add\"\nprompt = \"ADD-MUST-ADD\"\nfiles = [\"lib.sh\"]\n";
-        let path = fixture.leanfile(TESTS, task);
-        let text = fs::read_to_string(&path).unwrap();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("binary")).collect();
-        fs::write(&path, lines.join("\n")).unwrap();
+        fixture.leanfile_of("", TESTS, TASK);
         fixture.profile.config_more(json!({ "runners": { name: { "model": "m1", "effort": "low" } } }));
         fixture.fix(&["--runner", name]).ok();
-        assert!(fixture.read("lib.sh").contains("$1 + $2"), "{name}");
+        assert_eq!(fixture.read("lib.sh"), FIXED_LIB, "{name}");
         let set: Vec<&str> = mode.set.iter().map(|(key, _)| *key).collect();
         let args = started(&fixture, agent, &set);
         assert!(args.join(" ").contains("--model m1"), "{name}: {args:?}");

@@ -1,19 +1,17 @@
 //! Agents as workers: the real CLIs in a terminal of looop's are flagged when they stop to ask, are answered by a user
 //! through `looop attach`, and finish.
 
-use std::env;
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::attach::Outer;
-use crate::support::claude;
-use crate::support::codex;
+use crate::support::decider::search_path;
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::{self, PiInstall};
 use crate::support::profile::{LOOOP, Profile, wait_until};
+use crate::support::{claude, codex};
 
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 
@@ -29,6 +27,18 @@ pub fn wait_flag(profile: &Profile, text: &str) {
         assert!(!["failed", "exited"].contains(&row["state"].as_str().unwrap()), "{row}");
         row["state"] == "waiting" && row["flag"]["text"].as_str().unwrap_or_default().contains(text)
     });
+}
+
+/// The user goes back to his own terminal.
+#[track_caller]
+pub fn detach(mut user: Outer) {
+    user.type_in(b"\x1c\x1c");
+    assert_eq!(user.end().0, 0);
+}
+
+/// Starts the worker `w1` with the agent of the config; its work is checked.
+fn start(profile: &Profile) {
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
 }
 
 /// Says that the flag was up within a second after the terminal showed this word, by the supervisor's own clock.
@@ -78,8 +88,14 @@ fn goes_on_and_is_done(profile: &Profile, mut user: Outer, yes: &[u8]) {
     assert_eq!(row(profile)["flag"], Value::Null, "an answered question calls for nobody");
     go(profile);
     wait_flag(profile, "it stopped");
-    user.type_in(b"yes");
-    user.wait_for("yes");
+    answers_and_is_done(profile, user, "yes");
+}
+
+/// The user answers an agent that stopped to ask, and it ends.
+#[track_caller]
+fn answers_and_is_done(profile: &Profile, mut user: Outer, answer: &str) {
+    user.type_in(answer.as_bytes());
+    user.wait_for(answer);
     user.type_in(b"\r");
     wait_state(profile, "done");
     user.wait_for("w1 \u{b7} done");
@@ -93,6 +109,11 @@ fn has_read_its_brief(server: &ModelServer) {
     let requests = server.requests();
     assert!(!requests[0].body["messages"].to_string().contains("How you work here"));
     assert!(requests[1].body["messages"].to_string().contains("How you work here"), "{:?}", requests[1].body);
+}
+
+/// A server that answers beside the script when codex asks for a title.
+fn codex_server(replies: Vec<Reply>) -> ModelServer {
+    ModelServer::start_beside(replies, "Generate a concise", Reply::text("work"))
 }
 
 fn read_brief(profile: &Profile, tool: &str, key: &str) -> Reply {
@@ -120,7 +141,7 @@ fn claude_is_flagged_when_it_asks_and_finishes() {
         Reply::hang(),
     ]);
     claude::settle_in(&mut profile, &claude, &server.url(), true);
-    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    start(&profile);
     wait_flag(&profile, "Which colour?");
     let mut user = Outer::start(&profile, &["attach"], 100, 30);
     user.wait_for("2. Blue");
@@ -143,11 +164,27 @@ fn claude_is_flagged_before_it_trusts_a_directory() {
     let server = ModelServer::start(vec![Reply::text("never asked")]);
     let mut profile = Profile::scripted(&[NOOP]);
     claude::settle_in(&mut profile, &claude, &server.url(), false);
+    is_flagged_before_a_request(&profile, &server, "trust");
+}
+
+/// A worker without a sandbox stops with these words before its model was asked anything.
+#[track_caller]
+fn is_flagged_before_a_request(profile: &Profile, server: &ModelServer, words: &str) {
     profile.config_more(json!({ "sandbox": { "worker": "none" } }));
-    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
-    wait_flag(&profile, "trust");
+    start(profile);
+    wait_flag(profile, words);
     assert!(server.requests().is_empty());
     profile.looop(&["kill", "w1"]).ok();
+}
+
+/// A worker ends by its own word, since it has no check, and the agent's own file of the human stays as it is.
+#[track_caller]
+fn starts_without_a_question(profile: &Profile, own: &str) {
+    let before = fs::read(profile.path(own)).unwrap();
+    profile.looop(&["worker", "start", "w1", "make it"]).ok();
+    wait_state(profile, "exited");
+    assert_eq!(row(profile)["sandbox"], "full");
+    assert_eq!(fs::read(profile.path(own)).unwrap(), before, "the file of its human is as it was");
 }
 
 #[test]
@@ -158,16 +195,7 @@ fn claude_starts_in_a_sandbox_without_a_question_about_trust() {
     let server = ModelServer::start(vec![bash, Reply::hang()]);
     let mut profile = Profile::scripted(&[NOOP]);
     claude::settle_in(&mut profile, &claude, &server.url(), false);
-    let own = fs::read(profile.path("home/.claude.json")).unwrap();
-    profile.looop(&["worker", "start", "w1", "make it"]).ok();
-    // Without a check its own word is its end.
-    wait_state(&profile, "exited");
-    assert_eq!(row(&profile)["sandbox"], "full");
-    assert_eq!(
-        fs::read(profile.path("home/.claude.json")).unwrap(),
-        own,
-        "the file of its human is as it was"
-    );
+    starts_without_a_question(&profile, "home/.claude.json");
 }
 
 #[test]
@@ -175,20 +203,10 @@ fn claude_starts_in_a_sandbox_without_a_question_about_trust() {
 fn codex_starts_in_a_sandbox_without_a_question_about_trust() {
     let Some(codex) = codex::codex() else { return };
     let call = Reply::tool("exec_command", json!({ "cmd": "looop done" }));
-    let server =
-        ModelServer::start_beside(vec![call, Reply::hang()], "Generate a concise", Reply::text("work"));
+    let server = codex_server(vec![call, Reply::hang()]);
     let mut profile = Profile::scripted(&[NOOP]);
     codex::settle_in(&mut profile, &codex, &server.url(), false);
-    let own = fs::read(profile.path("home/.codex/config.toml")).unwrap();
-    profile.looop(&["worker", "start", "w1", "make it"]).ok();
-    // Without a check its own word is its end.
-    wait_state(&profile, "exited");
-    assert_eq!(row(&profile)["sandbox"], "full");
-    assert_eq!(
-        fs::read(profile.path("home/.codex/config.toml")).unwrap(),
-        own,
-        "the file of its human is as it was"
-    );
+    starts_without_a_question(&profile, "home/.codex/config.toml");
 }
 
 #[test]
@@ -203,17 +221,13 @@ fn codex_is_flagged_when_it_asks_and_finishes() {
     };
     let brief = profile.data().join("workers/w1/brief.md");
     let ask = json!({ "sandbox_permissions": "require_escalated", "justification": "to make it" });
-    let server = ModelServer::start_beside(
-        vec![
-            run(&format!("cat {}", brief.display()), json!({})),
-            run(MAKE, ask),
-            Reply::text("Shall I go on?"),
-            run("looop done", json!({})),
-            Reply::hang(),
-        ],
-        "Generate a concise",
-        Reply::text("work"),
-    );
+    let server = codex_server(vec![
+        run(&format!("cat {}", brief.display()), json!({})),
+        run(MAKE, ask),
+        Reply::text("Shall I go on?"),
+        run("looop done", json!({})),
+        Reply::hang(),
+    ]);
     codex::settle_in(&mut profile, &codex, &server.url(), true);
     profile.config_more(json!({ "sandbox": { "worker": "none", "verify": "none" } }));
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
@@ -224,11 +238,8 @@ fn codex_is_flagged_when_it_asks_and_finishes() {
     user.wait_for("Yes, proceed");
     // Its own sandbox lets `looop done` through.
     goes_on_and_is_done(&profile, user, b"y");
-    let read = server
-        .requests()
-        .iter()
-        .any(|request| request.body["input"].to_string().contains("How you work here"));
-    assert!(read, "it has read its brief");
+    let inputs: String = server.requests().iter().map(|request| request.body["input"].to_string()).collect();
+    assert!(inputs.contains("How you work here"), "it has read its brief");
 }
 
 #[test]
@@ -237,13 +248,9 @@ fn codex_in_a_box_of_looop_asks_for_nothing_and_finishes() {
     let Some(codex) = codex::codex() else { return };
     let mut profile = Profile::scripted(&[NOOP]);
     let run = |command: &str| Reply::tool("exec_command", json!({ "cmd": command }));
-    let server = ModelServer::start_beside(
-        vec![run("touch made && looop done"), Reply::hang()],
-        "Generate a concise",
-        Reply::text("work"),
-    );
+    let server = codex_server(vec![run("touch made && looop done"), Reply::hang()]);
     codex::settle_in(&mut profile, &codex, &server.url(), true);
-    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    start(&profile);
     wait_state(&profile, "done");
     assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 0, "nobody had to be awake");
     assert_eq!(row(&profile)["sandbox"], "full");
@@ -256,28 +263,20 @@ fn codex_is_flagged_before_it_trusts_a_directory() {
     let server = ModelServer::start(vec![Reply::text("never asked")]);
     let mut profile = Profile::scripted(&[NOOP]);
     codex::settle_in(&mut profile, &codex, &server.url(), false);
-    profile.config_more(json!({ "sandbox": { "worker": "none" } }));
-    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
-    wait_flag(&profile, "may trust its directory");
-    assert!(server.requests().is_empty());
-    profile.looop(&["kill", "w1"]).ok();
+    is_flagged_before_a_request(&profile, &server, "may trust its directory");
 }
 
 #[test]
 #[ignore = "needs agent CLIs"]
 fn qwen_is_flagged_when_it_asks_and_when_it_stops() {
-    let (Some(qwen), Some(node)) = (env::var_os("LOOOP_TEST_QWEN"), env::var_os("LOOOP_TEST_NODE_BIN"))
-    else {
-        return pi::skipped("no qwen: LOOOP_TEST_QWEN and LOOOP_TEST_NODE_BIN are not set");
-    };
+    let Some(qwen) = pi::installed("LOOOP_TEST_QWEN") else { return };
     let call = json!({ "command": MAKE, "is_background": false, "description": "make it" });
     let replies = vec![Reply::tool("run_shell_command", call), Reply::text("Shall I go on?")];
     let server =
         ModelServer::start_beside(replies, "managed memory extraction subagent", Reply::text("none"));
     let mut profile = Profile::scripted(&[NOOP]);
-    let bin = Path::new(&qwen).parent().unwrap().to_owned();
     profile.config_more(json!({
-        "path": format!("{}:{}:/usr/bin:/bin", Path::new(&node).display(), bin.display()),
+        "path": search_path(&qwen),
         "worker": "qwen",
         "runners": { "qwen": {
             "env": ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_MODEL"], "base_url": server.url(),
@@ -287,14 +286,10 @@ fn qwen_is_flagged_when_it_asks_and_when_it_stops() {
     fs::create_dir(profile.path("home/.qwen")).unwrap();
     let settings = json!({ "security": { "auth": { "selectedType": "anthropic" } }, "tools": { "approvalMode": "default" } });
     fs::write(profile.path("home/.qwen/settings.json"), settings.to_string()).unwrap();
-    for (name, value) in [
-        ("ANTHROPIC_BASE_URL", server.url().as_str()),
-        ("ANTHROPIC_API_KEY", "sk-test"),
-        ("ANTHROPIC_MODEL", "mock"),
-    ] {
-        profile.var(name, value);
-    }
-    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    profile.var("ANTHROPIC_BASE_URL", &server.url());
+    profile.var("ANTHROPIC_API_KEY", "sk-test");
+    profile.var("ANTHROPIC_MODEL", "mock");
+    start(&profile);
     wait_flag(&profile, "run_shell_command: touch made");
     let mut user = Outer::start(&profile, &["attach"], 100, 30);
     user.wait_for("Yes, allow once");
@@ -302,20 +297,13 @@ fn qwen_is_flagged_when_it_asks_and_when_it_stops() {
     wait_until("it made it", || profile.data().join("workers/w1/clone/made").exists());
     go(&profile);
     wait_flag(&profile, "it stopped: Shall I go on?");
-    user.type_in(b"\x1c\x1c");
-    assert_eq!(user.end().0, 0);
+    detach(user);
     profile.looop(&["kill", "w1"]).ok();
 }
 
 /// The lines of the spend ledger that are of workers.
 fn spent(profile: &Profile) -> Vec<Value> {
-    let Ok(months) = fs::read_dir(profile.data().join("cost")) else { return Vec::new() };
-    let ledgers = months
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
-    let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
-    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    all.filter(|charge| charge["worker"] == "w1").collect()
+    profile.charges().into_iter().filter(|charge| charge["worker"] == "w1").collect()
 }
 
 #[test]
@@ -326,10 +314,9 @@ fn an_agent_that_prints_its_events_is_metered_by_them() {
             "usage": { "input_tokens": micros as u64, "output_tokens": 2 } })
     };
     let profile = Profile::scripted(&[NOOP]);
+    let [first, second] = [1500.0, 4000.0].map(result);
     let script = format!(
-        "#!/bin/sh\nprintf 'no event\\n'; echo '{assistant}'; echo '{}'; until [ -e go ]; do sleep 0.05; done; echo '{}'\n",
-        result(1500.0),
-        result(4000.0)
+        "#!/bin/sh\nprintf 'no event\\n'; echo '{assistant}'; echo '{first}'; until [ -e go ]; do sleep 0.05; done; echo '{second}'\n"
     );
     profile.stand_in("claude", &script, "/usr/bin:/bin");
     profile.looop(&["worker", "start", "w1", "--", "claude", "-p", "--output-format", "stream-json"]).ok();
@@ -338,12 +325,9 @@ fn an_agent_that_prints_its_events_is_metered_by_them() {
     go(&profile);
     wait_state(&profile, "exited");
     let all = spent(&profile);
-    let figures: Vec<_> = all
-        .iter()
-        .map(|charge| &charge["usage"])
-        .map(|u| (u["cost_micros"].as_u64(), u["tokens_in"].as_u64()))
-        .collect();
-    assert_eq!(figures, [(Some(1500), Some(1500)), (Some(2500), Some(2500))], "a turn is charged once");
+    let figures = |key: &str| all.iter().map(|charge| charge["usage"][key].clone()).collect::<Vec<_>>();
+    assert_eq!(figures("cost_micros"), [1500, 2500], "a turn is charged once");
+    assert_eq!(figures("tokens_in"), [1500, 2500]);
     let rows = profile.looop(&["cost", "all", "--by", "worker", "--json"]).ok().json();
     assert_eq!((&rows["rows"][0]["key"], &rows["total"]["cost_micros"]), (&json!("w1"), &json!(4000)));
 }
@@ -382,7 +366,7 @@ fn pi_is_flagged_when_it_asks_and_finishes() {
     settle_pi_in(&mut profile, &pi, &server.url());
     fs::create_dir(profile.path("home/.pi/agent/extensions")).unwrap();
     fs::write(profile.path("home/.pi/agent/extensions/first.js"), ASKS_FIRST).unwrap();
-    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    start(&profile);
     wait_flag(&profile, "May it?");
     assert_eq!(row(&profile)["sandbox"], "full", "what its human set up is read in there");
     let mut user = Outer::start(&profile, &["attach"], 100, 30);
@@ -392,23 +376,14 @@ fn pi_is_flagged_when_it_asks_and_finishes() {
     assert_eq!(row(&profile)["flag"], Value::Null, "an answered question calls for nobody");
     go(&profile);
     wait_flag(&profile, "it stopped: Which colour do you want?");
-    user.type_in(b"red");
-    user.wait_for("red");
-    user.type_in(b"\r");
-    wait_state(&profile, "done");
-    user.wait_for("w1 \u{b7} done");
-    user.type_in(b"q");
-    assert_eq!(user.end().0, 0);
+    answers_and_is_done(&profile, user, "red");
     has_read_its_brief(&server);
     let answered = server.requests()[3].body["messages"].to_string();
     assert!(answered.contains("red"), "{answered}");
     // Each answer of its model is charged, the price as pi has it.
     wait_until("what it spent", || spent(&profile).len() >= 3);
     let first = &spent(&profile)[0]["usage"];
-    assert_eq!(
-        (&first["tokens_in"], &first["tokens_out"], &first["cost_micros"]),
-        (&json!(100), &json!(20), &json!(600))
-    );
+    assert_eq!(["tokens_in", "tokens_out", "cost_micros"].map(|key| &first[key]), [100, 20, 600], "{first}");
 }
 
 #[test]
@@ -425,14 +400,12 @@ fn pi_is_flagged_when_its_model_fails() {
     profile.looop(&["kill", "w1"]).ok();
 }
 
+/// A profile with a worker that this script is.
 fn shell(more: Value, verify: &[&str], script: &str) -> Profile {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(more);
     let script = script.replace("looop ", &format!("{LOOOP} "));
-    let mut args = vec!["worker", "start", "w1"];
-    args.extend(verify);
-    args.extend(["--", "sh", "-c", &script]);
-    profile.looop(&args).ok();
+    profile.looop(&[&["worker", "start", "w1"], verify, &["--", "sh", "-c", &script]].concat()).ok();
     profile
 }
 
@@ -442,8 +415,8 @@ fn an_agent_that_stops_is_flagged_and_only_its_own_word_ends_it() {
         trap 'exit 3' TERM
         printf '\033]7501;state=done:app=a\033\\'; until [ -e go ]; do sleep 0.05; done
         touch made; looop done; while :; do sleep 0.1; done"#;
-    let profile =
-        shell(json!({ "verify": { "made": ["test", "-e", "made"] } }), &["--verify", "made"], script);
+    let check = json!({ "verify": { "made": ["test", "-e", "made"] } });
+    let profile = shell(check, &["--verify", "made"], script);
     wait_flag(&profile, "it stopped and did not say that its work is done");
     go(&profile);
     wait_state(&profile, "done");
@@ -478,13 +451,12 @@ fn a_program_that_is_silent_at_a_prompt_is_flagged_as_a_guess() {
     let profile = shell(limits, &[], "printf 'Overwrite it? [y/N] '; read answer; sleep 600");
     wait_flag(&profile, "it is silent at: Overwrite it? [y/N]");
     assert_eq!(row(&profile)["flag"]["guess"], true);
-    assert!(profile.looop(&["ls"]).ok().stdout.contains("(a guess)"));
+    profile.looop(&["ls"]).ok().prints(&["(a guess)"]);
     let mut user = Outer::start(&profile, &["attach"], 80, 24);
     user.wait_for("Overwrite");
     user.type_in(b"y\r");
     wait_until("nobody is needed", || row(&profile)["flag"].is_null());
-    user.type_in(b"\x1c\x1c");
-    assert_eq!(user.end().0, 0);
+    detach(user);
     wait_until("it counts as stuck", || row(&profile)["stuck"] == true);
     profile.looop(&["kill", "w1"]).ok();
     assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 1, "silence alone calls for nobody");
@@ -500,11 +472,10 @@ fn a_guess_is_taken_back_by_output_but_not_by_a_look_at_the_screen() {
         while :; do echo printing; sleep 0.05; done"#;
     let profile = shell(json!({ "limits": { "worker_idle": "300ms" } }), &[], script);
     wait_flag(&profile, "it is silent at: Overwrite it? [y/N]");
-    let mut user = Outer::start(&profile, &["attach"], 100, 30);
+    let user = Outer::start(&profile, &["attach"], 100, 30);
     user.wait_for("drawn anew?");
     assert_eq!(row(&profile)["flag"]["guess"], true);
-    user.type_in(b"\x1c\x1c");
-    assert_eq!(user.end().0, 0);
+    detach(user);
     wait_flag(&profile, "it is silent at: Overwrite it? [y/N] drawn anew?");
     // Never silent again, so that only the output itself can take it back.
     go(&profile);

@@ -1,12 +1,14 @@
 //! Runners that are missing, hang, flood, crash or answer nonsense: each costs one known failure and never a beat.
 
-use crate::crash::processes;
-use crate::sense::peak_kib;
-use crate::support::profile::{Profile, wait_until};
-use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::crash::processes;
+use crate::sense::peak_kib;
+use crate::support::profile::{Profile, program, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
@@ -18,10 +20,24 @@ fn decided_by(body: &str) -> Profile {
 }
 
 fn decide_by(profile: &Profile, body: &str) {
+    decide_with(profile, body, json!({}));
+}
+
+/// The same with these keys of the runner besides.
+fn decide_with(profile: &Profile, body: &str, more: Value) {
     let script = profile.path("script/decide.sh");
     fs::write(&script, format!("echo x >> {}\n{body}\n", profile.path("script/calls").display())).unwrap();
-    let mine = json!({ "decide": ["sh", script], "write": [profile.path("script")] });
+    let mut mine = json!({ "decide": ["sh", script], "write": [profile.path("script")] });
+    mine.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     profile.config(json!({ "decide": "mine", "runners": { "mine": mine } }));
+}
+
+/// Checks that nothing is left of a failure, nor of its wait.
+#[track_caller]
+fn is_well(profile: &Profile) -> Value {
+    let beat = profile.read_json("beat.json");
+    assert_eq!((&beat["failure"], &beat["backoff"]), (&Value::Null, &Value::Null));
+    beat
 }
 
 fn calls(profile: &Profile) -> usize {
@@ -32,14 +48,6 @@ fn lines(path: &Path) -> usize {
     fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// The lines of the spend ledger.
-fn charges(profile: &Profile) -> Vec<Value> {
-    let months = fs::read_dir(profile.data().join("cost")).unwrap().map(|entry| entry.unwrap().path());
-    let ledgers = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
-    let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 fn failure(profile: &Profile) -> Value {
     profile.read_json("beat.json")["failure"].clone()
 }
@@ -47,21 +55,17 @@ fn failure(profile: &Profile) -> Value {
 /// Checks that the beat fails with this class after so many calls, is charged once, and that the next one waits.
 #[track_caller]
 fn fails(profile: &Profile, class: &str, expected_calls: usize) -> String {
-    let ran = profile.looop(&["tick"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stdout.contains(&format!("failed — {class}: ")), "{ran:?}");
+    profile.looop(&["tick"]).exits(1).prints(&[&format!("failed — {class}: ")]);
     let failure = failure(profile);
     assert_eq!(failure["class"], class, "{failure}");
-    let charges = charges(profile);
+    let charges = profile.charges();
     // What could not be started has spent nothing; all else may have.
     assert_eq!(charges.len(), usize::from(class != "missing"), "{charges:?}");
     assert!(charges.iter().all(|charge| charge["beat"] == failure["beat"]));
-    let next = profile.looop(&["tick"]).ok();
-    assert!(next.stdout.contains("backing off for "), "{next:?}");
+    profile.looop(&["tick"]).ok().prints(&["backing off for "]);
     assert_eq!(calls(profile), expected_calls, "a beat that waits asks nobody");
     assert!(!profile.data().join("journal.md").exists(), "no move, no line");
-    let status = profile.looop(&["status"]).ok().stdout;
-    assert!(status.contains("a failure, the last one") && status.contains(class), "{status}");
+    profile.looop(&["status"]).ok().prints(&["a failure, the last one", class]);
     failure["why"].as_str().unwrap().to_owned()
 }
 
@@ -86,17 +90,13 @@ fn a_call_that_ends_badly_is_one_failure() {
 #[test]
 #[ignore = "slow"]
 fn a_runner_that_is_not_there_is_missing() {
-    for argv in [json!(["nosuchprogram"]), json!(["/nowhere/x"]), json!([]), json!(["./plain.txt"])] {
+    for argv in [&["nosuchprogram"][..], &["/nowhere/x"], &[], &["./plain.txt"], &["./bad"]] {
         let profile = Profile::scripted(&[NOOP]);
         fs::write(profile.path("plain.txt"), "not executable").unwrap();
+        program(&profile.path("bad"), "#!/nowhere/sh\n");
         profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": argv } } }));
         fails(&profile, "missing", 0);
     }
-    let profile = Profile::scripted(&[NOOP]);
-    fs::write(profile.path("bad"), "#!/nowhere/sh\n").unwrap();
-    std::process::Command::new("chmod").arg("755").arg(profile.path("bad")).status().unwrap();
-    profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["./bad"] } } }));
-    fails(&profile, "missing", 0);
 }
 
 #[test]
@@ -136,7 +136,11 @@ fn a_runner_that_floods_costs_bounded_memory() {
 #[test]
 #[ignore = "slow"]
 fn a_reply_without_one_valid_move_is_asked_about_once() {
-    let rows = [
+    let long = |bytes: u32| {
+        let begin = r#"{"move":"write_goal","id":"g","why":"x","body":""#;
+        format!("printf '{begin}'; head -c {bytes} /dev/zero | tr '\\0' a; echo '\"}}'")
+    };
+    let rows: [(&str, &str); 17] = [
         (r"printf '\377\376\001\200'", "no complete JSON object"),
         ("echo 'I think that all is well.'", "no complete JSON object"),
         (r#"echo '{"move":"noop","why":"x"}{"move":"noop","why":"y"}'"#, "2 moves"),
@@ -151,14 +155,8 @@ fn a_reply_without_one_valid_move_is_asked_about_once() {
         (r#"echo '{"move":"write_goal","id":"a/b","body":"b","why":"x"}'"#, "not a name"),
         (r#"echo '{"move":"write_goal","id":"g","body":" ","why":"x"}'"#, "must not be empty"),
         (r#"echo '{"result":"ok"}'"#, "`move`"),
-        (
-            r#"printf '{"move":"write_goal","id":"g","why":"x","body":"'; head -c 5000000 /dev/zero | tr '\0' a; echo '"}'"#,
-            "limit",
-        ),
-        (
-            r#"printf '{"move":"write_goal","id":"g","why":"x","body":"'; head -c 100000 /dev/zero | tr '\0' a; echo '"}'"#,
-            "limit",
-        ),
+        (&long(5_000_000), "limit"),
+        (&long(100_000), "limit"),
         ("i=0; while [ $i -lt 3000 ]; do printf '{\"move\":'; i=$((i+1)); done", ""),
     ];
     for (body, why) in rows {
@@ -167,11 +165,8 @@ fn a_reply_without_one_valid_move_is_asked_about_once() {
         assert!(printed.contains(why), "{body}: {printed}");
         let outside = [profile.path("x.md"), profile.path("x"), profile.data().join("x.md")];
         assert!(outside.iter().all(|path| !path.exists()), "{body}");
-        assert_eq!(
-            fs::read_dir(profile.data().join("goals")).unwrap().count(),
-            1,
-            "only the archive: {body}"
-        );
+        let goals = fs::read_dir(profile.data().join("goals")).unwrap();
+        assert_eq!(goals.count(), 1, "only the archive: {body}");
     }
 }
 
@@ -189,8 +184,7 @@ fn a_move_in_prose_or_fences_is_found() {
         let profile = Profile::scripted(&[NOOP]);
         fs::write(profile.path("script/reply"), &reply).unwrap();
         decide_by(&profile, &format!("cat {}", profile.path("script/reply").display()));
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains(" noop "), "{reply}: {ran:?}");
+        profile.looop(&["tick"]).ok().prints(&[" noop "]);
         assert_eq!(calls(&profile), 1);
     }
 }
@@ -202,35 +196,32 @@ fn one_repair_call_quotes_the_error_and_saves_the_beat() {
     let profile = Profile::scripted(&[bad, good, NOOP]);
     profile.looop(&["tick"]).ok();
     assert_eq!(profile.read("goals/name.md"), "wanted\n");
-    assert_eq!((profile.asked(), charges(&profile).len()), (2, 1));
-    let beat = profile.read_json("beat.json");
-    assert_eq!((&beat["failure"], &beat["backoff"]), (&Value::Null, &Value::Null));
+    assert_eq!((profile.asked(), profile.charges().len()), (2, 1));
+    let beat = is_well(&profile);
     assert_eq!(beat["decisions"], 1);
     let run = format!("runs/{}", beat["last"]["beat"].as_str().unwrap());
-    let repair = profile.read(&format!("{run}/repair-prompt.md"));
-    assert!(
-        repair.starts_with(&profile.read(&format!("{run}/prompt.md"))),
-        "the same prompt, and then the error"
-    );
-    assert!(
-        repair.contains(r#"\"no name\" is not a name"#)
-            && repair.contains(r#"write_goal\",\"id\":\"no name"#)
-    );
-    assert!(profile.read(&format!("{run}/reply.txt")).contains("no name"));
-    assert!(profile.read(&format!("{run}/repair-reply.txt")).contains("wanted"));
+    let kept = |name: &str| profile.read(&format!("{run}/{name}"));
+    let repair = kept("repair-prompt.md");
+    assert!(repair.starts_with(&kept("prompt.md")), "the same prompt, and then the error");
+    for (file, words) in [
+        ("repair-prompt.md", r#"\"no name\" is not a name"#),
+        ("repair-prompt.md", r#"write_goal\",\"id\":\"no name"#),
+        ("reply.txt", "no name"),
+        ("repair-reply.txt", "wanted"),
+    ] {
+        assert!(kept(file).contains(words), "{file}: {words}: {}", kept(file));
+    }
 }
 
 #[test]
 fn a_paid_call_is_charged_although_the_repair_finds_no_runner() {
     let profile = Profile::scripted(&[NOOP]);
-    fs::write(profile.path("once"), "#!/bin/sh\nrm once\necho nonsense\n").unwrap();
+    program(&profile.path("once"), "#!/bin/sh\nrm once\necho nonsense\n");
     // It removes itself, which no sandbox lets a runner do.
     profile.without_sandbox(&["decide"]);
-    std::process::Command::new("chmod").arg("755").arg(profile.path("once")).status().unwrap();
     profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["./once"] } } }));
-    let ran = profile.looop(&["tick"]);
-    assert!(ran.stdout.contains("failed — missing: "), "{ran:?}");
-    let charges = charges(&profile);
+    profile.looop(&["tick"]).prints(&["failed — missing: "]);
+    let charges = profile.charges();
     assert_eq!(charges.len(), 1, "{charges:?}");
     let usage = &charges[0]["usage"];
     assert!(usage["tokens_in"].as_u64() > Some(0) && usage["tokens_out"] == 3, "{usage}");
@@ -245,32 +236,29 @@ fn only_success_clears_a_failure_and_a_user_edit_ends_its_wait() {
     assert!(shown.contains("broken"), "{shown}");
     // A sensor's change does not end the wait.
     profile.sensor("s.sh", "echo '{\"a\":1}'");
-    assert!(profile.looop(&["tick"]).ok().stdout.contains("backing off"));
+    profile.looop(&["tick"]).ok().prints(&["backing off"]);
     profile.goal("g", "---\ngoal: mend it\n---\n");
     let again = profile.looop(&["tick"]);
     assert_eq!((again.code, calls(&profile)), (1, 2));
     assert_eq!(profile.read_json("beat.json")["backoff"]["fails"], 2, "the count goes on");
-    let waits = profile.looop(&["tick"]).ok().stdout;
-    assert!(waits.contains("after 2 failures in a row"), "{waits}");
+    profile.looop(&["tick"]).ok().prints(&["after 2 failures in a row"]);
     decide_by(&profile, &format!("echo '{NOOP}'"));
-    assert!(profile.looop(&["tick"]).ok().stdout.contains("backing off"), "a new runner alone ends nothing");
+    // A new runner alone ends nothing.
+    profile.looop(&["tick"]).ok().prints(&["backing off"]);
     // A user who wants a move now does not wait.
     profile.looop(&["run", "g"]).ok();
-    let beat = profile.read_json("beat.json");
-    assert_eq!((&beat["failure"], &beat["backoff"]), (&Value::Null, &Value::Null));
+    is_well(&profile);
     assert!(!profile.looop(&["tick", "--dry-run"]).ok().stdout.contains("# Last failure"));
 }
 
 #[test]
 fn a_transient_error_is_known_by_its_pattern() {
-    let profile = decided_by("echo 'HTTP 529 overloaded' >&2; exit 1");
-    profile.config_more(json!({ "runners": { "mine": {
-        "decide": ["sh", profile.path("script/decide.sh")], "write": [profile.path("script")], "transient": "rate.?limit|5[0-9][0-9]" } } }));
+    let profile = Profile::scripted(&[NOOP]);
+    let pattern = json!({ "transient": "rate.?limit|5[0-9][0-9]" });
+    decide_with(&profile, "echo 'HTTP 529 overloaded' >&2; exit 1", pattern);
     fails(&profile, "transient", 1);
     profile.config_more(json!({ "runners": { "mine": { "decide": ["sh"], "transient": "(" } } }));
-    let ran = profile.looop(&["tick"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("runners.mine.transient"), "{ran:?}");
+    profile.looop(&["tick"]).exits(2).warns(&["runners.mine.transient"]);
 }
 
 #[test]
@@ -278,13 +266,11 @@ fn a_refusal_is_shown_to_the_next_decision() {
     let request = r#"{"move":"archive_goal","id":"nosuch","why":"done"}"#;
     let worker = r#"{"move":"stop_worker","id":"w","why":"x"}"#;
     let profile = Profile::scripted(&[request, worker, NOOP]);
-    let first = profile.looop(&["tick"]).ok();
-    assert!(first.stdout.contains("refused: there is no such goal"), "{first:?}");
-    assert!(profile.looop(&["tick", "--dry-run"]).ok().stdout.contains("there is no such goal"));
-    let second = profile.looop(&["tick"]).ok();
-    assert!(second.stdout.contains("stop_worker w — refused: "), "{second:?}");
+    profile.looop(&["tick"]).ok().prints(&["refused: there is no such goal"]);
+    profile.looop(&["tick", "--dry-run"]).ok().prints(&["there is no such goal"]);
+    profile.looop(&["tick"]).ok().prints(&["stop_worker w — refused: "]);
     profile.looop(&["tick"]).ok();
-    assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
+    profile.looop(&["tick"]).ok().prints(&["idle"]);
     assert_eq!(lines(&profile.data().join("journal.md")), 3);
 }
 
@@ -297,12 +283,10 @@ fn the_decisions_of_an_hour_are_limited() {
         profile.looop(&["tick"]).ok();
     }
     assert_eq!(profile.asked(), 2);
-    let held = profile.looop(&["tick"]).ok().stdout;
-    assert!(held.contains("all 2 decisions of the hour are used"), "{held}");
-    let forced = profile.looop(&["run", "g"]);
-    assert!(forced.code == 1 && forced.stderr.contains("all 2 decisions of the hour are used"), "{forced:?}");
+    profile.looop(&["tick"]).ok().prints(&["all 2 decisions of the hour are used"]);
+    profile.looop(&["run", "g"]).exits(1).warns(&["all 2 decisions of the hour are used"]);
     profile.config_more(json!({ "limits": { "decides_per_hour": 0 } }));
-    assert!(profile.looop(&["tick"]).ok().stdout.contains("all 0 decisions"));
+    profile.looop(&["tick"]).ok().prints(&["all 0 decisions"]);
     assert_eq!(profile.asked(), 2);
 }
 
@@ -311,11 +295,8 @@ fn a_used_up_budget_prevents_calls_and_is_reported_once() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "budget": { "day_usd": 0 } }));
     for _ in 0..3 {
-        let held = profile.looop(&["tick"]).ok().stdout;
-        assert!(
-            held.contains("held — the budget of day 20") && held.contains("is used up ($0 of $0 spent)"),
-            "{held}"
-        );
+        let held = ["held — the budget of day 20", "is used up ($0 of $0 spent)"];
+        profile.looop(&["tick"]).ok().prints(&held);
     }
     assert_eq!(profile.asked(), 0);
     let asks = profile.looop(&["asks", "--json"]).ok().json();
@@ -327,7 +308,7 @@ fn a_used_up_budget_prevents_calls_and_is_reported_once() {
     profile.config_more(json!({ "budget": { "day_usd": 1 } }));
     profile.looop(&["tick"]).ok();
     assert_eq!(profile.asked(), 1);
-    assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
+    profile.looop(&["tick"]).ok().prints(&["idle"]);
 }
 
 #[test]
@@ -344,17 +325,15 @@ fn a_large_prompt_travels_by_file_and_the_environment_is_a_list() {
          wc -c > {0}.bytes; echo '{NOOP}'",
         out.display()
     );
-    decide_by(&profile, &body);
-    profile.config_more(json!({ "runners": { "mine": {
-        "decide": ["sh", profile.path("script/decide.sh")], "write": [profile.path("script")], "env": ["MY_TOKEN", "NOT_SET"] } } }));
+    decide_with(&profile, &body, json!({ "env": ["MY_TOKEN", "NOT_SET"] }));
     profile.looop(&["tick"]).ok();
     let bytes: usize = fs::read_to_string(profile.path("script/out.bytes")).unwrap().trim().parse().unwrap();
     assert!(bytes > 240_000, "{bytes} bytes");
     let text = fs::read_to_string(out).unwrap();
     let mut seen = text.lines();
-    let prompt =
-        profile.data().join("runs").join(profile.read_json("beat.json")["last"]["beat"].as_str().unwrap());
-    assert_eq!(seen.next().unwrap(), prompt.join("prompt.md").to_str().unwrap());
+    let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
+    let prompt = profile.data().join(format!("runs/{beat}/prompt.md"));
+    assert_eq!(seen.next(), prompt.to_str());
     let argv = format!("sh {}", profile.path("script/decide.sh").display());
     assert!(seen.next().unwrap().trim_end().ends_with(&argv), "{text}");
     let keys: Vec<&str> = seen.filter_map(|line| Some(line.split_once('=')?.0)).collect();
@@ -370,9 +349,7 @@ fn while_a_runner_thinks_another_beat_does_not_start_and_an_end_is_clean() {
     decide_by(&profile, &format!("echo $$ > {}; sleep 1000", pid.display()));
     let mut child = profile.spawn(&["tick"]);
     wait_until("the call", || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
-    let other = profile.looop(&["tick"]);
-    assert_eq!(other.code, 75, "{other:?}");
-    assert!(other.stderr.contains(&format!("process {} is in one", child.id())), "{other:?}");
+    profile.looop(&["tick"]).exits(75).warns(&[&format!("process {} is in one", child.id())]);
     // Reading and the user's own verbs do not wait for it.
     profile.looop(&["status"]).ok();
     profile.looop_with(&["goal", "write", "g"], "a goal\n").ok();
@@ -381,8 +358,8 @@ fn while_a_runner_thinks_another_beat_does_not_start_and_an_end_is_clean() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let left = processes(&profile.path("script").display().to_string());
     assert_eq!(left, Vec::<String>::new(), "the runner is ended with its beat");
-    assert_eq!(charges(&profile).len(), 1, "what it may have cost is written down");
+    assert_eq!(profile.charges().len(), 1, "what it may have cost is written down");
     assert_eq!(failure(&profile), Value::Null, "an interruption is no failure");
     decide_by(&profile, &format!("echo '{NOOP}'"));
-    assert!(profile.looop(&["tick"]).ok().stdout.contains(" noop "));
+    profile.looop(&["tick"]).ok().prints(&[" noop "]);
 }

@@ -41,23 +41,44 @@ fn edits_and_decides(profile: &Profile, path: &str, text: &str, decided: &Value)
     profile.shell_runner(&format!("cat >/dev/null; cat {from} >{to}; chmod {mode} {to}; cat {reply}"));
 }
 
+/// No move waits for an approval any more.
+fn free_all_moves(profile: &Profile) {
+    profile.config_more(json!({ "policy": { "free_moves": ["write_sensor", "write_playbook"] } }));
+}
+
+/// Checks that a beat, and the journal, say that the move was refused.
+#[track_caller]
+fn is_refused(profile: &Profile, beat: Ran) {
+    beat.ok().prints(&[" — refused: changed by someone else"]);
+    let journal = profile.read("journal.md");
+    assert!(journal.contains(" — refused: changed by someone else"), "{journal}");
+}
+
+/// Checks that git has nothing more to take.
+#[track_caller]
+fn is_clean(profile: &Profile) {
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+}
+
+/// The id of the question that is open.
+fn open_ask(profile: &Profile) -> String {
+    profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned()
+}
+
 /// Moves on a file that is there and on one that is not, and what the user writes there meanwhile.
 fn moves() -> Vec<(&'static str, &'static str, Value)> {
     let script = "#!/bin/sh\necho '{}'\n# the human";
     let timer = |name: &str| json!({"move": "schedule", "name": name, "in_s": 3600, "note": "n", "why": "w"});
     let sensor =
         |name: &str| json!({"move": "write_sensor", "name": name, "script": "#!/bin/sh\n", "why": "w"});
+    let goal = json!({"move": "write_goal", "id": "new", "body": "b", "why": "w"});
     vec![
         ("schedules/t.json", TIMER, timer("t")),
         ("schedules/new.json", TIMER, timer("new")),
         ("schedules/t.json", TIMER, json!({"move": "drop_schedule", "name": "t", "why": "w"})),
         ("goals/g.md", "the human's\n", json!({"move": "archive_goal", "id": "g", "why": "w"})),
         ("goals/g.md", "the human's\n", json!({"move": "write_goal", "id": "g", "body": "b", "why": "w"})),
-        (
-            "goals/new.md",
-            "the human's\n",
-            json!({"move": "write_goal", "id": "new", "body": "b", "why": "w"}),
-        ),
+        ("goals/new.md", "the human's\n", goal),
         ("sensors/s.sh", script, sensor("s")),
         ("sensors/new.sh", script, sensor("new")),
         ("PLAYBOOK.md", "the human's\n", json!({"move": "write_playbook", "body": "b", "why": "w"})),
@@ -73,12 +94,9 @@ fn an_edit_while_the_model_thinks_is_never_replaced_or_archived() {
         let profile = profile();
         edits_and_decides(&profile, path, text, &decided);
         if free {
-            profile.config_more(json!({ "policy": { "free_moves": ["write_sensor", "write_playbook"] } }));
+            free_all_moves(&profile);
         }
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains(" — refused: changed by someone else"), "{decided}: {ran:?}");
-        let journal = profile.read("journal.md");
-        assert!(journal.contains(" — refused: changed by someone else"), "{decided}: {journal}");
+        is_refused(&profile, profile.looop(&["tick"]));
         assert_eq!(profile.read(path), text, "{decided}");
         assert_eq!(fs::read_dir(profile.data().join("asks")).unwrap().count(), 1, "only the archive");
         assert_eq!(fs::read_dir(profile.data().join("goals/archive")).unwrap().count(), 0);
@@ -88,22 +106,18 @@ fn an_edit_while_the_model_thinks_is_never_replaced_or_archived() {
 #[test]
 fn a_yes_is_void_for_a_file_that_changes_while_the_sensors_of_its_beat_run() {
     let profile = profile();
-    let target = profile.data().join("sensors/s.sh");
     let decided = r##"{"move":"write_sensor","name":"s","script":"#!/bin/sh\n","why":"w"}"##;
     profile.script(&[decided, NOOP]);
     // Renamed over it, since a script that is just being started cannot be written to.
-    let [text, target] = [profile.path("text"), target].map(|path| path.display().to_string());
-    let body = format!("[ -e {text} ] && mv {text} {target}\necho '{{}}'");
-    profile.sensor("late.sh", &body);
+    let places = [profile.path("text"), profile.data().join("sensors/s.sh")];
+    let [text, target] = places.map(|path| path.display().to_string());
+    profile.sensor("late.sh", &format!("[ -e {text} ] && mv {text} {target}\necho '{{}}'"));
     // It stands for the user.
     profile.without_sandbox(&["sensor"]);
     profile.looop(&["tick"]).ok();
-    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
-    let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
-    profile.looop(&["approve", id, "--hash", hash]).ok();
+    profile.approve_first();
     fs::write(profile.path("text"), "the human's\n").unwrap();
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("write_sensor s — refused: "), "{ran:?}");
+    profile.looop(&["tick"]).ok().prints(&["write_sensor s — refused: "]);
     assert_eq!(profile.read("sensors/s.sh"), "the human's\n");
 }
 
@@ -123,7 +137,7 @@ fn what_a_user_writes_while_the_model_thinks_is_the_humans_in_git() {
         let before = authors(&profile, path);
         profile.goal("wake", "up\n");
         edits_and_decides(&profile, path, text, &decided);
-        profile.config_more(json!({ "policy": { "free_moves": ["write_sensor", "write_playbook"] } }));
+        free_all_moves(&profile);
         profile.looop(&["tick"]).ok();
         assert_eq!(authors(&profile, path), before, "{decided}: not in the commits of that beat");
         profile.script(&[NOOP]);
@@ -131,7 +145,7 @@ fn what_a_user_writes_while_the_model_thinks_is_the_humans_in_git() {
         profile.looop(&["tick"]).ok();
         assert_eq!(authors(&profile, path), format!("ada\n{before}"), "{decided}");
         assert_eq!(profile.git(&["show", &format!("HEAD:{path}")]), text);
-        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+        is_clean(&profile);
     }
 }
 
@@ -150,7 +164,7 @@ fn what_a_user_writes_over_a_move_that_git_could_not_take_is_the_humans_in_git()
     assert_eq!(authors(&profile, "goals/new.md"), "ada\n");
     assert_eq!(profile.git(&["show", "HEAD:goals/new.md"]), text);
     assert_eq!(authors(&profile, "journal.md"), "looop\nlooop\n", "what is looop's own is taken late");
-    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    is_clean(&profile);
 }
 
 #[test]
@@ -158,19 +172,19 @@ fn what_a_user_removes_while_the_model_thinks_is_the_humans_in_git() {
     let profile = profile();
     profile.script(&[r#"{"move":"ask","text":"Which?","why":"w"}"#, NOOP]);
     profile.looop(&["tick"]).ok();
-    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned();
+    let ask = open_ask(&profile);
     for path in ["schedules/t.json".to_owned(), format!("asks/{ask}.json")] {
         let before = authors(&profile, &path);
         fs::write(profile.path("reply"), NOOP).unwrap();
-        let [target, reply] =
-            [profile.data().join(&path), profile.path("reply")].map(|path| path.display().to_string());
+        let places = [profile.data().join(&path), profile.path("reply")];
+        let [target, reply] = places.map(|path| path.display().to_string());
         profile.shell_runner(&format!("cat >/dev/null; rm {target}; cat {reply}"));
         profile.looop(&["run", "g"]).ok();
         assert_eq!(authors(&profile, &path), before, "{path}: not in the commits of that beat");
         profile.script(&[NOOP]);
         profile.looop(&["run", "g"]).ok();
         assert_eq!(authors(&profile, &path), format!("ada\n{before}"));
-        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+        is_clean(&profile);
     }
 }
 
@@ -179,7 +193,7 @@ fn what_the_tick_puts_away_is_looops_in_git() {
     let profile = profile();
     profile.script(&[r#"{"move":"ask","text":"Which?","why":"w"}"#, NOOP]);
     profile.looop(&["tick"]).ok();
-    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned();
+    let ask = open_ask(&profile);
     profile.looop(&["answer", &ask, "this one"]).ok();
     fs::write(profile.data().join("schedules/t.json"), TIMER.replace("4000000000", "1")).unwrap();
     profile.looop(&["tick"]).ok();
@@ -191,7 +205,7 @@ fn what_the_tick_puts_away_is_looops_in_git() {
         assert_eq!(authors(&profile, &path), by, "{path}");
         assert!(!profile.data().join(&path).exists(), "{path}");
     }
-    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    is_clean(&profile);
 }
 
 #[test]
@@ -202,18 +216,16 @@ fn what_a_user_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_reporte
     fs::write(profile.data().join("goals/latin.md"), b"caf\xe9\n").unwrap();
     fs::File::create(profile.data().join("goals/large.md")).unwrap().set_len(11 << 20).unwrap();
     let ran = profile.looop(&["tick"]).ok();
-    let printed = |path: &str, why: &str| format!("`{path}` is not kept in git: {why}");
-    for warning in [
-        printed("goals/link.md", "it is not a regular file"),
-        printed("goals/latin.md", "it is not UTF-8 text"),
-        printed("goals/large.md", "it is larger than 10240 KiB"),
+    for (name, why) in [
+        ("link", "it is not a regular file"),
+        ("latin", "it is not UTF-8 text"),
+        ("large", "it is larger than 10240 KiB"),
     ] {
+        let warning = format!("`goals/{name}.md` is not kept in git: {why}");
         assert_eq!(ran.stderr.matches(&warning).count(), 1, "{warning}: {ran:?}");
     }
-    assert_eq!(
-        profile.git(&["status", "--porcelain"]),
-        "?? goals/large.md\n?? goals/latin.md\n?? goals/link.md\n"
-    );
+    let status = profile.git(&["status", "--porcelain"]);
+    assert_eq!(status, "?? goals/large.md\n?? goals/latin.md\n?? goals/link.md\n");
     assert!(profile.git(&["ls-files", "-s", "goals/g.md"]).starts_with("100755 "));
 }
 
@@ -335,12 +347,8 @@ fn of_saves_during_a_rotation_of_the_journal_none_is_lost() {
 
 /// Runs a beat under strace, with these changes to its calls, and a save in the middle of it.
 fn traced_tick(profile: &Profile, inject: &str, save: impl FnOnce()) -> Ran {
-    let plain = profile.command(&["tick"]);
-    let mut command = Command::new("strace");
-    let log = profile.path("trace");
-    command.args(["-qq", "-o", log.to_str().unwrap(), "-e", "trace=fsync,renameat2", "-e", inject]);
-    command.arg(LOOOP).arg("tick").env_clear().current_dir(profile.path(""));
-    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
+    let args = ["-qq", "-o", "trace", "-e", "trace=fsync,renameat2", "-e", inject, LOOOP, "tick"];
+    let mut command = profile.other_command("strace", &args);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     save();
     child.wait_with_output().unwrap().into()
@@ -369,19 +377,17 @@ fn a_save_during_the_slow_write_of_a_beat_wins_and_the_move_is_refused() {
     ] {
         let profile = profile();
         profile.script(&[&decided.to_string(), NOOP]);
-        profile.config_more(json!({ "policy": { "free_moves": ["write_sensor", "write_playbook"] } }));
+        free_all_moves(&profile);
         let target = profile.data().join(path);
         let ran = traced_tick(&profile, "inject=fsync:delay_enter=100000", || {
             wait_until("looop to write", || is_being_written(target.parent().unwrap()));
             save.aimed(&target, TIMER, 0, &Barrier::new(1));
-        })
-        .ok();
-        assert!(ran.stdout.contains(" — refused: changed by someone else"), "{ran:?}");
+        });
+        is_refused(&profile, ran);
         assert_eq!(profile.read(path), TIMER, "{path} {save:?}");
-        assert!(profile.read("journal.md").contains(" — refused: changed by someone else"));
         profile.looop(&["run", "g"]).ok();
         assert_eq!(profile.git(&["show", &format!("HEAD:{path}")]), TIMER);
-        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+        is_clean(&profile);
     }
 }
 
@@ -396,10 +402,10 @@ fn where_two_files_cannot_be_exchanged_the_move_waits_for_the_next_beat() {
         let profile = profile();
         profile.script(&[&goal.to_string(), NOOP]);
         let ran = traced_tick(&profile, "inject=renameat2:error=EINVAL", || {}).ok();
-        assert!(ran.stdout.contains("the move waits") && ran.stdout.contains("cannot exchange two files"));
+        ran.prints(&["the move waits", "cannot exchange two files"]);
         assert_eq!(profile.read("goals/g.md"), "before\n");
         assert!(!profile.data().join("journal.md").exists(), "it is journaled once, when it is settled");
-        assert!(profile.looop(&["status"]).ok().stdout.contains("a move waits for the next beat"));
+        profile.looop(&["status"]).ok().prints(&["a move waits for the next beat"]);
         if changes {
             profile.goal("g", "the human's\n");
         }
@@ -411,7 +417,7 @@ fn where_two_files_cannot_be_exchanged_the_move_waits_for_the_next_beat() {
         let lines: Vec<&str> = journal.lines().filter(|line| line.contains(" write_goal g ")).collect();
         assert!(lines.len() == 1 && lines[0].contains(word), "{journal}");
         profile.looop(&["run", "g"]).ok();
-        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+        is_clean(&profile);
     }
 }
 
@@ -437,18 +443,16 @@ fn what_a_killed_verb_left_is_settled_by_the_next_beat_and_reported() {
         fs::write(&private, mine).unwrap();
         fs::set_permissions(&private, fs::metadata(&target).unwrap().permissions()).unwrap();
         fs::write(&target, "looop's\n").unwrap();
-        let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stderr.contains(&format!("`{path}` has the text that it had before")), "{ran:?}");
+        profile.looop(&["tick"]).ok().warns(&[&format!("`{path}` has the text that it had before")]);
         assert_eq!(profile.read(path), mine);
         assert!(!private.exists());
-        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+        is_clean(&profile);
     }
 }
 
 #[test]
 fn a_verb_refuses_to_replace_what_a_program_has_open_and_keeps_the_new_text() {
     let profile = profile();
-    let open = |path: &str| File::options().append(true).open(profile.data().join(path)).unwrap();
     let rows: [(&str, &[&str]); 7] = [
         ("goals/g.md", &["goal", "write", "g", "new"]),
         ("goals/g.md", &["goal", "archive", "g"]),
@@ -460,9 +464,8 @@ fn a_verb_refuses_to_replace_what_a_program_has_open_and_keeps_the_new_text() {
     ];
     for (path, verb) in rows {
         let before = profile.read(path);
-        let mut late = open(path);
-        let ran = profile.looop_with(verb, "#!/bin/sh\n");
-        assert!(ran.code == 1 && ran.stderr.contains("changed by someone else"), "{verb:?}: {ran:?}");
+        let mut late = File::options().append(true).open(profile.data().join(path)).unwrap();
+        let ran = profile.looop_with(verb, "#!/bin/sh\n").exits(1).warns(&["changed by someone else"]);
         late.write_all(b"\n").unwrap();
         drop(late);
         assert_eq!(profile.read(path), format!("{before}\n"), "{verb:?}");

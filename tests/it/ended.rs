@@ -2,15 +2,16 @@
 //! the notice and in the next decision's world.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::profile::{Profile, git_in, wait_until};
+use crate::support::profile::{Profile, git_in, program, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+/// What a worker does to leave a commit.
+const WORK: &str = "echo new >new; git add new; git commit -qm work";
 
 /// A profile with a repository that workers clone.
 struct Scene {
@@ -26,8 +27,11 @@ impl Scene {
         fs::write(repo.join("file"), "one\n").unwrap();
         git_in(&repo, &["add", "."]);
         git_in(&repo, &["commit", "-qm", "first"]);
+        // A notifier that appends what it gets to the file `got`.
+        let note = scene.profile.path("note");
+        program(&note, &format!("#!/bin/sh\ncat >>'{}'\n", scene.profile.path("got").display()));
         let check = json!({ "good": ["true"], "bad": ["false"] });
-        scene.profile.config_more(json!({ "verify": check, "notify": [scene.notifier()] }));
+        scene.profile.config_more(json!({ "verify": check, "notify": [note] }));
         scene
     }
 
@@ -35,23 +39,37 @@ impl Scene {
         fs::canonicalize(self.profile.path("home")).unwrap().join("repo")
     }
 
-    /// A notifier that appends what it gets to the file `got`.
-    fn notifier(&self) -> PathBuf {
-        let path = self.profile.path("note");
-        let script = format!("#!/bin/sh\ncat >>'{}'\n", self.profile.path("got").display());
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
-
     fn start(&self, id: &str, check: &str, script: &str) {
         let repo = self.repo();
-        let mut args = vec!["worker", "start", id, "--repo", repo.to_str().unwrap()];
-        if !check.is_empty() {
-            args.extend(["--verify", check]);
-        }
-        args.extend(["--", "sh", "-c", script]);
-        self.profile.looop(&args).ok();
+        let verify: &[&str] = if check.is_empty() { &[] } else { &["--verify", check] };
+        let args: [&[&str]; 3] =
+            [&["worker", "start", id, "--repo", repo.to_str().unwrap()], verify, &["--", "sh", "-c", script]];
+        self.profile.looop(&args.concat()).ok();
+    }
+
+    /// Starts a worker that commits and then does this, and waits for its commit.
+    #[track_caller]
+    fn start_and_commit(&self, id: &str, check: &str, then: &str) {
+        self.start(id, check, &format!("{WORK}; touch .git/ready; {then}"));
+        wait_until("the commit", || self.clone_of(id).join(".git/ready").exists());
+    }
+
+    /// The journal's line of a worker.
+    fn journal_line(&self, id: &str) -> String {
+        let line = || {
+            self.profile
+                .read("journal.md")
+                .lines()
+                .find(|line| line.contains(&format!("[worker {id}]")))
+                .map(str::to_owned)
+        };
+        wait_until("the journal's line", || line().is_some());
+        line().unwrap()
+    }
+
+    /// The clone of a worker that was archived, as its row names it.
+    fn archived_clone(&self, row: &Value) -> PathBuf {
+        self.profile.data().join("workers/past").join(row["past"].as_str().unwrap()).join("clone")
     }
 
     fn row(&self, id: &str) -> Value {
@@ -89,14 +107,9 @@ impl Scene {
         let [left, next] = ["left", "next"].map(|key| row[key].as_str().unwrap_or_default().to_owned());
         assert!(left.contains(words) && next.contains(command), "{row}");
         assert_eq!(row["clone"], self.clone_of(id).to_str().unwrap(), "{row}");
-        let table = self.profile.looop(&["ls", "--all"]).ok().stdout;
-        assert!(table.contains(words) && table.contains(command), "{table}");
-        assert!(table.contains(&format!("⚑{id}")), "it is flagged: {table}");
-        wait_until("the journal's line", || {
-            self.profile.read("journal.md").contains(&format!("[worker {id}]"))
-        });
-        let journal = self.profile.read("journal.md");
-        let line = journal.lines().find(|line| line.contains(&format!("[worker {id}]"))).unwrap();
+        // The sign says that it is flagged.
+        self.profile.looop(&["ls", "--all"]).ok().prints(&[words, command, &format!("⚑{id}")]);
+        let line = self.journal_line(id);
         assert!(line.contains(words) && line.contains(command), "{line}");
         wait_until("the notice", || self.notices().contains(command));
         let world = self.world();
@@ -117,11 +130,11 @@ fn tip(dir: &Path, name: &str) -> String {
 fn commits_on_a_detached_head_and_on_another_branch_come_back() {
     let scene = Scene::new();
     for (id, script) in [
-        ("detached", "git checkout -q --detach; echo new >new; git add new; git commit -qm work"),
-        ("other", "git switch -qc topic; echo new >new; git add new; git commit -qm work"),
-        ("orphan", "git switch -q --orphan topic; echo new >new; git add new; git commit -qm work"),
+        ("detached", "git checkout -q --detach"),
+        ("other", "git switch -qc topic"),
+        ("orphan", "git switch -q --orphan topic"),
     ] {
-        scene.start(id, "good", script);
+        scene.start(id, "good", &format!("{script}; {WORK}"));
         let row = scene.wait_end(id);
         let branch = format!("looop/{id}");
         assert_eq!((&row["state"], &row["branch"]), (&json!("done"), &json!(branch)), "{row}");
@@ -145,11 +158,8 @@ fn what_is_nowhere_else_is_named_with_a_command_that_brings_it_in() {
     let row = scene.wait_end("w1");
     assert_eq!((&row["state"], &row["branch"]), (&json!("done"), &json!("looop/w1")), "{row}");
     let topic = tip(&scene.clone_of("w1"), "topic");
-    scene.says(
-        "w1",
-        "1 commit that is nowhere else (`refs/heads/topic`); 1 stash",
-        &format!("{topic}:refs/heads/looop/w1-topic"),
-    );
+    let words = "1 commit that is nowhere else (`refs/heads/topic`); 1 stash";
+    scene.says("w1", words, &format!("{topic}:refs/heads/looop/w1-topic"));
     for command in row["next"].as_str().unwrap().split("; ") {
         scene.type_in(command);
     }
@@ -173,11 +183,9 @@ fn what_is_nowhere_else_is_named_with_a_command_that_brings_it_in() {
 #[ignore = "slow"]
 fn work_that_did_not_pass_its_check_or_was_killed_is_named() {
     let scene = Scene::new();
-    let work = "echo new >new; git add new; git commit -qm work";
-    scene.start("unchecked", "bad", work);
-    scene.start("crashed", "good", &format!("{work}; exit 3"));
-    scene.start("killed", "good", &format!("{work}; touch .git/ready; sleep 600"));
-    wait_until("the commit", || scene.clone_of("killed").join(".git/ready").exists());
+    scene.start("unchecked", "bad", WORK);
+    scene.start("crashed", "good", &format!("{WORK}; exit 3"));
+    scene.start_and_commit("killed", "good", "sleep 600");
     scene.profile.looop(&["kill", "killed"]).ok();
     for (id, state) in [("unchecked", "failed"), ("crashed", "failed"), ("killed", "killed")] {
         let row = scene.wait_end(id);
@@ -210,10 +218,8 @@ fn a_clone_in_an_odd_state_is_named_and_its_worker_flagged() {
         scene.start(id, "", script);
         let row = scene.wait_end(id);
         assert!(row["left"].as_str().unwrap_or_default().contains(words), "{id}: {row}");
-        assert!(
-            row["next"].is_string() && row["flag"]["text"].as_str().unwrap().contains(words),
-            "{id}: {row}"
-        );
+        let flag = row["flag"]["text"].as_str().unwrap();
+        assert!(row["next"].is_string() && flag.contains(words), "{id}: {row}");
     }
     let row = scene.row("rebase");
     assert_eq!(row["branch"], "looop/rebase", "{row}");
@@ -224,12 +230,7 @@ fn a_clone_in_an_odd_state_is_named_and_its_worker_flagged() {
 #[test]
 fn a_beat_says_what_a_worker_without_a_supervisor_left() {
     let scene = Scene::new();
-    scene.start(
-        "lost",
-        "good",
-        "echo new >new; git add new; git commit -qm work; touch .git/ready; sleep 600",
-    );
-    wait_until("the commit", || scene.clone_of("lost").join(".git/ready").exists());
+    scene.start_and_commit("lost", "good", "sleep 600");
     let commit = tip(&scene.clone_of("lost"), "HEAD");
     let state = scene.profile.read_json("workers/lost/state.json");
     let pid = state["supervisor"]["pid"].as_u64().unwrap().to_string();
@@ -242,13 +243,11 @@ fn a_beat_says_what_a_worker_without_a_supervisor_left() {
     scene.profile.goal("g", "Something new.\n");
     scene.profile.looop(&["tick"]).ok();
     let row = scene.row("lost");
-    let clone = scene.profile.data().join("workers/past").join(row["past"].as_str().unwrap()).join("clone");
-    let fetch = format!("git fetch {} {commit}:refs/heads/looop/lost", clone.display());
+    let fetch = format!("git fetch {} {commit}:refs/heads/looop/lost", scene.archived_clone(&row).display());
     assert_eq!(row["next"].as_str().unwrap().split("; ").next(), Some(fetch.as_str()), "{row}");
     scene.type_in(&fetch);
     assert!(row["why"].as_str().unwrap().contains("its supervisor ended"), "{row}");
-    let journal = scene.profile.read("journal.md");
-    let line = journal.lines().find(|line| line.contains("[worker lost]")).unwrap();
+    let line = scene.journal_line("lost");
     assert!(line.contains("1 commit that is nowhere else") && line.contains(&commit), "{line}");
     let world = scene.profile.git(&["log", "-p", "--", "world.json"]);
     assert!(world.contains("1 commit that is nowhere else"), "the decision was shown it");
@@ -259,7 +258,7 @@ fn a_beat_says_what_a_worker_without_a_supervisor_left() {
 fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     let scene = Scene::new();
     scene.start("good", "good", "echo new >new; echo x >.envrc; git add new .envrc; git commit -qm work");
-    scene.start("bad", "bad", "echo new >new; git add new; git commit -qm work");
+    scene.start("bad", "bad", WORK);
     scene.start("code", "", "exit 7");
     for id in ["good", "bad", "code"] {
         scene.wait_end(id);
@@ -269,28 +268,21 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     let [good, bad, code] = ["good", "bad", "code"].map(|id| scene.row(id));
     assert!([&good, &bad, &code].iter().all(|row| row["past"].is_string()), "{good} {bad} {code}");
     assert_eq!((&good["branch"], &good["exit"]), (&json!("looop/good"), &json!({ "code": 0 })), "{good}");
-    assert_eq!(
-        (&good["verify"]["ok"], &good["next"]),
-        (&json!(true), &json!("git merge looop/good")),
-        "{good}"
-    );
+    assert!(good["verify"]["ok"] == true && good["next"] == "git merge looop/good", "{good}");
     assert!(good["user_side"].to_string().contains(".envrc"), "{good}");
     assert!(bad["left"].as_str().unwrap().contains("1 commit that is nowhere else"), "{bad}");
     assert_eq!(bad["verify"]["name"], "bad", "{bad}");
     assert!(bad["why"].as_str().unwrap().contains("the check `bad` failed"), "{bad}");
-    let clone = scene.profile.data().join("workers/past").join(bad["past"].as_str().unwrap()).join("clone");
-    assert!(bad["next"].as_str().unwrap().starts_with(&format!("git fetch {} ", clone.display())), "{bad}");
+    let fetch = format!("git fetch {} ", scene.archived_clone(&bad).display());
+    assert!(bad["next"].as_str().unwrap().starts_with(&fetch), "{bad}");
     assert_eq!((&code["exit"], &code["why"]), (&json!({ "code": 7 }), &json!("exit code 7")), "{code}");
-    let table = scene.profile.looop(&["ls", "--all"]).ok().stdout;
-    for words in ["git merge looop/good", "the check `bad` failed", "exit code 7"] {
-        assert!(table.contains(words), "{words}: {table}");
-    }
-    let shown = [
+    let words = ["git merge looop/good", "the check `bad` failed", "exit code 7"];
+    scene.profile.looop(&["ls", "--all"]).ok().prints(&words);
+    for (id, row, words) in [
         ("good", &good, "good exit code 0 in "),
         ("bad", &bad, "the check `bad` failed"),
         ("code", &code, "exit     exit code 7"),
-    ];
-    for (id, row, words) in shown {
+    ] {
         let one = scene.profile.looop(&["worker", "show", id, "--json"]).ok().json();
         assert_eq!(one["worker"], *row, "{id}");
         let text = scene.profile.looop(&["worker", "show", id]).ok().stdout;
@@ -305,19 +297,13 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     let lines = fs::read_to_string(&index).unwrap();
     fs::write(&index, format!("{old}\n{lines}")).unwrap();
     let row = scene.row("old");
-    assert_eq!(
-        (&row["state"], &row["why"], &row["next"]),
-        (&json!("done"), &Value::Null, &Value::Null),
-        "{row}"
-    );
+    assert!(row["state"] == "done" && row["why"].is_null() && row["next"].is_null(), "{row}");
 }
 
 /// Starts `w1`, which commits, and renames its repository before it ends. Returns both paths of the repository.
-fn source_goes_away(scene: &Scene) -> (std::path::PathBuf, std::path::PathBuf) {
+fn source_goes_away(scene: &Scene) -> (PathBuf, PathBuf) {
     let (repo, away) = (scene.repo(), scene.repo().with_file_name("away"));
-    let work = "echo new >new; git add new; git commit -qm work; touch .git/ready; while [ ! -e .git/go ]; do sleep 0.02; done";
-    scene.start("w1", "", work);
-    wait_until("the commit", || scene.clone_of("w1").join(".git/ready").exists());
+    scene.start_and_commit("w1", "", "while [ ! -e .git/go ]; do sleep 0.02; done");
     fs::rename(&repo, &away).unwrap();
     fs::write(scene.clone_of("w1").join(".git/go"), "").unwrap();
     (repo, away)
@@ -330,10 +316,8 @@ fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
     let (repo, away) = source_goes_away(&scene);
     let row = scene.wait_end("w1");
     let why = row["why"].as_str().unwrap().to_owned();
-    assert!(
-        why.starts_with("its branch could not be fetched: ") && why.contains("cannot be opened"),
-        "{row}"
-    );
+    let words = ["its branch could not be fetched: ", "cannot be opened"];
+    assert!(why.starts_with(words[0]) && why.contains(words[1]), "{why}");
     assert!(!why.contains('{') && !why.contains("schema_version"), "the inner sentence alone: {why}");
     assert_eq!(row["state"], "failed");
     // The source is gone: beats change nothing, and the clone stays where it is.
@@ -343,9 +327,8 @@ fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
     assert_eq!(scene.profile.read("workers/w1/state.json"), before);
     assert_eq!(scene.row("w1")["past"], Value::Null, "it waits for its branch");
     // Another worker of its name would end these tries.
-    let again = scene.profile.looop(&["worker", "start", "w1", "--", "true"]);
-    assert!(again.code == 1 && again.stderr.contains("its branch could not be fetched yet"), "{again:?}");
-    assert!(again.stderr.contains("looop prune w1 --force"), "{again:?}");
+    let again = scene.profile.looop(&["worker", "start", "w1", "--", "true"]).exits(1);
+    again.warns(&["its branch could not be fetched yet", "looop prune w1 --force"]);
     fs::rename(&away, &repo).unwrap();
     scene.profile.looop(&["tick"]).ok();
     let row = scene.row("w1");
@@ -375,10 +358,9 @@ fn the_commands_that_are_named_for_an_ended_worker_work() {
     scene.start("w1", "", "echo seen; echo new >new");
     scene.wait_end("w1");
     let look = "looop ls --all, looop logs w1";
-    let waits = scene.profile.looop(&["wait"]);
-    assert!(waits.code == 3 && waits.stdout.contains(look), "{waits:?}");
-    let status = scene.profile.looop(&["status"]).ok().stdout;
-    assert!(status.contains(look) && !status.contains("looop attach"), "{status}");
-    assert!(scene.profile.looop(&["logs", "w1"]).ok().stdout.contains("seen"));
+    scene.profile.looop(&["wait"]).exits(3).prints(&[look]);
+    let status = scene.profile.looop(&["status"]).ok().prints(&[look]).stdout;
+    assert!(!status.contains("looop attach"), "{status}");
+    scene.profile.looop(&["logs", "w1"]).ok().prints(&["seen"]);
     assert_ne!(scene.profile.looop(&["attach", "w1"]).code, 0);
 }

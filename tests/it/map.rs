@@ -14,17 +14,21 @@ use crate::support::profile::{Profile, git_in};
 mod bad;
 mod trees;
 
-use trees::{DB, TREES, Tree};
+use trees::{DB, Tree, trees};
 
 /// A project of these files.
 fn project(files: &[(&str, &str)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
+    write_all(dir.path(), files);
+    dir
+}
+
+fn write_all(dir: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
-        let path = dir.path().join(path);
+        let path = dir.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    dir
 }
 
 /// The paths of the answer, the most important first.
@@ -47,12 +51,12 @@ fn searched(files: &[(&str, &str)], text: &str) -> Vec<String> {
 
 #[test]
 fn a_bug_that_only_imports_lead_to_is_among_the_first_five() {
-    for Tree { name, files, failure } in &TREES {
-        let dir = project(files);
+    for Tree { name, files, failure } in trees() {
+        let dir = project(&files);
         let found = ask(dir.path(), &Question { failure, ..Question::default() });
         let is_db = |path: &&String| path.contains(DB);
         assert!(found.iter().take(5).any(|path| is_db(&path)), "{name}: {found:?}");
-        let searched = searched(files, failure);
+        let searched = searched(&files, failure);
         assert!(searched.len() >= 5, "{name}: the search has to have something to find: {searched:?}");
         assert!(!searched.iter().take(5).any(|path| is_db(&path)), "{name}: {searched:?}");
     }
@@ -60,17 +64,13 @@ fn a_bug_that_only_imports_lead_to_is_among_the_first_five() {
 
 #[test]
 fn without_its_imports_the_bug_is_not_found() {
-    let Tree { files, failure, .. } = &TREES[0];
-    let cut: Vec<(&str, String)> = files
-        .iter()
-        .map(|(path, text)| {
-            let lines =
-                text.lines().filter(|line| !line.contains("import") && !line.contains("store.fetch_row"));
-            (*path, lines.collect::<Vec<_>>().join("\n"))
-        })
-        .collect();
-    let cut: Vec<(&str, &str)> = cut.iter().map(|(path, text)| (*path, text.as_str())).collect();
-    let found = ask(project(&cut).path(), &Question { failure, ..Question::default() });
+    let [Tree { files, failure, .. }, ..] = trees();
+    let dir = project(&files);
+    for (path, text) in files {
+        let lines = text.lines().filter(|line| !line.contains("import") && !line.contains("store.fetch_row"));
+        fs::write(dir.path().join(path), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    }
+    let found = ask(dir.path(), &Question { failure, ..Question::default() });
     assert!(!found.iter().take(5).any(|path| path.contains(DB)), "{found:?}");
 }
 
@@ -129,8 +129,8 @@ fn vendored_and_ignored_files_are_left_out() {
 #[test]
 fn the_command_ranks_says_why_and_renders_into_a_budget() {
     let profile = Profile::home_only();
-    let Tree { files, failure, .. } = &TREES[0];
-    let dir = project(files);
+    let [Tree { files, failure, .. }, ..] = trees();
+    let dir = project(&files);
     git_in(dir.path(), &["init", "-q"]);
     let root = dir.path().to_str().unwrap();
     let args = ["map", "--root", root, "--failure", "-", "--tokens", "60", "--json"];
@@ -142,24 +142,22 @@ fn the_command_ranks_says_why_and_renders_into_a_budget() {
     assert_eq!(db["defines"][0]["name"], "fetch_row");
     assert!(answer["tokens"].as_u64().unwrap() <= 60 && !answer["text"].as_str().unwrap().is_empty());
     assert_eq!(answer["index"]["files"], files.len());
-    let shown = profile.looop(&["map", "--root", root, "--query", "pad_left", "--files", "3"]).ok();
-    assert_eq!(shown.stdout.lines().count(), 3, "{}", shown.stdout);
-    assert!(shown.stdout.lines().next().unwrap().contains("defines `pad_left`"), "{}", shown.stdout);
+    let shown = profile.looop(&["map", "--root", root, "--query", "pad_left", "--files", "3"]).ok().stdout;
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+    assert!(shown.lines().next().unwrap().contains("defines `pad_left`"), "{shown}");
     assert!(!profile.data().exists(), "a map makes no data dir");
 }
 
 #[test]
 #[ignore = "slow"]
 fn a_fix_is_shown_what_the_failure_leads_to_and_the_agent_knows() {
+    let session = "from app.db import fetch_row\n\ndef open_session(name):\n    return fetch_row(name)\n";
     let files = [
         (
             "app/auth.py",
             "from app.session import open_session\n\ndef login(name):\n    return open_session(name)\n",
         ),
-        (
-            "app/session.py",
-            "from app.db import fetch_row\n\ndef open_session(name):\n    return fetch_row(name)\n",
-        ),
+        ("app/session.py", session),
         ("app/db.py", "def fetch_row(key):\n    return None  # THE-BUG\n"),
         ("check.py", "from app.auth import login\nassert login('ann') == 'ann', 'login gave nothing'\n"),
     ];
@@ -170,8 +168,8 @@ fn a_fix_is_shown_what_the_failure_leads_to_and_the_agent_knows() {
     fixture.agent("case \"$2\" in *THE-BUG*) sed -i 's/None  # THE-BUG/key/' app/db.py;; *) echo \"# $n\" >>app/auth.py;; esac");
     fixture.fix(&[]).ok();
     let prompt = fixture.prompt(1);
-    let (listed, found) =
-        (prompt.find("### app/auth.py\n").unwrap(), prompt.find("### app/db.py (retrieved: ").unwrap());
+    let [listed, found] =
+        ["### app/auth.py\n", "### app/db.py (retrieved: "].map(|title| prompt.find(title).unwrap());
     assert!(listed < found, "{prompt}");
     assert_eq!(fixture.read("app/db.py"), "def fetch_row(key):\n    return key\n");
     assert!(fixture.read("app/auth.py").lines().count() == 4, "the first attempt was the one");
@@ -185,11 +183,7 @@ fn a_fix_is_shown_what_the_failure_leads_to_and_the_agent_knows() {
 fn a_workers_brief_says_where_its_words_lead() {
     let profile = Profile::scripted(&[]);
     let repo: PathBuf = profile.path("repo");
-    for (path, text) in TREES[0].files {
-        let path = repo.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    write_all(&repo, &trees()[0].files);
     for args in [&["init", "-q"][..], &["add", "-A"], &["commit", "-qm", "one"]] {
         git_in(&repo, args);
     }

@@ -2,16 +2,22 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
-use crate::agents::{go, row, wait_flag};
+use crate::agents::{detach, go, row, wait_flag};
 use crate::attach::Outer;
 use crate::support::pi;
 use crate::support::profile::{Profile, wait_until};
 
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+/// A profile with a worker that is an agent of this name, for which a script stands in.
+fn at_work(name: &str, script: &str, path: &str) -> Profile {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    profile.stand_in(name, script, path);
+    profile.config_more(json!({ "worker": name }));
+    profile.looop(&["worker", "start", "w1", "make it"]).ok();
+    profile
+}
 
 #[test]
 fn gemini_is_flagged_by_its_title() {
@@ -27,10 +33,7 @@ until [ -e go ]; do sleep 0.05; done
 title '◇  Ready'
 sleep 600
 "#;
-    let profile = Profile::scripted(&[NOOP]);
-    profile.stand_in("gemini", script, "/usr/bin:/bin");
-    profile.config_more(json!({ "worker": "gemini" }));
-    profile.looop(&["worker", "start", "w1", "make it"]).ok();
+    let profile = at_work("gemini", script, "/usr/bin:/bin");
     wait_flag(&profile, "Allow execution of [Shell]? Shell  touch made");
     let mut user = Outer::start(&profile, &["attach"], 100, 30);
     user.wait_for("Allow once");
@@ -38,14 +41,13 @@ sleep 600
     wait_until("it works on", || row(&profile)["flag"].is_null());
     go(&profile);
     wait_flag(&profile, "it stopped and did not say that its work is done");
-    user.type_in(b"\x1c\x1c");
-    assert_eq!(user.end().0, 0);
+    detach(user);
     profile.looop(&["kill", "w1"]).ok();
 }
 
 #[test]
 fn opencode_is_flagged_by_its_plugin() {
-    let Some(node) = env::var_os("LOOOP_TEST_NODE_BIN") else {
+    let Ok(node) = env::var("LOOOP_TEST_NODE_BIN") else {
         return pi::skipped("no node: LOOOP_TEST_NODE_BIN is not set");
     };
     // Loads the plugin as opencode does, and has it hear what opencode 1.18 said of a permission and a stop.
@@ -71,10 +73,7 @@ await hear("session.error", { error: { name: "APIError", data: { message: "no cr
 await hear("session.idle", {});
 await until("never");
 "#;
-    let profile = Profile::scripted(&[NOOP]);
-    profile.stand_in("opencode", script, &format!("{}:/usr/bin:/bin", Path::new(&node).display()));
-    profile.config_more(json!({ "worker": "opencode" }));
-    profile.looop(&["worker", "start", "w1", "make it"]).ok();
+    let profile = at_work("opencode", script, &format!("{node}:/usr/bin:/bin"));
     let touch = |name: &str| fs::write(profile.data().join("workers/w1/clone").join(name), "").unwrap();
     wait_flag(&profile, "bash: touch made");
     touch("answered");

@@ -4,6 +4,7 @@
 use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -20,12 +21,14 @@ mod spend;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
-/// The lines of the spend ledger.
-fn charges(profile: &Profile) -> Vec<Value> {
-    let months = fs::read_dir(profile.data().join("cost")).unwrap().map(|entry| entry.unwrap().path());
-    let ledgers = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
-    let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+/// Runs a beat, which must fail with this class and these words; its failure.
+#[track_caller]
+fn fails(profile: &Profile, class: &str, words: &str) -> Value {
+    let ran = profile.looop(&["tick"]);
+    let failure = profile.read_json("beat.json")["failure"].clone();
+    assert_eq!((ran.code, failure["class"].as_str()), (1, Some(class)), "{failure}: {ran:?}");
+    assert!(failure["why"].as_str().unwrap().contains(words), "{words}: {failure}");
+    failure
 }
 
 /// The processes that run in this profile's home, or in a sandbox into which some of the profile is mounted.
@@ -59,11 +62,9 @@ fn a_beat_is_decided_and_what_it_used_is_in_the_ledger() {
         let server = ModelServer::start(vec![Reply::text(NOOP).usage(111, 22, 333, 44)]);
         let Some(profile) = profile(decider, &server.url()) else { continue };
         profile.goal("g", "---\ngoal: all is well\n---\n");
-        let ran = profile.looop(&["tick"]);
-        assert_eq!(ran.code, 0, "{decider:?}: {ran:?}");
-        assert!(ran.stdout.contains("noop"), "{decider:?}: {ran:?}");
+        profile.looop(&["tick"]).ok().prints(&["noop"]);
         assert_eq!(calls(&server).len(), 1, "{decider:?}");
-        let usage = &charges(&profile)[0]["usage"];
+        let usage = &profile.charges()[0]["usage"];
         let count = |key: &str| usage[key].as_u64().unwrap_or(0);
         let tokens = ["tokens_in", "tokens_cached", "tokens_out"].map(count);
         assert_eq!(tokens, [111, 333, 22], "{decider:?}: {usage}");
@@ -95,12 +96,10 @@ fn a_request_is_little_longer_than_its_prompt_and_mostly_the_same_as_the_last_on
     for decider in ALL {
         let server = ModelServer::start(vec![Reply::text(NOOP)]);
         let Some(profile) = profile(decider, &server.url()) else { continue };
-        large_world(&profile, 1);
-        profile.looop(&["tick"]).ok();
-        large_world(&profile, 2);
-        profile.looop(&["tick"]).ok();
-        large_world(&profile, 3);
-        profile.looop(&["tick"]).ok();
+        for reading in 1..=3 {
+            large_world(&profile, reading);
+            profile.looop(&["tick"]).ok();
+        }
         let all = calls(&server);
         assert_eq!(all.len(), 3, "{decider:?}");
         // codex numbers its messages anew in each run; what is said to the model is the same.
@@ -164,13 +163,9 @@ fn a_long_prompt_arrives_whole_and_an_open_stdin_blocks_no_beat() {
             profile.sensor(&format!("s{n}.sh"), line);
         }
         // A parent that holds a pipe open on the beat's stdin and never writes to it.
-        let mut child = profile
-            .command(&["tick"])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = profile.command(&["tick"]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let held = child.stdin.take();
         assert!(child.wait().unwrap().success(), "{decider:?}");
         drop(held);

@@ -2,9 +2,10 @@
 //! ended by force.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::races::{end, left};
 use crate::support::profile::{Profile, wait_until};
@@ -21,10 +22,21 @@ fn running() -> Profile {
 }
 
 fn start(profile: &Profile) {
-    let file = profile.path("looop.json").display().to_string();
-    let line = format!("trap '' TERM; (trap '' TERM; tail -f {file}) & tail -f {file}");
-    profile.looop(&["worker", "start", "w1", "--goal", "g", "--", "sh", "-c", &line]).ok();
+    start_two(profile, &["--goal", "g"], "trap '' TERM; (trap '' TERM; tail -f FILE) & tail -f FILE");
+}
+
+/// Starts the worker with a script that runs `tail` twice on a FILE of the profile.
+fn start_two(profile: &Profile, more: &[&str], script: &str) {
+    let line = script.replace("FILE", profile.config_file().to_str().unwrap());
+    profile.looop(&[&["worker", "start", "w1"], more, &["--", "sh", "-c", &line]].concat()).ok();
     wait_until("both to run", || left(profile).iter().filter(|line| line.starts_with("tail")).count() == 2);
+}
+
+/// Ends the worker, after which nothing of it lives.
+#[track_caller]
+fn kill(profile: &Profile, args: &[&str]) {
+    assert_eq!(profile.looop(&[&["kill"], args].concat()).ok().stdout, "w1: killed\n");
+    assert_eq!(left(profile), Vec::<String>::new());
 }
 
 fn supervisor(profile: &Profile) -> String {
@@ -51,8 +63,7 @@ fn stop(profile: &Profile) -> String {
 fn a_stopped_supervisor_is_named_by_all_that_need_it() {
     let profile = running();
     let pid = stop(&profile);
-    let listed = profile.looop(&["ls"]).ok().stdout;
-    assert!(listed.contains("stopped") && listed.contains(&format!("process {pid}, is stopped")), "{listed}");
+    profile.looop(&["ls"]).ok().prints(&["stopped", &format!("process {pid}, is stopped")]);
     assert!(row(&profile)["why"].as_str().unwrap().contains("looop kill --force w1"), "{}", row(&profile));
     for call in [&["flag", "w1", "look"][..], &["unflag", "w1"], &["attach", "w1"]] {
         let ran = match call[0] {
@@ -60,16 +71,12 @@ fn a_stopped_supervisor_is_named_by_all_that_need_it() {
             _ => Some(profile.looop(call)).map(|ran| (ran.code, ran.stderr)),
         };
         let Some((code, printed)) = ran else { continue };
-        assert!(
-            code == 1 && printed.contains(&format!("process {pid}")) && printed.contains("stopped"),
-            "{call:?}: {printed}"
-        );
-        assert!(printed.contains(&format!("kill -CONT {pid}")), "{call:?}: {printed}");
+        let words = [&format!("process {pid}"), "stopped", &format!("kill -CONT {pid}")];
+        assert!(code == 1 && words.iter().all(|word| printed.contains(word)), "{call:?}: {printed}");
         assert!(!printed.contains("os error"), "{call:?}: {printed}");
     }
     // What goes through a file is there when the supervisor goes on, and that is printed.
-    let tell = profile.looop(&["tell", "w1", "hello"]).ok();
-    assert!(tell.stderr.contains("w1 gets it later") && tell.stderr.contains(&pid), "{tell:?}");
+    profile.looop(&["tell", "w1", "hello"]).ok().warns(&["w1 gets it later", &pid]);
     send("-CONT", &pid);
     wait_until("it goes on", || row(&profile)["state"] == "running");
     profile.looop(&["flag", "w1", "look"]).ok();
@@ -80,10 +87,9 @@ fn a_stopped_supervisor_is_named_by_all_that_need_it() {
 fn a_kill_says_after_a_while_what_it_waits_for() {
     let profile = running();
     let pid = stop(&profile);
-    let (log, began) = (profile.path("printed"), std::time::Instant::now());
+    let (log, began) = (profile.path("printed"), Instant::now());
     let mut kill = profile.command(&["kill", "w1"]);
-    let kill =
-        kill.stdout(std::process::Stdio::piped()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let kill = kill.stdout(Stdio::piped()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
     let printed = || fs::read_to_string(&log).unwrap();
     wait_until("it to be printed", || printed().ends_with('\n'));
     assert!(began.elapsed().as_millis() >= 2_000, "what ends at once needs no word");
@@ -99,32 +105,20 @@ fn a_kill_says_after_a_while_what_it_waits_for() {
 fn a_kill_by_force_ends_a_stopped_supervisor_and_its_tree() {
     let profile = running();
     stop(&profile);
-    assert_eq!(
-        profile.looop(&["lease", "list", "--json"]).ok().json()["leases"].as_array().unwrap().len(),
-        1
-    );
-    let ran = profile.looop(&["kill", "--force", "w1"]).ok();
-    assert_eq!(ran.stdout, "w1: killed\n");
-    assert_eq!(left(&profile), Vec::<String>::new(), "nothing of it lives");
+    let leases =
+        || profile.looop(&["lease", "list", "--json"]).ok().json()["leases"].as_array().unwrap().len();
+    assert_eq!(leases(), 1);
+    kill(&profile, &["--force", "w1"]);
     let state = profile.read_json("workers/w1/state.json");
-    assert_eq!(
-        (&state["phase"], &state["why"]),
-        (&json!("killed"), &json!("the user killed it with --force"))
-    );
-    assert_eq!(
-        profile.looop(&["lease", "list", "--json"]).ok().json()["leases"],
-        json!([]),
-        "its lease is free"
-    );
+    assert_eq!(["phase", "why"].map(|key| &state[key]), ["killed", "the user killed it with --force"]);
+    assert_eq!(leases(), 0, "its lease is free");
     assert!(profile.read("journal.md").contains("w1"), "{}", profile.read("journal.md"));
-    let again = profile.looop(&["kill", "--force", "w1"]);
-    assert!(again.code == 1 && again.stderr.contains("it has ended already (killed)"), "{again:?}");
+    profile.looop(&["kill", "--force", "w1"]).exits(1).warns(&["it has ended already (killed)"]);
     // A beat sees it and puts it away; its name and its goal can be had again.
     profile.looop(&["tick"]).ok();
     start(&profile);
     // One that is not stopped ends as well, sandboxed or not.
-    assert_eq!(profile.looop(&["kill", "--force", "w1"]).ok().stdout, "w1: killed\n");
-    assert_eq!(left(&profile), Vec::<String>::new());
+    kill(&profile, &["--force", "w1"]);
 }
 
 #[test]
@@ -134,8 +128,7 @@ fn a_kill_by_force_reaches_into_the_sandbox() {
     profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
     wait_until("it to run", || !left(&profile).is_empty());
     stop(&profile);
-    assert_eq!(profile.looop(&["kill", "--force", "w1"]).ok().stdout, "w1: killed\n");
-    assert_eq!(left(&profile), Vec::<String>::new());
+    kill(&profile, &["--force", "w1"]);
 }
 
 #[test]
@@ -143,21 +136,16 @@ fn a_kill_by_force_reaches_into_the_sandbox() {
 fn a_supervisor_without_its_socket_gets_a_signal() {
     let profile = running();
     fs::remove_file(profile.data().join("workers/w1/attach.sock")).unwrap();
-    let flag = profile.looop(&["flag", "w1", "look"]);
-    assert!(flag.code == 1 && flag.stderr.contains("could not reach the worker's supervisor"), "{flag:?}");
-    assert!(flag.stderr.contains("hint: "), "{flag:?}");
-    assert_eq!(profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
-    assert_eq!(left(&profile), Vec::<String>::new());
+    let flag = profile.looop(&["flag", "w1", "look"]).exits(1);
+    flag.warns(&["could not reach the worker's supervisor", "hint: "]);
+    kill(&profile, &["w1"]);
 }
 
 #[test]
 fn what_a_lost_worker_left_is_found_without_its_environment() {
     let profile = Profile::scripted(&[NOOP]);
     profile.without_sandbox(&["worker"]);
-    let file = profile.path("looop.json").display().to_string();
-    let line = format!("trap '' HUP; (exec env -i tail -f {file}) & exec env -i tail -f {file}");
-    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
-    wait_until("both to run", || left(&profile).iter().filter(|line| line.starts_with("tail")).count() == 2);
+    start_two(&profile, &[], "trap '' HUP; (exec env -i tail -f FILE) & exec env -i tail -f FILE");
     send("-KILL", &supervisor(&profile));
     wait_until("it is lost", || row(&profile)["state"] == "lost");
     assert_eq!(left(&profile).len(), 2, "the kill alone ends neither");
@@ -174,14 +162,14 @@ fn a_stopped_supervisor_with_no_room_for_a_request_is_reported_in_words() {
     let address = SocketAddrUnix::new(profile.data().join("workers/w1/attach.sock")).unwrap();
     let mut waiting = Vec::new();
     while waiting.len() < 10_000 {
-        let socket =
-            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
-        match connect(&socket, &address) {
-            Ok(()) => waiting.push(socket),
-            Err(_) => break,
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None);
+        let socket = socket.unwrap();
+        if connect(&socket, &address).is_err() {
+            break;
         }
+        waiting.push(socket);
     }
-    let flag = profile.looop(&["flag", "w1", "look"]);
-    assert!(flag.code == 1 && flag.stderr.contains("more requests wait than it has room for"), "{flag:?}");
-    assert!(flag.stderr.contains("looop kill --force") && !flag.stderr.contains("os error"), "{flag:?}");
+    let words = ["more requests wait than it has room for", "looop kill --force"];
+    let flag = profile.looop(&["flag", "w1", "look"]).exits(1).warns(&words);
+    assert!(!flag.stderr.contains("os error"), "{flag:?}");
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use looop::rules::fault::Fault;
+use looop::vcs::clone::{Git, inspect};
 use looop::vcs::git::dir::RepoFormat;
 use looop::vcs::git::{GitCommand, GitDir, RepoLink};
 use looop::vcs::history::repository::borrow_objects;
@@ -108,10 +110,9 @@ pub fn arm(fixture: &Fixture, repo: &Path, git_dir: &Path) {
     ] {
         git_in(repo, &["config", "-f", &config, key, value]);
     }
+    let text = format!("[core]\n\tfsmonitor = {spy}\n[filter \"spy\"]\n\tclean = {spy}\n\tsmudge = {spy}\n");
     for name in ["more", "config.worktree"] {
-        let text =
-            format!("[core]\n\tfsmonitor = {spy}\n[filter \"spy\"]\n\tclean = {spy}\n\tsmudge = {spy}\n");
-        fs::write(git_dir.join(name), text).unwrap();
+        fs::write(git_dir.join(name), &text).unwrap();
     }
     fs::create_dir_all(git_dir.join("info")).unwrap();
     fs::write(git_dir.join("info/attributes"), ATTRIBUTES).unwrap();
@@ -121,8 +122,8 @@ pub fn arm(fixture: &Fixture, repo: &Path, git_dir: &Path) {
 pub fn hostile(fixture: &Fixture, name: &str) -> PathBuf {
     let repo = fixture.repo(name);
     let inner = fixture.repo("lender");
-    fs::write(repo.join(".gitattributes"), ATTRIBUTES.replace(" text working-tree-encoding=UTF-16", ""))
-        .unwrap();
+    let attributes = ATTRIBUTES.replace(" text working-tree-encoding=UTF-16", "");
+    fs::write(repo.join(".gitattributes"), attributes).unwrap();
     let modules = "[submodule \"sub\"]\n\tpath = sub\n\turl = ext::sh -c 'touch sprung'\n";
     fs::write(repo.join(".gitmodules"), modules).unwrap();
     fs::rename(inner, repo.join("sub")).unwrap();
@@ -155,15 +156,11 @@ fn no_command_runs_what_a_hostile_repository_names() {
     let own = GitDir::create(&fixture.path("own/.git"), RepoFormat::default(), "base", "").unwrap();
     borrow_objects(&own, &repo.join(".git/objects")).unwrap();
     let over = own.clone().with_files(&repo).unwrap().with_index(&fixture.path("own/index")).unwrap();
-    let head = git.line(&link.dir, &GitCommand::Resolve("HEAD^{commit}")).unwrap();
-    let before = git.line(&link.dir, &GitCommand::Resolve("HEAD^^{commit}")).unwrap();
-    let (tree, old) = (format!("{head}^{{tree}}"), format!("{before}^{{tree}}"));
-    let tree = git.line(&link.dir, &GitCommand::Resolve(&tree)).unwrap();
-    let old = git.line(&link.dir, &GitCommand::Resolve(&old)).unwrap();
-    let blob = git.line(&link.dir, &GitCommand::Resolve("HEAD:file")).unwrap();
-    let range = format!("{before}..{head}");
+    let names = ["HEAD^{commit}", "HEAD^^{commit}", "HEAD^{tree}", "HEAD^^{tree}", "HEAD:file"];
+    let [head, before, tree, old, blob] =
+        names.map(|name| git.line(&link.dir, &GitCommand::Resolve(name)).unwrap());
+    let (range, lines) = (format!("{before}..{head}"), format!("{head}\n"));
     let stem = fixture.path("out").display().to_string();
-    let lines = format!("{head}\n");
     let stream = b"blob\nmark :1\ndata 4\nnew\n\nget-mark :1\n";
     let entry = format!("100644 {blob}\tfile\0");
     let name = "refs/looop/x";
@@ -223,7 +220,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
     assert_eq!(fs::read_to_string(fresh.join("file")).unwrap(), "two\n");
     tried.insert(number(&GitCommand::CheckOut));
     assert_eq!(tried, (0..COMMANDS).collect(), "each command was tried");
-    assert!(!fixture.is_sprung(), "{}", fs::read_to_string(fixture.path("sprung")).unwrap_or_default());
+    fixture.ran_no_trap();
     shell(&repo, "git -c user.name=x -c user.email=x add -A");
     assert!(fixture.is_sprung(), "the trap works");
 }
@@ -256,11 +253,7 @@ fn a_git_directory_of_looops_own_keeps_nothing_that_was_put_into_it() {
         git.run_with(&files, &hash, input(&fixture, b"file\n"), None).unwrap();
         git.run(&own, &GitCommand::SetRef { name: "refs/heads/x", to: &head, old: None }).unwrap();
         git.run(&files, &GitCommand::CheckOut).unwrap();
-        assert!(
-            !fixture.is_sprung(),
-            "{put}: {}",
-            fs::read_to_string(fixture.path("sprung")).unwrap_or_default()
-        );
+        fixture.ran_no_trap();
         assert!(other.join(".git/refs/heads/x").symlink_metadata().is_err(), "nothing was written there");
     }
     // A link is no file to write into.
@@ -295,7 +288,7 @@ fn settings_win_over_a_config_and_hooks_that_come_while_git_runs() {
     git.run(&own, &GitCommand::SetRef { name: "refs/heads/x", to: &head, old: None }).unwrap();
     git.run(&files, &GitCommand::CheckOut).unwrap();
     git.run(&own, &GitCommand::CollectGarbage).unwrap();
-    assert!(!fixture.is_sprung(), "{}", fs::read_to_string(fixture.path("sprung")).unwrap_or_default());
+    fixture.ran_no_trap();
 }
 
 #[test]
@@ -304,15 +297,14 @@ fn git_has_a_limit_on_its_memory() {
     let repo = fixture.repo("repo");
     let seen = fixture.path("seen");
     let git = fixture.git_behind(&format!("ulimit -d >>'{}'", seen.display()));
-    looop::vcs::clone::inspect(&git, &repo).unwrap();
+    inspect(&git, &repo).unwrap();
     let seen = fs::read_to_string(seen).unwrap();
     assert!(!seen.is_empty() && seen.lines().all(|line| line == "2097152"), "{seen}");
     // Git says in its own words that there was not enough.
     program(&fixture.path("bin/git"), "echo 'fatal: Out of memory, malloc failed' >&2; exit 128");
-    let git =
-        looop::vcs::clone::Git::find(&fixture.path("bin").display().to_string(), 60_000, &fixture.cancel);
-    let error = looop::vcs::clone::inspect(&git.unwrap(), &repo).unwrap_err().during("clone it");
-    let fault = error.downcast_ref::<looop::rules::fault::Fault>().unwrap();
+    let git = Git::find(&fixture.path("bin").display().to_string(), 60_000, &fixture.cancel).unwrap();
+    let error = inspect(&git, &repo).unwrap_err().during("clone it");
+    let fault = error.downcast_ref::<Fault>().unwrap();
     assert!(fault.hints[0].contains("2 GiB of memory"), "{fault:?}");
 }
 

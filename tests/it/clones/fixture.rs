@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use looop::os::signal::Cancel;
-use looop::rules::name::Name;
 use looop::rules::worker::{Objects, Repo};
-use looop::vcs::clone::{self, Git, Source, inspect};
+use looop::vcs::clone::{self, Collected, Git, Source, Trees, inspect};
 
-use crate::support::profile::git_in;
+use crate::support::profile::{self, git_in};
 
 /// Where git is.
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Makes the clone of worker `id`, with the source's objects shared.
-pub fn make_shared(git: &Git, source: &Source, into: &Path, id: &Name) -> anyhow::Result<Repo> {
-    let repo = clone::repo_of(source, id)?;
+pub fn make_shared(git: &Git, source: &Source, into: &Path, id: &str) -> anyhow::Result<Repo> {
+    let repo = clone::repo_of(source, &id.parse().unwrap())?;
     clone::make(git, source, into, &repo, Objects::Shared)?;
     Ok(repo)
 }
@@ -79,8 +78,45 @@ impl Fixture {
         let source = inspect(&git, repo).unwrap();
         fs::create_dir_all(self.path(dir)).unwrap();
         let clone = self.path(dir).join("clone");
-        let own = make_shared(&git, &source, &clone, &id.parse().unwrap()).unwrap();
+        let own = make_shared(&git, &source, &clone, id).unwrap();
         (own, clone)
+    }
+
+    /// Brings the commits of a worker's clone back.
+    #[track_caller]
+    pub fn collect(&self, own: &Repo, clone: &Path) -> Collected {
+        clone::collect(&self.git(), own, clone).unwrap()
+    }
+
+    /// The branch on which its commits came back.
+    #[track_caller]
+    pub fn branch(&self, own: &Repo, clone: &Path) -> String {
+        self.collect(own, clone).branch.unwrap()
+    }
+
+    /// Discards a clone in which nothing is that is nowhere else.
+    #[track_caller]
+    pub fn discard(&self, own: &Repo, clone: &Path) {
+        assert_eq!(clone::discard(&self.git(), own, clone, false).unwrap(), None);
+    }
+
+    /// What a fix of a repository keeps states with.
+    #[track_caller]
+    pub fn trees(&self, repo: &Path) -> (Git<'_>, Source, Trees) {
+        let git = self.git();
+        let source = inspect(&git, repo).unwrap();
+        let trees = Trees::open(&git, &self.path("attempts"), Some(&source)).unwrap();
+        (git, source, trees)
+    }
+
+    /// A clone in `w/clone` in which a fix works, as it begins; and the state that this is.
+    #[track_caller]
+    pub fn work(&self, git: &Git, source: &Source, trees: &Trees) -> (PathBuf, String) {
+        let work = self.path("w/clone");
+        make_shared(git, source, &work, "fix").unwrap();
+        let head = trees.tree_of(git, &source.head).unwrap();
+        trees.restore(git, &work, "work", &head).unwrap();
+        (work, head)
     }
 
     /// Real git, behind a shell line that sees each of its calls first.
@@ -97,18 +133,30 @@ impl Fixture {
     pub fn is_sprung(&self) -> bool {
         self.path("sprung").exists()
     }
+
+    /// Checks that no trap was run.
+    #[track_caller]
+    pub fn ran_no_trap(&self) {
+        assert_eq!(fs::read_to_string(self.path("sprung")).unwrap_or_default(), "", "these traps were run");
+    }
 }
 
 /// Writes a shell script.
 pub fn program(path: &Path, line: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, format!("#!/bin/sh\n{line}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    profile::program(path, &format!("#!/bin/sh\n{line}\n"));
 }
 
 /// Runs a shell line, whatever comes of it.
 pub fn shell(dir: &Path, line: &str) -> Output {
     Command::new("sh").args(["-c", line]).current_dir(dir).env("PATH", PATH).output().unwrap()
+}
+
+/// What a shell line prints that has to work.
+#[track_caller]
+pub fn printed(dir: &Path, line: &str) -> String {
+    let output = shell(dir, line);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Every file and directory of a repository with its kind, mode, size, time of change and content, but for
@@ -127,8 +175,8 @@ fn visit(repo: &Path, path: &Path, prints: &mut BTreeMap<String, String>) {
     }
     let meta = fs::symlink_metadata(path).unwrap();
     let holders = [".git/refs", ".git/refs/heads", ".git/logs/refs/heads"];
-    let time =
-        if holders.contains(&name.as_str()) { 0 } else { meta.mtime() * 1_000_000_000 + meta.mtime_nsec() };
+    let is_holder = holders.contains(&name.as_str());
+    let time = if is_holder { 0 } else { meta.mtime() * 1_000_000_000 + meta.mtime_nsec() };
     let content = if meta.is_file() { fs::read(path).unwrap() } else { Vec::new() };
     let size = if meta.is_dir() { 0 } else { meta.len() };
     let hash = blake3::hash(&content).to_hex();

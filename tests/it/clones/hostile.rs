@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use looop::rules::worker::Repo;
 use looop::vcs::clone::{Leftovers, collect, discard, leftovers};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::fixture::{Fixture, fingerprint, shell};
+use super::commands::arm;
+use super::fixture::{Fixture, fingerprint, printed, shell};
 use crate::support::profile::git_in;
 
 #[test]
@@ -17,50 +19,16 @@ fn nothing_that_the_clones_config_or_hooks_name_is_run() {
     let (repo, own, clone) = fixture.start("repo", "fix");
     fixture.repo("other");
     let tip = fixture.commit(&clone, "new", "text");
-    let trap = fixture.path("spy");
-    fixture.trap(&trap);
-    for hook in super::HOOKS {
-        fixture.trap(&clone.join(".git/hooks").join(hook));
-    }
-    let spy = trap.display().to_string();
-    let keys = [
-        "core.fsmonitor",
-        "core.sshCommand",
-        "core.gitProxy",
-        "core.pager",
-        "core.editor",
-        "core.alternateRefsCommand",
-        "core.askPass",
-        "uploadpack.packObjectsHook",
-        "filter.spy.clean",
-        "filter.spy.smudge",
-        "filter.spy.process",
-        "diff.external",
-        "diff.spy.textconv",
-        "diff.spy.command",
-        "gpg.program",
-        "credential.helper",
-        "hook.spy.command",
-        "alias.status",
-    ];
-    for key in keys {
-        git_in(&clone, &["config", key, &spy]);
-    }
-    git_in(&clone, &["config", "filter.spy.required", "true"]);
-    git_in(&clone, &["config", "core.hooksPath", &clone.join(".git/hooks").display().to_string()]);
+    arm(&fixture, &clone, &clone.join(".git"));
     git_in(&clone, &["config", "core.worktree", &fixture.path("other").display().to_string()]);
-    fs::write(clone.join(".git/more"), format!("[core]\n\tfsmonitor = {spy}\n")).unwrap();
-    git_in(&clone, &["config", "include.path", "more"]);
-    fs::create_dir_all(clone.join(".git/info")).unwrap();
-    fs::write(clone.join(".git/info/attributes"), "* filter=spy diff=spy\n").unwrap();
     fs::write(clone.join(".gitattributes"), "* filter=spy diff=spy\n").unwrap();
     fs::write(clone.join("file"), "changed").unwrap();
     fs::write(clone.join(".git/commondir"), fixture.path("other/.git").display().to_string()).unwrap();
-    let collected = collect(&fixture.git(), &own, &clone).unwrap();
+    let collected = fixture.collect(&own, &clone);
     assert_eq!(collected.tip.as_deref(), Some(tip.as_str()));
     assert_eq!(collected.left.words(), "1 changed file (`file`); 1 untracked file (`.gitattributes`)");
     assert!(discard(&fixture.git(), &own, &clone, false).unwrap().is_some());
-    assert!(!fixture.is_sprung());
+    fixture.ran_no_trap();
     assert_eq!(git_in(&repo, &["show", "looop/fix:new"]), "text");
     fs::remove_file(clone.join(".git/commondir")).unwrap();
     git_in(&clone, &["config", "--unset", "core.worktree"]);
@@ -72,22 +40,16 @@ fn nothing_that_the_clones_config_or_hooks_name_is_run() {
 fn a_repository_inside_the_clone_is_not_asked() {
     let fixture = Fixture::new();
     let (_, own, clone) = fixture.start("repo", "fix");
-    let inner = fixture.repo("inner");
-    fs::rename(inner, clone.join("sub")).unwrap();
+    fs::rename(fixture.repo("inner"), clone.join("sub")).unwrap();
     git_in(&clone, &["add", "sub"]);
     git_in(&clone, &["commit", "-qm", "a repository inside"]);
-    fixture.trap(&fixture.path("spy"));
-    let spy = fixture.path("spy").display().to_string();
-    git_in(&clone.join("sub"), &["config", "core.fsmonitor", &spy]);
-    git_in(&clone.join("sub"), &["config", "filter.spy.clean", &spy]);
-    fs::create_dir_all(clone.join("sub/.git/info")).unwrap();
-    fs::write(clone.join("sub/.git/info/attributes"), "* filter=spy\n").unwrap();
+    arm(&fixture, &clone.join("sub"), &clone.join("sub/.git"));
     // As long as before, so that only its text can tell.
     fs::write(clone.join("sub/file"), "owt\n").unwrap();
-    let collected = collect(&fixture.git(), &own, &clone).unwrap();
+    let collected = fixture.collect(&own, &clone);
     assert_eq!(collected.left.words(), "the submodule `sub` has files");
-    assert!(!fixture.is_sprung());
-    git_in(&clone, &["status"]);
+    fixture.ran_no_trap();
+    shell(&clone, "git status");
     assert!(fixture.is_sprung(), "the trap works");
 }
 
@@ -173,9 +135,7 @@ fn links_are_not_followed() {
             swap(&scene.clone.join(".git").join(&name), &scene.secret_git().join(&name));
             fs::write(scene.tip(), format!("{}\n", scene.secret)).unwrap();
         }),
-        ("is not a plain file", &|scene| {
-            swap(&scene.tip(), &scene.secret_git().join("refs/heads/main"));
-        }),
+        ("is not a plain file", &|scene| swap(&scene.tip(), &scene.secret_git().join("refs/heads/main"))),
         ("is not a plain file", &|scene| {
             swap(&scene.clone.join(".git/HEAD"), &scene.secret_git().join("HEAD"));
         }),
@@ -215,14 +175,7 @@ fn a_pipe_is_not_read() {
         let scene = Scene::new();
         let path = scene.clone.join(".git").join(name);
         drop(fs::remove_file(&path));
-        let made = rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        );
-        made.unwrap();
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         scene.refused("is not a plain file");
     }
 }
@@ -252,7 +205,8 @@ fn a_false_object_does_not_come_back() {
     let scene = Scene::new();
     let of = |name: &str| git_in(&scene.clone, &["rev-parse", name]).trim().to_owned();
     let (good, tree) = (of("HEAD:new"), of("HEAD^{tree}"));
-    fixture_put(&scene.clone, "false", "evil");
+    fs::write(scene.clone.join("false"), "evil").unwrap();
+    git_in(&scene.clone, &["add", "false"]);
     let evil = of(":false");
     fs::rename(loose(&scene.clone, &evil), loose(&scene.clone, &good)).unwrap();
     scene.refused("could not");
@@ -261,23 +215,14 @@ fn a_false_object_does_not_come_back() {
     scene.refused("could not");
 }
 
-fn fixture_put(clone: &Path, name: &str, text: &str) {
-    fs::write(clone.join(name), text).unwrap();
-    git_in(clone, &["add", name]);
-}
-
 #[test]
 fn a_tree_that_would_write_into_a_git_directory_does_not_come_back() {
     let scene = Scene::new();
     let blob = git_in(&scene.clone, &["rev-parse", "HEAD:new"]).trim().to_owned();
     fs::write(scene.fixture.path("tree"), format!("100644 blob {blob}\tconfig\n")).unwrap();
-    let say = |line: String| {
-        let output = shell(&scene.clone, &line);
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let inner = say(format!("git mktree < '{}'", scene.fixture.path("tree").display()));
-    let outer = say(format!("printf '040000 tree {inner}\\t.git\\n' | git mktree"));
+    let tree = format!("git mktree < '{}'", scene.fixture.path("tree").display());
+    let inner = printed(&scene.clone, &tree);
+    let outer = printed(&scene.clone, &format!("printf '040000 tree {inner}\\t.git\\n' | git mktree"));
     let commit = git_in(&scene.clone, &["commit-tree", "-p", "HEAD", "-m", "x", &outer]);
     fs::write(scene.tip(), commit).unwrap();
     scene.refused("hasDotgit");
@@ -293,7 +238,7 @@ fn files_of_the_clone_that_lie_about_its_history_are_not_believed() {
     fs::write(scene.clone.join(".git/shallow"), format!("{tip}\n")).unwrap();
     fs::create_dir_all(scene.clone.join(".git/info")).unwrap();
     fs::write(scene.clone.join(".git/info/grafts"), format!("{tip}\n")).unwrap();
-    let collected = collect(&scene.fixture.git(), &scene.own, &scene.clone).unwrap();
+    let collected = scene.fixture.collect(&scene.own, &scene.clone);
     assert_eq!((collected.commits, collected.tip.as_deref()), (2, Some(tip.as_str())));
     let log = git_in(&scene.repo, &["log", "--format=%H", "looop/fix"]);
     assert!(log.starts_with(&format!("{tip}\n{first}\n{}\n", scene.own.base)), "{log}");

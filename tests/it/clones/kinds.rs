@@ -1,11 +1,13 @@
 //! What a path can stand for: each kind of repository is cloned and gets its commits back, or is refused in words.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::{ffi::OsStrExt, fs::chown};
 use std::path::Path;
 
-use looop::vcs::clone::{collect, inspect};
+use looop::vcs::clone::inspect;
 
-use super::fixture::{Fixture, shell};
+use super::fixture::{Fixture, fingerprint, shell};
 use crate::support::profile::git_in;
 
 /// Clones, commits, collects, and checks that the branch is there with HEAD as its parent.
@@ -15,7 +17,7 @@ fn works(fixture: &Fixture, repo: &Path) -> Vec<String> {
     let (own, clone) = fixture.clone_of(repo, "w", "fix");
     assert_eq!(own.base, git_in(repo, &["rev-parse", "HEAD"]).trim());
     fixture.commit(&clone, "new", "text\n");
-    let collected = collect(&fixture.git(), &own, &clone).unwrap();
+    let collected = fixture.collect(&own, &clone);
     assert!(collected.left.is_empty(), "{collected:?}");
     assert_eq!(collected.commits, 1);
     let branch = collected.branch.unwrap();
@@ -44,12 +46,14 @@ fn what_cannot_be_cloned_is_refused_in_words() {
     refused(&fixture, &repo.join("sub"), "not its top");
     refused(&fixture, &repo.join(".git/refs"), "not its top");
     refused(&fixture, &fixture.path("empty"), "has no commit yet");
-    let odd = fixture.path("").join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff"));
+    let odd = fixture.path("").join(OsStr::from_bytes(b"\xff"));
     fs::rename(&repo, &odd).unwrap();
     refused(&fixture, &odd, "not UTF-8");
     fs::rename(&odd, &repo).unwrap();
     git_in(&repo, &["config", "remote.origin.promisor", "true"]);
     refused(&fixture, &repo, "is a partial clone");
+    git_in(&repo, &["config", "core.repositoryFormatVersion", "99"]);
+    refused(&fixture, &repo, "has the format 99, which looop does not know");
 }
 
 #[test]
@@ -62,21 +66,13 @@ fn a_repository_of_another_user_is_refused() {
     assert!(printed.contains("belongs to user") && printed.contains("of yours"), "{printed}");
     // Only root can make this scene: the worktree is mine, and what it shares is not.
     git_in(&repo, &["worktree", "add", "-q", "../tree"]);
-    if std::os::unix::fs::chown(repo.join(".git"), Some(12345), None).is_ok() {
+    if chown(repo.join(".git"), Some(12345), None).is_ok() {
         refused(&fixture, &fixture.path("tree"), "belongs to user 12345");
         refused(&fixture, &repo, "belongs to user 12345");
         let top = fixture.repo("top");
-        std::os::unix::fs::chown(&top, Some(12345), None).unwrap();
+        chown(&top, Some(12345), None).unwrap();
         refused(&fixture, &top, "belongs to user 12345");
     }
-}
-
-#[test]
-fn a_format_that_is_not_known_is_refused() {
-    let fixture = Fixture::new();
-    let repo = fixture.repo("repo");
-    git_in(&repo, &["config", "core.repositoryFormatVersion", "99"]);
-    refused(&fixture, &repo, "has the format 99, which looop does not know");
 }
 
 #[test]
@@ -167,13 +163,13 @@ fn in_the_middle_of_something_head_is_taken_and_the_middle_stays() {
     fixture.commit(&repo, "file", "other\n");
     git_in(&repo, &["switch", "-q", "main"]);
     assert!(!shell(&repo, "git -c user.name=ada -c user.email=ada@localhost merge other").status.success());
-    let before = super::fingerprint(&repo);
+    let before = fingerprint(&repo);
     let notes = inspect(&fixture.git(), &repo).unwrap().notes;
     assert_eq!(notes, ["a merge is in progress there; the clone starts at HEAD"]);
     let (own, clone) = fixture.clone_of(&repo, "w", "fix");
     fixture.commit(&clone, "new", "x");
-    collect(&fixture.git(), &own, &clone).unwrap();
-    assert_eq!(super::fingerprint(&repo), before);
+    fixture.collect(&own, &clone);
+    assert_eq!(fingerprint(&repo), before);
     assert_eq!(fs::read_to_string(clone.join("file")).unwrap(), "two\n");
 }
 
@@ -187,8 +183,7 @@ fn a_detached_head_and_a_name_that_git_does_not_like() {
     for id in ["a.lock", "日本語", "v1.2"] {
         let (own, clone) = fixture.clone_of(&repo, id, id);
         fixture.commit(&clone, "new", id);
-        let collected = collect(&fixture.git(), &own, &clone).unwrap();
-        assert_eq!(collected.branch.unwrap(), format!("looop/{}", id.replace(".lock", "-lock")));
+        assert_eq!(fixture.branch(&own, &clone), format!("looop/{}", id.replace(".lock", "-lock")));
     }
 }
 
@@ -199,9 +194,9 @@ fn branches_of_the_user_may_be_in_the_way() {
     git_in(&repo, &["branch", "looop/fix/deeper"]);
     let (own, clone) = fixture.clone_of(&repo, "w", "fix");
     fixture.commit(&clone, "new", "x");
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix-2");
     git_in(&repo, &["branch", "-D", "-q", "looop/fix/deeper", "looop/fix-2"]);
     git_in(&repo, &["branch", "looop"]);
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop-fix");
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop-fix", "twice is once");
+    assert_eq!(fixture.branch(&own, &clone), "looop-fix");
+    assert_eq!(fixture.branch(&own, &clone), "looop-fix", "twice is once");
 }

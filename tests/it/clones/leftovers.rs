@@ -9,7 +9,7 @@ use looop::vcs::clone::{Leftovers, discard, leftovers};
 use super::fixture::Fixture;
 use crate::support::profile::git_in;
 
-/// Checks that a clone with this work in it stays, then that a user can still remove it. The words for it.
+/// Checks that a clone with this work in it stays, then that a user can still remove it.
 #[track_caller]
 fn stays(work: impl FnOnce(&Fixture, &Path)) -> Leftovers {
     let fixture = Fixture::new();
@@ -17,6 +17,12 @@ fn stays(work: impl FnOnce(&Fixture, &Path)) -> Leftovers {
     assert!(leftovers(&fixture.git(), &own, &clone).is_empty(), "a new clone holds nothing of its own");
     work(&fixture, &clone);
     stays_here(&fixture, &repo, &own, &clone)
+}
+
+/// The same, and that these are the words for it.
+#[track_caller]
+fn stays_as(words: &str, work: impl FnOnce(&Fixture, &Path)) {
+    assert_eq!(stays(work).words(), words);
 }
 
 #[track_caller]
@@ -34,33 +40,23 @@ fn stays_here(fixture: &Fixture, repo: &Path, own: &Repo, clone: &Path) -> Lefto
 
 #[test]
 fn commits() {
-    let left = stays(|fixture, clone| {
+    let three = "2 commits that are nowhere else (`HEAD`, `refs/heads/looop/fix`, `refs/heads/topic`)";
+    stays_as(three, |fixture, clone| {
         fixture.commit(clone, "a", "1");
         git_in(clone, &["switch", "-qc", "topic"]);
         fixture.commit(clone, "b", "2");
     });
-    assert_eq!(
-        left.words(),
-        "2 commits that are nowhere else (`HEAD`, `refs/heads/looop/fix`, `refs/heads/topic`)"
-    );
-    let left = stays(|fixture, clone| {
+    stays_as("1 commit that is nowhere else (`refs/tags/kept`)", |fixture, clone| {
         git_in(clone, &["switch", "-q", "--detach"]);
         fixture.commit(clone, "a", "1");
         git_in(clone, &["tag", "kept"]);
         git_in(clone, &["switch", "-q", "looop/fix"]);
     });
-    assert_eq!(left.words(), "1 commit that is nowhere else (`refs/tags/kept`)");
-    let left = stays(|fixture, clone| {
+    stays_as("1 commit that is nowhere else (`HEAD`)", |fixture, clone| {
         git_in(clone, &["switch", "-q", "--detach"]);
         fixture.commit(clone, "a", "1");
     });
-    assert_eq!(left.words(), "1 commit that is nowhere else (`HEAD`)");
-}
-
-#[test]
-fn a_tag_with_a_message() {
-    let left = stays(|_, clone| drop(git_in(clone, &["tag", "-a", "v1", "-m", "words"])));
-    assert_eq!(left.words(), "1 ref (`refs/tags/v1`)");
+    stays_as("1 ref (`refs/tags/v1`)", |_, clone| drop(git_in(clone, &["tag", "-a", "v1", "-m", "words"])));
 }
 
 #[test]
@@ -76,59 +72,50 @@ fn stashes_the_older_ones_too() {
 
 #[test]
 fn files() {
-    let left = stays(|_, clone| {
+    let words = "1 changed file (`file`); 2 untracked files (`dir/`, `two\\u{a}lines`)";
+    stays_as(words, |_, clone| {
         fs::write(clone.join("file"), "edited").unwrap();
         fs::create_dir(clone.join("dir")).unwrap();
         fs::write(clone.join("dir/new\u{1b}"), "").unwrap();
         fs::write(clone.join("two\nlines"), "").unwrap();
     });
-    assert_eq!(left.words(), "1 changed file (`file`); 2 untracked files (`dir/`, `two\\u{a}lines`)");
-    let left = stays(|_, clone| fs::remove_file(clone.join("file")).unwrap());
-    assert_eq!(left.words(), "1 changed file (`file`)");
+    stays_as("1 changed file (`file`)", |_, clone| fs::remove_file(clone.join("file")).unwrap());
     let many = stays(|_, clone| (0..50).for_each(|n| fs::write(clone.join(format!("f{n:02}")), "").unwrap()));
     assert_eq!((many.untracked.count, many.untracked.first.len()), (50, 20));
     assert_eq!(many.words(), "50 untracked files (`f00`, `f01`, `f02`, …)");
-}
-
-#[test]
-fn what_is_staged_alone() {
-    let left = stays(|_, clone| {
+    // What is staged alone.
+    stays_as("1 changed file (`new`)", |_, clone| {
         fs::write(clone.join("new"), "text").unwrap();
         git_in(clone, &["add", "new"]);
         fs::remove_file(clone.join("new")).unwrap();
     });
-    assert_eq!(left.words(), "1 changed file (`new`)");
 }
 
 #[test]
 fn an_index_that_calls_a_file_unchanged_is_not_believed() {
     for flag in ["--assume-unchanged", "--skip-worktree"] {
-        let left = stays(|_, clone| {
+        stays_as("1 changed file (`file`)", |_, clone| {
             git_in(clone, &["update-index", flag, "file"]);
             fs::write(clone.join("file"), "edited").unwrap();
             assert_eq!(git_in(clone, &["status", "--porcelain"]), "", "git itself is fooled");
         });
-        assert_eq!(left.words(), "1 changed file (`file`)", "{flag}");
     }
-    let left = stays(|_, clone| {
+    stays_as("1 untracked file (`hidden`)", |_, clone| {
         fs::create_dir_all(clone.join(".git/info")).unwrap();
         fs::write(clone.join(".git/info/exclude"), "*\n").unwrap();
         fs::write(clone.join("hidden"), "").unwrap();
     });
-    assert_eq!(left.words(), "1 untracked file (`hidden`)");
 }
 
 #[test]
 #[ignore = "slow"]
 fn repositories_inside() {
-    let left = stays(|fixture, clone| drop(fs::rename(fixture.repo("inner"), clone.join("inner"))));
-    assert_eq!(left.words(), "1 untracked file (`inner/`)");
+    stays_as("1 untracked file (`inner/`)", |fixture, clone| {
+        fs::rename(fixture.repo("inner"), clone.join("inner")).unwrap();
+    });
     let left = stays(|_, clone| drop(git_in(clone, &["worktree", "add", "-q", "--detach", "../../outside"])));
     assert!(left.words().contains("a linked worktree"), "{left:?}");
-    let left = stays(|_, clone| {
-        fs::create_dir_all(clone.join(".git/lfs/objects")).unwrap();
-    });
-    assert_eq!(left.words(), "LFS files");
+    stays_as("LFS files", |_, clone| fs::create_dir_all(clone.join(".git/lfs/objects")).unwrap());
     let fixture = Fixture::new();
     fixture.repo("inner");
     let repo = fixture.repo("repo");
@@ -154,7 +141,7 @@ fn what_does_not_count() {
     fixture.commit(&clone, "a", "amended away");
     git_in(&clone, &["reset", "-q", "--hard", "HEAD^"]);
     assert_eq!(leftovers(&fixture.git(), &own, &clone), Leftovers::default());
-    assert_eq!(discard(&fixture.git(), &own, &clone, false).unwrap(), None);
+    fixture.discard(&own, &clone);
     assert!(!clone.exists());
 }
 
@@ -163,10 +150,8 @@ fn when_it_cannot_be_known_the_clone_stays() {
     let left = stays(|_, clone| fs::write(clone.join(".git/HEAD"), "nonsense").unwrap());
     assert!(left.unclear.is_some(), "{left:?}");
     let left = stays(|_, clone| fs::write(clone.join(".git/index"), "nonsense").unwrap());
-    assert!(
-        left.words().starts_with("not everything could be checked: could not run git diff-index"),
-        "{left:?}"
-    );
+    let words = "not everything could be checked: could not run git diff-index";
+    assert!(left.words().starts_with(words), "{left:?}");
     let left = stays(|_, clone| {
         fs::remove_dir_all(clone.join(".git/logs")).unwrap();
         git_in(clone, &["refs", "migrate", "--ref-format=reftable"]);
@@ -178,11 +163,8 @@ fn when_it_cannot_be_known_the_clone_stays() {
     let kept = discard(&fixture.git(), &own, &clone, false).unwrap().unwrap();
     assert!(kept.words().contains("cannot be opened"), "{kept:?}");
     assert!(clone.exists());
-    assert_eq!(
-        discard(&fixture.git(), &own, &clone, true).unwrap(),
-        None,
-        "a human's word needs no repository"
-    );
+    // A human's word needs no repository.
+    assert_eq!(discard(&fixture.git(), &own, &clone, true).unwrap(), None);
     assert!(!clone.exists());
 }
 
@@ -192,7 +174,7 @@ fn a_removal_that_was_cut_short_is_finished() {
     let (repo, own, clone) = fixture.start("repo", "fix");
     fs::rename(&clone, fixture.path("w/.gone")).unwrap();
     fs::create_dir(fixture.path("w/.view-2")).unwrap();
-    assert_eq!(discard(&fixture.git(), &own, &clone, false).unwrap(), None);
+    fixture.discard(&own, &clone);
     assert_eq!(fs::read_dir(fixture.path("w")).unwrap().count(), 0);
     assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "");
 }

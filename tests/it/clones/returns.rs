@@ -1,23 +1,29 @@
 //! How commits come back: which branch they get, what `gc` may drop meanwhile, and several workers at once.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use looop::vcs::clone::{collect, discard};
+use looop::os::signal::Cancel;
+use looop::rules::worker::Spec;
+use looop::store::{layout::Layout, workers};
+use looop::vcs::clone::{Git, collect, inspect};
+use serde_json::json;
 
-use super::fixture::Fixture;
-use crate::support::profile::git_in;
+use super::fixture::{Fixture, make_shared};
+use crate::support::profile::{Profile, git_in};
+use crate::support::terminal::spec;
 
 #[test]
 fn without_commits_there_is_no_branch() {
     let fixture = Fixture::new();
     let (repo, own, clone) = fixture.start("repo", "fix");
-    let collected = collect(&fixture.git(), &own, &clone).unwrap();
+    let collected = fixture.collect(&own, &clone);
     assert_eq!((collected.branch, collected.commits), (None, 0));
     git_in(&clone, &["reset", "-q", "--hard", "HEAD^"]);
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch, None);
+    assert_eq!(fixture.collect(&own, &clone).branch, None);
     git_in(&clone, &["checkout", "-q", "--detach"]);
     git_in(&clone, &["branch", "-D", "-q", "looop/fix"]);
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch, None);
+    assert_eq!(fixture.collect(&own, &clone).branch, None);
     assert_eq!(git_in(&repo, &["branch", "--list", "looop/*"]), "");
 }
 
@@ -26,22 +32,19 @@ fn the_branch_moves_forward_and_never_back() {
     let fixture = Fixture::new();
     let (repo, own, clone) = fixture.start("repo", "fix");
     let first = fixture.commit(&clone, "a", "1");
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix", "twice is once");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix", "twice is once");
     let second = fixture.commit(&clone, "b", "2");
-    let collected = collect(&fixture.git(), &own, &clone).unwrap();
+    let collected = fixture.collect(&own, &clone);
     assert_eq!((collected.branch.as_deref(), collected.commits), (Some("looop/fix"), 2));
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix"]).trim(), second);
     // The worker throws a commit away; the user's branch keeps it.
     git_in(&clone, &["reset", "-q", "--hard", &first]);
     let third = fixture.commit(&clone, "c", "3");
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix-2");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix", "looop/fix-2"]), format!("{second}\n{third}\n"));
-    assert!(
-        fs::read_dir(repo.join(".git/objects/pack"))
-            .unwrap()
-            .all(|entry| { !entry.unwrap().file_name().to_str().unwrap().ends_with(".keep") })
-    );
+    let mut packs = fs::read_dir(repo.join(".git/objects/pack")).unwrap().map(|entry| entry.unwrap().path());
+    assert!(packs.all(|path| path.extension().is_none_or(|end| end != "keep")));
 }
 
 #[test]
@@ -49,16 +52,16 @@ fn a_later_worker_of_the_same_name_discards_no_commit_of_the_first() {
     let fixture = Fixture::new();
     let (repo, own, clone) = fixture.start("repo", "fix");
     let first = fixture.commit(&clone, "a", "1");
-    collect(&fixture.git(), &own, &clone).unwrap();
+    fixture.collect(&own, &clone);
     let (own, clone) = fixture.clone_of(&repo, "w2", "fix");
     let second = fixture.commit(&clone, "b", "2");
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix-2");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix", "looop/fix-2"]), format!("{first}\n{second}\n"));
     // Once merged, the branch can go on.
     git_in(&repo, &["merge", "-q", "looop/fix"]);
     let (own, clone) = fixture.clone_of(&repo, "w3", "fix");
     let third = fixture.commit(&clone, "c", "3");
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix"]).trim(), third);
 }
 
@@ -67,30 +70,22 @@ fn a_branch_that_is_in_use_is_not_moved() {
     let fixture = Fixture::new();
     let (repo, own, clone) = fixture.start("repo", "fix");
     fixture.commit(&clone, "a", "1");
-    collect(&fixture.git(), &own, &clone).unwrap();
+    fixture.collect(&own, &clone);
     fixture.commit(&clone, "b", "2");
     git_in(&repo, &["switch", "-q", "looop/fix"]);
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix-2");
     assert_eq!(git_in(&repo, &["status", "--porcelain"]), "");
     git_in(&repo, &["switch", "-q", "main"]);
     git_in(&repo, &["branch", "-D", "-q", "looop/fix-2"]);
     git_in(&repo, &["worktree", "add", "-q", "../tree", "looop/fix"]);
-    assert_eq!(
-        collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(),
-        "looop/fix-2",
-        "in a worktree"
-    );
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix-2", "in a worktree");
     git_in(&repo, &["branch", "-D", "-q", "looop/fix-2"]);
     // While it is rebased or bisected, HEAD is detached and the branch looks free.
     git_in(&fixture.path("tree"), &["bisect", "start", "HEAD", "HEAD~2"]);
-    assert_eq!(
-        collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(),
-        "looop/fix-2",
-        "in a bisection"
-    );
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix-2", "in a bisection");
     git_in(&repo, &["branch", "-D", "-q", "looop/fix-2"]);
     git_in(&repo, &["worktree", "remove", "--force", "../tree"]);
-    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
+    assert_eq!(fixture.branch(&own, &clone), "looop/fix");
 }
 
 #[test]
@@ -107,12 +102,12 @@ fn gc_in_the_source_drops_nothing_that_a_clone_needs() {
     git_in(&clone, &["fsck", "--strict"]);
     fixture.commit(&clone, "new", "text");
     clean();
-    let collected = collect(&fixture.git(), &own, &clone).unwrap();
+    let collected = fixture.collect(&own, &clone);
     assert_eq!((collected.branch.as_deref(), collected.commits), (Some("looop/fix"), 1));
     clean();
     git_in(&repo, &["fsck", "--strict"]);
     assert_eq!(git_in(&repo, &["show", "looop/fix:new"]), "text");
-    assert_eq!(discard(&fixture.git(), &own, &clone, false).unwrap(), None);
+    fixture.discard(&own, &clone);
     assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "", "nothing is kept for ever");
 }
 
@@ -133,15 +128,16 @@ fn a_branch_that_someone_else_writes_in_the_same_moment_is_kept() {
     let fixture = Fixture::new();
     let (repo, own, clone) = fixture.start("repo", "fix");
     fixture.commit(&clone, "new", "text");
-    let faster = format!("git --git-dir='{}' branch looop/fix main", repo.join(".git").display());
-    let git = fixture.git_behind(&format!("case \"$1 $4\" in update-ref\\ *looop/fix) {faster}; esac"));
+    let git_behind = |command: &str| {
+        let faster = format!("git --git-dir='{}' {command} main", repo.join(".git").display());
+        fixture.git_behind(&format!("case \"$1 $4\" in update-ref\\ *looop/fix) {faster}; esac"))
+    };
+    let git = git_behind("branch looop/fix");
     // Theirs is an ancestor, so it may move on; what they do to it next is not overwritten.
     assert_eq!(collect(&git, &own, &clone).unwrap().branch.unwrap(), "looop/fix");
     let theirs = fixture.commit(&repo, "file", "theirs");
     fixture.commit(&clone, "new", "more");
-    let faster =
-        format!("git --git-dir='{}' update-ref refs/heads/looop/fix main", repo.join(".git").display());
-    let git = fixture.git_behind(&format!("case \"$1 $4\" in update-ref\\ *looop/fix) {faster}; esac"));
+    let git = git_behind("update-ref refs/heads/looop/fix");
     assert_eq!(collect(&git, &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix"]).trim(), theirs);
 }
@@ -155,13 +151,13 @@ fn the_bases_of_two_clones_of_one_name_are_kept_apart() {
     let (third, clone3) = fixture.clone_of(&repo, "w3", "fix");
     let bases = || git_in(&repo, &["for-each-ref", "--format=%(objectname)", "refs/looop"]);
     assert_eq!(bases(), format!("{}\n{}\n{}\n", first.base, second.base, third.base));
-    discard(&fixture.git(), &second, &clone2, false).unwrap();
+    fixture.discard(&second, &clone2);
     assert_eq!(bases(), format!("{}\n{}\n", first.base, third.base));
-    discard(&fixture.git(), &second, &clone2, false).unwrap();
+    fixture.discard(&second, &clone2);
     assert_eq!(bases(), format!("{}\n{}\n", first.base, third.base), "what is gone lets go of nothing more");
-    discard(&fixture.git(), &first, &clone, false).unwrap();
+    fixture.discard(&first, &clone);
     assert_eq!(bases(), format!("{}\n", third.base));
-    discard(&fixture.git(), &third, &clone3, false).unwrap();
+    fixture.discard(&third, &clone3);
     assert_eq!(bases(), "");
 }
 
@@ -170,8 +166,8 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
     let work = |n: usize| {
-        let fixture_git = looop::os::signal::Cancel::never().unwrap();
-        let git = looop::vcs::clone::Git::find(super::PATH, 120_000, &fixture_git).unwrap();
+        let cancel = Cancel::never().unwrap();
+        let git = Git::find(super::PATH, 120_000, &cancel).unwrap();
         let (own, clone) = fixture.clone_of(&repo, &format!("w{n}"), if n < 4 { "same" } else { "other" });
         let tip = fixture.commit(&clone, "new", &format!("{n}\n"));
         let collected = collect(&git, &own, &clone).unwrap();
@@ -185,7 +181,7 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
     for (branch, tip) in &done {
         assert_eq!(git_in(&repo, &["rev-parse", branch]).trim(), tip, "{branch}");
     }
-    let names: std::collections::BTreeSet<_> = done.iter().map(|(branch, _)| branch.as_str()).collect();
+    let names: BTreeSet<_> = done.iter().map(|(branch, _)| branch.as_str()).collect();
     let expected =
         ["looop/other", "looop/other-2", "looop/same", "looop/same-2", "looop/same-3", "looop/same-4"];
     assert_eq!(names.into_iter().collect::<Vec<_>>(), expected);
@@ -195,42 +191,18 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
 
 #[test]
 fn a_fresh_process_brings_commits_back_and_prints_one_line() {
-    use crate::support::profile::Profile;
-    use looop::rules::worker::{Objects, Spec, WorkerLimits};
-    use looop::store::layout::Layout;
-    use looop::store::workers;
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
     let profile = Profile::empty();
-    profile.config(serde_json::json!({}));
+    profile.config(json!({}));
     profile.looop(&["init"]).ok();
     let layout = Layout::new(profile.data(), profile.path("cache"));
-    let id: looop::rules::name::Name = "fix".parse().unwrap();
+    let id = "fix".parse().unwrap();
     let (staged, _preparing) = workers::prepare_dir(&layout, &id).unwrap();
     let git = fixture.git();
-    let source = looop::vcs::clone::inspect(&git, &repo).unwrap();
-    let own = looop::vcs::clone::repo_of(&source, &id).unwrap();
-    looop::vcs::clone::make(&git, &source, &staged.clone_dir(), &own, Objects::Shared).unwrap();
-    let spec = Spec {
-        id: id.clone(),
-        goal: None,
-        kind: "agent".to_owned(),
-        runner: None,
-        argv: vec!["/bin/true".to_owned()],
-        cwd: "/".to_owned(),
-        env: Vec::new(),
-        verify: Vec::new(),
-        claims: Vec::new(),
-        repo: Some(own),
-        objects: None,
-        sandbox: None,
-        checks_sandbox: None,
-        limits: WorkerLimits::default(),
-        notify: Vec::new(),
-        tmux: None,
-        by: "human".to_owned(),
-        created_ms: 1,
-    };
+    let source = inspect(&git, &repo).unwrap();
+    let own = make_shared(&git, &source, &staged.clone_dir(), "fix").unwrap();
+    let spec = Spec { repo: Some(own), ..spec(&id, "agent") };
     drop(workers::create(&layout, &spec, "brief", &staged).unwrap().unwrap());
     let clone = layout.worker(&id).clone_dir();
     let tip = fixture.commit(&clone, "new", "text");
@@ -239,11 +211,9 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     let ran = profile.looop(&["__fetch-branch", &root, "fix"]).ok();
     assert_eq!(ran.stdout.lines().count(), 1, "{ran:?}");
     let collected = &ran.json()["collected"];
-    assert_eq!((&collected["branch"], &collected["tip"]), (&"looop/fix".into(), &tip.into()));
-    assert_eq!(
-        (&collected["commits"], &collected["left"]["untracked"]["first"][0]),
-        (&1.into(), &"loose".into())
-    );
+    let found =
+        ["/branch", "/tip", "/commits", "/left/untracked/first/0"].map(|key| collected.pointer(key).unwrap());
+    assert_eq!(found, [&json!("looop/fix"), &json!(tip), &json!(1), &json!("loose")]);
     let ran = profile.looop(&["__fetch-branch", &root, "nobody"]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (1, 1));
     assert!(ran.json()["error"].as_str().unwrap().contains("worker nobody does not exist"), "{ran:?}");

@@ -6,10 +6,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use looop::rules::worker::Objects;
-use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, repo_of};
+use looop::vcs::clone::{collect, inspect, leftovers, make, repo_of};
 
 use super::commands::hostile;
-use super::fixture::{Fixture, make_shared, shell};
+use super::fixture::{Fixture, make_shared, printed, shell};
 use crate::support::profile::git_in;
 
 #[test]
@@ -17,9 +17,7 @@ use crate::support::profile::git_in;
 fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
     let fixture = Fixture::new();
     let repo = hostile(&fixture, "repo");
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
+    let (git, source, trees) = fixture.trees(&repo);
     trees.grown(&git, &repo, "project").unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     fs::write(repo.join("file"), "new\n").unwrap();
@@ -31,12 +29,12 @@ fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
         let own = repo_of(&source, &objects.to_string().parse().unwrap()).unwrap();
         make(&git, &source, &clone, &own, objects).unwrap();
         shell(&clone, "echo x >new; git add new; git commit -qm new");
-        let collected = collect(&git, &own, &clone).unwrap();
+        let collected = fixture.collect(&own, &clone);
         assert_eq!(collected.commits, 1, "{collected:?}");
         assert!(collected.left.is_empty(), "{collected:?}");
-        assert_eq!(discard(&git, &own, &clone, false).unwrap(), None);
+        fixture.discard(&own, &clone);
     }
-    assert!(!fixture.is_sprung(), "{}", fs::read_to_string(fixture.path("sprung")).unwrap_or_default());
+    fixture.ran_no_trap();
     shell(&repo, "git status");
     assert!(fixture.is_sprung(), "the trap works");
 }
@@ -48,13 +46,8 @@ fn a_submodule_that_an_agent_made_its_own_is_not_asked() {
     fs::rename(fixture.repo("inner"), repo.join("sub")).unwrap();
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "a submodule"]);
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
-    let work = fixture.path("w/clone");
-    make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
-    let head = trees.tree_of(&git, &source.head).unwrap();
-    trees.restore(&git, &work, "work", &head).unwrap();
+    let (git, source, trees) = fixture.trees(&repo);
+    let (work, head) = fixture.work(&git, &source, &trees);
     // HEAD is where it was recorded, so that git asks the submodule whether it is dirty.
     fs::remove_dir(work.join("sub")).unwrap();
     shell(&fixture.path(""), "cp -r repo/sub w/clone/sub");
@@ -68,7 +61,7 @@ fn a_submodule_that_an_agent_made_its_own_is_not_asked() {
     assert_eq!(changes.len(), 1, "the submodule is what it was: {changes:?}");
     trees.restore(&git, &work, "work", &head).unwrap();
     assert!(!work.join("new").exists());
-    assert!(!fixture.is_sprung());
+    fixture.ran_no_trap();
     shell(&work, "git add -A");
     assert!(fixture.is_sprung(), "the trap works");
 }
@@ -77,13 +70,8 @@ fn a_submodule_that_an_agent_made_its_own_is_not_asked() {
 fn a_new_repository_inside_is_named_and_goes_with_a_restore() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
-    let work = fixture.path("w/clone");
-    make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
-    let head = trees.tree_of(&git, &source.head).unwrap();
-    trees.restore(&git, &work, "work", &head).unwrap();
+    let (git, source, trees) = fixture.trees(&repo);
+    let (work, head) = fixture.work(&git, &source, &trees);
     fs::rename(fixture.repo("inner"), work.join("dir")).unwrap();
     // A file that leads to a git directory is a repository as well.
     fs::create_dir(work.join("led")).unwrap();
@@ -104,13 +92,8 @@ fn no_link_leads_a_restore_out_of_the_folder() {
     let repo = fixture.repo("repo");
     fs::create_dir(repo.join("dir")).unwrap();
     fixture.commit(&repo, "dir/file", "inside\n");
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
-    let work = fixture.path("w/clone");
-    make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
-    let head = trees.tree_of(&git, &source.head).unwrap();
-    trees.restore(&git, &work, "work", &head).unwrap();
+    let (git, source, trees) = fixture.trees(&repo);
+    let (work, head) = fixture.work(&git, &source, &trees);
     let outside = fixture.path("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("file"), "of the person\n").unwrap();
@@ -136,22 +119,18 @@ fn a_checkout_that_leads_elsewhere_is_refused() {
     let secret = fixture.repo("secret");
     let refused = |repo: &Path, why: &str| {
         let printed = match inspect(&fixture.git(), repo) {
-            Ok(source) => format!(
-                "{:#}",
-                make_shared(&fixture.git(), &source, &fixture.path("w/x"), &"x".parse().unwrap())
-                    .unwrap_err()
-            ),
+            Ok(source) => {
+                format!("{:#}", make_shared(&fixture.git(), &source, &fixture.path("w/x"), "x").unwrap_err())
+            }
             Err(error) => format!("{:#}", error.during("clone it")),
         };
         assert!(printed.contains(why), "{printed}");
         assert_eq!(git_in(&secret, &["for-each-ref", "refs/looop"]), "", "nothing was written there");
     };
-    let pointer = fixture.path("pointer");
-    fs::create_dir(&pointer).unwrap();
+    let [pointer, link, outside] = ["pointer", "link", "outside"].map(|name| fixture.path(name));
+    [&pointer, &link, &outside].iter().for_each(|dir| fs::create_dir(dir).unwrap());
     fs::write(pointer.join(".git"), format!("gitdir: {}\n", secret.join(".git").display())).unwrap();
     refused(&pointer, "belongs to another folder");
-    let link = fixture.path("link");
-    fs::create_dir(&link).unwrap();
     symlink(secret.join(".git"), link.join(".git")).unwrap();
     refused(&link, "belongs to another folder");
     let common = fixture.repo("common");
@@ -169,10 +148,9 @@ fn a_checkout_that_leads_elsewhere_is_refused() {
     symlink(secret.join(".git/HEAD"), head.join(".git/HEAD")).unwrap();
     refused(&head, "its HEAD is a link that leads elsewhere");
     let ways = fixture.repo("ways");
-    fs::create_dir(fixture.path("outside")).unwrap();
-    symlink(fixture.path("outside"), ways.join(".git/refs/looop")).unwrap();
+    symlink(&outside, ways.join(".git/refs/looop")).unwrap();
     refused(&ways, "is a link");
-    assert_eq!(fs::read_dir(fixture.path("outside")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
 }
 
 #[test]
@@ -182,38 +160,27 @@ fn what_a_checkout_borrows_is_not_lent_to_a_worker() {
     let hidden = fixture.commit(&secret, "key", "hidden\n");
     let repo = fixture.repo("repo");
     fs::create_dir_all(repo.join(".git/objects/info")).unwrap();
-    fs::write(
-        repo.join(".git/objects/info/alternates"),
-        format!("{}\n", secret.join(".git/objects").display()),
-    )
-    .unwrap();
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
+    let lender = format!("{}\n", secret.join(".git/objects").display());
+    fs::write(repo.join(".git/objects/info/alternates"), lender).unwrap();
+    let (git, source, trees) = fixture.trees(&repo);
     assert!(source.borrows);
     let clone = fixture.path("w/clone");
-    make_shared(&git, &source, &clone, &"fix".parse().unwrap()).unwrap();
+    make_shared(&git, &source, &clone, "fix").unwrap();
     assert!(!clone.join(".git/objects/info/alternates").exists());
     assert!(!shell(&clone, &format!("git cat-file -e {hidden}")).status.success());
     assert_eq!(git_in(&clone, &["log", "--format=%s"]).lines().count(), 2, "its own history is there");
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     assert!(!trees.dir.join(".git/objects/info/alternates").exists());
     trees.tree_of(&git, &source.head).unwrap();
 }
 
 /// A commit whose trees name each other ten times on each of these levels.
 fn bomb(repo: &Path, levels: u32, with_files: bool) -> String {
-    let say = |line: String| {
-        let output = shell(repo, &line);
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let blob = say("echo x | git hash-object -w --stdin".to_owned());
-    let mut oid = if with_files { blob } else { say("git mktree </dev/null".to_owned()) };
+    let leaf = if with_files { "echo x | git hash-object -w --stdin" } else { "git mktree </dev/null" };
+    let mut oid = printed(repo, leaf);
     for level in 0..levels {
         let kind = if level == 0 && with_files { "100644 blob" } else { "040000 tree" };
-        oid = say(format!(
-            "for n in 0 1 2 3 4 5 6 7 8 9; do printf '{kind} {oid}\\tn%s\\n' $n; done | git mktree"
-        ));
+        let entries = format!("for n in 0 1 2 3 4 5 6 7 8 9; do printf '{kind} {oid}\\tn%s\\n' $n; done");
+        oid = printed(repo, &format!("{entries} | git mktree"));
     }
     git_in(repo, &["commit-tree", "-m", "small", &oid]).trim().to_owned()
 }
@@ -226,13 +193,10 @@ fn a_commit_that_multiplies_is_counted_and_refused() {
         let repo = fixture.repo("repo");
         let evil = bomb(&repo, 8, with_files);
         git_in(&repo, &["update-ref", "refs/heads/main", &evil]);
-        let git = fixture.git();
-        let source = inspect(&git, &repo).unwrap();
-        let error =
-            make_shared(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
+        let (git, source, trees) = fixture.trees(&repo);
+        let error = make_shared(&git, &source, &fixture.path("w/clone"), "fix").unwrap_err();
         assert!(format!("{error:#}").contains("it has more than 500000"), "{error:#}");
         assert!(!fixture.path("w/clone").exists());
-        let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
         let error = trees.snapshot(&git, &repo, "project").unwrap_err();
         assert!(format!("{error:#}").contains("it has more than 500000"), "{error:#}");
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers};
+use looop::vcs::clone::{Git, Trees, leftovers};
 
 use super::fixture::{Fixture, make_shared, program, shell};
 use crate::support::profile::{git_in, wait_until};
@@ -32,13 +32,11 @@ fn names_that_are_not_text_are_kept_compared_and_restored() {
     NAMES.iter().for_each(|name| put(&repo, name, "one\n"));
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "odd names"]);
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
+    let (git, source, trees) = fixture.trees(&repo);
     let head = trees.tree_of(&git, &source.head).unwrap();
     assert_eq!(trees.snapshot(&git, &repo, "project").unwrap(), head);
     let work = fixture.path("w/clone");
-    let own = make_shared(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
+    let own = make_shared(&git, &source, &work, "fix").unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
     NAMES.iter().for_each(|name| assert_eq!(fs::read_to_string(path(&work, name)).unwrap(), "one\n"));
     assert!(leftovers(&git, &own, &work).is_empty());
@@ -57,9 +55,9 @@ fn names_that_are_not_text_are_kept_compared_and_restored() {
     put(&work, b"new\xe9", "new\n");
     git_in(&work, &["add", "-A"]);
     git_in(&work, &["commit", "-qm", "by the worker"]);
-    let collected = collect(&git, &own, &work).unwrap();
+    let collected = fixture.collect(&own, &work);
     assert!(collected.branch.is_some() && collected.left.is_empty(), "{collected:?}");
-    assert_eq!(discard(&git, &own, &work, false).unwrap(), None);
+    fixture.discard(&own, &work);
 }
 
 #[test]
@@ -69,13 +67,11 @@ fn a_folder_that_did_not_change_is_known_without_git_and_without_reading() {
     for n in 0..1000 {
         put(&repo, format!("d{}/f{n}", n % 20).as_bytes(), &n.to_string());
     }
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
+    let (git, _, trees) = fixture.trees(&repo);
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     program(&fixture.path("none/git"), "exit 9");
     let none = fixture.path("none").display().to_string();
-    let none = looop::vcs::clone::Git::find(&none, 60_000, &fixture.cancel).unwrap();
+    let none = Git::find(&none, 60_000, &fixture.cancel).unwrap();
     wait_until("the files are old enough that a time alone tells the next change", || {
         trees.snapshot(&git, &repo, "project").unwrap();
         trees.snapshot(&none, &repo, "project").is_ok()
@@ -107,9 +103,7 @@ fn a_state_is_what_git_would_have_made_of_the_files() {
     git_in(&repo, &["add", "-f", "x.log", "built/out"]);
     git_in(&repo, &["commit", "-qm", "ignored and known"]);
     put(&repo, b"built/more", "not known");
-    let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap();
-    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
+    let (git, _, trees) = fixture.trees(&repo);
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     git_in(&repo, &["add", "-A"]);
     assert_eq!(tree, git_in(&repo, &["write-tree"]).trim());

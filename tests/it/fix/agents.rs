@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::adder::{TASK, TESTS};
 use super::fixture::{Fixture, of};
 
 /// A bug with three failing tests in three functions.
@@ -62,13 +63,10 @@ const LOOPS: [(&str, &str); 6] = [
 
 fn run(bug: &Bug, body: &str, most: u32) -> (Fixture, i32, Vec<Value>) {
     let fixture = Fixture::new(&[("lib.sh", bug.lib), ("check.sh", bug.check)]);
-    fixture.leanfile(
-        "command = \"sh\"\nargs = [\"check.sh\"]",
-        &format!("max_iters_per_task = {most}\nsummarize_errors = false\n[[tasks]]\nname = \"fix\"\nprompt = \"p\"\nfiles = [\"lib.sh\"]\n"),
-    );
+    fixture.leanfile(TESTS, &format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"));
     fixture.agent(body);
     let ran = fixture.fix(&[]);
-    let lines = fixture.ledger("fix");
+    let lines = fixture.ledger("add");
     (fixture, ran.code, lines)
 }
 

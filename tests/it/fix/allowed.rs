@@ -2,22 +2,21 @@
 //! and nothing leads out of the project.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::adder::{self, CHECK, FIXED, LIB, TESTS};
-use super::fixture::{Fixture, of, program};
+use super::adder::{self, CHECK, FIXED, FIXED_LIB, LIB, TASK, TESTS};
+use super::fixture::Fixture;
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, git_in};
+use crate::support::profile::{LOOOP, Ran, git_in, program};
 
-const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 const GOOD: &str = "FILE: lib.sh\n<<<<<<< WHOLE\nadd() { echo $(($1 + $2)); }\n>>>>>>> WHOLE\n";
 
 /// A project that has a leanfile inside, with this in `[lean]`.
 fn with_inner(lean: &str, rest: &str) -> (Fixture, String) {
-    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = adder::project(&[]);
     let text = format!(
         "[lean]\n{lean}\ntimeout = 60\n[runner]\n{TESTS}\n[defaults]\nsummarize_errors = false\n{rest}{TASK}"
     );
@@ -26,42 +25,37 @@ fn with_inner(lean: &str, rest: &str) -> (Fixture, String) {
     (scene, path.to_str().unwrap().to_owned())
 }
 
-fn agent_of(scene: &Fixture) -> PathBuf {
-    scene.profile.path("agent.sh")
+/// The same with the scripted agent, which fixes it, and these lines in `[lean]`.
+fn with_agent(lean: &str) -> (Fixture, String) {
+    let (scene, path) = with_inner("model = \"m\"", "");
+    let lean = format!("binary = {:?}\n{lean}", scene.profile.path("agent.sh"));
+    scene.write("leanfile.toml", &scene.read("leanfile.toml").replace("model = \"m\"", &lean));
+    scene.agent(FIXED);
+    (scene, path)
 }
 
 #[test]
 fn a_leanfile_in_a_project_counts_only_after_a_person_allowed_its_bytes() {
-    let (scene, path) = with_inner("model = \"m\"", "");
-    let agent = agent_of(&scene);
-    let text = scene
-        .read("leanfile.toml")
-        .replace("model = \"m\"", &format!("binary = {agent:?}\napi_key = \"sk-hidden\""));
-    scene.write("leanfile.toml", &text);
-    scene.agent(FIXED);
-    let (project, before) = (scene.project(), scene.fingerprint());
+    let (scene, path) = with_agent("api_key = \"sk-hidden\"");
+    let (project, before, text) = (scene.project(), scene.fingerprint(), scene.read("leanfile.toml"));
     let repo = project.to_str().unwrap();
     // Found in the named project, and named itself.
     for args in
         [vec!["fix", "--repo", repo], vec!["fix", "-c", &path], vec!["fix", "--repo", repo, "-c", &path]]
     {
-        let ran = scene.profile.looop(&args);
-        assert_eq!((ran.code, scene.calls()), (2, 0), "{args:?}: {}", ran.stderr);
-        for part in [
-            format!("lean.binary = {agent:?}"),
-            "lean.api_key = (a key, not shown)".to_owned(),
-            "runner.command = \"sh\"".to_owned(),
-            "runner.args = [\"check.sh\"]".to_owned(),
-            "tasks[1].files = [\"lib.sh\"]".to_owned(),
-            format!("run `looop trust {path}`"),
-        ] {
-            assert!(ran.stderr.contains(&part), "{part}: {}", ran.stderr);
-        }
+        let ran = scene.profile.looop(&args).exits(2).warns(&[
+            &format!("lean.binary = {:?}", scene.profile.path("agent.sh")),
+            "lean.api_key = (a key, not shown)",
+            "runner.command = \"sh\"",
+            "runner.args = [\"check.sh\"]",
+            "tasks[1].files = [\"lib.sh\"]",
+            &format!("run `looop trust {path}`"),
+        ]);
+        assert_eq!(scene.calls(), 0, "{args:?}");
         assert!(!ran.stderr.contains("sk-hidden"), "{}", ran.stderr);
     }
     assert_eq!(scene.fingerprint(), before);
-    let output = scene.profile.looop(&["trust", &path]).ok().stdout;
-    assert!(output.contains("lean.binary = ") && output.contains("trusted: "), "{output}");
+    scene.profile.looop(&["trust", &path]).ok().prints(&["lean.binary = ", "trusted: "]);
     scene.profile.looop(&["fix", "--repo", repo]).ok();
     assert_eq!(scene.calls(), 1);
     let state = || {
@@ -72,31 +66,33 @@ fn a_leanfile_in_a_project_counts_only_after_a_person_allowed_its_bytes() {
     assert_eq!(state(), "valid");
     // One byte more, and it is another file.
     scene.write("leanfile.toml", &format!("{text}\n"));
-    let ran = scene.profile.looop(&["fix", "--repo", repo, "--fresh"]);
-    assert!(ran.code == 2 && ran.stderr.contains("has changed since you trusted it"), "{}", ran.stderr);
+    let ran = scene.profile.looop(&["fix", "--repo", repo, "--fresh"]).exits(2);
+    ran.warns(&["has changed since you trusted it"]);
     assert_eq!((state().as_str(), scene.calls()), ("changed", 1));
     scene.write("leanfile.toml", &text);
     scene.profile.looop(&["leanfile", "distrust", &path]).ok();
     assert_eq!(state(), "none");
-    assert_eq!(scene.profile.looop(&["fix", "--repo", repo, "--fresh"]).code, 2);
-    assert_eq!(scene.profile.looop(&["leanfile", "distrust", &path]).code, 2);
-    assert_eq!(scene.profile.looop(&["trust", "nowhere.toml"]).code, 2);
+    for args in [
+        &["fix", "--repo", repo, "--fresh"][..],
+        &["leanfile", "distrust", &path],
+        &["trust", "nowhere.toml"],
+    ] {
+        scene.profile.looop(args).exits(2);
+    }
 }
 
 #[test]
 fn a_leanfile_that_asks_for_nothing_needs_no_yes() {
-    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    scene.write(
-        "leanfile.toml",
-        "[defaults]\nmax_iters_per_task = 2\n[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\n",
-    );
+    let scene = adder::project(&[]);
+    let text = "[defaults]\nmax_iters_per_task = 2\n[[tasks]]\nname = \"add\"\nprompt = \"p\"\n";
+    scene.write("leanfile.toml", text);
     scene.agent(FIXED);
     let fixed = scene.leanfile(TESTS, "");
     let text = fs::read_to_string(&fixed).unwrap();
     fs::write(&fixed, text.replace("project_root = \"project\"", "")).unwrap();
     let (repo, fixed) = (scene.project(), fixed.to_str().unwrap().to_owned());
     scene.profile.looop(&["fix", "-g", &fixed, "--repo", repo.to_str().unwrap()]).ok();
-    assert!(scene.read("lib.sh").contains("$1 + $2"));
+    assert_eq!(scene.read("lib.sh"), FIXED_LIB);
 }
 
 #[test]
@@ -105,31 +101,21 @@ fn a_person_at_a_terminal_can_approve_at_once() {
     if !can.is_ok_and(|output| output.status.success()) {
         return skipped("there is no `script` to make a terminal with");
     }
-    let (scene, path) = with_inner("model = \"m\"", "");
-    let agent = agent_of(&scene);
-    scene.write(
-        "leanfile.toml",
-        &scene.read("leanfile.toml").replace("model = \"m\"", &format!("binary = {agent:?}")),
-    );
-    scene.agent(FIXED);
+    let (scene, path) = with_agent("");
     let answer = |word: &str| {
-        use std::io::Write;
-        let looop = scene.profile.command(&[]);
-        let mut command = Command::new("script");
-        command.args(["-qec", &format!("{LOOOP} fix -c {path}"), "/dev/null"]).env_clear();
-        command.envs(looop.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let line = format!("{LOOOP} fix -c {path}");
+        let mut command = scene.profile.other_command("script", &["-qec", &line, "/dev/null"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(format!("{word}\n").as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         drop(stdin);
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        Ran::from(output)
     };
-    let (code, output) = answer("n");
-    assert!(code == Some(2) && output.contains("Allow this file as it is now?"), "{output}");
+    answer("n").exits(2).prints(&["Allow this file as it is now?"]);
     assert_eq!(scene.calls(), 0);
-    let (code, output) = answer("y");
-    assert!(code == Some(0) && scene.read("lib.sh").contains("$1 + $2"), "{output}");
+    answer("y").ok();
+    assert_eq!(scene.read("lib.sh"), FIXED_LIB);
     scene.profile.looop(&["leanfile", "distrust", &path]).ok();
 }
 
@@ -138,18 +124,11 @@ fn an_agent_of_a_fix_cannot_allow_a_file() {
     let scene = adder::fixture(TASK);
     scene.write("leanfile.toml", "[lean]\nbinary = \"/bin/true\"\n");
     let path = scene.project().join("leanfile.toml");
-    let output = scene.profile.path("said");
-    scene.agent(&format!(
-        "LOOOP_DATA_DIR={} LOOOP_CONFIG={} {LOOOP} trust {} >{} 2>&1; {FIXED}",
-        scene.profile.data().display(),
-        scene.profile.config_file().display(),
-        path.display(),
-        output.display()
-    ));
+    scene.agent(&format!("{}; {FIXED}", scene.as_user(&format!("trust {}", path.display()))));
     scene.fix(&[]).ok();
-    let output = fs::read_to_string(&output).unwrap();
+    let output = scene.agents_output();
     assert!(output.contains("this is for the user") && output.contains("looop fix"), "{output}");
-    assert!(scene.profile.looop(&["leanfile", "list"]).ok().stdout.contains("no file is trusted"));
+    scene.profile.looop(&["leanfile", "list"]).ok().prints(&["no file is trusted"]);
 }
 
 /// All that a server was sent, headers and bodies.
@@ -160,43 +139,30 @@ fn sent(server: &ModelServer) -> String {
 #[test]
 #[ignore = "slow"]
 fn a_key_never_goes_to_an_address_of_another_file_or_of_the_environment() {
-    let (own, stranger) =
-        (ModelServer::start(vec![Reply::text(GOOD)]), ModelServer::start(vec![Reply::text(GOOD)]));
+    let [own, stranger] = [(); 2].map(|()| ModelServer::start(vec![Reply::text(GOOD)]));
     // The static config has the key; a file of the project, a person's own file, and a chain of files have the address.
     for door in ["project", "own", "chain"] {
         let lean = format!("base_url = \"{}/v1\"\nmodel = \"m\"", stranger.url());
         let (mut scene, path) = with_inner(&lean, "");
-        let fixed = scene.profile.path("static.toml");
-        fs::write(&fixed, format!("[lean]\nbase_url = \"{}/v1\"\napi_key = \"sk-own-key\"\n", own.url()))
-            .unwrap();
         scene.profile.var("LEAN_API_KEY", "sk-of-the-shell");
-        let mut args = vec!["fix".to_owned(), "-g".to_owned(), fixed.to_str().unwrap().to_owned()];
-        let outer = scene.profile.path("outer.toml");
-        fs::write(
-            &outer,
-            scene.read("leanfile.toml").replace("[defaults]", "[defaults]\nproject_root = \"project\""),
-        )
-        .unwrap();
-        match door {
-            "project" => {
-                scene.profile.looop(&["trust", &path]).ok();
-                args.extend(["-c".to_owned(), path]);
-            }
-            "own" => args.extend(["-c".to_owned(), outer.to_str().unwrap().to_owned()]),
-            _ => {
-                let keyed = scene.profile.path("keyed.toml");
-                fs::write(&keyed, "[lean]\napi_key = \"sk-own-key\"\n").unwrap();
-                args.extend(["-c".to_owned(), keyed.to_str().unwrap().to_owned()]);
-                args.extend(["-c".to_owned(), outer.to_str().unwrap().to_owned()]);
-            }
+        // looop starts in the profile's directory, where these files are.
+        let write = |name: &str, text: String| fs::write(scene.profile.path(name), text).unwrap();
+        let keyed = "[lean]\napi_key = \"sk-own-key\"\n";
+        write("static.toml", format!("{keyed}base_url = \"{}/v1\"\n", own.url()));
+        write("keyed.toml", keyed.to_owned());
+        let inner = scene.read("leanfile.toml");
+        write("outer.toml", inner.replace("[defaults]", "[defaults]\nproject_root = \"project\""));
+        let files: &[&str] = match door {
+            "project" => &["-c", &path],
+            "own" => &["-c", "outer.toml"],
+            _ => &["-c", "keyed.toml", "-c", "outer.toml"],
+        };
+        if door == "project" {
+            scene.profile.looop(&["trust", &path]).ok();
         }
-        let ran = scene.profile.looop(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
-        assert!(
-            ran.stderr.contains("`api_key` of ") && ran.stderr.contains("is not used"),
-            "{door}: {}",
-            ran.stderr
-        );
-        assert!(scene.read("lib.sh").contains("$1 + $2"), "{door}: the address itself was asked");
+        let ran = scene.profile.looop(&[&["fix", "-g", "static.toml"], files].concat()).ok();
+        ran.warns(&["`api_key` of ", "is not used"]);
+        assert_eq!(scene.read("lib.sh"), FIXED_LIB, "{door}: the address itself was asked");
     }
     let all = sent(&stranger);
     assert!(stranger.requests().len() >= 3 && own.requests().is_empty());
@@ -224,16 +190,10 @@ fn a_wrapper_gets_address_and_key_from_one_place() {
         scene.profile.var("LEAN_API_KEY", "sk-shell");
         scene.profile.var("LEAN_BASE_URL", "http://shell");
         let seen = scene.profile.path("seen");
-        program(
-            &agent_of(&scene),
-            &format!(
-                "#!/bin/sh\necho \"$LEAN_BASE_URL/$LEAN_API_KEY\" >{}\n{FIXED}\necho done\n",
-                seen.display()
-            ),
-        );
-        let path = scene.profile.path("leanfile.toml");
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replacen("[lean]\n", &format!("[lean]\n{lean}\n"), 1)).unwrap();
+        let agent = scene.profile.path("agent.sh");
+        let note = format!("echo \"$LEAN_BASE_URL/$LEAN_API_KEY\" >{}", seen.display());
+        program(&agent, &format!("#!/bin/sh\n{note}\n{FIXED}\necho done\n"));
+        scene.leanfile_of(&format!("{lean}\nbinary = {agent:?}"), TESTS, TASK);
         scene.fix(&[]).ok();
         assert_eq!(fs::read_to_string(&seen).unwrap().trim(), wanted, "{lean}");
     }
@@ -264,8 +224,7 @@ fn the_root_of_a_trusted_leanfile_stays_in_its_project() {
         fs::create_dir(scene.project().join("sub")).unwrap();
         symlink("../outside", scene.project().join("link")).unwrap();
         scene.profile.looop(&["trust", &path]).ok();
-        let ran = scene.profile.looop(&["fix", "-c", &path]);
-        assert!(ran.code == 2 && ran.stderr.contains("leads out of"), "{bad}: {}", ran.stderr);
+        scene.profile.looop(&["fix", "-c", &path]).exits(2).warns(&["leads out of"]);
     }
     // The repository's own config can name another folder as well.
     let scene = adder::fixture(TASK);
@@ -274,23 +233,16 @@ fn the_root_of_a_trusted_leanfile_stays_in_its_project() {
     git_in(&scene.project(), &["config", "core.worktree", &home]);
     // It does not count.
     scene.fix(&[]).ok();
-    assert!(scene.read("lib.sh").contains("$1 + $2"));
-    assert_eq!(
-        fs::read_dir(home).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "lib.sh").count(),
-        0
-    );
+    assert_eq!(scene.read("lib.sh"), FIXED_LIB);
+    assert!(!scene.profile.path("home/lib.sh").exists());
 }
 
 #[test]
 fn a_folder_of_tests_that_became_a_link_is_restored_without_following_it() {
     let scene = Fixture::new(&[("lib.sh", LIB), ("tests/check.sh", CHECK)]);
-    scene.leanfile(
-        "command = \"sh\"\nargs = [\"tests/check.sh\"]",
-        &format!("summarize_errors = false\n{TASK}"),
-    );
-    let outside = scene.profile.path("outside");
-    fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("check.sh"), "mine\n").unwrap();
+    let tests = TESTS.replace("check.sh", "tests/check.sh");
+    scene.leanfile(&tests, &format!("summarize_errors = false\n{TASK}"));
+    let outside = scene.outside("check.sh", "mine\n");
     scene.agent(&format!(
         "if [ $n = 1 ]; then rm -r tests; ln -s {} tests; else [ -L tests ] || {FIXED}; fi",
         outside.display()
@@ -298,28 +250,22 @@ fn a_folder_of_tests_that_became_a_link_is_restored_without_following_it() {
     scene.fix(&[]).ok();
     assert_eq!(fs::read_to_string(outside.join("check.sh")).unwrap(), "mine\n");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-    let lines = scene.ledger("add");
-    let outcomes: Vec<_> = of(&lines, "attempt").iter().map(|one| one["outcome"].clone()).collect();
-    assert_eq!(outcomes, ["tests_changed", "passed"]);
-    assert!(scene.read("lib.sh").contains("$1 + $2") && !scene.project().join("tests").is_symlink());
+    assert_eq!(scene.attempted("add", "outcome"), ["tests_changed", "passed"]);
+    assert_eq!(scene.read("lib.sh"), FIXED_LIB);
+    assert!(!scene.project().join("tests").is_symlink());
 }
 
 #[test]
 fn a_clone_that_became_a_link_counts_as_gone() {
     let scene = adder::fixture(&format!("{TASK}after = [\"true\"]\n"));
-    let outside = scene.profile.path("outside");
-    fs::create_dir(&outside).unwrap();
-    for name in ["lib.sh", "check.sh"] {
-        fs::write(outside.join(name), "exit 0\n").unwrap();
-    }
+    let outside = scene.outside("lib.sh", "exit 0\n");
+    scene.outside("check.sh", "exit 0\n");
     scene.agent(&format!(
         "if [ $n = 1 ]; then d=$PWD; cd ..; mv $d gone; ln -s {} $d; else {FIXED}; fi",
         outside.display()
     ));
     scene.fix(&[]).ok();
-    let lines = scene.ledger("add");
-    let outcomes: Vec<_> = of(&lines, "attempt").iter().map(|one| one["outcome"].clone()).collect();
-    assert_eq!(outcomes, ["deleted", "passed"]);
+    assert_eq!(scene.attempted("add", "outcome"), ["deleted", "passed"]);
     assert_eq!(fs::read_to_string(outside.join("lib.sh")).unwrap(), "exit 0\n");
 }
 
@@ -334,6 +280,6 @@ fn a_clone_whose_repository_became_a_link_is_made_again() {
         outside.display()
     ));
     scene.fix(&[]).ok();
-    let lines = scene.ledger("add");
-    assert_eq!(of(&lines, "attempt").len(), 2, "the second attempt has a repository of its own: {lines:?}");
+    let attempts = scene.attempts("add");
+    assert_eq!(attempts.len(), 2, "the second attempt has a repository of its own: {attempts:?}");
 }

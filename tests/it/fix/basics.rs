@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::Write;
 
-use super::adder::{self, CHECK, FIXED, LIB, TESTS};
-use super::fixture::{Fixture, of};
+use super::adder::{self, CHECK, FIXED, FIXED_LIB, LIB, TESTS};
+use super::fixture::Fixture;
 use crate::support::profile::git_in;
 
+/// Its goal is `add-adds`.
 const TASK: &str =
     "[[tasks]]\nname = \"add adds\"\nprompt = \"add must ADD-ITS-TWO-ARGUMENTS\"\nfiles = [\"lib.sh\"]\n";
 
@@ -25,41 +26,22 @@ fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
     fixture.agent(&format!(
         "[ -f mine.txt ] || exit 9\nif [ $n = 1 ]; then echo '# no' >>lib.sh; else {FIXED}; fi"
     ));
-    let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
-    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n# no\n");
-    assert_eq!(
-        git_in(&fixture.project(), &["status", "--short"]),
-        "A  staged.txt\n M lib.sh\n?? mine.txt\n"
-            .replace("A  staged.txt\n M lib.sh", " M lib.sh\nA  staged.txt")
-    );
-    assert_eq!(std::fs::read(fixture.project().join(".git/index")).unwrap(), index);
-    let lines = fixture.ledger("add-adds");
-    let attempts = of(&lines, "attempt");
-    assert_eq!(
-        (attempts.len(), &attempts[0]["outcome"], &attempts[1]["outcome"]),
-        (2, &"failed".into(), &"passed".into())
-    );
+    fixture.fix(&[]).ok().prints(&["1 file of yours was changed, uncommitted: lib.sh"]);
+    assert_eq!(fixture.read("lib.sh"), format!("{FIXED_LIB}# no\n"));
+    let status = git_in(&fixture.project(), &["status", "--short"]);
+    assert_eq!(status, " M lib.sh\nA  staged.txt\n?? mine.txt\n");
+    assert_eq!(fs::read(fixture.project().join(".git/index")).unwrap(), index);
+    assert_eq!(fixture.attempted("add-adds", "outcome"), ["failed", "passed"]);
+    let attempts = fixture.attempts("add-adds");
     assert_eq!(attempts[1]["hypothesis"], "The check expected another value of the sum");
     assert_eq!(attempts[1]["files"], serde_json::json!(["lib.sh"]));
-    let diff = fixture.profile.looop(&["attempt", "diff", "add-adds", "1", "2"]).ok().stdout;
-    assert!(
-        diff.contains("-add() { echo $(($1 - $2)); }") && diff.contains("+add() { echo $(($1 + $2)); }"),
-        "{diff}"
-    );
+    let diff = fixture.profile.looop(&["attempt", "diff", "add-adds", "1", "2"]).ok();
+    diff.prints(&["-add() { echo $(($1 - $2)); }", "+add() { echo $(($1 + $2)); }"]);
     // The task is in every prompt, with the file, the failure and what was tried.
     for n in [1, 2] {
-        let prompt = fixture.prompt(n);
-        for part in ["ADD-ITS-TWO-ARGUMENTS", "### lib.sh", "expected 5, got -1"] {
-            assert!(prompt.contains(part), "{n}: {part}: {prompt}");
-        }
+        fixture.asked(n, &["ADD-ITS-TWO-ARGUMENTS", "### lib.sh", "expected 5, got -1"]);
     }
-    assert!(
-        fixture.prompt(2).contains("The change so far") && fixture.prompt(2).contains("+# no"),
-        "{}",
-        fixture.prompt(2)
-    );
-    assert!(fixture.prompt(2).contains("#1 tests fail: +1 -0 in lib.sh"), "{}", fixture.prompt(2));
+    fixture.asked(2, &["The change so far", "+# no", "#1 tests fail: +1 -0 in lib.sh"]);
     assert!(git_in(&fixture.project(), &["for-each-ref", "refs/looop"]).is_empty(), "the base is let go of");
 }
 
@@ -68,41 +50,30 @@ fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
     let fixture = fixture();
     fixture.agent(FIXED);
     let before = fixture.fingerprint();
-    let ran = fixture.fix(&["--branch"]).ok();
-    assert!(ran.stdout.contains("branch looop/fix-add-adds"), "{}", ran.stdout);
+    fixture.fix(&["--branch"]).ok().prints(&["branch looop/fix-add-adds"]);
     assert_eq!(fixture.fingerprint().len(), before.len() + 2, "a branch and its reflog at the most");
-    assert_eq!(
-        git_in(&fixture.project(), &["show", "looop/fix-add-adds:lib.sh"]),
-        "add() { echo $(($1 + $2)); }\n"
-    );
+    assert_eq!(git_in(&fixture.project(), &["show", "looop/fix-add-adds:lib.sh"]), FIXED_LIB);
     // The user edits the same file while the agent works.
     let lib = fixture.project().join("lib.sh");
     fixture.agent(&format!("{FIXED}; echo '# mine' >>{}", lib.display()));
     let ran = fixture.fix(&["--fresh"]).ok();
-    assert!(
-        ran.stdout.contains("lib.sh changed in the meantime")
-            && ran.stdout.contains("on branch looop/fix-add-adds"),
-        "{}",
-        ran.stdout
-    );
-    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 - $2)); }\n# mine\n");
+    ran.prints(&["lib.sh changed in the meantime", "on branch looop/fix-add-adds"]);
+    assert_eq!(fixture.read("lib.sh"), format!("{LIB}# mine\n"));
 }
 
 #[test]
 fn a_file_that_an_editor_has_open_at_the_end_is_not_replaced() {
-    let wrong = "add() { echo $(($1 - $2)); }\n";
-    for (name, text, more) in [("lib.sh", wrong, ""), ("more.txt", "more\n", "; rm more.txt")] {
+    for (name, text, more) in [("lib.sh", LIB, ""), ("more.txt", "more\n", "; rm more.txt")] {
         let fixture = fixture();
         fixture.write("more.txt", "more\n");
         fixture.agent(&format!("{FIXED}{more}"));
         let mut editor = fs::File::options().append(true).open(fixture.project().join(name)).unwrap();
-        let ran = fixture.fix(&[]).ok();
-        assert!(ran.stdout.contains(&format!("{name} changed in the meantime")), "{}", ran.stdout);
-        assert!(ran.stdout.contains("on branch looop/fix-add-adds"), "{}", ran.stdout);
+        let changed = format!("{name} changed in the meantime");
+        fixture.fix(&[]).ok().prints(&[&changed, "on branch looop/fix-add-adds"]);
         editor.write_all(b"# mine\n").unwrap();
         drop(editor);
         assert_eq!(fixture.read(name), format!("{text}# mine\n"));
-        assert!(fixture.read("lib.sh").starts_with(wrong), "all of it or nothing");
+        assert!(fixture.read("lib.sh").starts_with(LIB), "all of it or nothing");
     }
 }
 
@@ -112,7 +83,7 @@ fn a_folder_without_a_repository_is_fixed_as_well() {
     fixture.leanfile(TESTS, TASK);
     fixture.agent(FIXED);
     fixture.fix(&[]).ok();
-    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    assert_eq!(fixture.read("lib.sh"), FIXED_LIB);
     assert!(!fixture.project().join(".git").exists());
     assert_eq!(fixture.ledger("add-adds").len(), 2);
 }
@@ -142,74 +113,55 @@ fn without_tasks_whatever_fails_is_fixed_and_an_issue_is_a_task() {
     fixture.leanfile(TESTS, "");
     fixture.agent(FIXED);
     fixture.fix(&[]).ok();
-    assert!(fixture.prompt(1).contains("fix whatever fails"));
+    fixture.asked(1, &["fix whatever fails"]);
     git_in(&fixture.project(), &["checkout", "-q", "lib.sh"]);
-    let (repo, global) = (fixture.project(), fixture.profile.path("leanfile.toml"));
     let args = [
         "fix",
         "-g",
-        global.to_str().unwrap(),
+        "leanfile.toml",
         "--repo",
-        repo.to_str().unwrap(),
+        "project",
         "--issue",
         "make add ADD",
         "--test",
         "sh check.sh",
     ];
     fixture.profile.looop(&args).ok();
-    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-    assert!(fixture.prompt(2).contains("make add ADD"));
+    assert_eq!(fixture.read("lib.sh"), FIXED_LIB);
+    fixture.asked(2, &["make add ADD"]);
 }
 
 #[test]
 fn tasks_build_on_each_other_and_stop_at_the_first_that_fails() {
     let fixture = Fixture::new(&[("a.sh", "a=1\n"), ("b.sh", "b=1\n"), ("c.sh", "c=1\n")]);
-    let task = |name: &str, want: &str| {
+    let tasks = ["a", "b", "c"].map(|name| {
         format!(
-            "[[tasks]]\nname = \"{name}\"\nprompt = \"p\"\nrunner = {{ command = \"grep -q {want} {name}.sh\", args = [], shell = true }}\n"
+            "[[tasks]]\nname = \"{name}\"\nprompt = \"p\"\nrunner = {{ command = \"grep -q {name}=2 {name}.sh\", args = [], shell = true }}\n"
         )
-    };
-    fixture.leanfile(
-        TESTS,
-        &format!(
-            "max_iters_per_task = 2\nsummarize_errors = false\n{}{}{}",
-            task("a", "a=2"),
-            task("b", "b=2"),
-            task("c", "c=2")
-        ),
-    );
+    });
+    fixture.leanfile(TESTS, &format!("max_iters_per_task = 2\nsummarize_errors = false\n{}", tasks.concat()));
     fixture.agent("case $n in 1) echo a=2 >a.sh;; *) grep -q a=2 a.sh || exit 9; echo \"x$n\" >b.sh;; esac");
-    let ran = fixture.fix(&[]);
-    assert_eq!(ran.code, 1, "{}", ran.stdout);
-    assert!(ran.stdout.contains("not begun"), "{}", ran.stdout);
-    assert_eq!(
-        (fixture.read("a.sh").as_str(), fixture.read("b.sh").as_str()),
-        ("a=2\n", "b=1\n"),
-        "{}",
-        ran.stdout
-    );
+    fixture.fix(&[]).exits(1).prints(&["not begun"]);
+    assert_eq!(["a.sh", "b.sh"].map(|name| fixture.read(name)), ["a=2\n", "b=1\n"]);
     // Chosen tasks run alone.
     fixture.agent("echo c=2 >c.sh");
     fixture.fix(&["--tasks", "3"]).ok();
     assert_eq!(fixture.read("c.sh"), "c=2\n");
-    assert_eq!(fixture.fix(&["--task", "d"]).code, 2);
+    fixture.fix(&["--task", "d"]).exits(2);
 }
 
 #[test]
 fn what_follows_good_work_belongs_to_it_and_can_spoil_it() {
     let fixture = fixture();
     fixture.agent(FIXED);
-    fixture.leanfile(
-        TESTS,
-        &format!("max_iters_per_task = 1\n{TASK}after = [\"echo made >made.txt\", \"cat made.txt\"]\n"),
-    );
+    let after =
+        |lines: &str| fixture.leanfile(TESTS, &format!("max_iters_per_task = 1\n{TASK}after = [{lines}]\n"));
+    after("\"echo made >made.txt\", \"cat made.txt\"");
     fixture.fix(&[]).ok();
     assert_eq!(fixture.read("made.txt"), "made\n");
     git_in(&fixture.project(), &["checkout", "-q", "lib.sh"]);
-    fixture.leanfile(TESTS, &format!("max_iters_per_task = 1\n{TASK}after = [\"echo bad luck; false\"]\n"));
-    let ran = fixture.fix(&[]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.stdout.contains("bad luck"), "{}", ran.stdout);
+    after("\"echo bad luck; false\"");
+    fixture.fix(&[]).exits(1).prints(&["bad luck"]);
 }
 
 #[test]
@@ -223,12 +175,10 @@ fn a_file_whose_name_is_not_text_is_fixed_like_any_other() {
     git_in(&fixture.project(), &["commit", "-qm", "a name of another time"]);
     fixture.leanfile(TESTS, &format!("max_iters_per_task = 2\n{TASK}"));
     fixture.agent(&format!("{FIXED}; f=$(printf 'caf\\351.txt'); echo after >\"$f\"; echo new >\"new-$f\""));
-    let ran = fixture.fix(&[]).ok();
-    assert_eq!(fs::read_to_string(fixture.project().join(name)).unwrap(), "after\n", "{}", ran.stdout);
-    let new = OsStr::from_bytes(b"new-caf\xe9.txt");
-    assert_eq!(fs::read_to_string(fixture.project().join(new)).unwrap(), "new\n");
-    assert!(ran.stdout.contains("3 files of yours were changed"), "{}", ran.stdout);
+    fixture.fix(&[]).ok().prints(&["3 files of yours were changed"]);
+    for (name, text) in [(name, "after\n"), (OsStr::from_bytes(b"new-caf\xe9.txt"), "new\n")] {
+        assert_eq!(fs::read_to_string(fixture.project().join(name)).unwrap(), text);
+    }
     git_in(&fixture.project(), &["checkout", "-q", "."]);
-    let ran = fixture.fix(&["--fresh", "--branch"]).ok();
-    assert!(ran.stdout.contains("the result is on branch looop/fix-"), "{}", ran.stdout);
+    fixture.fix(&["--fresh", "--branch"]).ok().prints(&["the result is on branch looop/fix-"]);
 }

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use super::adder::{CHECK, LIB};
-use super::fixture::{Fixture, of};
+use super::adder::{self, CHECK, FIXED, FIXED_LIB, TASK};
+use super::fixture::Fixture;
 use crate::support::pi::skipped;
 use crate::support::profile::LOOOP;
 
-const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\nafter = [\"echo made >made.txt\"]\n";
 /// Calls with an effect, among them the starts of processes.
 const EFFECTS: &str = "write,pwrite64,writev,fsync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,mkdir,mkdirat,\
                        ftruncate,fchmod,clone,clone3,fork,vfork";
@@ -18,10 +17,22 @@ const SAMPLE: usize = 3;
 const GATE: usize = 20;
 
 fn fixture() -> Fixture {
-    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let fixture = adder::fixture(&format!("{TASK}after = [\"echo made >made.txt\"]\n"));
     fixture.write("dirty.txt", "of the human\n");
-    fixture.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", TASK);
     fixture
+}
+
+/// Checks that the attempts have the numbers from 1 on.
+#[track_caller]
+fn attempts_are_numbered(fixture: &Fixture, place: &str) {
+    let numbers: Vec<u64> = fixture.attempts("add").iter().map(|one| one["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{place}");
+}
+
+/// The names of the project's files, without git's.
+fn files(fixture: &Fixture) -> Vec<String> {
+    let names = fixture.fingerprint().into_iter().map(|(name, _)| name);
+    names.filter(|name| !name.starts_with(".git/")).collect()
 }
 
 /// An agent that needs three calls, and kills looop, which called it, once at a given point.
@@ -35,7 +46,7 @@ fn deadly(fixture: &Fixture, at: &str) {
     };
     let (before, middle, after) = (kill("before"), kill("middle"), kill("after"));
     fixture.agent(&format!(
-        "{before} echo \"# edit $n\" >>lib.sh; {middle} if [ $n -ge 3 ]; then sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh; fi; {after}"
+        "{before} echo \"# edit $n\" >>lib.sh; {middle} if [ $n -ge 3 ]; then {FIXED}; fi; {after}"
     ));
     let tests = kill("tests");
     fixture.write("check.sh", &format!("{tests}\n{CHECK}"));
@@ -48,22 +59,16 @@ fn after_a_kill_by_its_agent_or_tests_a_fix_keeps_the_edits() {
         let fixture = fixture();
         deadly(&fixture, point);
         let before = fixture.fingerprint();
-        let ran = fixture.fix(&[]);
-        assert_eq!(ran.code, -1, "{point}: {}", ran.stdout);
+        fixture.fix(&[]).exits(-1);
         assert_eq!(fixture.fingerprint(), before, "{point}");
         let calls = fixture.calls();
         let ran = fixture.fix(&[]).ok();
         assert!(point == "tests" || ran.stdout.contains("resuming the interrupted run"), "{}", ran.stdout);
         let (lib, edits) = (fixture.read("lib.sh"), if matches!(point, "middle" | "after") { 1 } else { 0 });
         assert!(lib.contains("$1 + $2"), "{point}: {lib}");
-        assert_eq!(
-            lib.matches("# edit 1").count(),
-            edits.max(usize::from(calls == 0 || point == "tests")),
-            "{point}: {lib}"
-        );
-        let lines = fixture.ledger("add");
-        let numbers: Vec<u64> = of(&lines, "attempt").iter().map(|one| one["n"].as_u64().unwrap()).collect();
-        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{point}");
+        let edits = edits.max(usize::from(calls == 0 || point == "tests"));
+        assert_eq!(lib.matches("# edit 1").count(), edits, "{point}: {lib}");
+        attempts_are_numbered(&fixture, point);
         assert_eq!(fixture.read("made.txt"), "made\n");
     }
 }
@@ -71,41 +76,26 @@ fn after_a_kill_by_its_agent_or_tests_a_fix_keeps_the_edits() {
 #[test]
 fn what_killed_tests_left_behind_is_not_the_agents_work() {
     let fixture = fixture();
-    fixture.agent("sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh");
+    fixture.agent(FIXED);
     let mark = fixture.profile.path("state/killed");
     let kill = format!(
         "if grep -q '1 + ' lib.sh && [ ! -f {0} ]; then touch {0}; echo x >litter.txt; kill -9 $PPID; exit 1; fi",
         mark.display()
     );
     fixture.write("check.sh", &format!("{kill}\n{CHECK}"));
-    assert_eq!(fixture.fix(&[]).code, -1);
-    let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("resuming the interrupted run"), "{}", ran.stdout);
-    assert!(fixture.read("lib.sh").contains("$1 + $2"));
-    let names: Vec<String> = fixture.fingerprint().into_iter().map(|(name, _)| name).collect();
-    assert!(names.contains(&"made.txt".to_owned()) && !names.contains(&"litter.txt".to_owned()), "{names:?}");
+    fixture.fix(&[]).exits(-1);
+    fixture.fix(&[]).ok().prints(&["resuming the interrupted run"]);
+    assert_eq!(fixture.read("lib.sh"), FIXED_LIB);
+    assert_eq!(files(&fixture), ["check.sh", "dirty.txt", "lib.sh", "made.txt"], "no litter.txt");
     assert_eq!(fixture.calls(), 1, "the agent is not called again");
 }
 
 /// Runs the fix under strace. What it printed of the calls of looop's main thread, and how it ended.
 fn strace(fixture: &Fixture, args: &[&str]) -> (String, bool) {
-    let (path, log) = (fixture.profile.path("leanfile.toml"), fixture.profile.path("strace.log"));
-    let plain = fixture.profile.command(&[]);
-    let envs: Vec<_> =
-        plain.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
-    let ended = Command::new("strace")
-        .arg("-qqq")
-        .arg("-o")
-        .arg(&log)
-        .args(args)
-        .args([LOOOP, "fix", "-c"])
-        .arg(path)
-        .env_clear()
-        .envs(envs)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    (fs::read_to_string(log).unwrap_or_default(), ended.status.success())
+    let all = [&["-qqq", "-o", "strace.log"], args, &[LOOOP, "fix", "-c", "leanfile.toml"]].concat();
+    let ended = fixture.profile.other_command("strace", &all).output().unwrap();
+    let log = fs::read_to_string(fixture.profile.path("strace.log")).unwrap_or_default();
+    (log, ended.status.success())
 }
 
 /// Each call with an effect that a whole fix makes, in order: its name, and the how manieth of that name it is.
@@ -125,9 +115,7 @@ fn points() -> Vec<(String, usize)> {
 
 fn two_calls() -> Fixture {
     let fixture = fixture();
-    fixture.agent(
-        "if [ $n -ge 2 ]; then sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh; else echo '# one' >>lib.sh; fi",
-    );
+    fixture.agent(&format!("if [ $n -ge 2 ]; then {FIXED}; else echo '# one' >>lib.sh; fi"));
     fixture
 }
 
@@ -178,24 +166,21 @@ fn killed_at(call: &str, nth: usize) -> bool {
     if is_well {
         return false;
     }
-    let landing = fix_run(&fixture).is_some_and(|run| run["applying"] == true);
-    if !landing {
+    let is_applied = fix_run(&fixture).is_some_and(|run| run["applying"] == true);
+    if !is_applied {
         assert_eq!(fixture.fingerprint(), before, "{call} {nth}");
     }
     let ran = fixture.fix(&[]);
     let place = format!("{call} {nth}: {}{}", ran.stdout, ran.stderr);
     assert_eq!(ran.code, 0, "{place}");
-    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n# one\n", "no edit is lost: {place}");
-    let names: Vec<String> = fixture.fingerprint().into_iter().map(|(name, _)| name).collect();
-    let own: Vec<&str> = names.iter().map(String::as_str).filter(|name| !name.starts_with(".git/")).collect();
-    assert_eq!(own, ["check.sh", "dirty.txt", "lib.sh", "made.txt"], "nothing is left behind: {place}");
+    assert_eq!(fixture.read("lib.sh"), format!("{FIXED_LIB}# one\n"), "no edit is lost: {place}");
+    let left = files(&fixture);
+    assert_eq!(left, ["check.sh", "dirty.txt", "lib.sh", "made.txt"], "nothing is left behind: {place}");
     for (name, mark) in &before {
         let is_same = fixture.fingerprint().iter().any(|(other, now)| other == name && now == mark);
         assert!(is_same || name == "lib.sh", "{name} is as it was: {place}");
     }
-    let numbers: Vec<u64> =
-        of(&fixture.ledger("add"), "attempt").iter().map(|one| one["n"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{place}");
+    attempts_are_numbered(&fixture, &place);
     assert!(fixture.calls() <= 4, "{} calls: {place}", fixture.calls());
     true
 }

@@ -1,27 +1,31 @@
 //! A model behind HTTP with no hands: its edits come as words, all of them are made or none.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::adder::{CHECK, LIB};
-use super::fixture::{Fixture, of};
+use super::adder::{self, FIXED_LIB, LIB, TASK, TESTS};
+use super::fixture::Fixture;
 use crate::support::model_server::{ModelServer, Reply};
-use crate::support::profile::{LOOOP, git_in, wait_until};
+use crate::support::profile::{git_in, wait_until};
 
 const GOOD: &str = "Here:\n\nFILE: lib.sh\n```sh\n<<<<<<< SEARCH\nadd() { echo $(($1 - $2)); }\n=======\nadd() { echo $(($1 + $2)); }\n>>>>>>> REPLACE\n```\nIt adds now.";
 
 /// A project whose leanfile has this in `[lean]` and names no program.
 fn fixture(lean: &str, more: &str) -> Fixture {
-    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    let rest = format!(
-        "max_iters_per_task = 4\n{more}[[tasks]]\nname = \"add\"\nprompt = \"ADD-MUST-ADD\"\nfiles = [\"lib.sh\"]\n"
-    );
-    let path = fixture.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", &rest);
-    let text = fs::read_to_string(&path).unwrap();
-    let own = text.lines().find(|line| line.starts_with("binary")).unwrap().to_owned();
-    fs::write(&path, text.replace(&own, lean)).unwrap();
+    let fixture = adder::project(&[]);
+    fixture.leanfile_of(lean, TESTS, &format!("max_iters_per_task = 4\n{more}{TASK}"));
+    fixture
+}
+
+/// A project whose fixes an endpoint of the config does, in this form. Its leanfile has a key that is of no use to that.
+fn near(server: &ModelServer, form: &str) -> Fixture {
+    let fixture = fixture("auth_type = \"x\"", "");
+    fixture.profile.config_more(json!({
+        "fix": { "runner": "near" },
+        "runners": { "near": { "http": form, "base_url": format!("{}/v1", server.url()), "model": "m" } },
+    }));
     fixture
 }
 
@@ -45,10 +49,9 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
     ]);
     let fixture = fixture(&lean(&server), "summarize_errors = false\n");
     let ran = fixture.fix(&[]).ok();
-    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-    let lines = fixture.ledger("add");
-    let attempts = of(&lines, "attempt");
-    let outcomes: Vec<&Value> = attempts.iter().map(|one| &one["outcome"]).collect();
+    assert_eq!(fixture.read("lib.sh"), FIXED_LIB);
+    let attempts = fixture.attempts("add");
+    let outcomes = fixture.attempted("add", "outcome");
     assert_eq!(outcomes, ["agent_failed", "agent_failed", "passed"], "{}", ran.stdout);
     assert!(attempts[0]["failure"].as_str().unwrap().contains("not a path inside the project"));
     assert_eq!((&attempts[0]["files"], &attempts[1]["files"]), (&json!([]), &json!([])));
@@ -58,7 +61,7 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
     assert_eq!(requests.len(), 3);
     for request in &requests {
         let text = printed(&request.body);
-        for part in ["ADD-MUST-ADD", "### lib.sh", "expected 5, got -1", "<<<<<<< SEARCH"] {
+        for part in ["ADD-ITS-TWO-ARGUMENTS", "### lib.sh", "expected 5, got -1", "<<<<<<< SEARCH"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(request.path, "/v1/chat/completions");
@@ -79,25 +82,15 @@ fn an_endpoint_of_the_config_is_a_runner_like_others() {
         Reply::text(GOOD),
     ]);
     for form in ["openai", "anthropic"] {
-        let fixture = fixture("auth_type = \"x\"", "");
-        let first = server.requests().len();
-        fixture.profile.config_more(json!({
-            "fix": { "runner": "near" },
-            "runners": { "near": { "http": form, "base_url": format!("{}/v1", server.url()), "model": "m" } },
-        }));
+        let (fixture, first) = (near(&server, form), server.requests().len());
         let listed = fixture.profile.looop(&["fix", "--list-leaners"]).ok().stdout;
         assert!(listed.lines().any(|line| line.contains("near") && line.contains("chosen")), "{listed}");
         fixture.profile.looop(&["fix", "--set-leaner", "near"]).ok();
-        let ran = fixture.fix(&[]).ok();
-        assert!(ran.stdout.contains("auth_type of [lean] has no effect: near is called"), "{}", ran.stdout);
-        assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-        let attempts = fixture.ledger("add");
+        fixture.fix(&[]).ok().prints(&["auth_type of [lean] has no effect: near is called"]);
+        assert_eq!(fixture.read("lib.sh"), FIXED_LIB);
         // The first attempt has no diagnosis before it; what is said without edits is an attempt, what is empty is none.
         let count = if first == 0 { 2 } else { 1 };
-        assert_eq!(
-            (of(&attempts, "attempt").len(), &of(&attempts, "attempt")[0]["runner"]),
-            (count, &json!("near"))
-        );
+        assert_eq!(fixture.attempted("add", "runner"), vec!["near"; count]);
     }
 }
 
@@ -110,28 +103,17 @@ fn an_endpoint_that_cannot_be_asked_is_an_attempt_that_failed_and_one_that_is_no
     let ran = fixture.fix(&[]);
     assert!(matches!(ran.code, 1 | 3), "{}{}", ran.stdout, ran.stderr);
     assert_eq!(fixture.fingerprint(), before);
-    let lines = fixture.ledger("add");
-    assert_eq!(of(&lines, "attempt")[0]["outcome"], "agent_failed", "{lines:?}");
+    assert_eq!(fixture.attempted("add", "outcome")[0], "agent_failed");
     let fixture = self::fixture("base_url = \"127.0.0.1:1\"\nmodel = \"m\"", "");
-    let ran = fixture.fix(&[]);
-    assert!(ran.code == 2 && ran.stderr.contains("it begins with http"), "{}", ran.stderr);
-}
-
-/// `looop fix` of a fixture, left running.
-fn begin(fixture: &Fixture) -> Child {
-    let plain = fixture.profile.command(&[]);
-    let envs: Vec<_> =
-        plain.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
-    let mut command = Command::new(LOOOP);
-    command.args(["fix", "-c"]).arg(fixture.profile.path("leanfile.toml")).env_clear().envs(envs);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    fixture.fix(&[]).exits(2).warns(&["it begins with http"]);
 }
 
 #[test]
 fn edits_of_which_only_some_were_made_when_it_was_killed_are_none() {
     let server = ModelServer::start(vec![Reply::hang(), Reply::text(GOOD)]);
     let fixture = fixture(&lean(&server), "summarize_errors = false\n");
-    let mut child = begin(&fixture);
+    let mut command = fixture.profile.command(&["fix", "-c", "leanfile.toml"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     server.wait_for_requests(1);
     let work = || {
         let dirs = fs::read_dir(fixture.profile.data().join("fix")).unwrap().flatten();
@@ -142,26 +124,19 @@ fn edits_of_which_only_some_were_made_when_it_was_killed_are_none() {
     child.kill().unwrap();
     child.wait().unwrap();
     fs::write(&lib, "half of an answer\n").unwrap();
-    let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("resuming the interrupted run"), "{}", ran.stdout);
-    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    fixture.fix(&[]).ok().prints(&["resuming the interrupted run"]);
+    assert_eq!(fixture.read("lib.sh"), FIXED_LIB);
     assert_eq!(fixture.ledger("add").len(), 2, "it is the same attempt");
-    let kept = lib.ancestors().nth(3).unwrap().join("attempts");
-    let half = git_in(&kept, &["show", "refs/looop/attempts/add/1-cut:lib.sh"]);
+    let half = git_in(&fixture.kept(), &["show", "refs/looop/attempts/add/1-cut:lib.sh"]);
     assert_eq!(half, "half of an answer\n", "nothing is lost");
 }
 
 #[test]
 fn an_answer_that_the_output_limit_ended_changes_no_file() {
     let server = ModelServer::start(vec![Reply::truncated(GOOD)]);
-    let fixture = fixture("auth_type = \"x\"", "");
-    let before = fixture.read("lib.sh");
-    fixture.profile.config_more(json!({
-        "fix": { "runner": "near" },
-        "runners": { "near": { "http": "openai", "base_url": format!("{}/v1", server.url()), "model": "m" } },
-    }));
+    let fixture = near(&server, "openai");
     let ran = fixture.fix(&[]);
-    assert!(ran.code != 0 && fixture.read("lib.sh") == before, "{ran:?}");
+    assert!(ran.code != 0 && fixture.read("lib.sh") == LIB, "{ran:?}");
     let ledger = fixture.ledger("add");
     assert!(ledger.iter().any(|line| line.to_string().contains("output limit")), "{ledger:?}");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::profile::{Profile, Ran, git_in};
+use crate::support::profile::{LOOOP, Profile, Ran, git_in, program};
 
 /// A profile with a project in `project` and an agent in `agent.sh`.
 pub struct Fixture {
@@ -26,9 +26,9 @@ impl Fixture {
     /// A git project with these files, committed.
     pub fn new(files: &[(&str, &str)]) -> Fixture {
         let fixture = Fixture::plain(files);
-        git_in(&fixture.project(), &["init", "-q"]);
-        git_in(&fixture.project(), &["add", "-A"]);
-        git_in(&fixture.project(), &["commit", "-qm", "one"]);
+        for args in [&["init", "-q"][..], &["add", "-A"], &["commit", "-qm", "one"]] {
+            git_in(&fixture.project(), args);
+        }
         fixture
     }
 
@@ -39,8 +39,7 @@ impl Fixture {
         profile.without_sandbox(&["fix"]);
         profile.config(serde_json::json!({}));
         profile.set_up();
-        fs::create_dir(profile.path("project")).unwrap();
-        fs::create_dir(profile.path("state")).unwrap();
+        ["project", "state"].iter().for_each(|name| fs::create_dir(profile.path(name)).unwrap());
         let fixture = Fixture { profile };
         files.iter().for_each(|(name, text)| fixture.write(name, text));
         fixture.agent("");
@@ -70,6 +69,18 @@ impl Fixture {
         program(&self.profile.path("agent.sh"), &format!("{head}{body}\necho \"attempt $n is made\"\n"));
     }
 
+    /// A shell line with which an agent runs looop as its user would, and keeps what that prints.
+    pub fn as_user(&self, command: &str) -> String {
+        let places = [self.profile.data(), self.profile.config_file(), self.profile.path("output")];
+        let [data, config, output] = places.map(|path| path.display().to_string());
+        format!("LOOOP_DATA_DIR={data} LOOOP_CONFIG={config} {LOOOP} {command} >{output} 2>&1")
+    }
+
+    /// What looop printed for the agent.
+    pub fn agents_output(&self) -> String {
+        fs::read_to_string(self.profile.path("output")).unwrap()
+    }
+
     /// How often the agent was called for an attempt.
     pub fn calls(&self) -> usize {
         let text = fs::read_to_string(self.profile.path("state/calls")).unwrap_or_default();
@@ -82,23 +93,40 @@ impl Fixture {
         fs::read_to_string(self.profile.path(&format!("state/prompt.{n}"))).unwrap()
     }
 
+    /// Checks that each of these texts is in the prompt of attempt `n`.
+    #[track_caller]
+    pub fn asked(&self, n: usize, parts: &[&str]) {
+        let prompt = self.prompt(n);
+        parts.iter().for_each(|part| assert!(prompt.contains(part), "no {part:?} in {prompt}"));
+    }
+
     /// Writes a leanfile beside the project: the agent, a test command, and what follows.
     pub fn leanfile(&self, tests: &str, rest: &str) -> PathBuf {
-        let agent = self.profile.path("agent.sh");
+        self.leanfile_of(&format!("binary = {:?}", self.profile.path("agent.sh")), tests, rest)
+    }
+
+    /// The same with these lines in `[lean]` instead of the agent.
+    pub fn leanfile_of(&self, lean: &str, tests: &str, rest: &str) -> PathBuf {
         let path = self.profile.path("leanfile.toml");
         let text = format!(
-            "[lean]\nbinary = {agent:?}\ntimeout = 60\n[runner]\n{tests}\ntimeout = 120\n[defaults]\nproject_root = \"project\"\n{rest}"
+            "[lean]\n{lean}\ntimeout = 60\n[runner]\n{tests}\ntimeout = 120\n[defaults]\nproject_root = \"project\"\n{rest}"
         );
         fs::write(&path, text).unwrap();
         path
     }
 
+    /// A folder beside the project with this file in it.
+    pub fn outside(&self, name: &str, text: &str) -> PathBuf {
+        let outside = self.profile.path("outside");
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join(name), text).unwrap();
+        outside
+    }
+
     /// Runs `looop fix` with the leanfile beside the project.
     pub fn fix(&self, more: &[&str]) -> Ran {
         let path = self.profile.path("leanfile.toml");
-        let args: Vec<&str> =
-            ["fix", "-c", path.to_str().unwrap()].into_iter().chain(more.iter().copied()).collect();
-        self.profile.looop(&args)
+        self.profile.looop(&[&["fix", "-c", path.to_str().unwrap()], more].concat())
     }
 
     /// The ledger of a goal.
@@ -108,17 +136,22 @@ impl Fixture {
         ran.json()["lines"].as_array().unwrap().clone()
     }
 
-    /// All lines of the spend ledger.
-    pub fn charges(&self) -> Vec<Value> {
-        let months =
-            fs::read_dir(self.profile.data().join("cost")).unwrap().flatten().map(|entry| entry.path());
-        let texts = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
-        texts
-            .flat_map(|path| {
-                let text = fs::read_to_string(path).unwrap();
-                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-            })
-            .collect()
+    /// The attempts in the ledger of a goal.
+    #[track_caller]
+    pub fn attempts(&self, goal: &str) -> Vec<Value> {
+        of(&self.ledger(goal), "attempt").into_iter().cloned().collect()
+    }
+
+    /// What all attempts at a goal have in this field, as text.
+    #[track_caller]
+    pub fn attempted(&self, goal: &str, field: &str) -> Vec<String> {
+        self.attempts(goal).iter().map(|one| one[field].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The repository in which the attempts of the newest run are kept.
+    pub fn kept(&self) -> PathBuf {
+        let runs = fs::read_dir(self.profile.data().join("fix")).unwrap().flatten();
+        runs.map(|run| run.path().join("attempts")).filter(|path| path.is_dir()).last().unwrap()
     }
 
     /// Every file of the project and of its `.git` but for looop's own refs and objects, with bytes and mode.
@@ -142,18 +175,10 @@ fn look(top: &Path, dir: &Path, all: &mut Vec<(String, String)>) {
             look(top, &path, all);
         } else {
             let bytes = fs::read(&path).map_or("link".to_owned(), |bytes| blake3::hash(&bytes).to_string());
-            all.push((
-                name,
-                format!("{bytes} {:o} {:?}", meta.permissions().mode(), meta.modified().unwrap()),
-            ));
+            let state = format!("{bytes} {:o} {:?}", meta.permissions().mode(), meta.modified().unwrap());
+            all.push((name, state));
         }
     }
-}
-
-/// Writes a program.
-pub fn program(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A ledger's lines of one kind.

@@ -4,24 +4,17 @@
 use std::fs;
 use std::path::Path;
 
-use super::adder::{CHECK, FIXED, LIB, TESTS};
-use super::fixture::{Fixture, of};
+use super::adder::{self, FIXED, LIB, TASK, TESTS};
+use super::bad::came_to;
+use super::fixture::Fixture;
 use crate::support::profile::git_in;
 
-const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 const GIT: &str = "git -c user.name=x -c user.email=x@x";
 
 fn fixture(rest: &str) -> Fixture {
-    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), (".gitignore", "built/\n")]);
+    let fixture = adder::project(&[(".gitignore", "built/\n")]);
     fixture.leanfile(TESTS, &format!("max_iters_per_task = 2\nsummarize_errors = false\n{TASK}{rest}"));
     fixture
-}
-
-/// The outcome of each attempt, and what was said of it.
-fn outcomes(fixture: &Fixture) -> Vec<(String, String)> {
-    let lines = fixture.ledger("add");
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    of(&lines, "attempt").iter().map(|one| (text(&one["outcome"]), text(&one["failure"]))).collect()
 }
 
 /// The size of everything below a directory, in bytes on the disk.
@@ -37,25 +30,20 @@ fn size(dir: &Path) -> u64 {
 #[test]
 #[ignore = "slow"]
 fn an_attempt_that_leaves_what_cannot_be_kept_fails_and_the_next_begins_clean() {
+    let large = "too large to store: 300 MiB in 2 files, at most 256 MiB in 10000 may be new";
+    let nested = "`sub` is a nested repository";
     for (leaves, printed) in [
-        (
-            "truncate -s 300M new.bin",
-            "too large to store: 300 MiB in 2 files, at most 256 MiB in 10000 may be new",
-        ),
+        ("truncate -s 300M new.bin", large),
         ("mkdir many; (cd many; seq 10001 | xargs touch)", "too large to store: 0 MiB in 10002 files"),
-        ("git init -q sub; echo x >sub/x", "`sub` is a nested repository"),
-        (
-            &format!("git init -q sub; cd sub; {GIT} commit -q --allow-empty -m one; cd .."),
-            "`sub` is a nested repository",
-        ),
+        ("git init -q sub; echo x >sub/x", nested),
+        (&format!("git init -q sub; cd sub; {GIT} commit -q --allow-empty -m one; cd .."), nested),
     ] {
         let fixture = fixture("");
         fixture.agent(&format!("if [ $n = 1 ]; then {FIXED}; {leaves}; else [ ! -e sub ] && {FIXED}; fi"));
-        let ran = fixture.fix(&[]).ok();
-        let all = outcomes(&fixture);
-        assert_eq!((all[0].0.as_str(), all[1].0.as_str()), ("agent_failed", "passed"), "{leaves}: {all:?}");
-        assert!(all[0].1.contains(printed) && fixture.prompt(2).contains(printed), "{leaves}: {all:?}");
-        assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
+        fixture.fix(&[]).ok().prints(&["1 file of yours was changed, uncommitted: lib.sh"]);
+        assert_eq!(fixture.attempted("add", "outcome"), ["agent_failed", "passed"], "{leaves}");
+        came_to(&fixture, 1, "agent_failed", printed);
+        fixture.asked(2, &[printed]);
         assert!(size(&fixture.profile.data().join("fix")) < 8 << 20, "{leaves}: nothing of it is stored");
     }
 }
@@ -65,7 +53,7 @@ fn what_git_ignores_may_be_as_large_as_it_likes() {
     let fixture = fixture("");
     fixture.agent(&format!("{FIXED}; mkdir built; truncate -s 300M built/all; (cd built; git init -q sub)"));
     fixture.fix(&[]).ok();
-    assert_eq!(outcomes(&fixture)[0].0, "passed");
+    assert_eq!(fixture.attempted("add", "outcome"), ["passed"]);
     assert!(!fixture.project().join("built").exists());
 }
 
@@ -73,9 +61,8 @@ fn what_git_ignores_may_be_as_large_as_it_likes() {
 fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
     let fixture = self::fixture("after = [\"truncate -s 300M out.bin\"]\n");
     fixture.agent(FIXED);
-    assert_eq!(fixture.fix(&[]).code, 1);
-    let all = outcomes(&fixture);
-    assert!(all[0].0 == "after_failed" && all[0].1.contains("too large to store"), "{all:?}");
+    fixture.fix(&[]).exits(1);
+    came_to(&fixture, 1, "after_failed", "too large to store");
     assert!(!fixture.project().join("out.bin").exists());
     let fixture = self::fixture("");
     let mark = fixture.profile.path("state/killed");
@@ -84,9 +71,8 @@ fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
         mark.display()
     );
     fixture.agent(&format!("{kill}; {FIXED}"));
-    assert_eq!(fixture.fix(&[]).code, -1);
-    let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("are dropped: too large to store: 300 MiB in 1 file"), "{}", ran.stdout);
+    fixture.fix(&[]).exits(-1);
+    fixture.fix(&[]).ok().prints(&["are dropped: too large to store: 300 MiB in 1 file"]);
     assert_eq!((fixture.read("lib.sh") != LIB, fixture.project().join("new.bin").exists()), (true, false));
 }
 
@@ -97,17 +83,11 @@ fn repositories_in_a_project_are_reported_and_a_project_that_is_a_disk_is_refuse
     git_in(&fixture.project(), &["init", "-q", "sub"]);
     git_in(&fixture.project().join("sub"), &["commit", "-q", "--allow-empty", "-m", "one"]);
     fixture.write("sub/own.txt", "of the human");
-    let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("the agent gets no files of nested repositories: sub\n"), "{}", ran.stdout);
+    fixture.fix(&[]).ok().prints(&["the agent gets no files of nested repositories: sub\n"]);
     assert_eq!(fixture.read("sub/own.txt"), "of the human");
     let fixture = self::fixture("");
     fs::File::create(fixture.project().join("disk.img")).unwrap().set_len(9 << 30).unwrap();
-    let ran = fixture.fix(&[]);
-    assert_eq!((ran.code, fixture.calls()), (1, 0), "{}", ran.stderr);
     let printed = "9216 MiB in 4 files, at most 8192 MiB in 500000 are copied";
-    assert!(
-        ran.stderr.contains(printed) && ran.stderr.contains("hint: list generated files"),
-        "{}",
-        ran.stderr
-    );
+    fixture.fix(&[]).exits(1).warns(&[printed, "hint: list generated files"]);
+    assert_eq!(fixture.calls(), 0);
 }

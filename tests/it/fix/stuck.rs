@@ -1,12 +1,10 @@
 //! Who repeats himself: halt, new plan, rollback, the next runner, and at last a question to the user.
 
-use std::fs;
-
 use serde_json::json;
 
 use super::adder::{self, FIXED, TESTS};
-use super::fixture::{Fixture, of, program};
-use crate::support::profile::git_in;
+use super::fixture::{Fixture, of};
+use crate::support::profile::{git_in, program};
 
 const TASK: &str = "[[tasks]]\nname = \"add adds\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 
@@ -24,29 +22,20 @@ fn a_halt_demands_a_plan_then_there_is_a_rollback_then_a_question_and_nothing_ru
     let fixture = fixture(20);
     fixture.agent("echo \"# $n\" >>lib.sh; git rev-parse HEAD >/dev/null || exit 7");
     let before = fixture.fingerprint();
-    let ran = fixture.fix(&[]);
-    assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
+    fixture.fix(&[]).exits(3);
     let row = ["attempt"; 3].join(" ");
     let expected = format!("begin {row} plan attempt rollback {row} plan attempt asked");
     assert_eq!(kinds(&fixture).join(" "), expected);
     assert_eq!(fixture.fingerprint(), before);
     // What each halt left, and what the rollback threw away, is kept.
-    let kept = fixture
-        .profile
-        .data()
-        .join("fix")
-        .read_dir()
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path().join("attempts"));
-    let kept = kept.last().unwrap();
+    let kept = fixture.kept();
     let checkpoints = git_in(&kept, &["for-each-ref", "--format=%(refname)", "refs/looop/checkpoints"]);
     let named = |n: u32| format!("refs/looop/checkpoints/add-adds/{n}\n");
     assert_eq!(checkpoints, named(3) + &named(7));
     assert!(git_in(&kept, &["show", "refs/looop/attempts/add-adds/4:lib.sh"]).contains("# 4"));
     // The plan is in the prompt that follows it, and the first attempt behind a rollback begins with the base.
-    assert!(fixture.prompt(4).contains("swap both before anything else"), "{}", fixture.prompt(4));
-    assert!(!fixture.prompt(5).contains("# 4") && fixture.prompt(4).contains("# 3"));
+    fixture.asked(4, &["swap both before anything else", "# 3"]);
+    assert!(!fixture.prompt(5).contains("# 4"));
     // The question is open, and the same command calls nobody.
     let calls = fixture.calls();
     let again = fixture.fix(&[]);
@@ -54,11 +43,11 @@ fn a_halt_demands_a_plan_then_there_is_a_rollback_then_a_question_and_nothing_ru
     let asks = fixture.profile.looop(&["asks", "--json"]).ok().json();
     let id = asks["asks"][0]["id"].as_str().unwrap().to_owned();
     assert!(asks["asks"][0]["text"].as_str().unwrap().contains("2 new plans did not help"), "{asks}");
-    assert!(again.stdout.contains(&format!("looop answer {id}")), "{}", again.stdout);
+    again.prints(&[&format!("looop answer {id}")]);
     fixture.profile.looop(&["answer", &id, "use a PLUS sign"]).ok();
     fixture.agent(FIXED);
     fixture.fix(&[]).ok();
-    assert!(fixture.prompt(calls + 1).contains("use a PLUS sign"));
+    fixture.asked(calls + 1, &["use a PLUS sign"]);
     assert!(fixture.read("lib.sh").contains("$1 + $2"));
 }
 
@@ -76,8 +65,7 @@ fn the_figures_of_the_rule_are_the_config_s() {
         (json!({ "hlt": 2 }), "halt"),
     ] {
         fixture.profile.config(json!({ "fix": fix }));
-        let ran = fixture.fix(&[]);
-        assert!(ran.code == 2 && ran.stderr.contains(word), "{word}: {}", ran.stderr);
+        fixture.fix(&[]).exits(2).warns(&[word]);
     }
 }
 
@@ -86,20 +74,19 @@ fn the_figures_of_the_rule_are_the_config_s() {
 fn an_edited_task_is_not_parked() {
     let fixture = fixture(20);
     fixture.agent(":");
-    assert_eq!(fixture.fix(&[]).code, 3);
+    fixture.fix(&[]).exits(3);
     let calls = fixture.calls();
-    fixture
-        .leanfile(TESTS, &format!("max_iters_per_task = 1\n{}", TASK.replace("must add", "must really add")));
-    assert_eq!(fixture.fix(&[]).code, 1);
+    let edited = TASK.replace("must add", "must really add");
+    fixture.leanfile(TESTS, &format!("max_iters_per_task = 1\n{edited}"));
+    fixture.fix(&[]).exits(1);
     assert_eq!(fixture.calls(), calls + 1);
 }
 
 #[test]
 fn a_plan_that_is_none_or_an_old_one_is_refused_and_two_refusals_ask() {
     let fixture = fixture(20);
-    let script = fixture.profile.path("agent.sh");
-    program(&script, "#!/bin/sh\necho 'I will just try harder'\n");
-    assert_eq!(fixture.fix(&[]).code, 3);
+    program(&fixture.profile.path("agent.sh"), "#!/bin/sh\necho 'I will just try harder'\n");
+    fixture.fix(&[]).exits(3);
     let lines = fixture.ledger("add-adds");
     let plans = of(&lines, "plan");
     assert_eq!((plans.len(), of(&lines, "attempt").len()), (2, 3));
@@ -111,7 +98,7 @@ fn the_same_failure_eight_times_asks_without_a_rollback() {
     let fixture = fixture(20);
     // Each attempt is another one, and none of them helps.
     fixture.agent("echo \"f$n() { a$n b$n c$n d$n e$n f$n g$n h$n i$n j$n; }\" >g$n.sh");
-    assert_eq!(fixture.fix(&[]).code, 3);
+    fixture.fix(&[]).exits(3);
     let lines = fixture.ledger("add-adds");
     assert_eq!(of(&lines, "attempt").len(), 8);
     assert!(of(&lines, "rollback").is_empty() && of(&lines, "plan").is_empty());
@@ -134,16 +121,10 @@ fn after_a_new_plan_the_next_runner_is_called() {
             "big": { "fix": [big] },
         },
     }));
-    let path = fixture.profile.path("leanfile.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.lines().filter(|line| !line.starts_with("binary")).collect::<Vec<_>>().join("\n"))
-        .unwrap();
+    fixture.leanfile_of("", TESTS, &format!("max_iters_per_task = 5\nsummarize_errors = false\n{TASK}"));
     fixture.fix(&[]).ok();
-    let lines = fixture.ledger("add-adds");
-    let runners: Vec<&str> =
-        of(&lines, "attempt").iter().map(|one| one["runner"].as_str().unwrap()).collect();
-    assert_eq!(runners, ["local", "local", "local", "big"]);
-    assert_eq!(of(&lines, "plan")[0]["runner"], "big");
+    assert_eq!(fixture.attempted("add-adds", "runner"), ["local", "local", "local", "big"]);
+    assert_eq!(of(&fixture.ledger("add-adds"), "plan")[0]["runner"], "big");
     let rows = fixture.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
     assert_eq!(rows["rows"].as_array().unwrap().len(), 2, "{rows}");
 }

@@ -6,15 +6,15 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::adder::{CHECK, FIXED, LIB};
-use super::fixture::{Fixture, program};
+use super::adder::{self, FIXED, FIXED_LIB, LIB, TASK};
+use super::fixture::Fixture;
 use crate::support::pi::skipped;
-use crate::support::profile::{git_in, has_bwrap, wait_until};
+use crate::support::profile::{git_in, has_bwrap, program, wait_until};
 
 /// A fixture whose decider wants a fix, and whose fixing runner is this script. It waits for an approval at each level of the
 /// sandbox, since `looop fix` itself runs outside of it.
 fn wants(script: &str, level: &str) -> Fixture {
-    wants_in(Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]), script, level)
+    wants_in(adder::project(&[]), script, level)
 }
 
 fn wants_in(fixture: Fixture, script: &str, level: &str) -> Fixture {
@@ -24,7 +24,7 @@ fn wants_in(fixture: Fixture, script: &str, level: &str) -> Fixture {
         "move": "start_worker", "id": "adder", "kind": "fix", "brief": "make add ADD", "verify": "tests",
         "repo": fixture.project(), "why": "it is wrong",
     });
-    fs::create_dir_all(fixture.profile.path("script")).unwrap();
+    fs::create_dir(fixture.profile.path("script")).unwrap();
     fs::write(&replies, format!("{wanted}\n{{\"move\":\"noop\",\"why\":\"n\"}}\n")).unwrap();
     fixture.profile.config(json!({
         "decide": "scripted",
@@ -35,15 +35,10 @@ fn wants_in(fixture: Fixture, script: &str, level: &str) -> Fixture {
         "verify": { "tests": ["sh", "check.sh"] },
     }));
     fixture.profile.looop(&["tick"]).ok();
-    let ask = fixture.profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    fixture.profile.looop(&["asks"]).ok().prints(&["no full sandbox is in force"]);
+    let ask = fixture.profile.approve_first();
     let shown = ask["argv"].to_string();
     assert!(shown.contains("\"fix\"") && shown.contains("sh check.sh"), "{ask}");
-    let screen = fixture.profile.looop(&["asks"]).ok().stdout;
-    assert!(screen.contains("no full sandbox is in force"), "{screen}");
-    fixture
-        .profile
-        .looop(&["approve", ask["id"].as_str().unwrap(), "--hash", ask["hash"].as_str().unwrap()])
-        .ok();
     fixture.profile.looop(&["tick"]).ok();
     fixture
 }
@@ -54,21 +49,25 @@ fn state(fixture: &Fixture) -> String {
     found.map_or(String::new(), |worker| worker["state"].as_str().unwrap().to_owned())
 }
 
+#[track_caller]
+fn wait_done(fixture: &Fixture) {
+    wait_until("the fix is done", || matches!(state(fixture).as_str(), "done" | "failed"));
+    assert_eq!(state(fixture), "done", "{}", fixture.profile.looop(&["logs", "adder"]).stdout);
+}
+
 #[test]
 #[ignore = "slow"]
 fn the_result_of_a_worker_is_its_branch() {
     let fixture = wants(&format!("case \"$p\" in *'make add ADD'*) {FIXED};; esac"), "none");
-    let before = fixture.read("lib.sh");
-    wait_until("the fix is done", || matches!(state(&fixture).as_str(), "done" | "failed"));
-    assert_eq!(state(&fixture), "done", "{}", fixture.profile.looop(&["logs", "adder"]).stdout);
-    assert_eq!(fixture.read("lib.sh"), before, "the human's files are as they were");
+    wait_done(&fixture);
+    assert_eq!(fixture.read("lib.sh"), LIB, "the human's files are as they were");
     assert!(git_in(&fixture.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
     assert_eq!(git_in(&fixture.project(), &["rev-list", "--count", "main..looop/adder"]).trim(), "1");
     // What it cost is in the ledger, as the worker's: what a worker says names no other runner.
     let rows = fixture.profile.looop(&["cost", "all", "--by", "worker", "--json"]).ok().json();
     let rows = rows["rows"].as_array().unwrap();
     assert!(rows.iter().any(|row| row.to_string().contains("adder")), "{rows:?}");
-    let charges: Vec<serde_json::Value> = fixture.charges();
+    let charges = fixture.profile.charges();
     let own: Vec<_> = charges.iter().filter(|charge| charge["worker"] == "adder").collect();
     assert_eq!(own.len(), 1, "{charges:?}");
     assert_eq!((&own[0]["runner"], &own[0]["usage"]["basis"]), (&json!("fix"), &json!("estimated")));
@@ -86,8 +85,7 @@ fn a_stuck_worker_asks_through_its_supervisor_and_resumes_with_the_answer() {
     let asks = fixture.profile.looop(&["asks", "--json"]).ok().json();
     assert!(asks["asks"][0]["text"].as_str().unwrap().contains("is stuck"), "{asks}");
     fixture.profile.looop(&["answer", asks["asks"][0]["id"].as_str().unwrap(), "use a PLUS sign"]).ok();
-    wait_until("the fix is done", || matches!(state(&fixture).as_str(), "done" | "failed"));
-    assert_eq!(state(&fixture), "done", "{}", fixture.profile.looop(&["logs", "adder"]).stdout);
+    wait_done(&fixture);
 }
 
 #[test]
@@ -103,10 +101,9 @@ fn what_a_fixing_worker_starts_is_sandboxed_and_its_tests_have_no_network() {
         "echo 'echo x >$HOME/escaped; [ $(wc -l </proc/net/dev) = 3 ] || add() { echo net; }' >>lib.sh",
     ];
     let fixture = wants(&agent.join("\n"), "full");
-    wait_until("the fix is done", || matches!(state(&fixture).as_str(), "done" | "failed"));
-    assert_eq!(state(&fixture), "done", "{}", fixture.profile.looop(&["logs", "adder"]).stdout);
-    let found =
-        Command::new("find").arg(fixture.profile.path("")).args(["-name", "escaped"]).output().unwrap();
+    wait_done(&fixture);
+    let mut find = Command::new("find");
+    let found = find.arg(fixture.profile.path("")).args(["-name", "escaped"]).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     // What stands for the home directory and for /tmp is the sandbox's own.
     let data = fixture.profile.data().display().to_string();
@@ -123,17 +120,14 @@ fn a_user_may_have_a_fix_sandboxed() {
     if !has_bwrap() {
         return skipped("missing: bwrap");
     }
-    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let fixture = adder::fixture(TASK);
     fixture.agent(&format!("echo x >$HOME/agent; {FIXED}"));
-    fixture
-        .leanfile("command = \"sh\"\nargs = [\"check.sh\"]", "[[tasks]]\nname = \"add\"\nprompt = \"add\"");
     for (level, leaves) in [("full", false), ("none", true)] {
         fixture.write("lib.sh", LIB);
-        fixture
-            .profile
-            .config(json!({ "sandbox": { "fix": level, "write": [fixture.profile.path("state")] } }));
+        let sandbox = json!({ "fix": level, "write": [fixture.profile.path("state")] });
+        fixture.profile.config(json!({ "sandbox": sandbox }));
         fixture.fix(&["--fresh"]).ok();
-        assert!(fixture.read("lib.sh").contains("$1 + $2"), "{level}");
+        assert_eq!(fixture.read("lib.sh"), FIXED_LIB, "{level}");
         assert_eq!(fixture.profile.path("home/agent").exists(), leaves, "{level}");
     }
 }
@@ -141,7 +135,7 @@ fn a_user_may_have_a_fix_sandboxed() {
 #[test]
 #[ignore = "slow"]
 fn a_worker_never_uses_what_a_leanfile_of_the_project_asks_for() {
-    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = adder::project(&[]);
     let canary = scene.profile.path("canary");
     program(&scene.project().join("evil.sh"), &format!("#!/bin/sh\necho x >{}\n", canary.display()));
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -157,10 +151,8 @@ fn a_worker_never_uses_what_a_leanfile_of_the_project_asks_for() {
     // That a person trusts the file changes nothing for a worker.
     scene.profile.looop(&["trust", scene.project().join("leanfile.toml").to_str().unwrap()]).ok();
     let scene = wants_in(scene, FIXED, "none");
-    wait_until("the fix is done", || matches!(state(&scene).as_str(), "done" | "failed"));
-    let logs = scene.profile.looop(&["logs", "adder"]).stdout;
-    assert_eq!(state(&scene), "done", "{logs}");
-    let logs = logs.replace(['\r', '\n'], "");
+    wait_done(&scene);
+    let logs = scene.profile.looop(&["logs", "adder"]).stdout.replace(['\r', '\n'], "");
     for key in ["lean.base_url", "health.check_url", "defaults.project_root", "runner.command"] {
         assert!(logs.contains("no effect") && logs.contains(key), "{key}: {logs}");
     }

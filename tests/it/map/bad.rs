@@ -27,37 +27,23 @@ fn files_that_cannot_be_read_are_reported_and_the_rest_is_mapped() {
     let ran = profile.looop(&["map", "--root", root, "--query", "good data", "--json"]).ok();
     let answer = ran.json();
     let index = &answer["index"];
-    assert_eq!(
-        (&index["files"], &index["skipped"], &index["partial"]),
-        (&5.into(), &3.into(), &1.into()),
-        "{index}"
-    );
+    assert_eq!(["files", "skipped", "partial"].map(|key| &index[key]), [5, 3, 1], "{index}");
     let paths: Vec<&str> =
         answer["files"].as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap()).collect();
     assert!(paths.contains(&"broken.py") && paths.contains(&"data.unknown"), "{paths:?}");
-    let messages = profile.looop(&["map", "--root", root]).ok().stderr;
-    assert!(messages.contains("3 files are too large, generated or not text"), "{messages}");
-    assert!(messages.contains("1 files could be parsed only in part"), "{messages}");
-    let late = profile.looop(&["map", "--root", root, "--timeout", "0"]).ok().stderr;
-    assert!(late.contains("warning: only the first 0 files were looked at"), "{late}");
+    let gaps = ["3 files are too large, generated or not text", "1 files could be parsed only in part"];
+    profile.looop(&["map", "--root", root]).ok().warns(&gaps);
+    let late = profile.looop(&["map", "--root", root, "--timeout", "0"]).ok();
+    late.warns(&["warning: only the first 0 files were looked at"]);
 }
 
 #[test]
 fn outside_a_project_it_says_how_to_name_one() {
     let profile = Profile::home_only();
-    let ran = profile.looop(&["map"]);
-    assert_eq!(ran.code, 2, "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("could not find a project") && ran.stderr.contains("--root DIR"),
-        "{}",
-        ran.stderr
-    );
-    let ran = profile.looop(&["map", "--root", "none/such"]);
-    assert_eq!(ran.code, 2, "{}", ran.stderr);
-    let ran = profile.looop(&["map", "--root", ".", "--failure", "none.log"]);
-    assert!(ran.code == 2 && ran.stderr.contains("none.log"), "{}", ran.stderr);
-    let empty = profile.looop(&["map", "--root", "."]).ok();
-    assert!(empty.stdout.contains("the map can read none"), "{}", empty.stdout);
+    profile.looop(&["map"]).exits(2).warns(&["could not find a project", "--root DIR"]);
+    profile.looop(&["map", "--root", "none/such"]).exits(2);
+    profile.looop(&["map", "--root", ".", "--failure", "none.log"]).exits(2).warns(&["none.log"]);
+    profile.looop(&["map", "--root", "."]).ok().prints(&["the map can read none"]);
 }
 
 #[test]
@@ -67,12 +53,10 @@ fn a_torn_index_or_one_of_another_version_is_rebuilt() {
     let open = || map::open(dir.path(), Some(&cache), &MapLimits::default()).unwrap().1.parsed;
     assert_eq!((open(), open()), (5, 0));
     let text = fs::read_to_string(&cache).unwrap();
-    fs::write(&cache, text.replacen("\"version\":2", "\"version\":1", 1)).unwrap();
-    assert_eq!((open(), open()), (5, 0));
-    fs::write(&cache, &text[..text.len() / 2]).unwrap();
-    assert_eq!((open(), open()), (5, 0));
-    fs::write(&cache, "[]").unwrap();
-    assert_eq!((open(), open()), (5, 0));
+    for bad in [&text.replacen("\"version\":2", "\"version\":1", 1), &text[..text.len() / 2], "[]"] {
+        fs::write(&cache, bad).unwrap();
+        assert_eq!((open(), open()), (5, 0), "{bad}");
+    }
 }
 
 #[test]

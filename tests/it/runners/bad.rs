@@ -1,33 +1,25 @@
 //! Runners that are named wrongly, are too old or too new, or answer something else than one move.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::json;
 
-use super::{Decider, NOOP, charges, profile};
+use super::{Decider, NOOP, profile};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::Profile;
 
 /// A profile in which a shell script stands in for the program `name`.
 fn with_program(name: &str, body: &str) -> Profile {
     let profile = Profile::scripted(&[NOOP]);
-    let bin = profile.path("bin");
-    fs::create_dir(&bin).unwrap();
-    let script = bin.join(name);
-    fs::write(&script, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    profile.config(json!({ "path": format!("{}:/usr/bin:/bin", bin.display()), "decide": name }));
+    profile.config(json!({ "decide": name }));
+    profile.stand_in(name, &format!("#!/bin/sh\n{body}\n"), "/usr/bin:/bin");
     profile
 }
 
 #[track_caller]
 fn fails(profile: &Profile, class: &str, words: &str) {
-    let ran = profile.looop(&["tick"]);
-    let failure = profile.read_json("beat.json")["failure"].clone();
-    assert_eq!((ran.code, failure["class"].as_str()), (1, Some(class)), "{failure}");
-    assert!(failure["why"].as_str().unwrap().contains(words), "{failure}");
-    assert_eq!(charges(profile).len(), 1, "it is billed once");
+    super::fails(profile, class, words);
+    assert_eq!(profile.charges().len(), 1, "it is billed once");
 }
 
 #[test]
@@ -35,9 +27,7 @@ fn a_program_that_is_too_old_or_too_new_is_named_as() {
     let old = "case $1 in --version) echo 1.0.0; exit;; esac; cat > /dev/null; echo \"error: unknown option '--bare'\" >&2; exit 1";
     let profile = with_program("claude", old);
     fails(&profile, "crashed", "looop needs claude 2.1.300 or later");
-    let doctor = profile.looop(&["doctor", "runner", "claude"]);
-    assert_eq!(doctor.code, 1);
-    assert!(doctor.stdout.contains("1.0.0 is too old"), "{}", doctor.stdout);
+    profile.looop(&["doctor", "runner", "claude"]).exits(1).prints(&["1.0.0 is too old"]);
     let new = r#"cat > /dev/null; echo '{"kind":"turn","of":"another form"}'"#;
     fails(&with_program("codex", new), "crashed", "0.169.0 is the version that was tried");
     fails(&with_program("pi", "cat > /dev/null"), "empty", "ended without an answer");
@@ -49,12 +39,9 @@ fn a_program_that_asks_its_model_for_ever_is_ended() {
     let profile =
         with_program("opencode", &format!("cat > /dev/null; while :; do echo '{step}'; sleep 0.01; done"));
     fails(&profile, "crashed", "asked its model 31 times for one answer");
-    let usage = &charges(&profile)[0]["usage"];
-    assert_eq!(
-        (&usage["tokens_in"], &usage["cost_micros"]),
-        (&json!(31), &json!(31_000)),
-        "and what it used is known"
-    );
+    // What it used is known.
+    let usage = &profile.charges()[0]["usage"];
+    assert_eq!((&usage["tokens_in"], &usage["cost_micros"]), (&json!(31), &json!(31_000)), "{usage}");
 }
 
 #[test]
@@ -69,12 +56,12 @@ fn a_stream_of_100_mb_is_read_in_bounded_memory() {
          cat <<'END'\n{answer}\nEND"
     );
     let profile = with_program("pi", &body);
-    let mut child = profile.command(&["tick"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = profile.command(&["tick"]).stdout(Stdio::null()).spawn().unwrap();
     let peak = crate::sense::peak_kib(&mut child);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     println!("100 MB of events: {peak} KiB at most");
     assert!(peak < 64 * 1024, "{peak} KiB");
-    assert_eq!(charges(&profile)[0]["usage"]["cost_micros"], 10_000);
+    assert_eq!(profile.charges()[0]["usage"]["cost_micros"], 10_000);
 }
 
 #[test]
@@ -88,12 +75,8 @@ fn a_usage_limit_is_waited_for() {
     fails(&profile, "limit", "limit");
     let next = profile.looop(&["tick"]).ok().stdout;
     // The year 2100 is not believed.
-    assert!(
-        next.contains("backing off for 23h")
-            || next.contains("backing off for 24h")
-            || next.contains("backing off for 1d"),
-        "{next}"
-    );
+    let waits = ["23h", "24h", "1d"].map(|time| format!("backing off for {time}"));
+    assert!(waits.iter().any(|wait| next.contains(wait)), "{next}");
 }
 
 /// What a model may answer besides one move, and what becomes of it: two calls, one line in the ledger, no move.
@@ -113,6 +96,6 @@ fn an_invalid_move_causes_one_repair_call() {
         let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
         fails(&profile, "invalid", words);
         assert_eq!(server.requests().len(), 2);
-        assert_eq!(charges(&profile)[0]["usage"]["tokens_in"], 200, "both calls are in the one line");
+        assert_eq!(profile.charges()[0]["usage"]["tokens_in"], 200, "both calls are in the one line");
     }
 }

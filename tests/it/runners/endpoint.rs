@@ -9,21 +9,16 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Decider, NOOP, charges, profile};
+use super::{Decider, NOOP, fails, profile};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::skipped;
 use crate::support::profile::{Profile, git_in};
 
 /// The same profile with other settings of its endpoint.
 fn with(profile: &Profile, key: &str, value: Value) {
-    let text = std::fs::read_to_string(profile.config_file()).unwrap();
-    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let mut config = profile.config_value();
     config["runners"]["mine"][key] = value;
     profile.config(config);
-}
-
-fn failure(profile: &Profile) -> Value {
-    profile.read_json("beat.json")["failure"].clone()
 }
 
 #[test]
@@ -38,14 +33,10 @@ fn an_endpoint_that_is_down_is_not_asked_and_costs_nothing() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     with(&profile, "health", json!(format!("http://{free}/health")));
     profile.goal("g", "---\ngoal: x\n---\n");
-    let ran = profile.looop(&["tick"]);
-    assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("down")), "{ran:?}");
-    assert_eq!(
-        (server.requests().len(), charges(&profile).len()),
-        (2, 1),
-        "nobody was asked, nothing was spent"
-    );
-    assert!(profile.looop(&["status"]).ok().stdout.contains("start the endpoint"));
+    fails(&profile, "down", "");
+    // Nobody was asked, and nothing was spent.
+    assert_eq!((server.requests().len(), profile.charges().len()), (2, 1));
+    profile.looop(&["status"]).ok().prints(&["start the endpoint"]);
 }
 
 #[test]
@@ -55,10 +46,7 @@ fn an_answer_that_the_output_limit_ended_holds_no_move_and_says_why() {
         let server = ModelServer::start(vec![Reply::truncated(NOOP)]);
         let Some(profile) = profile(decider, &server.url()) else { return };
         profile.goal("g", "---\ngoal: x\n---\n");
-        let ran = profile.looop(&["tick"]);
-        let failure = failure(&profile);
-        assert_eq!((ran.code, &failure["class"]), (1, &json!("invalid")), "{ran:?}");
-        assert!(failure["why"].as_str().unwrap().contains("output limit"), "{failure}");
+        fails(&profile, "invalid", "output limit");
         let asked = server.requests();
         assert_eq!(asked.len(), 2, "one repair is asked for");
         assert!(asked[1].body.to_string().contains("output limit"), "the model learns why");
@@ -76,18 +64,17 @@ fn a_wait_that_a_server_names_is_kept() {
     let began = Instant::now();
     near.looop(&["tick"]).ok();
     assert!(began.elapsed().as_millis() >= 1000, "{:?}", began.elapsed());
-    assert_eq!((server.requests().len(), charges(&near).len()), (2, 1));
+    assert_eq!((server.requests().len(), near.charges().len()), (2, 1));
 
     let server = ModelServer::start(vec![slow("900")]);
     let far = profile(Decider::Anthropic, &server.url()).unwrap();
-    let ran = far.looop(&["tick"]);
-    assert_eq!((ran.code, server.requests().len()), (1, 1), "what is far is not waited for");
-    let failure = failure(&far);
+    let failure = fails(&far, "transient", "");
+    assert_eq!(server.requests().len(), 1, "what is far is not waited for");
     let wait = failure["retry_at_ms"].as_i64().unwrap() - failure["at_ms"].as_i64().unwrap();
     assert!((890_000..=900_000).contains(&wait), "{failure}");
     let next = far.looop(&["tick"]).ok().stdout;
     assert!(next.contains("backing off for 14m") || next.contains("backing off for 15m"), "{next}");
-    assert_eq!(charges(&far)[0]["usage"]["cost_micros"], 0, "a refused request costs nothing");
+    assert_eq!(far.charges()[0]["usage"]["cost_micros"], 0, "a refused request costs nothing");
 }
 
 #[test]
@@ -96,9 +83,9 @@ fn one_that_knows_no_json_mode_is_asked_without() {
     let server = ModelServer::start(vec![refused, Reply::text(NOOP)]);
     let Some(auto) = profile(Decider::Openai, &server.url()) else { return };
     auto.looop(&["tick"]).ok();
-    let forms: Vec<Value> =
-        server.requests().iter().map(|r| r.body["response_format"]["type"].clone()).collect();
-    assert_eq!(forms, [json!("json_object"), Value::Null]);
+    let asked = server.requests();
+    let forms: Vec<_> = asked.iter().map(|request| &request.body["response_format"]["type"]).collect();
+    assert_eq!(forms, [&json!("json_object"), &Value::Null]);
 
     let server = ModelServer::start(vec![Reply::text(NOOP)]);
     let fixed = profile(Decider::Openai, &server.url()).unwrap();
@@ -113,9 +100,7 @@ fn silence_ends_a_call() {
     let server = ModelServer::start(vec![Reply::hang()]);
     let Some(profile) = profile(Decider::Anthropic, &server.url()) else { return };
     with(&profile, "idle", json!("500ms"));
-    let ran = profile.looop(&["tick"]);
-    assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("transient")), "{ran:?}");
-    assert!(failure(&profile)["why"].as_str().unwrap().contains("no data came for too long"));
+    fails(&profile, "transient", "no data came for too long");
     assert_eq!(server.requests().len(), 1, "it may have been working: it is not asked twice");
 }
 
@@ -142,10 +127,8 @@ fn a_stream_that_falls_silent_in_its_middle_is_ended_and_what_it_used_is_known()
     );
     let Some(profile) = profile(Decider::Anthropic, &url) else { return };
     with(&profile, "idle", json!("500ms"));
-    let ran = profile.looop(&["tick"]);
-    assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("transient")), "{ran:?}");
-    assert!(failure(&profile)["why"].as_str().unwrap().contains("no data came for too long"));
-    let usage = &charges(&profile)[0]["usage"];
+    fails(&profile, "transient", "no data came for too long");
+    let usage = &profile.charges()[0]["usage"];
     assert_eq!((&usage["tokens_in"], &usage["cost_micros"]), (&json!(70), &json!(210)), "{usage}");
 }
 
@@ -159,12 +142,9 @@ fn a_health_check_waits_for_a_bounded_time_and_hears_an_error() {
         let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
         with(&profile, "health", json!(format!("{}/health", stalls(words))));
         let began = Instant::now();
-        profile.looop(&["tick"]);
+        fails(&profile, "down", why);
         assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
-        let failure = failure(&profile);
-        assert_eq!(failure["class"], "down", "{failure}");
-        assert!(failure["why"].as_str().unwrap().contains(why), "{failure}");
-        assert_eq!((server.requests().len(), charges(&profile).len()), (0, 0));
+        assert_eq!((server.requests().len(), profile.charges().len()), (0, 0));
     }
 }
 
@@ -173,15 +153,18 @@ fn a_key_that_is_not_there_is_reported_before_anything_is_asked() {
     let server = ModelServer::start(vec![Reply::text(NOOP)]);
     let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
     with(&profile, "key_env", json!("NOT_SET"));
-    let ran = profile.looop(&["tick"]);
-    let failure = failure(&profile);
-    assert_eq!((ran.code, &failure["class"]), (1, &json!("auth")));
-    assert!(failure["why"].as_str().unwrap().contains("NOT_SET"), "{failure}");
+    fails(&profile, "auth", "NOT_SET");
     assert_eq!(server.requests().len(), 0);
 }
 
 /// No token's shape and no variable's value: only `token_cmd` knows it.
 const KEY: &str = "quiet-words-0123456789";
+
+#[track_caller]
+fn is_in_no_file(profile: &Profile) {
+    let found = Command::new("grep").args(["-rlF", KEY]).arg(profile.data()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "the key is in no file of the data dir");
+}
 
 #[test]
 fn a_key_from_a_command_reaches_the_endpoint_and_no_file() {
@@ -204,14 +187,12 @@ fn a_key_from_a_command_reaches_the_endpoint_and_no_file() {
     with(&profile, "key_env", Value::Null);
     std::fs::write(profile.path("key"), format!("{KEY}\nuser: me\n")).unwrap();
     with(&profile, "token_cmd", json!(["cat", profile.path("key")]));
-    let ran = profile.looop(&["tick"]);
+    let ran = profile.looop(&["tick"]).exits(1);
     let head = server.join().unwrap();
     assert!(head.to_lowercase().contains(&format!("authorization: bearer {KEY}\r\n")), "{head}");
-    let failure = failure(&profile);
-    assert_eq!((ran.code, &failure["class"]), (1, &json!("auth")), "{failure}");
-    assert!(failure["why"].as_str().unwrap().contains("bad key"), "{failure}");
-    let found = Command::new("grep").args(["-rlF", KEY]).arg(profile.data()).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "it is in no file of the data dir");
+    let failure = &profile.read_json("beat.json")["failure"];
+    assert!(failure["class"] == "auth" && failure["why"].as_str().unwrap().contains("bad key"), "{failure}");
+    is_in_no_file(&profile);
     assert!(!ran.stderr.contains(KEY) && !ran.stdout.contains(KEY), "{ran:?}");
 }
 
@@ -219,20 +200,15 @@ fn a_key_from_a_command_reaches_the_endpoint_and_no_file() {
 fn a_program_that_decides_gets_the_key_in_a_variable_and_cannot_repeat_it() {
     let profile = Profile::scripted(&[NOOP]);
     let line = format!("test \"$MINE\" = {KEY} || exit 1; echo '{{\"move\":\"noop\",\"why\":\"'$MINE'\"}}'");
-    let runner = json!({ "decide": ["sh", "-c", line], "token_cmd": ["echo", KEY], "key_env": "MINE" });
+    let mut runner = json!({ "decide": ["sh", "-c", line], "token_cmd": ["echo", KEY], "key_env": "MINE" });
     profile.config(json!({ "decide": "mine", "runners": { "mine": runner } }));
     profile.looop(&["tick"]).ok();
     assert!(profile.read("journal.md").contains("noop"), "{}", profile.read("journal.md"));
-    let found = Command::new("grep").args(["-rlF", KEY]).arg(profile.data()).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "it is in no file of the data dir");
+    is_in_no_file(&profile);
     // Without a variable the program could not get it.
-    let runner = json!({ "decide": ["sh", "-c", line], "token_cmd": ["echo", KEY] });
+    runner.as_object_mut().unwrap().remove("key_env");
     profile.config(json!({ "decide": "mine", "runners": { "mine": runner } }));
-    let ran = profile.looop(&["run", "rest"]);
-    assert!(
-        ran.code == 2 && ran.stderr.contains("runners.mine.token_cmd") && ran.stderr.contains("key_env"),
-        "{ran:?}"
-    );
+    profile.looop(&["run", "rest"]).exits(2).warns(&["runners.mine.token_cmd", "key_env"]);
 }
 
 #[test]
@@ -248,10 +224,7 @@ fn a_command_that_prints_no_key_is_reported_before_anything_is_asked() {
     ] {
         let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
         with(&profile, "token_cmd", argv);
-        let ran = profile.looop(&["tick"]);
-        let failure = failure(&profile);
-        assert_eq!((ran.code, &failure["class"]), (1, &json!("auth")), "{failure}");
-        assert!(failure["why"].as_str().unwrap().contains(why), "{failure}");
+        fails(&profile, "auth", why);
     }
     assert_eq!(server.requests().len(), 0);
 }
@@ -269,11 +242,8 @@ fn a_handshake_that_fails_is_named_as_one() {
     });
     let Some(profile) = profile(Decider::Openai, "http://127.0.0.1:1") else { return };
     with(&profile, "base_url", json!(format!("https://{address}/v1")));
-    let ran = profile.looop(&["tick"]);
+    fails(&profile, "crashed", "TLS failed");
     plain.join().unwrap();
-    let failure = failure(&profile);
-    assert_eq!((ran.code, &failure["class"]), (1, &json!("crashed")), "{failure}");
-    assert!(failure["why"].as_str().unwrap().contains("TLS failed"), "{failure}");
     assert_eq!(profile.read_json("beat.json")["backoff"]["fails"], 1);
 }
 
@@ -307,17 +277,14 @@ fn an_untrusted_certificate_is_refused_before_any_byte_of_the_prompt() {
         assert!(printed.read_line(&mut line).unwrap() > 0, "openssl did not listen");
     }
     with(&profile, "base_url", json!(format!("https://{}/v1", line["ACCEPT ".len()..].trim())));
-    let ran = profile.looop(&["tick"]);
+    let failure = fails(&profile, "crashed", "TLS failed");
     server.kill().unwrap();
     server.wait().unwrap();
     let mut heard = String::new();
     printed.read_to_string(&mut heard).unwrap();
-    let failure = failure(&profile);
-    assert_eq!((ran.code, &failure["class"]), (1, &json!("crashed")), "{failure}");
-    let why = failure["why"].as_str().unwrap();
-    assert!(why.contains("TLS failed") && why.contains("certificate"), "{failure}");
+    assert!(failure["why"].as_str().unwrap().contains("certificate"), "{failure}");
     assert!(!heard.contains("POST"), "{heard}");
-    assert!(charges(&profile).iter().all(|charge| charge["usage"]["cost_micros"] == 0));
+    assert!(profile.charges().iter().all(|charge| charge["usage"]["cost_micros"] == 0));
 }
 
 #[test]
@@ -330,7 +297,7 @@ fn a_price_comes_from_the_table_by_the_exact_name_only() {
         with(&profile, "price", Value::Null);
         with(&profile, "model", json!(model));
         profile.looop(&["tick"]).ok();
-        let usage = &charges(&profile)[0]["usage"];
+        let usage = &profile.charges()[0]["usage"];
         assert_eq!((&usage["basis"], &usage["cost_micros"]), (&json!(basis), &json!(micros)), "{usage}");
     }
 }
@@ -344,16 +311,12 @@ fn a_program_of_a_worker_or_a_fix_is_refused_where_its_key_comes_from_a_command(
     profile.config_more(json!({ "runners": { "mine": runner }, "worker": "mine" }));
     let repo = profile.path("repo");
     std::fs::create_dir(&repo).unwrap();
-    std::fs::write(repo.join("a"), "a").unwrap();
     git_in(&repo, &["init", "-q"]);
-    git_in(&repo, &["add", "a"]);
-    git_in(&repo, &["commit", "-qm", "one"]);
+    git_in(&repo, &["commit", "-qm", "one", "--allow-empty"]);
     let repo = repo.to_str().unwrap();
     let refused = "runners.mine.token_cmd works for a runner that decides and for an endpoint";
-    let worker = profile.looop(&["worker", "start", "w", "brief"]);
-    assert!(worker.code == 1 && worker.stderr.contains(refused), "{worker:?}");
-    let fix = profile.looop(&["fix", "--repo", repo, "--issue", "x", "--test", "false", "--runner", "mine"]);
-    assert!(fix.code == 2 && fix.stderr.contains(refused), "{fix:?}");
-    let doctor = profile.looop(&["doctor"]);
-    assert!(doctor.stdout.contains("BAD  worker runner") && doctor.stdout.contains(refused), "{doctor:?}");
+    profile.looop(&["worker", "start", "w", "brief"]).exits(1).warns(&[refused]);
+    let fix = ["fix", "--repo", repo, "--issue", "x", "--test", "false", "--runner", "mine"];
+    profile.looop(&fix).exits(2).warns(&[refused]);
+    profile.looop(&["doctor"]).prints(&["BAD  worker runner", refused]);
 }

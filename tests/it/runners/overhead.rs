@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{ALL, NOOP, profile, shim};
 use crate::support::model_server::{ModelServer, Reply};
@@ -47,8 +47,7 @@ fn what_a_beat_adds_to_its_runner() {
         );
         shim(&profile, decider, &watch);
         let name = format!("{decider:?}").to_lowercase();
-        let mut config: Value =
-            serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+        let mut config = profile.config_value();
         if let Some(runner) = config["runners"].get_mut(&name) {
             // Its sandbox lets it write down what it took.
             runner["write"] = json!([profile.path("noted")]);

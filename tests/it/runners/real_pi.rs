@@ -1,13 +1,13 @@
 //! Real input: the real pi CLI against a scripted model server, and sensors that read a real git repository.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
 use crate::beat::listing;
 use crate::support::model_server::{ModelServer, Reply};
-use crate::support::pi::{MODEL, PiHome, pi};
+use crate::support::pi::{MODEL, pi};
 use crate::support::profile::{Profile, git_in};
 
 const GOAL: &str = r#"{"move":"write_goal","id":"push-work","body":"---\ngoal: two commits are pushed\n---\nThey are ahead of upstream.\n","why":"two commits are ahead and no goal says so"}"#;
@@ -36,49 +36,27 @@ fn repository(profile: &Profile) -> PathBuf {
     repo
 }
 
-fn git_sensor(profile: &Profile, repo: &Path) {
-    let example = include_str!("../../../sensors-examples/git-repos.sh");
-    let text: Vec<String> = example
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.starts_with("# looop:"))
-        .map(|(_, line)| line.replace("$HOME/src/app", repo.to_str().unwrap()))
-        .collect();
-    let body = text[1..].join("\n");
-    profile.sensor("git-repos.sh", &body);
-}
-
-fn profile_with(home: &PiHome) -> Profile {
-    let mut profile = Profile::scripted(&[NOOP]);
-    profile.var("HOME", home.path().to_str().unwrap());
-    profile.config(json!({
-        "path": home.search_path(),
-        "decide": "pi",
-        "runners": { "pi": { "model": MODEL } },
-    }));
-    profile
-}
-
 #[test]
 #[ignore = "needs agent CLIs"]
 fn real_beats_over_a_real_repository() {
     let Some(install) = pi() else { return };
     let server = ModelServer::start(vec![Reply::text(GOAL).usage(111, 22, 334, 44), Reply::text(NOOP)]);
     let home = install.home(&server.url());
-    let profile = profile_with(&home);
+    let mut profile = Profile::scripted(&[NOOP]);
+    profile.var("HOME", home.path().to_str().unwrap());
+    let runners = json!({ "pi": { "model": MODEL } });
+    profile.config(json!({ "path": home.search_path(), "decide": "pi", "runners": runners }));
     let repo = repository(&profile);
-    git_sensor(&profile, &repo);
+    let example = include_str!("../../../sensors-examples/git-repos.sh");
+    let lines: Vec<&str> = example.lines().skip(1).filter(|line| !line.starts_with("# looop:")).collect();
+    profile.sensor("git-repos.sh", &lines.join("\n").replace("$HOME/src/app", repo.to_str().unwrap()));
     profile.goal("work", "---\ngoal: no work is left unpushed at the end of a day\n---\n");
 
-    let first = profile.looop(&["tick"]).ok();
-    assert!(first.stdout.contains("write_goal push-work — done"), "{}", first.stdout);
+    profile.looop(&["tick"]).ok().prints(&["write_goal push-work — done"]);
     assert_eq!(server.requests().len(), 1);
     let signal = &profile.read_json("snapshots/git-repos.json")["signal"][repo.to_str().unwrap()];
-    assert_eq!(
-        (&signal["branch"], &signal["dirty_files"], &signal["ahead"], &signal["stale_branches"]),
-        (&json!("main"), &json!(2), &json!(2), &json!(0)),
-        "{signal}"
-    );
+    let found = ["branch", "dirty_files", "ahead", "stale_branches"].map(|key| &signal[key]);
+    assert_eq!(found, [&json!("main"), &json!(2), &json!(2), &json!(0)], "{signal}");
     assert!(profile.read("goals/push-work.md").contains("two commits are pushed"));
     assert_eq!(profile.read("journal.md").lines().count(), 1);
     let log = profile.git(&["log", "--format=%s"]);
@@ -86,19 +64,13 @@ fn real_beats_over_a_real_repository() {
     assert_eq!(kinds, ["move", "world", "human", "init"]);
     // The prices of the test's model: 111 in, 22 out, 334 read from and 44 written to the cache.
     let row = profile.looop(&["cost", "--json"]).ok().json()["rows"][0].clone();
-    assert_eq!(
-        (&row["calls"], &row["cost_micros"], &row["unmetered"]),
-        (&json!(1), &json!(1006), &json!(0)),
-        "{row}"
-    );
+    assert_eq!(["calls", "cost_micros", "unmetered"].map(|key| &row[key]), [1, 1006, 0], "{row}");
 
-    let second = profile.looop(&["tick"]).ok();
-    assert!(second.stdout.contains("noop — done"), "{}", second.stdout);
+    profile.looop(&["tick"]).ok().prints(&["noop — done"]);
     assert_eq!(server.requests().len(), 2, "its own edit is seen, with one request");
     let before = listing(&profile.data());
     let head = profile.git(&["rev-parse", "HEAD"]);
-    let third = profile.looop(&["tick"]).ok();
-    assert!(third.stdout.contains("idle"), "{}", third.stdout);
+    profile.looop(&["tick"]).ok().prints(&["idle"]);
     assert_eq!(server.requests().len(), 2);
     assert_eq!(profile.git(&["rev-parse", "HEAD"]), head);
     assert_eq!(listing(&profile.data()), before);

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{ALL, Decider, NOOP, charges, is_sandboxed, left_over, processes, profile};
+use super::{ALL, Decider, NOOP, is_sandboxed, left_over, processes, profile};
+use crate::support::decider::calls;
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::{Profile, wait_until};
 
@@ -14,15 +15,12 @@ fn cost(profile: &Profile, args: &[&str]) -> String {
 #[ignore = "needs agent CLIs"]
 fn a_call_that_was_cut_off_is_settled_with_what_was_set_aside() {
     for decider in [Decider::Anthropic, Decider::Pi] {
-        let replies = vec![
-            Reply::text(NOOP).usage(111, 22, 333, 44),
-            Reply::hang(),
-            Reply::text(NOOP).usage(1, 1, 0, 0),
-        ];
-        let server = ModelServer::start(replies);
+        let [first, last] =
+            [(111, 22, 333, 44), (1, 1, 0, 0)].map(|(i, o, r, w)| Reply::text(NOOP).usage(i, o, r, w));
+        let server = ModelServer::start(vec![first, Reply::hang(), last]);
         let Some(profile) = profile(decider, &server.url()) else { continue };
         profile.looop(&["tick"]).ok();
-        let paid = charges(&profile)[0]["usage"]["cost_micros"].clone();
+        let paid = profile.charges()[0]["usage"]["cost_micros"].clone();
         profile.goal("g", "---\ngoal: something new\n---\n");
         let mut child = profile.spawn(&["tick"]);
         server.wait_for_requests(2);
@@ -33,17 +31,13 @@ fn a_call_that_was_cut_off_is_settled_with_what_was_set_aside() {
         child.kill().unwrap();
         child.wait().unwrap();
         profile.looop(&["run", "g"]).ok();
-        let all = charges(&profile);
+        let all = profile.charges();
         let bases: Vec<&str> = all.iter().map(|charge| charge["usage"]["basis"].as_str().unwrap()).collect();
         assert_eq!((bases.len(), bases[1]), (3, "assumed"), "{decider:?}: {bases:?}");
         assert_eq!((&all[1]["usage"]["cost_micros"], &all[1]["beat"]), (&paid, &inflight["beat"]));
-        let shown = cost(&profile, &[]);
-        assert!(shown.contains("of it assumed"), "{shown}");
-        assert_eq!(
-            left_over(&profile),
-            Vec::<String>::new(),
-            "{decider:?}: what the killed beat left is ended"
-        );
+        profile.looop(&["cost"]).ok().prints(&["of it assumed"]);
+        let left = left_over(&profile);
+        assert!(left.is_empty(), "{decider:?}: what the killed beat left is ended: {left:?}");
     }
 }
 
@@ -60,7 +54,7 @@ fn reports_add_up_whatever_they_are_grouped_by() {
     let sum = |value: &Value| {
         value["rows"].as_array().unwrap().iter().map(|row| row["cost_micros"].as_u64().unwrap()).sum::<u64>()
     };
-    let ledger: u64 = charges(&profile).iter().map(|c| c["usage"]["cost_micros"].as_u64().unwrap()).sum();
+    let ledger: u64 = profile.charges().iter().map(|c| c["usage"]["cost_micros"].as_u64().unwrap()).sum();
     assert!(ledger > 0);
     for by in ["day", "goal", "worker", "runner", "model", "sensor", "beat"] {
         let value: Value = serde_json::from_str(&cost(&profile, &["all", "--by", by, "--json"])).unwrap();
@@ -68,24 +62,18 @@ fn reports_add_up_whatever_they_are_grouped_by() {
     }
     let table = cost(&profile, &["--by", "sensor"]);
     assert!(table.contains("total") && !table.contains('\u{2588}'), "no bars in a file: {table}");
-    let by_beat = cost(&profile, &["--by", "beat"]);
-    assert!(by_beat.contains("(23 %)"), "33 of 139 came from the cache: {by_beat}");
+    // 33 of 139 came from the cache.
+    profile.looop(&["cost", "--by", "beat"]).ok().prints(&["(23 %)"]);
     let csv = cost(&profile, &["--by", "runner", "--csv"]);
-    assert!(
-        csv.starts_with("key,calls,tokens_in,tokens_cached,") && csv.contains("\nmine,3,303,99,15,21,"),
-        "{csv}"
-    );
+    let begin = csv.starts_with("key,calls,tokens_in,tokens_cached,");
+    assert!(begin && csv.contains("\nmine,3,303,99,15,21,"), "{csv}");
     let today = profile.looop(&["status", "--json"]).ok().json()["cost"]["day"].as_str().unwrap().to_owned();
     for since in [today.as_str(), "2000-01-01", "1h"] {
-        assert!(
-            cost(&profile, &["--since", since, "--by", "runner", "--csv"]).contains("mine,3,"),
-            "{since}"
-        );
+        profile.looop(&["cost", "--since", since, "--by", "runner", "--csv"]).ok().prints(&["mine,3,"]);
     }
-    assert!(cost(&profile, &["--since", "9999-12-31"]).contains("nothing was spent"));
+    profile.looop(&["cost", "--since", "9999-12-31"]).ok().prints(&["nothing was spent"]);
     for bad in ["yesterday", "2026-13-01", "7", ""] {
-        let ran = profile.looop(&["cost", "--since", bad]);
-        assert_eq!(ran.code, 2, "{bad}: {ran:?}");
+        profile.looop(&["cost", "--since", bad]).exits(2);
     }
 }
 
@@ -95,14 +83,11 @@ fn the_doctor_asks_each_runner_for_one_small_decision() {
     for decider in ALL {
         let server = ModelServer::start(vec![Reply::text(NOOP).usage(111, 22, 333, 44)]);
         let Some(profile) = profile(decider, &server.url()) else { continue };
-        let ran = profile.looop(&["doctor", "runner"]);
-        assert_eq!(ran.code, 0, "{decider:?}: {ran:?}");
         let words = ["a valid move in ", "111 tokens in", "22 out", "tools: off"];
-        assert!(words.iter().all(|word| ran.stdout.contains(word)), "{decider:?}: {}", ran.stdout);
-        assert_eq!(server.requests().iter().filter(|request| request.body.is_object()).count(), 1);
-        let has_version = matches!(decider, Decider::Pi | Decider::Claude | Decider::Codex);
-        assert_eq!(ran.stdout.contains("was tried"), has_version, "{decider:?}: {}", ran.stdout);
-        let charge = &charges(&profile)[0];
+        let ran = profile.looop(&["doctor", "runner"]).ok().prints(&words);
+        assert_eq!(calls(&server).len(), 1);
+        assert_eq!(ran.stdout.contains("was tried"), decider.is_program(), "{decider:?}: {}", ran.stdout);
+        let charge = &profile.charges()[0];
         assert_eq!((&charge["beat"], &charge["usage"]["tokens_in"]), (&json!("doctor"), &json!(111)));
     }
 }
@@ -112,16 +97,12 @@ fn the_doctor_says_what_is_wrong_with_a_runner() {
     let refused = r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#;
     let server = ModelServer::start(vec![Reply::status(401, refused)]);
     let Some(profile) = profile(Decider::Anthropic, &server.url()) else { return };
-    let ran = profile.looop(&["doctor", "runner", "mine"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stdout.contains("auth after ") && ran.stdout.contains("fix: log in"), "{}", ran.stdout);
-    let none = profile.looop(&["doctor", "runner", "cluade"]);
-    assert_eq!(none.code, 2);
-    assert!(none.stderr.contains("did you mean `claude`?"), "{}", none.stderr);
+    profile.looop(&["doctor", "runner", "mine"]).exits(1).prints(&["auth after ", "fix: log in"]);
+    profile.looop(&["doctor", "runner", "cluade"]).exits(2).warns(&["did you mean `claude`?"]);
     let missing = profile.looop(&["doctor", "runner", "qwen", "--json"]);
     let value = missing.json();
     assert_eq!((missing.code, &value["runner"]["tried"]["class"]), (1, &json!("missing")), "{value}");
-    assert_eq!(charges(&profile).len(), 1, "what was never asked is not in the ledger");
+    assert_eq!(profile.charges().len(), 1, "what was never asked is not in the ledger");
 }
 
 #[test]

@@ -3,13 +3,12 @@
 //! `.ci/run` installs it and names it in `LOOOP_TEST_CLAUDE`. Without it a test says that it was skipped and returns; the
 //! gate does not let that pass.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::pi::skipped;
+use super::pi::installed;
 use super::profile::Profile;
 
 /// A key that no service knows.
@@ -17,13 +16,7 @@ const KEY: &str = "sk-test";
 
 /// The installed program, or `None` after saying that the test is skipped.
 pub fn claude() -> Option<PathBuf> {
-    let Some(claude) = env::var_os("LOOOP_TEST_CLAUDE").map(PathBuf::from) else {
-        skipped("no claude: LOOOP_TEST_CLAUDE is not set");
-        return None;
-    };
-    // Named but not there is a mistake in the set-up, not a machine without it.
-    assert!(claude.is_file(), "LOOOP_TEST_CLAUDE is not a file: {claude:?}");
-    Some(claude)
+    installed("LOOOP_TEST_CLAUDE")
 }
 
 /// Makes claude ready to work against the server at `url`: the profile's user has been through its first start,
@@ -51,12 +44,8 @@ pub fn settle_in(profile: &mut Profile, claude: &Path, url: &str, trusted: bool)
         } },
         "verify": { "made": ["test", "-e", "made"] },
     }));
-    for (name, value) in [
-        ("ANTHROPIC_BASE_URL", url),
-        ("ANTHROPIC_API_KEY", KEY),
-        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-        ("CLAUDE_CODE_MAX_RETRIES", "0"),
-    ] {
-        profile.var(name, value);
-    }
+    profile.var("ANTHROPIC_BASE_URL", url);
+    profile.var("ANTHROPIC_API_KEY", KEY);
+    profile.var("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+    profile.var("CLAUDE_CODE_MAX_RETRIES", "0");
 }

@@ -3,13 +3,13 @@
 //! `.ci/run` installs it and names it in `LOOOP_TEST_CODEX`. Without it a test says that it was skipped and returns; the
 //! gate does not let that pass.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::pi::skipped;
+use super::decider::search_path;
+use super::pi::installed;
 use super::profile::Profile;
 
 /// The model that it is told to ask for.
@@ -17,12 +17,7 @@ pub const MODEL: &str = "mock-model";
 
 /// The installed program, or `None` after saying that the test is skipped.
 pub fn codex() -> Option<PathBuf> {
-    let Some(codex) = env::var_os("LOOOP_TEST_CODEX").map(PathBuf::from) else {
-        skipped("no codex: LOOOP_TEST_CODEX is not set");
-        return None;
-    };
-    assert!(codex.is_file(), "LOOOP_TEST_CODEX is not a file: {codex:?}");
-    Some(codex)
+    installed("LOOOP_TEST_CODEX")
 }
 
 /// The arguments that make the server at `url` its only model. It tries again once, so that a failure shows soon.
@@ -54,9 +49,8 @@ pub fn settle_in(profile: &mut Profile, codex: &Path, url: &str, trusted: bool) 
          [sandbox_workspace_write]\nexclude_slash_tmp = true\n{trust}"
     );
     fs::write(home.join("config.toml"), text).unwrap();
-    let node = env::var("LOOOP_TEST_NODE_BIN").unwrap_or_default();
     profile.config_more(json!({
-        "path": format!("{node}:{}:/usr/local/bin:/usr/bin:/bin", codex.parent().unwrap().display()),
+        "path": search_path(codex),
         "worker": "codex",
         "runners": { "codex": { "env": ["MOCK_API_KEY", "TMPDIR"], "base_url": url } },
         "verify": { "made": ["test", "-e", "made"] },

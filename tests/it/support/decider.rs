@@ -2,12 +2,12 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::model_server::{ModelServer, Recorded};
-use super::profile::Profile;
+use super::profile::{Profile, program};
 use super::{claude, codex, pi};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
@@ -32,26 +32,26 @@ impl Decider {
 pub const ALL: [Decider; 5] =
     [Decider::Pi, Decider::Claude, Decider::Codex, Decider::Openai, Decider::Anthropic];
 
+/// Folders in which an agent CLI, its node and the system's tools are found.
+pub fn search_path(program: &Path) -> String {
+    let node = env::var("LOOOP_TEST_NODE_BIN").unwrap_or_default();
+    format!("{node}:{}:/usr/local/bin:/usr/bin:/bin", program.parent().unwrap().display())
+}
+
 /// A set-up profile whose decider asks the server at `url`; none, after it was said, where the program is not here.
 pub fn profile(decider: Decider, url: &str) -> Option<Profile> {
     let mut profile = Profile::scripted(&[NOOP]);
-    let beside = |program: &std::path::Path| {
-        let node = env::var("LOOOP_TEST_NODE_BIN").unwrap_or_default();
-        format!("{node}:{}:/usr/local/bin:/usr/bin:/bin", program.parent().unwrap().display())
-    };
     match decider {
         Decider::Pi => {
             let home = pi::pi()?.home(url);
             fs::rename(home.path().join(".pi"), profile.path("home/.pi")).unwrap();
-            profile.config(json!({
-                "path": home.search_path(), "decide": "pi", "runners": { "pi": { "model": pi::MODEL } },
-            }));
+            let runners = json!({ "pi": { "model": pi::MODEL } });
+            profile.config(json!({ "path": home.search_path(), "decide": "pi", "runners": runners }));
         }
         Decider::Claude => {
             let program = claude::claude()?;
-            profile.config(json!({
-                "path": beside(&program), "decide": "claude", "runners": { "claude": { "model": "sonnet" } },
-            }));
+            let (path, runners) = (search_path(&program), json!({ "claude": { "model": "sonnet" } }));
+            profile.config(json!({ "path": path, "decide": "claude", "runners": runners }));
             profile.var("ANTHROPIC_BASE_URL", url);
             profile.var("ANTHROPIC_API_KEY", "sk-test");
         }
@@ -59,9 +59,8 @@ pub fn profile(decider: Decider, url: &str) -> Option<Profile> {
             let program = codex::codex()?;
             let runner =
                 json!({ "model": codex::MODEL, "env": ["MOCK_API_KEY"], "args": codex::provider(url) });
-            profile.config(
-                json!({ "path": beside(&program), "decide": "codex", "runners": { "codex": runner } }),
-            );
+            let path = search_path(&program);
+            profile.config(json!({ "path": path, "decide": "codex", "runners": { "codex": runner } }));
             profile.var("MOCK_API_KEY", "sk-test");
         }
         Decider::Openai | Decider::Anthropic => {
@@ -88,10 +87,8 @@ pub fn shim(profile: &Profile, decider: Decider, body: &str) {
         Decider::Openai | Decider::Anthropic => return,
     };
     let bin = profile.path("shim");
-    fs::create_dir_all(&bin).unwrap();
-    fs::write(bin.join(name), format!("#!/bin/sh\nreal={real}\n{body}\n")).unwrap();
-    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    let config: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    program(&bin.join(name), &format!("#!/bin/sh\nreal={real}\n{body}\n"));
+    let config = profile.config_value();
     let path = config["path"].as_str().unwrap();
     let shown = bin.display().to_string();
     if !path.starts_with(&shown) {
@@ -109,13 +106,11 @@ pub fn large_world(profile: &Profile, reading: u32) {
     for n in 0..20 {
         let words =
             "What shall be so, in the words of a human who has thought about it for a while.\n".repeat(4);
-        profile
-            .goal(&format!("goal-{n:02}"), &format!("---\ngoal: part {n} of the work is done\n---\n{words}"));
+        let goal = format!("---\ngoal: part {n} of the work is done\n---\n{words}");
+        profile.goal(&format!("goal-{n:02}"), &goal);
         let value = if n == 10 { reading } else { n };
-        profile.sensor(
-            &format!("sensor-{n:02}.sh"),
-            &format!(r#"echo '{{"signal":{{"count":{value}}},"detail":null}}'"#),
-        );
+        let body = format!(r#"echo '{{"signal":{{"count":{value}}},"detail":null}}'"#);
+        profile.sensor(&format!("sensor-{n:02}.sh"), &body);
     }
 }
 

@@ -30,20 +30,21 @@ pub struct PiHome {
 
 /// The installed pi, or `None` after saying that the test is skipped.
 pub fn pi() -> Option<PiInstall> {
-    let (Some(pi), Some(node_bin)) = (env::var_os("LOOOP_TEST_PI"), env::var_os("LOOOP_TEST_NODE_BIN"))
-    else {
-        skipped("no pi: LOOOP_TEST_PI and LOOOP_TEST_NODE_BIN are not set");
+    let pi = installed("LOOOP_TEST_PI")?;
+    let node_bin = PathBuf::from(env::var_os("LOOOP_TEST_NODE_BIN").expect("LOOOP_TEST_NODE_BIN is set"));
+    assert!(node_bin.join("node").is_file(), "LOOOP_TEST_NODE_BIN has no node: {node_bin:?}");
+    Some(PiInstall { pi, node_bin })
+}
+
+/// The program that a variable names, or `None` after saying that the test is skipped.
+pub fn installed(variable: &str) -> Option<PathBuf> {
+    let Some(program) = env::var_os(variable).map(PathBuf::from) else {
+        skipped(&format!("{variable} is not set"));
         return None;
     };
-    let install = PiInstall { pi: pi.into(), node_bin: node_bin.into() };
-    // Named but not there is a mistake in the set-up, not a machine without pi.
-    assert!(install.pi.is_file(), "LOOOP_TEST_PI is not a file: {:?}", install.pi);
-    assert!(
-        install.node_bin.join("node").is_file(),
-        "LOOOP_TEST_NODE_BIN has no node: {:?}",
-        install.node_bin
-    );
-    Some(install)
+    // Named but not there is a mistake in the set-up, not a machine without it.
+    assert!(program.is_file(), "{variable} is not a file: {program:?}");
+    Some(program)
 }
 
 /// Says that a test could not run here, to the reader and, in the gate, to the file that must stay empty.
@@ -95,22 +96,12 @@ impl PiHome {
         self.search_path.to_str().unwrap()
     }
 
-    /// All of the environment that pi needs; nothing of ours goes with it.
-    pub fn env(&self) -> [(&'static str, OsString); 6] {
-        [
-            ("HOME", self.path().into()),
-            ("TMPDIR", self.path().join("tmp").into()),
-            ("PATH", self.search_path().into()),
-            ("LANG", "C.UTF-8".into()),
-            ("PI_OFFLINE", "1".into()),
-            ("PI_TELEMETRY", "0".into()),
-        ]
-    }
-
-    /// pi itself, started in this home.
+    /// pi itself, started in this home, with all of the environment that it needs and nothing of ours.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.pi);
-        command.env_clear().envs(self.env()).current_dir(self.path());
+        command.env_clear().current_dir(self.path()).env("HOME", self.path()).env("PATH", self.search_path());
+        command.env("TMPDIR", self.path().join("tmp")).env("LANG", "C.UTF-8");
+        command.env("PI_OFFLINE", "1").env("PI_TELEMETRY", "0");
         command
     }
 }
@@ -150,10 +141,8 @@ mod tests {
         let message = last_message(&output);
         assert_eq!(message["content"][0]["text"], r#"{"move":"noop"}"#);
         let usage = &message["usage"];
-        assert_eq!(
-            [&usage["input"], &usage["output"], &usage["cacheRead"], &usage["cacheWrite"]],
-            [100, 10, 1000, 50]
-        );
+        let counts = ["input", "output", "cacheRead", "cacheWrite"].map(|key| &usage[key]);
+        assert_eq!(counts, [100, 10, 1000, 50]);
         // 100 * 3 + 10 * 15 + 1000 * 0.5 + 50 * 4, in millionths.
         let dollars = usage["cost"]["total"].as_f64().unwrap();
         assert!((dollars - 0.001_150).abs() < 1e-9, "{dollars}");

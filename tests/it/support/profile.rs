@@ -50,18 +50,18 @@ impl Ran {
     /// The same, after a check that each of these texts is on its stdout.
     #[track_caller]
     pub fn prints(self, parts: &[&str]) -> Ran {
-        parts
-            .iter()
-            .for_each(|part| assert!(self.stdout.contains(part), "no {part:?} on stdout of {self:?}"));
+        for part in parts {
+            assert!(self.stdout.contains(part), "no {part:?} in {}\nstderr: {}", self.stdout, self.stderr);
+        }
         self
     }
 
     /// The same, after a check that each of these texts is on its stderr.
     #[track_caller]
     pub fn warns(self, parts: &[&str]) -> Ran {
-        parts
-            .iter()
-            .for_each(|part| assert!(self.stderr.contains(part), "no {part:?} on stderr of {self:?}"));
+        for part in parts {
+            assert!(self.stderr.contains(part), "no {part:?} in {}\nstdout: {}", self.stderr, self.stdout);
+        }
         self
     }
 
@@ -75,11 +75,8 @@ impl Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| text(bytes));
+        Ran { code: output.status.code().unwrap_or(-1), stdout, stderr }
     }
 }
 
@@ -105,9 +102,7 @@ impl Profile {
             }
         }
     }
-}
 
-impl Profile {
     /// A profile with nothing in it but an empty home.
     pub fn empty() -> Profile {
         let dir = tempfile::tempdir().unwrap();
@@ -129,9 +124,9 @@ impl Profile {
         let profile = Profile::empty();
         profile.script(replies);
         profile.set_up();
-        fs::remove_file(profile.data().join("goals/setup.md")).unwrap();
-        fs::remove_file(profile.data().join("goals/playbook-daily.md")).unwrap();
-        fs::remove_file(profile.data().join("sensors/today.sh")).unwrap();
+        for seeded in ["goals/setup.md", "goals/playbook-daily.md", "sensors/today.sh"] {
+            fs::remove_file(profile.data().join(seeded)).unwrap();
+        }
         profile
     }
 
@@ -152,10 +147,7 @@ impl Profile {
 
     /// The scripted runner as the config tells of it: it counts in its own folder, which it may write.
     pub fn scripted_runner(&self) -> Value {
-        json!({
-            "decide": [LOOOP, "__scripted", self.path("script/replies.jsonl")],
-            "write": [self.path("script")],
-        })
+        json!({ "decide": [LOOOP, "__scripted", self.path("script/replies.jsonl")], "write": [self.path("script")] })
     }
 
     /// Makes a shell line the decider, without a sandbox: it stands for a user too, who works while the model thinks.
@@ -268,6 +260,15 @@ impl Profile {
         self.config_more(json!({ "path": format!("{}:{path}", bin.display()) }));
     }
 
+    /// The lines of the spend ledger.
+    pub fn charges(&self) -> Vec<Value> {
+        let months =
+            fs::read_dir(self.data().join("cost")).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let ledgers = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+        let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Approves the first question of the user's list, as it was shown, and returns it.
     #[track_caller]
     pub fn approve_first(&self) -> Value {
@@ -312,13 +313,9 @@ impl Profile {
     /// Runs the program with this on stdin.
     pub fn looop_with(&self, args: &[&str], stdin: &str) -> Ran {
         use std::io::Write;
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         // A program that does not read its stdin closes it; what it says then is the result.
         let _unread = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         child.wait_with_output().unwrap().into()
@@ -378,9 +375,9 @@ pub fn git_in(dir: &Path, args: &[&str]) -> String {
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .output()
         .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "git {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+    let ran = Ran::from(output);
+    assert_eq!(ran.code, 0, "git {args:?}: {}{}", ran.stdout, ran.stderr);
+    ran.stdout
 }
 
 /// Whether a sandbox with a file system of its own can be made by bubblewrap.

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -17,8 +16,9 @@ use looop::store::json_file;
 use looop::store::layout::{Layout, WorkerDir};
 use looop::store::workers;
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use serde_json::json;
 
-use super::profile::{LOOOP, Profile, Ran, wait_until};
+use super::profile::{LOOOP, Profile, Ran, program, wait_until};
 
 /// A tmux server that ends with the test.
 struct Server {
@@ -33,6 +33,15 @@ pub struct TmuxFixture {
     server: Rc<Server>,
     /// What keeps the workers looking alive.
     locks: RefCell<BTreeMap<Name, File>>,
+}
+
+/// What a worker is started with that has nothing but a command.
+pub fn spec(id: &Name, kind: &str) -> Spec {
+    let spec = json!({
+        "id": id, "kind": kind, "argv": ["/bin/true"], "cwd": "/", "env": [], "verify": [], "claims": [],
+        "limits": WorkerLimits::default(), "by": "human", "created_ms": 1_795_218_410_413_i64,
+    });
+    serde_json::from_value(spec).unwrap()
 }
 
 /// A worker that is only its files.
@@ -123,8 +132,8 @@ impl TmuxFixture {
         }
         let plain = self.profile.command(&[]);
         // tmux gives a window the PATH of whoever opens it, whatever it is told.
-        let mut args: Vec<String> =
-            vec!["env".to_owned(), format!("PATH={}:/usr/local/bin:/usr/bin:/bin", bin.display())];
+        let path = format!("PATH={}:/usr/local/bin:/usr/bin:/bin", bin.display());
+        let mut args = vec!["env".to_owned(), path];
         for (key, value) in plain.get_envs().filter(|(key, _)| *key != "TMUX" && *key != "PATH") {
             args.push(format!("{}={}", key.to_str().unwrap(), value.unwrap().to_str().unwrap()));
         }
@@ -191,14 +200,10 @@ impl TmuxFixture {
         let (copy, new) = (self.profile.path("looop copy"), self.profile.path("new"));
         // Not by this process: a child that another test starts meanwhile would hold it open, and nobody could run it.
         assert!(Command::new("cp").arg(LOOOP).arg(&copy).status().unwrap().success());
-        fs::write(&new, script).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&new, script);
         let lock = File::create(self.data.join("surface.lock")).unwrap();
         lock.lock().unwrap();
-        let plain = self.profile.command(&["__sync-windows"]);
-        let mut command = Command::new(&copy);
-        command.arg("__sync-windows").env_clear();
-        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let mut command = self.profile.other_command(copy.to_str().unwrap(), &["__sync-windows"]);
         let mut child = command.spawn().unwrap();
         let exe = format!("/proc/{}/exe", child.id());
         wait_until("the copy runs", || fs::read_link(&exe).is_ok_and(|path| path == copy));
@@ -228,43 +233,17 @@ impl TmuxFixture {
 
     /// What hostile texts would have made, wherever they would have run.
     pub fn touched(&self) -> Vec<PathBuf> {
-        let home = self.profile.path("home");
-        let root = self.profile.path("");
-        let dirs = [
-            self.server.dir.path(),
-            &self.data,
-            &home,
-            &root,
-            Path::new(env!("CARGO_MANIFEST_DIR")),
-            Path::new("/"),
-        ];
-        let files = dirs.iter().flat_map(|dir| ["x", "y", "z"].map(|name| dir.join(name)));
+        let [home, root] = ["home", ""].map(|name| self.profile.path(name));
+        let outside = [env!("CARGO_MANIFEST_DIR"), "/"].map(Path::new);
+        let dirs = [self.server.dir.path(), &self.data, &home, &root].into_iter().chain(outside);
+        let files = dirs.flat_map(|dir| ["x", "y", "z"].map(|name| dir.join(name)));
         files.filter(|path| path.exists()).collect()
     }
 }
 
 impl Mock<'_> {
     fn make(&self) {
-        let spec = Spec {
-            id: self.id.clone(),
-            goal: None,
-            kind: "command".to_owned(),
-            runner: None,
-            argv: vec!["/bin/true".to_owned()],
-            cwd: "/".to_owned(),
-            env: Vec::new(),
-            verify: Vec::new(),
-            claims: Vec::new(),
-            repo: None,
-            objects: None,
-            sandbox: None,
-            checks_sandbox: None,
-            limits: WorkerLimits::default(),
-            notify: Vec::new(),
-            tmux: None,
-            by: "human".to_owned(),
-            created_ms: 1_795_218_410_413,
-        };
+        let spec = spec(&self.id, "command");
         let layout = self.terminal.layout();
         fs::create_dir_all(layout.workers()).unwrap();
         let (staged, _preparing) = workers::prepare_dir(&layout, &self.id).unwrap();
@@ -337,18 +316,17 @@ impl Human {
     pub fn attach(terminal: &TmuxFixture, session: &str) -> Human {
         let size = PtySize { rows: 50, cols: 200, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
+        let home = terminal.server.dir.path().to_str().unwrap();
         let mut command = CommandBuilder::new("tmux");
-        command.args(["-u", "-S"]);
-        command.arg(terminal.server.dir.path().join("s"));
-        command.args(["attach-session", "-t", session]);
+        command.args(["-u", "-S", &format!("{home}/s"), "attach-session", "-t", session]);
         command.env_clear();
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.env("LANG", "C.UTF-8");
-        command.env("TERM", "xterm");
-        command.env("HOME", terminal.server.dir.path());
+        let path = "/usr/local/bin:/usr/bin:/bin";
+        for (key, value) in [("PATH", path), ("LANG", "C.UTF-8"), ("TERM", "xterm"), ("HOME", home)] {
+            command.env(key, value);
+        }
         let child = pair.slave.spawn_command(command).unwrap();
-        let screen =
-            Arc::new(Mutex::new(vt100::Parser::new(50.try_into().unwrap(), 200.try_into().unwrap(), 0)));
+        let parser = vt100::Parser::new(50.try_into().unwrap(), 200.try_into().unwrap(), 0);
+        let screen = Arc::new(Mutex::new(parser));
         let (drawn, mut reader) = (screen.clone(), pair.master.try_clone_reader().unwrap());
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];

@@ -38,13 +38,8 @@ impl Web {
     pub fn start(answer: Answer) -> Web {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let sent = AtomicUsize::new(0);
-        let shared = Arc::new(Shared {
-            answer: Mutex::new(answer),
-            seen: Mutex::default(),
-            open: Mutex::default(),
-            sent,
-        });
+        let (answer, seen, open) = (Mutex::new(answer), Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { answer, seen, open, sent: AtomicUsize::new(0) });
         let own = shared.clone();
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
