@@ -8,13 +8,14 @@ mod files;
 mod forms;
 mod web;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{collections::BTreeMap, process::Command};
 
 use looop::rules::world::example;
 use looop::store::examples;
 use serde_json::Value;
+
+use crate::support::profile::program;
 
 /// The most that a reading takes, in bytes.
 const READING_BYTES: usize = 8 * 1024;
@@ -68,10 +69,7 @@ impl Bench {
 
     /// Puts a program in front of the others.
     fn stand_in(&self, name: &str, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.path("bin").join(name);
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program(self.path("bin").join(name), script);
     }
 
     /// From now on it finds these programs alone.

@@ -1,16 +1,12 @@
 //! The installer for real: a release folder made from this very program, and everything that can be wrong with one.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, fs, net::TcpListener, sync::LazyLock};
 
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Ran};
+use crate::support::profile::{LOOOP, Ran, program};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -63,8 +59,8 @@ impl Home {
     }
 
     /// A program that is found before the machine's own.
-    fn fake(&self, name: &str, script: &str) {
-        program(&self.path("fake").join(name), script);
+    fn fake(&self, name: &str, lines: &str) {
+        script(&self.path("fake").join(name), lines);
     }
 
     fn sh(&self, script: &Path, args: &[&str]) -> Ran {
@@ -102,10 +98,9 @@ impl Home {
     }
 }
 
-fn program(path: &Path, script: &str) {
+fn script(path: &Path, lines: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(path, format!("#!/bin/sh\n{lines}\n"));
 }
 
 pub fn released() -> String {
@@ -148,8 +143,7 @@ fn a_release_is_installed_once_and_taken_away_again() {
     let with_data = home.files();
     let modified = || fs::metadata(home.target()).unwrap().modified().unwrap();
     let before = modified();
-    let second = home.install(&[]).ok();
-    assert!(second.stdout.contains(&format!("looop {version} is installed already")), "{second:?}");
+    let second = home.install(&[]).shows(&[&format!("looop {version} is installed already")]);
     assert_eq!(second.stdout.lines().count(), 1, "{second:?}");
     assert_eq!((home.files(), modified()), (with_data.clone(), before));
     // Where the checksum says so nothing is downloaded.
@@ -166,7 +160,7 @@ fn a_release_is_installed_once_and_taken_away_again() {
     let old = home.path(".local/share/man/man1/looop-old.1");
     fs::write(&old, "").unwrap();
     fs::write(&list, format!("{}{}\n", fs::read_to_string(&list).unwrap(), old.display())).unwrap();
-    program(&home.target(), OLDER);
+    script(&home.target(), OLDER);
     home.install(&[]).ok();
     assert_eq!(home.files(), with_data);
 
@@ -183,38 +177,32 @@ fn a_release_is_installed_once_and_taken_away_again() {
     assert_eq!(left, data, "the data is where it was, and nothing else");
     let printed = fs::read_to_string(home.path("fake/said")).unwrap();
     assert_eq!(printed, "--user disable --now looop.service\n");
-    let again = home.install(&["--uninstall"]).ok();
-    assert!(again.stdout.contains("there is no "), "{again:?}");
+    home.install(&["--uninstall"]).shows(&["there is no "]);
 }
 
 #[test]
 fn a_dry_run_says_and_does_nothing() {
     let home = Home::with(&released());
-    let printed = home.install(&["--dry-run"]).ok().stdout;
-    assert!(printed.contains(&format!("would download {}/{}", released(), asset())), "{printed}");
+    home.install(&["--dry-run"]).shows(&[&format!("would download {}/{}", released(), asset())]);
     assert_eq!(home.files(), BTreeSet::new());
     home.install(&["--no-completions"]).ok();
     let only = BTreeSet::from([".local/bin/looop".to_owned()]);
     assert_eq!(home.files(), only);
-    let printed = home.install(&["--uninstall", "--dry-run"]).ok().stdout;
-    assert!(printed.contains("would run: 'rm' '-f'"), "{printed}");
+    home.install(&["--uninstall", "--dry-run"]).shows(&["would run: 'rm' '-f'"]);
     assert_eq!(home.files(), only);
     let other = Home::new();
-    let printed = other.install(&["--dry-run"]).ok().stdout;
-    assert!(
-        printed.contains(&format!("would run: 'cargo' 'install' '--path' '{ROOT}' '--locked'")),
-        "{printed}"
-    );
+    other
+        .install(&["--dry-run"])
+        .shows(&[&format!("would run: 'cargo' 'install' '--path' '{ROOT}' '--locked'")]);
     assert_eq!(other.files(), BTreeSet::new());
 }
 
 #[test]
 fn an_older_one_is_replaced_in_one_step() {
     let home = Home::with(&released());
-    program(&home.target(), OLDER);
+    script(&home.target(), OLDER);
     let mut old = fs::File::open(home.target()).unwrap();
-    let printed = home.install(&[]).ok().stdout;
-    assert!(printed.contains("(was 0.0.1)"), "{printed}");
+    home.install(&[]).shows(&["(was 0.0.1)"]);
     assert_eq!(home.looop(&["--version"]).ok().stdout, format!("looop {}\n", env!("CARGO_PKG_VERSION")));
     let mut text = String::new();
     old.read_to_string(&mut text).unwrap();
@@ -224,7 +212,7 @@ fn an_older_one_is_replaced_in_one_step() {
 #[test]
 fn what_is_wrong_with_a_release_replaces_nothing() {
     let home = Home::new();
-    program(&home.target(), OLDER);
+    script(&home.target(), OLDER);
     let before = home.files();
     let elf = fs::read(Path::new(&released()).join(asset())).unwrap();
     // The machine that an ELF file is for stands at byte 18; 0xf3 is RISC-V.
@@ -249,9 +237,8 @@ fn what_is_wrong_with_a_release_replaces_nothing() {
             continue;
         }
         let mut home = Home { vars: vec![("LOOOP_RELEASE_URL", url)], ..Home::new() };
-        program(&home.target(), OLDER);
-        let ran = home.install(&[]);
-        assert!(ran.code == 1 && ran.stderr.contains(what) && ran.stderr.contains(hint), "{ran:?}");
+        script(&home.target(), OLDER);
+        home.install(&[]).fails_with(1, &[what, hint]);
         assert_eq!(home.files(), before, "{what}");
         assert_eq!(home.looop(&["--version"]).ok().stdout, "looop 0.0.1\n");
         home.vars.clear();
@@ -264,12 +251,10 @@ fn a_folder_that_cannot_be_written_is_reported() {
     // A file where the folder should be: nobody can write into that, whoever they are.
     fs::write(home.path("file"), "mine").unwrap();
     home.vars.push(("LOOOP_INSTALL_DIR", home.path("file/bin").to_str().unwrap().to_owned()));
-    let ran = home.install(&[]);
-    assert!(ran.code == 1 && ran.stderr.contains("error: could not write into "), "{ran:?}");
-    assert!(ran.stderr.contains("hint: name another folder with LOOOP_INSTALL_DIR"), "{ran:?}");
+    home.install(&[])
+        .fails_with(1, &["error: could not write into ", "hint: name another folder with LOOOP_INSTALL_DIR"]);
     assert_eq!(home.files(), BTreeSet::from(["file".to_owned()]));
-    let ran = home.install(&["--frobnicate"]);
-    assert!(ran.code == 2 && ran.stderr.contains("could not understand '--frobnicate'"), "{ran:?}");
+    home.install(&["--frobnicate"]).fails_with(2, &["could not understand '--frobnicate'"]);
 }
 
 /// A cargo that notes what it is asked and makes the program as it would.
@@ -301,15 +286,12 @@ fn without_a_release_for_this_machine_cargo_builds_it() {
     let home = Home::with(&released());
     fake_cargo(&home);
     home.fake("uname", OTHER_MACHINE);
-    let ran = home.install(&["--version=0.1.0", "--no-completions"]);
-    assert!(ran.code == 1 && ran.stderr.contains("v0.1.0/SHA256SUMS"), "{ran:?}");
-    let ran = home.install(&["--no-completions"]).ok();
-    assert!(ran.stdout.contains("there is no release for Linux on riscv64"), "{ran:?}");
+    home.install(&["--version=0.1.0", "--no-completions"]).fails_with(1, &["v0.1.0/SHA256SUMS"]);
+    home.install(&["--no-completions"]).shows(&["there is no release for Linux on riscv64"]);
     assert!(printed(&home).starts_with(&format!("install --path {ROOT} --locked ")), "{}", printed(&home));
     // What cargo cannot build is its own to explain.
     home.fake("cargo", "echo 'error[E0000]: no' >&2; exit 101");
-    let ran = home.install(&["--from-source"]);
-    assert!(ran.code == 1 && ran.stderr.contains("cargo says why above"), "{ran:?}");
+    home.install(&["--from-source"]).fails_with(1, &["cargo says why above"]);
 }
 
 /// A `uname` of a machine that no release is for.
@@ -365,15 +347,13 @@ fn in_a_release_folder_it_installs_what_is_there_with_its_checksum() {
     for name in [asset(), "SHA256SUMS", "install.sh"] {
         fs::copy(Path::new(&released()).join(name), folder.path().join(name)).unwrap();
     }
-    let ran = home.sh(&folder.path().join("install.sh"), &["--no-completions"]).ok();
-    assert!(ran.stdout.contains("installed looop "), "{ran:?}");
+    home.sh(&folder.path().join("install.sh"), &["--no-completions"]).shows(&["installed looop "]);
     assert!(!home.path("fake/said").exists(), "cargo was not asked");
     // A file that is not the released one is refused.
     fs::remove_file(home.target()).unwrap();
     let binary = folder.path().join(asset());
     fs::write(&binary, [&fs::read(&binary).unwrap()[..], b"x"].concat()).unwrap();
-    let ran = home.sh(&folder.path().join("install.sh"), &[]);
-    assert!(ran.code == 1 && ran.stderr.contains("its checksum is "), "{ran:?}");
+    home.sh(&folder.path().join("install.sh"), &[]).fails_with(1, &["its checksum is "]);
     assert!(!home.target().exists());
 }
 
@@ -491,6 +471,5 @@ fn a_release_comes_over_the_network() {
     let home = Home::with(&url);
     home.install(&["--no-completions"]).ok();
     assert_eq!(home.looop(&["--version"]).ok().code, 0);
-    let ran = home.install(&["--version", "9.9.9"]);
-    assert!(ran.code == 1 && ran.stderr.contains("/download/v9.9.9/SHA256SUMS"), "{ran:?}");
+    home.install(&["--version", "9.9.9"]).fails_with(1, &["/download/v9.9.9/SHA256SUMS"]);
 }

@@ -1,8 +1,6 @@
 //! What is removed of ended workers, what is kept of them and why, and that nobody's work or end goes unseen.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::{fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
@@ -119,8 +117,9 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
     let dirs = past(&profile);
     assert_eq!(dirs.len(), 2);
     let name = dirs[0].file_name().unwrap().to_str().unwrap();
-    let printed = profile.looop(&["prune", "fix", "--dry-run"]).ok().stdout;
-    assert!(printed.contains(&format!("`looop prune {name} --force` removes it")), "{printed}");
+    profile
+        .looop(&["prune", "fix", "--dry-run"])
+        .shows(&[&format!("`looop prune {name} --force` removes it")]);
     profile.looop(&["prune", name, "--force"]).ok();
     assert_eq!(past(&profile), dirs[1..], "the other one's work is there");
 }

@@ -1,11 +1,10 @@
 //! The pulse: it beats at its start, sleeps until something changes, and outlives its beats but leaves nothing behind.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -249,12 +248,9 @@ fn there_is_one_pulse_and_only_a_forced_move_beside_it() {
     let pulse = Pulse::start(&profile);
     pulse.wait_for_beats(1);
     for args in [&[][..], &["tick"]] {
-        let refused = profile.looop(args);
-        assert_eq!(refused.code, 75, "{refused:?}");
-        assert!(refused.stderr.contains(&format!("process {} is the pulse", pulse.pid())), "{refused:?}");
+        profile.looop(args).fails_with(75, &[&format!("process {} is the pulse", pulse.pid())]);
     }
-    let forced = profile.looop(&["run", "g"]).ok();
-    assert!(forced.stdout.contains("noop"), "{forced:?}");
+    profile.looop(&["run", "g"]).shows(&["noop"]);
 }
 
 #[test]

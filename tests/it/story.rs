@@ -108,8 +108,7 @@ fn a_worker_calls_and_the_user_answers_in_its_window() {
     assert!(took < SOON.as_millis().try_into().unwrap(), "{took} ms");
     assert_eq!((&waits["state"], &waits["flag"]["text"]), (&json!("waiting"), &json!("which colour?")));
     assert!(fixture.data().join("claims/goal.shed.json").exists());
-    let status = fixture.profile.looop(&["status"]).ok().stdout;
-    assert!(status.contains("⚑paint (waiting; looop attach paint)"), "{status}");
+    fixture.profile.looop(&["status"]).shows(&["⚑paint (waiting; looop attach paint)"]);
     let rows = fixture.profile.looop(&["status", "--json"]).ok().json()["workers"].clone();
     assert_eq!((&rows[0]["id"], &rows[0]["goal"]), (&json!("paint"), &json!("shed")));
 

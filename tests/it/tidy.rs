@@ -3,9 +3,7 @@
 //! Rules see code with its comments and literals blanked out, and `use` groups spelled out, so that prose and messages
 //! may name anything. Rules about text see the file as it is. `cases` breaks each rule once.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::{collections::BTreeMap, fs, path::Path};
 
 mod cases;
 mod source;

@@ -5,11 +5,10 @@ mod show;
 
 use crate::beat::listing;
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran, git_in, wait_until};
+use crate::support::profile::{LOOOP, Profile, Ran, git_in, program, wait_until};
 use serde_json::{Value, json};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
@@ -109,8 +108,7 @@ fn the_editor_of_the_user_is_used_on_a_terminal() {
     let mut profile = Profile::scripted(&[NOOP]);
     let editor = |name: &str, body: &str| {
         let path = profile.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&path, format!("#!/bin/sh\n{body}\n"));
         path.display().to_string()
     };
     profile.goal("g", "old text\n");
@@ -213,15 +211,15 @@ fn sensors_are_added_stamped_tried_and_removed() {
     // Behind a first line so long the stamp would not be read: such a script is not taken, nor run.
     for length in [1025, 4075, 4090, 5000] {
         let long = format!("#!/bin/sh {}\necho '{{}}'\n", " ".repeat(length - 10));
-        let ran = profile.looop_with(&["sensor", "add", "long"], &long);
-        assert!(ran.code == 2 && ran.stderr.contains("its first line is longer than 1024 bytes"), "{ran:?}");
+        profile
+            .looop_with(&["sensor", "add", "long"], &long)
+            .fails_with(2, &["its first line is longer than 1024 bytes"]);
         profile.sensor("long.sh", "");
         fs::write(profile.data().join("sensors/long.sh"), long).unwrap();
         assert_eq!(trust("long"), Value::Null, "{length}");
     }
     for bad in ["", "echo '{}'\n", "\u{7f}ELF"] {
-        let ran = profile.looop_with(&["sensor", "add", "bad"], bad);
-        assert!(ran.code == 2 && ran.stderr.contains("does not begin with `#!`"), "{ran:?}");
+        profile.looop_with(&["sensor", "add", "bad"], bad).fails_with(2, &["does not begin with `#!`"]);
     }
     let before = listing(&profile.data());
     let tried = profile.looop(&["sensor", "test", "mine"]).ok();
@@ -251,8 +249,7 @@ fn a_timer_wakes_once_when_it_is_due() {
     ] {
         let args: Vec<&str> =
             ["schedule", "set", "bad"].iter().chain(args).chain(&["note"]).copied().collect();
-        let ran = profile.looop(&args);
-        assert!(ran.code == 2 && ran.stderr.contains(why), "{args:?}: {ran:?}");
+        profile.looop(&args).fails_with(2, &[why]);
     }
     assert_eq!(profile.looop(&["schedule", "set", "bad", "--in", "1m"]).code, 2, "a timer without a note");
     profile.looop(&["schedule", "set", "daily", "--cron", "0 9 * * 1-5", "look", "at", "mail"]).ok();
@@ -286,8 +283,7 @@ fn a_pause_holds_until_resume() {
     }
     assert!(profile.looop(&["status"]).ok().stdout.contains("paused: on holiday"));
     profile.looop(&["goal", "write", "g", "text"]).ok();
-    let forced = profile.looop(&["run", "g"]);
-    assert!(forced.code == 1 && forced.stderr.contains("paused: on holiday"), "{forced:?}");
+    profile.looop(&["run", "g"]).fails_with(1, &["paused: on holiday"]);
     assert_eq!(profile.asked(), 0);
     assert!(profile.looop(&["resume"]).ok().stdout.contains("the pause is over"));
     assert!(profile.looop(&["resume"]).ok().stdout.contains("nothing was paused"));
@@ -295,8 +291,7 @@ fn a_pause_holds_until_resume() {
     assert_eq!(profile.asked(), 1);
     profile.looop(&["run", "g"]).ok();
     assert_eq!(profile.asked(), 2, "a human's wish needs no change of the world");
-    let none = profile.looop(&["run", "nosuch"]);
-    assert!(none.code == 2 && none.stderr.contains("there is no such goal"), "{none:?}");
+    profile.looop(&["run", "nosuch"]).fails_with(2, &["there is no such goal"]);
 }
 
 #[test]

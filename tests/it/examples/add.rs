@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::READING_BYTES;
 use super::web::{Asker, askers};
 use crate::attach::Outer;
-use crate::support::profile::{Profile, git_in};
+use crate::support::profile::{Profile, git_in, program};
 use crate::support::web::{Answer, Web};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
@@ -118,8 +118,7 @@ fn each_example_is_added_and_one_beat_reads_them_all() {
         assert_eq!(reading["ok"], true, "{name}: {reading}");
         assert!(text.len() <= READING_BYTES, "{name}: {}", text.len());
     }
-    let idle = profile.looop(&["tick"]).ok();
-    assert!(idle.stdout.contains("idle"), "{idle:?}");
+    profile.looop(&["tick"]).shows(&["idle"]);
     assert_eq!(profile.asked(), 1);
 }
 
@@ -139,12 +138,9 @@ fn a_server_that_never_answers_costs_its_sensor_the_deadline() {
         let script = looop::store::examples::find(asker.name).unwrap();
         let script = looop::rules::world::example::with_values(script, &values, "/x").unwrap();
         let body = script.strip_prefix("#!").unwrap().split_once('\n').unwrap();
-        let path = profile.data().join(format!("sensors/{}.sh", asker.name));
         let timeout = ["timeout=30s", "timeout=45s", "timeout=60s"];
         let slow = timeout.iter().fold(body.1.to_owned(), |text, long| text.replace(long, "timeout=3s"));
-        fs::write(&path, format!("#!{}\n{slow}", body.0)).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&path, mode).unwrap();
+        program(profile.data().join(format!("sensors/{}.sh", asker.name)), format!("#!{}\n{slow}", body.0));
     }
     profile.looop(&["tick"]).ok();
     for (asker, _) in &webs {
@@ -228,8 +224,7 @@ fn what_fails_is_reported_and_nothing_is_kept() {
     fails(&["maildir"], 1, &["no maildir at"]);
     fails(&["dusk"], 2, &["does not begin with `#!`", "looop sensor examples"]);
     profile.looop(&["sensor", "add", "load", "--name", "l"]).ok();
-    let again = profile.looop(&["sensor", "add", "load", "--name", "l"]);
-    assert!(again.code == 2 && again.stderr.contains("there is one of this name"), "{again:?}");
+    profile.looop(&["sensor", "add", "load", "--name", "l"]).fails_with(2, &["there is one of this name"]);
     profile.looop(&["sensor", "add", "load", "--name", "l", "--set", "BUSY=7", "--yes"]).ok();
     assert!(profile.read("sensors/l.sh").contains("\nBUSY='7'\n"));
     let failed = profile.looop(&["sensor", "add", "disk", "--name", "l", "--set", "PATHS=/nowhere", "--yes"]);
@@ -240,8 +235,9 @@ fn what_fails_is_reported_and_nothing_is_kept() {
     for (args, stdin) in
         [(vec!["load", "--name", "twin", "--yes"], ""), (vec!["twin"], "#!/bin/sh\necho '{}'\n")]
     {
-        let ran = profile.looop_with(&[&["sensor", "add"], &args[..]].concat(), stdin);
-        assert!(ran.code == 2 && ran.stderr.contains("has that name"), "{ran:?}");
+        profile
+            .looop_with(&[&["sensor", "add"], &args[..]].concat(), stdin)
+            .fails_with(2, &["has that name"]);
     }
     assert_eq!(sensors(&profile), ["l.sh", "twin"]);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{asks, fixture, worker};
-use crate::support::profile::wait_until;
+use crate::support::profile::{program, wait_until};
 
 fn kill_now(pids: &[String]) {
     let ended = std::process::Command::new("kill").arg("-9").args(pids).status().unwrap();
@@ -32,9 +32,7 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
         fixture.data().display(),
         caught.display()
     );
-    let sensor = fixture.data().join("sensors/s.sh");
-    std::fs::write(&sensor, format!("#!/bin/sh\n{body}\n")).unwrap();
-    std::fs::set_permissions(&sensor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    program(fixture.data().join("sensors/s.sh"), format!("#!/bin/sh\n{body}\n"));
 
     let shell = fixture.shell("pulse");
     fixture.type_line(&shell, "looop");

@@ -2,12 +2,11 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
 use super::model_server::{ModelServer, Recorded};
-use super::profile::Profile;
+use super::profile::{Profile, program};
 use super::{claude, codex, pi};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
@@ -89,8 +88,7 @@ pub fn shim(profile: &Profile, decider: Decider, body: &str) {
     };
     let bin = profile.path("shim");
     fs::create_dir_all(&bin).unwrap();
-    fs::write(bin.join(name), format!("#!/bin/sh\nreal={real}\n{body}\n")).unwrap();
-    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    program(bin.join(name), format!("#!/bin/sh\nreal={real}\n{body}\n"));
     let config: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
     let path = config["path"].as_str().unwrap();
     let shown = bin.display().to_string();

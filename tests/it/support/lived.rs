@@ -1,11 +1,10 @@
 //! A profile that was lived in: something of everything that commands show.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use super::profile::{LOOOP, Profile, wait_until};
+use super::profile::{LOOOP, Profile, program, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"all is well"}"#;
 /// A text that is wider than any terminal.
@@ -85,10 +84,7 @@ fn workers(profile: &Profile) {
 fn fix(profile: &Profile) {
     let dir = profile.path("project");
     fs::create_dir(&dir).unwrap();
-    let write = |name: &str, text: &str| {
-        fs::write(dir.join(name), text).unwrap();
-        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let write = |name: &str, text: &str| program(dir.join(name), text);
     write("sum.py", "def total(items):\n    return 1\n");
     write("check.sh", "#!/bin/sh\necho '1..1'\necho 'not ok 1 - total of nothing is 1, not 0'\nexit 1\n");
     write("agent.sh", "#!/bin/sh\necho '# once more' >> sum.py\necho done\n");

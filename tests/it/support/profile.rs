@@ -23,6 +23,8 @@ pub struct Profile {
 /// What a run of the program printed and how it ended.
 #[derive(Debug)]
 pub struct Ran {
+    /// The words behind the program's name, where it is looop.
+    call: String,
     /// The exit code; -1 when a signal ended it.
     pub code: i32,
     /// What it printed.
@@ -35,7 +37,24 @@ impl Ran {
     /// The same, after a check that it exited 0.
     #[track_caller]
     pub fn ok(self) -> Ran {
-        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        let Ran { call, stdout, stderr, .. } = &self;
+        assert_eq!(self.code, 0, "looop {call}\nstdout: {stdout}\nstderr: {stderr}");
+        self
+    }
+
+    /// The same, after a check that it exited 0 and that its stdout has each of these parts.
+    #[track_caller]
+    pub fn shows(self, parts: &[&str]) -> Ran {
+        let ran = self.ok();
+        parts.iter().for_each(|part| assert!(ran.stdout.contains(part), "no {part:?}: {ran:?}"));
+        ran
+    }
+
+    /// The same, after a check that it exited with this code and that its stderr has each of these parts.
+    #[track_caller]
+    pub fn fails_with(self, code: i32, parts: &[&str]) -> Ran {
+        assert_eq!(self.code, code, "{self:?}");
+        parts.iter().for_each(|part| assert!(self.stderr.contains(part), "no {part:?}: {self:?}"));
         self
     }
 
@@ -50,6 +69,7 @@ impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran {
+            call: String::new(),
             code: output.status.code().unwrap_or(-1),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
@@ -228,17 +248,14 @@ impl Profile {
 
     /// Writes a sensor as a user with an editor would; a `#!` line is added.
     pub fn sensor(&self, name: &str, body: &str) {
-        let path = self.data().join(format!("sensors/{name}"));
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program(self.data().join(format!("sensors/{name}")), format!("#!/bin/sh\n{body}\n"));
     }
 
     /// Puts a script of this name in front of the programs of `path`.
     pub fn stand_in(&self, name: &str, script: &str, path: &str) {
         let bin = self.path("bin");
         fs::create_dir_all(&bin).unwrap();
-        fs::write(bin.join(name), script).unwrap();
-        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        program(bin.join(name), script);
         self.config_more(serde_json::json!({ "path": format!("{}:{path}", bin.display()) }));
     }
 
@@ -271,7 +288,7 @@ impl Profile {
 
     /// Runs the program to its end.
     pub fn looop(&self, args: &[&str]) -> Ran {
-        self.command(args).output().unwrap().into()
+        Ran { call: args.join(" "), ..self.command(args).output().unwrap().into() }
     }
 
     /// Runs the program with this on stdin.
@@ -286,7 +303,7 @@ impl Profile {
             .unwrap();
         // A program that does not read its stdin closes it; what it says then is the result.
         let _unread = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap().into()
+        Ran { call: args.join(" "), ..child.wait_with_output().unwrap().into() }
     }
 
     /// Starts the program and leaves it running, its output in pipes.
@@ -321,6 +338,12 @@ fn template() -> &'static Path {
         assert!(copied.success());
         dir
     })
+}
+
+/// Writes a file that can be run.
+pub fn program(path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Runs real git in a directory, with nothing of the caller's environment or config.

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -15,10 +14,11 @@ use looop::rules::process::Started;
 use looop::rules::worker::{Flag, Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::json_file;
 use looop::store::layout::{Layout, WorkerDir};
-use looop::store::workers;
+use looop::store::{lock::Held, workers};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use serde_json::json;
 
-use super::profile::{LOOOP, Profile, Ran, wait_until};
+use super::profile::{LOOOP, Profile, Ran, program, wait_until};
 
 /// A tmux server that ends with the test.
 struct Server {
@@ -171,6 +171,13 @@ impl TmuxFixture {
         own.collect::<Vec<_>>().join("\n")
     }
 
+    /// Shows the workers' calls, and expects windows of exactly these names to stand with a flag then.
+    #[track_caller]
+    pub fn surfaces(&self, flags: &[&str]) {
+        self.surface().ok();
+        assert_eq!(self.flags(), flags);
+    }
+
     /// Shows the workers' calls, as a supervisor has it done.
     pub fn surface(&self) -> Ran {
         self.profile.looop(&["__sync-windows"])
@@ -191,8 +198,7 @@ impl TmuxFixture {
         let (copy, new) = (self.profile.path("looop copy"), self.profile.path("new"));
         // Not by this process: a child that another test starts meanwhile would hold it open, and nobody could run it.
         assert!(Command::new("cp").arg(LOOOP).arg(&copy).status().unwrap().success());
-        fs::write(&new, script).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&new, script);
         let lock = File::create(self.data.join("surface.lock")).unwrap();
         lock.lock().unwrap();
         let plain = self.profile.command(&["__sync-windows"]);
@@ -243,39 +249,28 @@ impl TmuxFixture {
     }
 }
 
+/// Makes the files of a worker that a user started with a command of their own; returns what holds its lock.
+pub fn create_worker(layout: &Layout, id: &Name, created_ms: i64) -> Held {
+    let spec = json!({
+        "id": id, "kind": "command", "argv": ["/bin/true"], "cwd": "/", "env": [], "verify": [], "claims": [],
+        "limits": WorkerLimits::default(), "by": "human", "created_ms": created_ms,
+    });
+    fs::create_dir_all(layout.workers()).unwrap();
+    let (staged, _preparing) = workers::prepare_dir(layout, id).unwrap();
+    workers::create(layout, &serde_json::from_value(spec).unwrap(), "", &staged).unwrap().unwrap()
+}
+
 impl Mock<'_> {
     fn make(&self) {
-        let spec = Spec {
-            id: self.id.clone(),
-            goal: None,
-            kind: "command".to_owned(),
-            runner: None,
-            argv: vec!["/bin/true".to_owned()],
-            cwd: "/".to_owned(),
-            env: Vec::new(),
-            verify: Vec::new(),
-            claims: Vec::new(),
-            repo: None,
-            objects: None,
-            sandbox: None,
-            checks_sandbox: None,
-            limits: WorkerLimits::default(),
-            notify: Vec::new(),
-            tmux: None,
-            by: "human".to_owned(),
-            created_ms: 1_795_218_410_413,
-        };
-        let layout = self.terminal.layout();
-        fs::create_dir_all(layout.workers()).unwrap();
-        let (staged, _preparing) = workers::prepare_dir(&layout, &self.id).unwrap();
-        let _held = workers::create(&layout, &spec, "", &staged).unwrap().unwrap();
+        let created_ms = 1_795_218_410_413;
+        let _held = create_worker(&self.terminal.layout(), &self.id, created_ms);
         let lock = File::open(self.dir.alive()).unwrap();
         lock.lock().unwrap();
         self.terminal.locks.borrow_mut().insert(self.id.clone(), lock);
         let supervisor = Started { pid: 0, start: 0, boot: String::new() };
         let state = WorkerState {
             phase: Phase::Running,
-            ..WorkerState::new(self.id.clone(), spec.created_ms, supervisor)
+            ..WorkerState::new(self.id.clone(), created_ms, supervisor)
         };
         workers::save_state(&self.dir, &state).unwrap();
     }

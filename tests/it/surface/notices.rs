@@ -1,14 +1,12 @@
 //! The notifier: told once of each call, as JSON on stdin and nowhere else; the documented ones stand hostile text.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::{fs, path::Path};
 
 use looop::rules::beat::ask::{AskKind, QuestionFile};
 use looop::rules::beat::card::barred;
 use serde_json::{Value, json};
 
-use crate::support::profile::{Profile, wait_until};
+use crate::support::profile::{Profile, program, wait_until};
 use crate::support::terminal::TmuxFixture;
 
 const EVIL: &str = "$(touch x)`touch y`'; touch z; \"\\\n.\n~!touch x\n<!channel> {{.Env}} \u{1b}]0;t\u{7}";
@@ -19,8 +17,7 @@ fn recorder(profile: &Profile, name: &str) -> String {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let dir = profile.path("").display().to_string();
     let script = format!("#!/bin/sh\ncat >> '{dir}/got'\nprintf '%s\\n' \"$@\" >> '{dir}/args'\necho said\n");
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&path, script);
     path.to_str().unwrap().to_owned()
 }
 

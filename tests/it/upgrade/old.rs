@@ -1,16 +1,14 @@
 //! A data dir and a config that looop 0.1 made: `make_0_1.sh` says how. Every view shows the same facts.
 
-use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::{fs, os::unix::net::UnixListener, process::Command};
 
 use looop::rules::beat::ask::{AnswerFile, AskReply};
 use looop::rules::worker::protocol::{Hello, VERSION, WireRequest, encode_json};
 use serde_json::{Value, json};
 
-use crate::attach::Outer;
+use crate::attach::{Outer, hold};
 use crate::support::profile::Profile;
 
 /// Where the data dir was when 0.1 printed the facts.
@@ -184,14 +182,7 @@ fn serve(profile: &Profile) -> Arc<Mutex<Vec<Vec<u8>>>> {
     fs::rename(profile.path("live"), &dir).unwrap();
     fs::create_dir(dir.join("clone")).unwrap();
     fs::write(dir.join("alive"), "").unwrap();
-    let script = "exec 9<\"$0\"; flock 9; echo held; exec sleep 600";
-    let mut alive: Child = Command::new("sh")
-        .args(["-c", script])
-        .arg(dir.join("alive"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    alive.stdout.take().unwrap().read_exact(&mut [0; 5]).unwrap();
+    let mut alive = hold(&dir.join("alive"));
     let listener = UnixListener::bind(dir.join("attach.sock")).unwrap();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&heard);
