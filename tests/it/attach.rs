@@ -79,6 +79,11 @@ impl Outer {
         self.typing.flush().unwrap();
     }
 
+    pub fn detach(mut self) {
+        self.type_in(b"\x1c\x1c");
+        self.end();
+    }
+
     /// Waits for the end: the exit code and the last screen, after a check that the terminal is as it was.
     #[track_caller]
     pub fn end(mut self) -> (u32, String) {
@@ -158,8 +163,7 @@ fn every_byte_typed_reaches_the_worker() {
     }
     wait_until("all keys", || fake.got.lock().unwrap().keys.len() == all.len());
     assert_eq!(fake.got.lock().unwrap().keys, all);
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -192,8 +196,7 @@ fn a_paste_of_ten_megabytes_arrives_whole_and_is_never_held_in_memory() {
     wait_until("all of it", || fake.got.lock().unwrap().keys.len() >= paste.len());
     assert!(fake.got.lock().unwrap().keys == paste, "byte for byte");
     outer.typing = typist.join().unwrap();
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -207,8 +210,7 @@ fn a_change_of_size_is_sent_and_drawn() {
     fake.print(b"\x1b[19;91Hbottom end");
     outer.wait_for("bottom end");
     assert_eq!(outer.screen().rows(0, 100).nth(18).unwrap().trim(), "bottom end");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -323,7 +325,7 @@ fn another_version_says_which_side_is_newer() {
 #[test]
 #[ignore = "slow"]
 fn a_flood_ends_with_the_latest_state_and_few_frames() {
-    let (_profile, mut fake, mut outer) = attached(80, 24);
+    let (_profile, mut fake, outer) = attached(80, 24);
     let line = "0123456789abcdef ".repeat(60) + "\r\n";
     let before = outer.bytes().len();
     for n in 0..4000 {
@@ -333,8 +335,7 @@ fn a_flood_ends_with_the_latest_state_and_few_frames() {
     outer.wait_for("the very last");
     let drawn = outer.bytes().len() - before;
     assert!(drawn < 4_000_000, "{drawn} bytes drawn of 4 MB");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -357,8 +358,7 @@ fn a_question_is_answered_on_a_screen_of_looops_own() {
     outer.wait_for("hello worker");
     let answer = std::fs::read_to_string(profile.data().join("asks/q1.answer.json")).unwrap();
     assert!(answer.contains("\"blue\""), "{answer}");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -386,8 +386,7 @@ fn a_move_that_waits_gets_its_approval_on_a_screen_of_looops_own() {
     profile.looop(&["tick"]).shows(&["run touch made — exit 0"]);
     outer.type_in(b"\x1ca");
     outer.wait_for("no move waits");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]

@@ -120,6 +120,14 @@ impl Bench {
         self.run().unwrap_or_else(|reported| panic!("{}: {reported}", self.name))
     }
 
+    /// A reading whose signal is that of another one, and whose detail is not.
+    #[track_caller]
+    fn moves_in_detail(&self, first: &Value) {
+        let second = self.reads();
+        assert_eq!(second["signal"], first["signal"], "{}", self.name);
+        assert_ne!(second["detail"], first["detail"], "{}", self.name);
+    }
+
     /// Why there is no reading.
     #[track_caller]
     fn fails(&self) -> String {

@@ -12,6 +12,9 @@ use crate::support::web::{Answer, Web};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
+/// What the examples that ask a server need.
+const CLIENTS: [&str; 5] = ["gh", "kubectl", "curl", "jq", "python3"];
+
 /// What is in the folder of the sensors, and whether a trial left something behind.
 fn sensors(profile: &Profile) -> Vec<String> {
     let entries = fs::read_dir(profile.data().join("sensors")).unwrap();
@@ -67,10 +70,8 @@ fn webs(profile: &mut Profile) -> Vec<(Asker, Web)> {
 #[test]
 #[ignore = "slow"]
 fn each_example_is_added_and_one_beat_reads_them_all() {
-    for tool in ["gh", "kubectl", "curl", "jq", "python3"] {
-        if !super::has(tool) {
-            return;
-        }
+    if !CLIENTS.iter().all(|tool| super::has(tool)) {
+        return;
     }
     let mut profile = Profile::scripted(&[NOOP]);
     home(&profile);
@@ -95,11 +96,7 @@ fn each_example_is_added_and_one_beat_reads_them_all() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let added = profile.looop(&args).ok();
         assert_eq!(added.stderr, "", "{name}");
-        assert!(
-            added.stdout.contains(&format!("{name} reads")) && added.stdout.contains("signal {"),
-            "{added:?}"
-        );
-        assert!(added.stdout.contains(&format!("added {name}; it runs every ")), "{added:?}");
+        added.shows(&[&format!("{name} reads"), "signal {", &format!("added {name}; it runs every ")]);
         let kept = profile.read(&format!("sensors/{name}.sh"));
         assert_eq!(kept.lines().count(), script.lines().count());
     }
@@ -125,10 +122,8 @@ fn each_example_is_added_and_one_beat_reads_them_all() {
 #[test]
 #[ignore = "slow"]
 fn a_server_that_never_answers_costs_its_sensor_the_deadline() {
-    for tool in ["gh", "kubectl", "curl", "jq", "python3"] {
-        if !super::has(tool) {
-            return;
-        }
+    if !CLIENTS.iter().all(|tool| super::has(tool)) {
+        return;
     }
     let mut profile = Profile::scripted(&[NOOP]);
     let webs = webs(&mut profile);
@@ -311,11 +306,8 @@ fn a_user_is_asked() {
     terminal.wait_for("FOLDER: ");
     terminal.type_in(b"~/in $(box)\n");
     assert_eq!(terminal.end().0, 0);
-    assert!(
-        profile.read("sensors/in.sh").contains("/home/in $(box)'\n"),
-        "{}",
-        profile.read("sensors/in.sh")
-    );
+    let kept = profile.read("sensors/in.sh");
+    assert!(kept.contains("/home/in $(box)'\n"), "{kept}");
 
     let mut terminal = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
     terminal.wait_for("A sensor in is there. Replace it? [y/N] ");
@@ -346,10 +338,7 @@ fn the_examples_are_listed_and_printed() {
         assert!(!row["settings"].as_array().unwrap().is_empty());
         assert_eq!(profile.looop(&["sensor", "examples", name]).ok().stdout, *script);
     }
-    let row = &rows["examples"][5];
-    assert_eq!(
-        (&row["name"], &row["trust"], &row["interval_ms"]),
-        (&json!("github-comments"), &json!("untrusted"), &json!(300_000))
-    );
+    let row = json!(["name", "trust", "interval_ms"].map(|key| &rows["examples"][5][key]));
+    assert_eq!(row, json!(["github-comments", "untrusted", 300_000]));
     assert_eq!(profile.looop(&["sensor", "examples", "nothing"]).code, 2);
 }

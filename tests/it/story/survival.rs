@@ -1,9 +1,9 @@
 //! A worker runs on when the tick, the pulse, the shell and the tmux server around it are killed at once.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{asks, fixture, worker};
-use crate::support::profile::{program, wait_until};
+use crate::support::profile::wait_until;
 
 fn kill_now(pids: &[String]) {
     let ended = std::process::Command::new("kill").arg("-9").args(pids).status().unwrap();
@@ -32,7 +32,7 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
         fixture.data().display(),
         caught.display()
     );
-    program(fixture.data().join("sensors/s.sh"), format!("#!/bin/sh\n{body}\n"));
+    fixture.profile.sensor("s.sh", &body);
 
     let shell = fixture.shell("pulse");
     fixture.type_line(&shell, "looop");
@@ -50,10 +50,7 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
     let pid = |format: &str| fixture.tmux(&["display-message", "-p", "-t", &shell, format]).trim().to_owned();
     let (shell_pid, server) = (pid("#{pane_pid}"), pid("#{pid}"));
     wait_until("it runs", || worker(&fixture, "count")["state"] == "running");
-    let state = || -> Value {
-        let text = std::fs::read_to_string(fixture.data().join("workers/count/state.json")).unwrap();
-        serde_json::from_str(&text).unwrap()
-    };
+    let state = || fixture.profile.read_json("workers/count/state.json");
     let before = state();
 
     let all = [tick, pulse, shell_pid, server];
