@@ -6,23 +6,25 @@ mod strict;
 mod terminal;
 mod texts;
 
+use looop::agents::http::Protocol;
+
 /// A target and what checks it.
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name, which is also its corpus' folder and its binary's name.
 pub const ALL: [Target; 17] = [
-    ("anthropic", runners::anthropic),
+    ("anthropic", |bytes| runners::endpoint(Protocol::Anthropic, bytes)),
     ("asks", texts::asks),
-    ("claude", runners::claude),
-    ("codex", runners::codex),
+    ("claude", |bytes| runners::cli("claude", bytes)),
+    ("codex", |bytes| runners::cli("codex", bytes)),
     ("config", texts::config),
     ("frames", terminal::frames),
-    ("gemini", runners::gemini),
+    ("gemini", |bytes| runners::cli("gemini", bytes)),
     ("leanfile", texts::leanfile),
-    ("openai", runners::openai),
-    ("opencode", runners::opencode),
-    ("pi", runners::pi),
-    ("qwen", runners::qwen),
+    ("openai", |bytes| runners::endpoint(Protocol::Openai, bytes)),
+    ("opencode", |bytes| runners::cli("opencode", bytes)),
+    ("pi", |bytes| runners::cli("pi", bytes)),
+    ("qwen", |bytes| runners::cli("qwen", bytes)),
     ("records", texts::records),
     ("reply", texts::reply),
     ("screen", terminal::screen),

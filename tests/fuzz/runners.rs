@@ -1,11 +1,9 @@
 //! Streams of runners: however they are cut, they say the same; and what they say stays within its bounds.
 
 use looop::agents;
-use looop::agents::http::Protocol;
-use looop::agents::http::wire::ResponseReader;
+use looop::agents::http::{Protocol, wire::ResponseReader};
 use looop::agents::stream::{EventStream, StreamSummary};
-use looop::rules::beat::failing::Class;
-use looop::rules::text::is_hidden;
+use looop::rules::{beat::failing::Class, text::is_hidden};
 
 use super::pieces;
 
@@ -16,39 +14,8 @@ const WHY_CHARS: usize = 520;
 /// A day, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
 
-pub fn pi(bytes: &[u8]) {
-    cli("pi", bytes);
-}
-
-pub fn claude(bytes: &[u8]) {
-    cli("claude", bytes);
-}
-
-pub fn codex(bytes: &[u8]) {
-    cli("codex", bytes);
-}
-
-pub fn gemini(bytes: &[u8]) {
-    cli("gemini", bytes);
-}
-
-pub fn opencode(bytes: &[u8]) {
-    cli("opencode", bytes);
-}
-
-pub fn qwen(bytes: &[u8]) {
-    cli("qwen", bytes);
-}
-
-pub fn openai(bytes: &[u8]) {
-    endpoint(Protocol::Openai, bytes);
-}
-
-pub fn anthropic(bytes: &[u8]) {
-    endpoint(Protocol::Anthropic, bytes);
-}
-
-fn cli(name: &str, bytes: &[u8]) {
+/// A program that prints events.
+pub fn cli(name: &str, bytes: &[u8]) {
     let reader = agents::find(name).and_then(|agent| agent.events).unwrap();
     let (cut, bytes) = pieces(bytes);
     let mut stream = EventStream::new(reader);
@@ -63,7 +30,8 @@ fn cli(name: &str, bytes: &[u8]) {
     is_sane(&whole);
 }
 
-fn endpoint(protocol: Protocol, bytes: &[u8]) {
+/// An endpoint that is asked over HTTP.
+pub fn endpoint(protocol: Protocol, bytes: &[u8]) {
     let (cut, bytes) = pieces(bytes);
     let mut reading = ResponseReader::new(protocol);
     reading.feed(bytes);

@@ -2,23 +2,17 @@
 
 use std::path::PathBuf;
 
-use looop::rules::secret::Secrets;
-use looop::rules::strip_ansi::AnsiStripper;
-use looop::rules::text::is_hidden;
 use looop::rules::worker::protocol::{
     self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply,
 };
 use looop::rules::worker::query::{self, Scanner, TerminalQuery as Heard};
 use looop::rules::worker::silence;
-use looop::screen::export;
+use looop::rules::{secret::Secrets, strip_ansi::AnsiStripper, text::is_hidden};
 use looop::screen::keys::{KeyEvent, Keys};
-use looop::screen::render::Renderer;
-use looop::screen::{Screen, is_plain};
-use looop::store::inbox::InboxMessage;
-use looop::store::layout::WorkerDir;
+use looop::screen::{Screen, export, is_plain, render::Renderer};
 use looop::store::transcript::{TranscriptEvent, TranscriptReader};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use looop::store::{inbox::InboxMessage, layout::WorkerDir};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{pieces, strict};
 

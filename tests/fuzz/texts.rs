@@ -9,22 +9,16 @@ use looop::os::process::{ChildResult, ProcessExit};
 use looop::rules::beat::ask::{AnswerFile, QuestionFile};
 use looop::rules::beat::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};
 use looop::rules::beat::entry::{self, MoveOutcome};
-use looop::rules::beat::observed::Observed;
 use looop::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
-use looop::rules::beat::schedule::Schedule;
 use looop::rules::beat::settings::{Limits, PolicyRules};
-use looop::rules::beat::state::LoopState;
-use looop::rules::beat::{diff, gate};
-use looop::rules::cost::charge::Charge;
+use looop::rules::beat::{diff, gate, observed::Observed, schedule::Schedule, state::LoopState};
 use looop::rules::lease::{Alive, Here, Lease};
-use looop::rules::secret::Secrets;
 use looop::rules::text::{is_hidden, quote_argv};
-use looop::rules::time::Now;
 use looop::rules::world::sensor::{SensorHeader, stamp_untrusted};
 use looop::rules::world::{SensorReading, Trust};
+use looop::rules::{cost::charge::Charge, secret::Secrets, time::Now};
 use looop::tick::observe;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 3600 };
 /// A value that must never be written down.

@@ -11,7 +11,8 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtyPair, PtySize, native_pt
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::profile::{LOOOP, Profile, wait_until};
-pub use fake::Fake;
+use crate::support::terminal::TmuxFixture;
+pub use fake::{Fake, hold};
 
 /// A user's terminal with the program in it.
 pub struct Outer {
@@ -76,6 +77,11 @@ impl Outer {
     pub fn type_in(&mut self, bytes: &[u8]) {
         self.typing.write_all(bytes).unwrap();
         self.typing.flush().unwrap();
+    }
+
+    pub fn detach(mut self) {
+        self.type_in(b"\x1c\x1c");
+        self.end();
     }
 
     /// Waits for the end: the exit code and the last screen, after a check that the terminal is as it was.
@@ -157,8 +163,7 @@ fn every_byte_typed_reaches_the_worker() {
     }
     wait_until("all keys", || fake.got.lock().unwrap().keys.len() == all.len());
     assert_eq!(fake.got.lock().unwrap().keys, all);
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -191,8 +196,7 @@ fn a_paste_of_ten_megabytes_arrives_whole_and_is_never_held_in_memory() {
     wait_until("all of it", || fake.got.lock().unwrap().keys.len() >= paste.len());
     assert!(fake.got.lock().unwrap().keys == paste, "byte for byte");
     outer.typing = typist.join().unwrap();
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -206,8 +210,7 @@ fn a_change_of_size_is_sent_and_drawn() {
     fake.print(b"\x1b[19;91Hbottom end");
     outer.wait_for("bottom end");
     assert_eq!(outer.screen().rows(0, 100).nth(18).unwrap().trim(), "bottom end");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -229,27 +232,10 @@ fn what_a_worker_forges_never_reaches_the_terminal() {
     outer.end();
     let bytes = bytes.lock().unwrap().clone();
     let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
-    let never: [&[u8]; 17] = [
-        b"\x1b]52",
-        b"\x1bP",
-        b"\x1b_",
-        b"\x1b^",
-        b"\x1b[>",
-        b"\x1b[=",
-        b"\x1b[?u",
-        b"n",
-        b"\x1b[c",
-        b"\x1b[5i",
-        b"\x1b[8;1;1t",
-        b"?1004",
-        b"\x1b]8",
-        b"\xe2\x80\xae",
-        b"\x1b]2;#",
-        b"Zm9yZ2Vk\x07",
-        b"\x1bX",
-    ];
-    for part in never.iter().filter(|part| part.len() > 1) {
-        assert!(!has(part), "{}", part.escape_ascii());
+    let never = "\x1b]52 \x1bP \x1b_ \x1b^ \x1b[> \x1b[= \x1b[?u \x1b[c \x1b[5i \x1b[8;1;1t ?1004 \x1b]8 \u{202e} \x1b]2;# \
+                 Zm9yZ2Vk\x07 \x1bX";
+    for part in never.split(' ') {
+        assert!(!has(part.as_bytes()), "{}", part.escape_debug());
     }
     let strings = bytes.windows(2).filter(|pair| *pair == b"\x1b]").count();
     assert!(strings == 1 && has(b"\x1b]2;looop: w1\x07"), "one title, looop's own");
@@ -339,7 +325,7 @@ fn another_version_says_which_side_is_newer() {
 #[test]
 #[ignore = "slow"]
 fn a_flood_ends_with_the_latest_state_and_few_frames() {
-    let (_profile, mut fake, mut outer) = attached(80, 24);
+    let (_profile, mut fake, outer) = attached(80, 24);
     let line = "0123456789abcdef ".repeat(60) + "\r\n";
     let before = outer.bytes().len();
     for n in 0..4000 {
@@ -349,8 +335,7 @@ fn a_flood_ends_with_the_latest_state_and_few_frames() {
     outer.wait_for("the very last");
     let drawn = outer.bytes().len() - before;
     assert!(drawn < 4_000_000, "{drawn} bytes drawn of 4 MB");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -373,8 +358,7 @@ fn a_question_is_answered_on_a_screen_of_looops_own() {
     outer.wait_for("hello worker");
     let answer = std::fs::read_to_string(profile.data().join("asks/q1.answer.json")).unwrap();
     assert!(answer.contains("\"blue\""), "{answer}");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
@@ -399,81 +383,47 @@ fn a_move_that_waits_gets_its_approval_on_a_screen_of_looops_own() {
     assert!(!profile.data().join("made").exists());
     outer.type_in(b"y\n");
     outer.wait_for("hello worker");
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stdout.contains("run touch made — exit 0"), "{ran:?}");
+    profile.looop(&["tick"]).shows(&["run touch made — exit 0"]);
     outer.type_in(b"\x1ca");
     outer.wait_for("no move waits");
-    outer.type_in(b"\x1c\x1c");
-    outer.end();
+    outer.detach();
 }
 
 #[test]
 fn without_a_terminal_there_is_nothing_to_attach() {
     let profile = Profile::empty();
     let _fake = Fake::start(&profile, 60, 9, None);
-    let ran = profile.looop(&["attach", "w1"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("are not a terminal"), "{ran:?}");
+    profile.looop(&["attach", "w1"]).fails_with(2, &["are not a terminal"]);
     assert_eq!(profile.looop(&["attach", "nobody"]).code, 2);
-}
-
-/// A tmux server of the test's own, ended with it.
-struct Tmux(std::path::PathBuf);
-
-impl Tmux {
-    fn run(&self, args: &[&str]) -> String {
-        let mut command = std::process::Command::new("tmux");
-        command.arg("-S").arg(&self.0).args(["-f", "/dev/null"]).args(args);
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8");
-        let output = command.output().expect("these tests need tmux");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-    }
-
-    fn show(&self, format: &str) -> String {
-        self.run(&["display-message", "-p", "-t", "w", format])
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        self.run(&["kill-server"]);
-    }
 }
 
 #[test]
 fn in_tmux_a_worker_sets_no_title_runs_no_command_and_reaches_no_clipboard() {
-    let profile = Profile::empty();
-    let mut fake = Fake::start(&profile, 80, 23, None);
-    let touched = profile.path("touched");
+    let terminal = TmuxFixture::new("data");
+    let mut fake = Fake::start(&terminal.profile, 80, 23, None);
+    let touched = terminal.profile.path("touched");
     let forged = format!("#(touch {})", touched.display());
     fake.print(
         format!("\x1b]2;{forged}\x07\x1bk{forged}\x1b\\\x1b]52;c;Zm9yZ2Vk\x07{forged} drawn").as_bytes(),
     );
-    let tmux = Tmux(profile.path("tmux"));
-    let attach = format!(
-        "env HOME={0}/home LOOOP_DATA_DIR={0}/data LOOOP_CONFIG={0}/looop.json {LOOOP} attach w1; exec cat",
-        profile.path("").display()
-    );
-    tmux.run(&["new-session", "-d", "-s", "w", "-x", "80", "-y", "24", &attach]);
-    tmux.run(&["set", "-g", "set-clipboard", "on"]);
-    tmux.run(&["set", "-g", "allow-rename", "on"]);
-    wait_until("the screen", || {
-        tmux.run(&["capture-pane", "-p", "-t", "w"]).contains(&format!("{forged} drawn"))
-    });
+    let pane = terminal.shell("w");
+    let show =
+        |format: &str| terminal.tmux(&["display-message", "-p", "-t", &pane, format]).trim().to_owned();
+    terminal.tmux(&["set", "-g", "set-clipboard", "on"]);
+    terminal.type_line(&pane, "looop attach w1");
+    terminal.wait_for(&pane, &format!("{forged} drawn"));
     wait_until("the connection", || fake.got.lock().unwrap().hello.is_some());
-    assert_eq!(tmux.show("#{pane_title}|#{alternate_on}"), "looop: w1|1");
-    assert!(!tmux.show("#W").contains("touch"), "{}", tmux.show("#W"));
-    assert_eq!(tmux.run(&["list-buffers"]), "", "nothing was copied");
-    tmux.run(&["send-keys", "-t", "w", "h", "i", "Up"]);
+    assert_eq!(show("#{pane_title}|#{alternate_on}"), "looop: w1|1");
+    assert!(!show("#W").contains("touch"), "{}", show("#W"));
+    assert_eq!(terminal.tmux(&["list-buffers"]), "", "nothing was copied");
+    terminal.tmux(&["send-keys", "-t", &pane, "h", "i", "Up"]);
     wait_until("the keys", || fake.got.lock().unwrap().keys == b"hi\x1b[A");
-    tmux.run(&["send-keys", "-t", "w", "C-\\", "C-\\"]);
-    wait_until("the shell", || {
-        tmux.run(&["capture-pane", "-p", "-t", "w"]).contains("detached from w1; it is still running")
-    });
+    terminal.tmux(&["send-keys", "-t", &pane, "C-\\", "C-\\"]);
+    terminal.wait_for(&pane, "detached from w1; it is still running");
     assert_eq!(
-        tmux.show("#{alternate_on}|#{mouse_any_flag}|#{cursor_flag}|#{keypad_flag}|#{wrap_flag}"),
+        show("#{alternate_on}|#{mouse_any_flag}|#{cursor_flag}|#{keypad_flag}|#{wrap_flag}"),
         "0|0|1|0|1"
     );
-    assert_eq!(tmux.show("#{pane_title}"), tmux.show("#{host}"), "the title is given back");
+    assert_eq!(show("#{pane_title}"), show("#{host}"), "the title is given back");
     assert!(!touched.exists());
 }

@@ -93,7 +93,7 @@ fn a_runner_that_is_not_there_is_missing() {
     for argv in [&["nosuchprogram"][..], &["/nowhere/x"], &[], &["./plain.txt"], &["./bad"]] {
         let profile = Profile::scripted(&[NOOP]);
         fs::write(profile.path("plain.txt"), "not executable").unwrap();
-        program(&profile.path("bad"), "#!/nowhere/sh\n");
+        program(profile.path("bad"), "#!/nowhere/sh\n");
         profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": argv } } }));
         fails(&profile, "missing", 0);
     }
@@ -216,7 +216,7 @@ fn one_repair_call_quotes_the_error_and_saves_the_beat() {
 #[test]
 fn a_paid_call_is_charged_although_the_repair_finds_no_runner() {
     let profile = Profile::scripted(&[NOOP]);
-    program(&profile.path("once"), "#!/bin/sh\nrm once\necho nonsense\n");
+    program(profile.path("once"), "#!/bin/sh\nrm once\necho nonsense\n");
     // It removes itself, which no sandbox lets a runner do.
     profile.without_sandbox(&["decide"]);
     profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["./once"] } } }));

@@ -1,12 +1,10 @@
 //! The beat end to end with the real program: what a decision leaves, what an idle beat does not, and what wakes.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt};
 
 use crate::support::decider::newest_prompt;
-use crate::support::profile::Profile;
+use crate::support::profile::{Profile, program};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
@@ -200,13 +198,10 @@ fn a_prompt_that_cannot_be_rebuilt_is_an_error() {
     )
     .unwrap();
     profile.git(&["commit", "-qam", &format!("world: later\n\nBeat: {beat}\n")]);
-    let ran = prompt();
-    assert!(
-        ran.code == 1
-            && ran.stderr.contains("it has version 99, and this program knows the versions up to 2"),
-        "{ran:?}"
+    prompt().fails_with(
+        1,
+        &["it has version 99, and this program knows the versions up to 2", "hint: use a newer looop"],
     );
-    assert!(ran.stderr.contains("hint: use a newer looop"), "{ran:?}");
 }
 
 #[test]
@@ -265,9 +260,7 @@ fn a_pause_while_the_model_thinks_keeps_its_move_from_being_made() {
 fn a_huge_and_a_binary_sensor_are_sensors_like_others() {
     let profile = Profile::scripted(&[NOOP]);
     profile.sensor("large.sh", &format!("echo '{{\"n\":1}}'; exit 0\n#{}", "x".repeat(10 << 20)));
-    let odd = profile.data().join("sensors/odd");
-    fs::write(&odd, b"#!/bin/sh\n# \xff\xfe\x00\necho '{\"n\":2}'\n").unwrap();
-    fs::set_permissions(&odd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    program(profile.data().join("sensors/odd"), b"#!/bin/sh\n# \xff\xfe\x00\necho '{\"n\":2}'\n");
     let ran = profile.looop(&["tick"]).ok();
     assert_eq!(profile.read_json("snapshots/large.json")["signal"]["n"], 1);
     assert_eq!(profile.read_json("snapshots/odd.json")["signal"]["n"], 2);
@@ -308,11 +301,9 @@ fn a_move_that_was_asked_for_and_not_decided_is_a_failure_that_says_why() {
     profile.looop(&["pause", "wait"]).ok();
     for json in [false, true] {
         let args: &[&str] = if json { &["run", "g", "--json"] } else { &["run", "g"] };
-        let ran = profile.looop(args);
-        assert!(
-            ran.code == 1 && ran.stderr.contains("error: could not decide on a move for g: paused: wait")
-        );
-        assert!(ran.stderr.contains("hint: "), "{ran:?}");
+        let ran = profile
+            .looop(args)
+            .fails_with(1, &["error: could not decide on a move for g: paused: wait", "hint: "]);
         if json {
             assert_eq!(ran.json()["beat"]["result"], "skipped");
         }

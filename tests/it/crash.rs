@@ -93,7 +93,7 @@ fn add_record(profile: &Profile) {
 }
 
 fn executable(path: &Path, body: &str) {
-    program(path, &format!("#!/bin/sh\n{body}\n"));
+    program(path, format!("#!/bin/sh\n{body}\n"));
 }
 
 fn allow_record(profile: &Profile) {

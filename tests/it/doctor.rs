@@ -1,8 +1,6 @@
 //! `looop doctor` over set-ups that are broken, each in one way: it names the fault and what mends it, and exits 1.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::{Value, json};
 
@@ -18,9 +16,19 @@ fn chmod(profile: &Profile, name: &str, mode: u32) {
     fs::set_permissions(profile.path(name), fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The doctor finds exactly this bad, says it and its cure in text and as JSON, and exits 1.
+/// Of a profile that was broken in one way the doctor finds exactly this bad, says it and its cure in text and as JSON, and
+/// exits 1.
 #[track_caller]
-fn finds(profile: &Profile, args: &[&str], what: &str, found: &str, fix: &str) {
+fn finds(what: &str, found: &str, fix: &str, broken: impl FnOnce(&Profile)) -> Profile {
+    let profile = well();
+    broken(&profile);
+    finds_in(&profile, &[], what, found, fix);
+    profile
+}
+
+/// The same in this profile, with these flags.
+#[track_caller]
+fn finds_in(profile: &Profile, args: &[&str], what: &str, found: &str, fix: &str) {
     let ran = profile.looop(&[&["doctor"], args, &["--json"]].concat());
     assert_eq!(ran.code, 1, "{ran:?}");
     let all = ran.json()["findings"].as_array().unwrap().clone();
@@ -33,10 +41,14 @@ fn finds(profile: &Profile, args: &[&str], what: &str, found: &str, fix: &str) {
     assert!(fixes.iter().any(|one| text(one).contains(fix)), "{fix:?} in {fixes:?}");
     let shown = profile.looop(&[&["doctor"], args].concat());
     assert_eq!(shown.code, 1, "{shown:?}");
-    assert!(
-        shown.stdout.contains(&format!("BAD  {what}: ")) && shown.stdout.contains("     fix: "),
-        "{shown:?}"
-    );
+    for part in [&format!("BAD  {what}: "), "     fix: "] {
+        assert!(shown.stdout.contains(part), "no {part:?}: {shown:?}");
+    }
+}
+
+fn beat(profile: &Profile) {
+    profile.goal("g", "goal: x\n");
+    profile.looop(&["tick"]).ok();
 }
 
 #[test]
@@ -46,30 +58,60 @@ fn a_sound_set_up_has_nothing_bad() {
 }
 
 #[test]
-fn a_wrong_key_in_the_config() {
-    let profile = well();
-    profile.config_more(json!({ "intervall": "60s" }));
-    finds(&profile, &[], "config", "`intervall` is not a key here", "did you mean `interval`?");
-}
-
-#[test]
-fn a_config_that_others_can_write() {
-    let profile = well();
-    chmod(&profile, "looop.json", 0o666);
-    finds(&profile, &[], "config", "others can write", "chmod");
-}
-
-#[test]
-fn a_runner_that_is_not_installed() {
-    let profile = well();
-    profile.config(json!({ "decide": "gone", "runners": { "gone": { "decide": ["nosuchprogram"] } } }));
+fn a_fault_is_found_with_its_cure() {
+    finds("config", "`intervall` is not a key here", "did you mean `interval`?", |profile| {
+        profile.config_more(json!({ "intervall": "60s" }));
+    });
+    finds("config", "others can write", "chmod", |profile| chmod(profile, "looop.json", 0o666));
     finds(
-        &profile,
-        &[],
         "runner",
         "`nosuchprogram` is not on the configured PATH",
         "install it, or name another",
+        |profile| {
+            profile
+                .config(json!({ "decide": "gone", "runners": { "gone": { "decide": ["nosuchprogram"] } } }));
+        },
     );
+    finds("clock", "the clock was set back", "set the clock", |profile| {
+        beat(profile);
+        let mut state = profile.read_json("beat.json");
+        state["last"]["at_ms"] = (state["last"]["at_ms"].as_i64().unwrap() + 3 * 3_600_000).into();
+        fs::write(profile.data().join("beat.json"), state.to_string()).unwrap();
+    });
+    finds("memory", "beat.json", "looop resume", |profile| {
+        fs::write(profile.data().join("beat.json"), "{\"decisions\":").unwrap();
+    });
+    finds("history", "could not", "returns to the newest readable commit", |profile| {
+        beat(profile);
+        let tip = profile.git(&["rev-parse", "HEAD"]);
+        let object = format!("data/.git/objects/{}/{}", &tip[..2], &tip.trim()[2..]);
+        chmod(profile, &object, 0o600);
+        fs::write(profile.path(&object), "torn").unwrap();
+    });
+    finds("history", "index.lock", "rm ", |profile| {
+        fs::write(profile.data().join(".git/index.lock"), "").unwrap();
+    });
+    finds("playbook", "PLAYBOOK.md", "looop playbook write", |profile| {
+        fs::remove_file(profile.data().join("PLAYBOOK.md")).unwrap();
+    });
+    finds("sensor shut", "chmod +x", "fix or remove it", |profile| {
+        profile.sensor("shut.sh", "echo '{}'");
+        chmod(profile, "data/sensors/shut.sh", 0o600);
+    });
+    finds("sensor shut", "tiemout", "fix or remove it", |profile| {
+        profile.sensor("shut.sh", "# looop: tiemout=5s\necho '{}'");
+    });
+    let profile = finds("keys", "others can read", "chmod 600", |profile| {
+        fs::write(profile.path("looop.env"), "ANTHROPIC_API_KEY=x\n").unwrap();
+        chmod(profile, "looop.env", 0o644);
+    });
+    chmod(&profile, "looop.env", 0o600);
+    profile.looop(&["doctor"]).ok();
+    let profile = finds("data dir", "others can enter it (mode 755)", "chmod 700", |profile| {
+        chmod(profile, "data", 0o755);
+    });
+    chmod(&profile, "data", 0o500);
+    finds_in(&profile, &[], "data dir", "you cannot write it (mode 500)", "chmod 700");
 }
 
 #[test]
@@ -78,16 +120,22 @@ fn a_runner_that_is_not_logged_in() {
     profile.config(json!({ "decide": "claude", "worker": "claude" }));
     let script = "#!/bin/sh\necho 'Invalid API key · Please run /login' >&2\nexit 1\n";
     profile.stand_in("claude", script, "/usr/local/bin:/usr/bin:/bin");
-    finds(&profile, &["--ask"], "runner answers", "auth after", "log in");
+    finds_in(&profile, &["--ask"], "runner answers", "auth after", "log in");
 }
 
 #[test]
 fn what_tells_the_user_and_what_checks_the_work_are_not_installed() {
     let profile = well();
     profile.config_more(json!({ "notify": ["nosuchbell", "looop"] }));
-    finds(&profile, &[], "notify", "`nosuchbell` is not on", "correct \"notify\"");
+    finds_in(&profile, &[], "notify", "`nosuchbell` is not on", "correct \"notify\"");
     profile.config_more(json!({ "notify": [], "verify": { "tests": [["true"], ["nosuchcheck", "test"]] } }));
-    finds(&profile, &[], "verify.tests", "`nosuchcheck` is not on", "work that it checks cannot be accepted");
+    finds_in(
+        &profile,
+        &[],
+        "verify.tests",
+        "`nosuchcheck` is not on",
+        "work that it checks cannot be accepted",
+    );
     profile.config_more(json!({ "verify": { "tests": ["./check.sh"] } }));
     profile.looop(&["doctor"]).ok();
 }
@@ -129,15 +177,6 @@ fn a_box_that_was_asked_for_cannot_be_had() {
 }
 
 #[test]
-fn a_data_dir_that_others_can_enter_or_its_owner_cannot_write() {
-    let profile = well();
-    chmod(&profile, "data", 0o755);
-    finds(&profile, &[], "data dir", "others can enter it (mode 755)", "chmod 700");
-    chmod(&profile, "data", 0o500);
-    finds(&profile, &[], "data dir", "you cannot write it (mode 500)", "chmod 700");
-}
-
-#[test]
 fn a_disk_that_is_nearly_full_or_read_only() {
     let profile = well();
     let source = profile.path("source");
@@ -158,74 +197,17 @@ fn a_disk_that_is_nearly_full_or_read_only() {
 }
 
 #[test]
-fn a_clock_that_was_set_back() {
-    let profile = well();
-    profile.goal("g", "goal: x\n");
-    profile.looop(&["tick"]).ok();
-    let mut beat = profile.read_json("beat.json");
-    let late = beat["last"]["at_ms"].as_i64().unwrap() + 3 * 3_600_000;
-    beat["last"]["at_ms"] = late.into();
-    fs::write(profile.data().join("beat.json"), beat.to_string()).unwrap();
-    finds(&profile, &[], "clock", "the clock was set back", "set the clock");
-}
-
-#[test]
-fn a_memory_that_is_torn() {
-    let profile = well();
-    fs::write(profile.data().join("beat.json"), "{\"decisions\":").unwrap();
-    finds(&profile, &[], "memory", "beat.json", "looop resume");
-}
-
-#[test]
-fn a_history_with_a_torn_object() {
-    let profile = well();
-    profile.goal("g", "goal: x\n");
-    profile.looop(&["tick"]).ok();
-    let tip = profile.git(&["rev-parse", "HEAD"]);
-    let object = profile.data().join(".git/objects").join(&tip[..2]).join(&tip.trim()[2..]);
-    fs::set_permissions(&object, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(&object, "torn").unwrap();
-    finds(&profile, &[], "history", "could not", "returns to the newest readable commit");
-}
-
-#[test]
-fn a_git_that_was_interrupted() {
-    let profile = well();
-    fs::write(profile.data().join(".git/index.lock"), "").unwrap();
-    finds(&profile, &[], "history", "index.lock", "rm ");
-}
-
-#[test]
-fn a_playbook_that_is_gone() {
-    let profile = well();
-    fs::remove_file(profile.data().join("PLAYBOOK.md")).unwrap();
-    finds(&profile, &[], "playbook", "PLAYBOOK.md", "looop playbook write");
-}
-
-#[test]
-fn a_sensor_that_cannot_run() {
-    let profile = well();
-    profile.sensor("shut.sh", "echo '{}'");
-    chmod(&profile, "data/sensors/shut.sh", 0o600);
-    finds(&profile, &[], "sensor shut", "chmod +x", "fix or remove it");
-    profile.sensor("shut.sh", "# looop: tiemout=5s\necho '{}'");
-    finds(&profile, &[], "sensor shut", "tiemout", "fix or remove it");
-}
-
-#[test]
 fn a_timer_that_never_comes_is_reported_and_kept() {
     let profile = well();
     profile.looop(&["schedule", "set", "standup", "--cron", "0 9 * * 1-5", "look"]).ok();
     let path = profile.data().join("schedules/standup.json");
     let broken = fs::read_to_string(&path).unwrap().replace("0 9 *", "0 99 *");
     fs::write(&path, &broken).unwrap();
-    finds(&profile, &[], "schedules", "is not a cron expression", "schedules");
-    profile.goal("g", "goal: x\n");
-    profile.looop(&["tick"]).ok();
+    finds_in(&profile, &[], "schedules", "is not a cron expression", "schedules");
+    beat(&profile);
     profile.looop(&["tick"]).ok();
     assert_eq!(fs::read_to_string(&path).unwrap(), broken, "a beat takes nothing away that it cannot read");
-    let status = profile.looop(&["status"]).ok().stdout;
-    assert!(status.contains("schedules/standup.json is not used"), "{status}");
+    profile.looop(&["status"]).shows(&["schedules/standup.json is not used"]);
 }
 
 #[test]
@@ -238,17 +220,7 @@ fn a_worker_without_its_supervisor() {
     let pid = state()["supervisor"]["pid"].to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     wait_until("it is lost", || profile.looop(&["ls"]).ok().stdout.contains("lost"));
-    finds(&profile, &[], "worker w", "its supervisor died", "looop tick");
+    finds_in(&profile, &[], "worker w", "its supervisor died", "looop tick");
     profile.looop(&["tick"]).ok();
-    profile.looop(&["doctor"]).ok();
-}
-
-#[test]
-fn keys_that_others_can_read() {
-    let profile = well();
-    fs::write(profile.path("looop.env"), "ANTHROPIC_API_KEY=x\n").unwrap();
-    chmod(&profile, "looop.env", 0o644);
-    finds(&profile, &[], "keys", "others can read", "chmod 600");
-    chmod(&profile, "looop.env", 0o600);
     profile.looop(&["doctor"]).ok();
 }

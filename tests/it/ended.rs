@@ -29,7 +29,7 @@ impl Scene {
         git_in(&repo, &["commit", "-qm", "first"]);
         // A notifier that appends what it gets to the file `got`.
         let note = scene.profile.path("note");
-        program(&note, &format!("#!/bin/sh\ncat >>'{}'\n", scene.profile.path("got").display()));
+        program(&note, format!("#!/bin/sh\ncat >>'{}'\n", scene.profile.path("got").display()));
         let check = json!({ "good": ["true"], "bad": ["false"] });
         scene.profile.config_more(json!({ "verify": check, "notify": [note] }));
         scene

@@ -8,13 +8,14 @@ mod files;
 mod forms;
 mod web;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{collections::BTreeMap, process::Command};
 
 use looop::rules::world::example;
 use looop::store::examples;
 use serde_json::Value;
+
+use crate::support::profile::program;
 
 /// The most that a reading takes, in bytes.
 const READING_BYTES: usize = 8 * 1024;
@@ -68,10 +69,7 @@ impl Bench {
 
     /// Puts a program in front of the others.
     fn stand_in(&self, name: &str, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.path("bin").join(name);
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program(self.path("bin").join(name), script);
     }
 
     /// From now on it finds these programs alone.
@@ -120,6 +118,14 @@ impl Bench {
     #[track_caller]
     fn reads(&self) -> Value {
         self.run().unwrap_or_else(|reported| panic!("{}: {reported}", self.name))
+    }
+
+    /// A reading whose signal is that of another one, and whose detail is not.
+    #[track_caller]
+    fn moves_in_detail(&self, first: &Value) {
+        let second = self.reads();
+        assert_eq!(second["signal"], first["signal"], "{}", self.name);
+        assert_ne!(second["detail"], first["detail"], "{}", self.name);
     }
 
     /// Why there is no reading.

@@ -1,8 +1,7 @@
 //! Who makes a profile, what needs none, and what the first pulse waits for.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{collections::BTreeSet, fs};
 
 use serde_json::json;
 
@@ -12,39 +11,14 @@ use crate::support::profile::{Profile, git_in, wait_until};
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
 /// Verbs that need a profile.
-const VERBS: [&[&str]; 31] = [
-    &[],
-    &["status"],
-    &["status", "--json"],
-    &["ls"],
-    &["goal", "list"],
-    &["goal", "write", "g", "text"],
-    &["sensor", "list"],
-    &["sensor", "test", "s"],
-    &["sensor", "examples"],
-    &["tick"],
-    &["tick", "--dry-run"],
-    &["run", "g"],
-    &["asks"],
-    &["answer", "a", "b"],
-    &["approve", "ap-1"],
-    &["log"],
-    &["why"],
-    &["cost"],
-    &["lease", "list"],
-    &["claim", "x"],
-    &["playbook", "show"],
-    &["schedule", "list"],
-    &["pause"],
-    &["resume"],
-    &["prune"],
-    &["wait", "--timeout", "1s"],
-    &["worker", "start", "w", "brief"],
-    &["worker", "show", "w"],
-    &["kill", "w"],
-    &["logs", "w"],
-    &["doctor"],
-];
+const VERBS: &str = "|status|status --json|ls|goal list|goal write g text|sensor list|sensor test s|sensor examples|tick|\
+                     tick --dry-run|run g|asks|answer a b|approve ap-1|log|why|cost|lease list|claim x|playbook show|\
+                     schedule list|pause|resume|prune|wait --timeout 1s|worker start w brief|worker show w|kill w|logs w|\
+                     doctor";
+
+fn words(verb: &str) -> Vec<&str> {
+    verb.split_whitespace().collect()
+}
 
 /// All files and directories below a directory.
 fn below(dir: &Path) -> BTreeSet<PathBuf> {
@@ -86,12 +60,12 @@ fn enter(profile: &Profile, terminal: &mut Outer) {
 #[test]
 fn no_verb_but_init_makes_a_profile() {
     let profile = Profile::home_only();
-    for args in VERBS {
-        let ran = profile.looop(args);
+    for verb in VERBS.split('|') {
+        let ran = profile.looop(&words(verb));
         let shown = format!("{}{}", ran.stdout, ran.stderr);
-        assert_eq!(ran.code, 1, "{args:?}: {shown}");
-        assert!(shown.contains("looop init") && shown.contains(".local/state/looop"), "{args:?}: {shown}");
-        assert_eq!(below(&profile.path("home")), BTreeSet::new(), "{args:?}");
+        assert_eq!(ran.code, 1, "{verb}: {shown}");
+        assert!(shown.contains("looop init") && shown.contains(".local/state/looop"), "{verb}: {shown}");
+        assert_eq!(below(&profile.path("home")), BTreeSet::new(), "{verb}");
     }
     profile.looop(&["init"]).ok();
     assert!(home_data(&profile).join("format").is_file());
@@ -108,23 +82,19 @@ fn a_mistyped_data_dir_is_named_by_each_verb_and_not_made() {
     let project = profile.path("project");
     fs::create_dir(&project).unwrap();
     fs::write(project.join("a.py"), "def a():\n    return 1\n").unwrap();
-    let root = project.to_str().unwrap();
-    let leanfile = project.join("leanfile.toml");
-    fs::write(&leanfile, "").unwrap();
-    let own: [&[&str]; 4] = [
-        &["map", "--root", root],
-        &["fix", "--repo", root, "--issue", "x", "--test", "true"],
-        &["attempt", "list"],
-        &["trust", leanfile.to_str().unwrap()],
-    ];
+    fs::write(project.join("leanfile.toml"), "").unwrap();
+    let root = project.display();
+    let own = format!(
+        "map --root {root}|fix --repo {root} --issue x --test true|attempt list|trust {root}/leanfile.toml"
+    );
     for dir in [&typo, &empty] {
         profile.var("LOOOP_DATA_DIR", dir.to_str().unwrap());
-        for args in VERBS.into_iter().chain(own) {
-            let ran = profile.looop(args);
+        for verb in VERBS.split('|').chain(own.split('|')) {
+            let ran = profile.looop(&words(verb));
             let shown = format!("{}{}", ran.stdout, ran.stderr);
-            assert!(ran.code == 1 && shown.contains(dir.to_str().unwrap()), "{args:?}: {shown}");
-            assert!(shown.contains("LOOOP_DATA_DIR"), "{args:?}: {shown}");
-            assert!(!typo.exists() && below(&empty).is_empty(), "{args:?}");
+            assert!(ran.code == 1 && shown.contains(dir.to_str().unwrap()), "{verb}: {shown}");
+            assert!(shown.contains("LOOOP_DATA_DIR"), "{verb}: {shown}");
+            assert!(!typo.exists() && below(&empty).is_empty(), "{verb}");
         }
         let (code, screen) = Outer::start(&profile, &[], 120, 30).end();
         assert!(code == 1 && screen.contains("LOOOP_DATA_DIR"), "{screen}");
@@ -228,7 +198,6 @@ fn a_beat_whose_data_dir_goes_away_before_it_decides_pays_nothing_and_makes_noth
     profile.goal("g", "goal: g\n");
     let (data, away) = (profile.data(), profile.path("away"));
     profile.sensor("s.sh", &format!("mv {} {}; echo '{{}}'", data.display(), away.display()));
-    let ran = profile.looop(&["tick"]);
-    assert!(ran.code == 1 && ran.stderr.contains(data.to_str().unwrap()), "{ran:?}");
+    let ran = profile.looop(&["tick"]).fails_with(1, &[data.to_str().unwrap()]);
     assert_eq!((profile.asked(), data.exists()), (0, false), "{ran:?}");
 }

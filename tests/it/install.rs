@@ -1,16 +1,12 @@
 //! The installer for real: a release folder made from this very program, and everything that can be wrong with one.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, fs, net::TcpListener, sync::LazyLock};
 
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Ran};
+use crate::support::profile::{LOOOP, Ran, program};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -63,8 +59,8 @@ impl Home {
     }
 
     /// A program that is found before the machine's own.
-    fn fake(&self, name: &str, script: &str) {
-        program(&self.path("fake").join(name), script);
+    fn fake(&self, name: &str, lines: &str) {
+        script(&self.path("fake").join(name), lines);
     }
 
     fn sh(&self, script: &Path, args: &[&str]) -> Ran {
@@ -102,10 +98,9 @@ impl Home {
     }
 }
 
-fn program(path: &Path, script: &str) {
+fn script(path: &Path, lines: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(path, format!("#!/bin/sh\n{lines}\n"));
 }
 
 pub fn released() -> String {
@@ -128,7 +123,7 @@ const OLDER: &str = "echo looop 0.0.1";
 #[test]
 #[ignore = "slow"]
 fn a_release_is_installed_once_and_taken_away_again() {
-    let home = Home::with(&released());
+    let mut home = Home::with(&released());
     let first = home.install(&[]).ok();
     let version = env!("CARGO_PKG_VERSION");
     assert!(first.stdout.contains(&format!("installed looop {version} as ")), "{first:?}");
@@ -148,25 +143,22 @@ fn a_release_is_installed_once_and_taken_away_again() {
     let with_data = home.files();
     let modified = || fs::metadata(home.target()).unwrap().modified().unwrap();
     let before = modified();
-    let second = home.install(&[]).ok();
-    assert!(second.stdout.contains(&format!("looop {version} is installed already")), "{second:?}");
+    let second = home.install(&[]).shows(&[&format!("looop {version} is installed already")]);
     assert_eq!(second.stdout.lines().count(), 1, "{second:?}");
     assert_eq!((home.files(), modified()), (with_data.clone(), before));
     // Where the checksum says so nothing is downloaded.
     fs::create_dir(home.path("sums")).unwrap();
     fs::copy(Path::new(&released()).join("SHA256SUMS"), home.path("sums/SHA256SUMS")).unwrap();
-    let mut sums =
-        Home { vars: vec![("LOOOP_RELEASE_URL", home.path("sums").display().to_string())], ..home };
-    sums.install(&[]).ok();
-    fs::remove_dir_all(sums.path("sums")).unwrap();
-    sums.vars = vec![("LOOOP_RELEASE_URL", released())];
-    let home = sums;
+    home.vars = vec![("LOOOP_RELEASE_URL", home.path("sums").display().to_string())];
+    home.install(&[]).ok();
+    fs::remove_dir_all(home.path("sums")).unwrap();
+    home.vars = vec![("LOOOP_RELEASE_URL", released())];
     // A page that an older one had goes with the next.
     let list = home.path(".local/share/looop/installed.txt");
     let old = home.path(".local/share/man/man1/looop-old.1");
     fs::write(&old, "").unwrap();
     fs::write(&list, format!("{}{}\n", fs::read_to_string(&list).unwrap(), old.display())).unwrap();
-    program(&home.target(), OLDER);
+    script(&home.target(), OLDER);
     home.install(&[]).ok();
     assert_eq!(home.files(), with_data);
 
@@ -183,38 +175,32 @@ fn a_release_is_installed_once_and_taken_away_again() {
     assert_eq!(left, data, "the data is where it was, and nothing else");
     let printed = fs::read_to_string(home.path("fake/said")).unwrap();
     assert_eq!(printed, "--user disable --now looop.service\n");
-    let again = home.install(&["--uninstall"]).ok();
-    assert!(again.stdout.contains("there is no "), "{again:?}");
+    home.install(&["--uninstall"]).shows(&["there is no "]);
 }
 
 #[test]
 fn a_dry_run_says_and_does_nothing() {
     let home = Home::with(&released());
-    let printed = home.install(&["--dry-run"]).ok().stdout;
-    assert!(printed.contains(&format!("would download {}/{}", released(), asset())), "{printed}");
+    home.install(&["--dry-run"]).shows(&[&format!("would download {}/{}", released(), asset())]);
     assert_eq!(home.files(), BTreeSet::new());
     home.install(&["--no-completions"]).ok();
     let only = BTreeSet::from([".local/bin/looop".to_owned()]);
     assert_eq!(home.files(), only);
-    let printed = home.install(&["--uninstall", "--dry-run"]).ok().stdout;
-    assert!(printed.contains("would run: 'rm' '-f'"), "{printed}");
+    home.install(&["--uninstall", "--dry-run"]).shows(&["would run: 'rm' '-f'"]);
     assert_eq!(home.files(), only);
     let other = Home::new();
-    let printed = other.install(&["--dry-run"]).ok().stdout;
-    assert!(
-        printed.contains(&format!("would run: 'cargo' 'install' '--path' '{ROOT}' '--locked'")),
-        "{printed}"
-    );
+    other
+        .install(&["--dry-run"])
+        .shows(&[&format!("would run: 'cargo' 'install' '--path' '{ROOT}' '--locked'")]);
     assert_eq!(other.files(), BTreeSet::new());
 }
 
 #[test]
 fn an_older_one_is_replaced_in_one_step() {
     let home = Home::with(&released());
-    program(&home.target(), OLDER);
+    script(&home.target(), OLDER);
     let mut old = fs::File::open(home.target()).unwrap();
-    let printed = home.install(&[]).ok().stdout;
-    assert!(printed.contains("(was 0.0.1)"), "{printed}");
+    home.install(&[]).shows(&["(was 0.0.1)"]);
     assert_eq!(home.looop(&["--version"]).ok().stdout, format!("looop {}\n", env!("CARGO_PKG_VERSION")));
     let mut text = String::new();
     old.read_to_string(&mut text).unwrap();
@@ -224,7 +210,7 @@ fn an_older_one_is_replaced_in_one_step() {
 #[test]
 fn what_is_wrong_with_a_release_replaces_nothing() {
     let home = Home::new();
-    program(&home.target(), OLDER);
+    script(&home.target(), OLDER);
     let before = home.files();
     let elf = fs::read(Path::new(&released()).join(asset())).unwrap();
     // The machine that an ELF file is for stands at byte 18; 0xf3 is RISC-V.
@@ -249,9 +235,8 @@ fn what_is_wrong_with_a_release_replaces_nothing() {
             continue;
         }
         let mut home = Home { vars: vec![("LOOOP_RELEASE_URL", url)], ..Home::new() };
-        program(&home.target(), OLDER);
-        let ran = home.install(&[]);
-        assert!(ran.code == 1 && ran.stderr.contains(what) && ran.stderr.contains(hint), "{ran:?}");
+        script(&home.target(), OLDER);
+        home.install(&[]).fails_with(1, &[what, hint]);
         assert_eq!(home.files(), before, "{what}");
         assert_eq!(home.looop(&["--version"]).ok().stdout, "looop 0.0.1\n");
         home.vars.clear();
@@ -264,12 +249,10 @@ fn a_folder_that_cannot_be_written_is_reported() {
     // A file where the folder should be: nobody can write into that, whoever they are.
     fs::write(home.path("file"), "mine").unwrap();
     home.vars.push(("LOOOP_INSTALL_DIR", home.path("file/bin").to_str().unwrap().to_owned()));
-    let ran = home.install(&[]);
-    assert!(ran.code == 1 && ran.stderr.contains("error: could not write into "), "{ran:?}");
-    assert!(ran.stderr.contains("hint: name another folder with LOOOP_INSTALL_DIR"), "{ran:?}");
+    home.install(&[])
+        .fails_with(1, &["error: could not write into ", "hint: name another folder with LOOOP_INSTALL_DIR"]);
     assert_eq!(home.files(), BTreeSet::from(["file".to_owned()]));
-    let ran = home.install(&["--frobnicate"]);
-    assert!(ran.code == 2 && ran.stderr.contains("could not understand '--frobnicate'"), "{ran:?}");
+    home.install(&["--frobnicate"]).fails_with(2, &["could not understand '--frobnicate'"]);
 }
 
 /// A cargo that notes what it is asked and makes the program as it would.
@@ -285,31 +268,27 @@ fn fake_cargo(home: &Home) {
 
 #[test]
 fn without_a_release_for_this_machine_cargo_builds_it() {
-    let printed = |home: &Home| fs::read_to_string(home.path("fake/said")).unwrap();
-    let root = |home: &Home| format!("--root {}/.local/bin/.looop-install.", home.dir.path().display());
+    let asked = |home: &Home, begin: &str| {
+        let printed = fs::read_to_string(home.path("fake/said")).unwrap();
+        assert!(printed.starts_with(begin), "{printed}");
+    };
     // None is known at all; this one stands in a clone.
     let home = Home::new();
     fake_cargo(&home);
     home.install(&["--no-completions"]).ok();
-    assert!(
-        printed(&home).starts_with(&format!("install --path {ROOT} --locked {}", root(&home))),
-        "{}",
-        printed(&home)
-    );
+    let root = home.path(".local/bin/.looop-install.").display().to_string();
+    asked(&home, &format!("install --path {ROOT} --locked --root {root}"));
     assert_eq!(home.files(), BTreeSet::from([".local/bin/looop".to_owned()]));
     // There are releases, and none for such a machine.
     let home = Home::with(&released());
     fake_cargo(&home);
     home.fake("uname", OTHER_MACHINE);
-    let ran = home.install(&["--version=0.1.0", "--no-completions"]);
-    assert!(ran.code == 1 && ran.stderr.contains("v0.1.0/SHA256SUMS"), "{ran:?}");
-    let ran = home.install(&["--no-completions"]).ok();
-    assert!(ran.stdout.contains("there is no release for Linux on riscv64"), "{ran:?}");
-    assert!(printed(&home).starts_with(&format!("install --path {ROOT} --locked ")), "{}", printed(&home));
+    home.install(&["--version=0.1.0", "--no-completions"]).fails_with(1, &["v0.1.0/SHA256SUMS"]);
+    home.install(&["--no-completions"]).shows(&["there is no release for Linux on riscv64"]);
+    asked(&home, &format!("install --path {ROOT} --locked "));
     // What cargo cannot build is its own to explain.
     home.fake("cargo", "echo 'error[E0000]: no' >&2; exit 101");
-    let ran = home.install(&["--from-source"]);
-    assert!(ran.code == 1 && ran.stderr.contains("cargo says why above"), "{ran:?}");
+    home.install(&["--from-source"]).fails_with(1, &["cargo says why above"]);
 }
 
 /// A `uname` of a machine that no release is for.
@@ -321,11 +300,8 @@ fn outside_of_a_clone_and_a_release_folder_it_installs_nothing() {
     fake_cargo(&home);
     let script = fs::read(format!("{ROOT}/install.sh")).unwrap();
     let refused = |ran: Ran| {
-        assert!(
-            ran.code == 1 && ran.stderr.contains("error: could not install looop: there is no release"),
-            "{ran:?}"
-        );
-        assert!(ran.stderr.contains("hint: run this script in a clone of looop"), "{ran:?}");
+        let what = "error: could not install looop: there is no release";
+        ran.fails_with(1, &[what, "hint: run this script in a clone of looop"]);
         assert!(
             !home.path("fake/said").exists() && !home.target().exists(),
             "cargo was not asked for a name"
@@ -365,15 +341,13 @@ fn in_a_release_folder_it_installs_what_is_there_with_its_checksum() {
     for name in [asset(), "SHA256SUMS", "install.sh"] {
         fs::copy(Path::new(&released()).join(name), folder.path().join(name)).unwrap();
     }
-    let ran = home.sh(&folder.path().join("install.sh"), &["--no-completions"]).ok();
-    assert!(ran.stdout.contains("installed looop "), "{ran:?}");
+    home.sh(&folder.path().join("install.sh"), &["--no-completions"]).shows(&["installed looop "]);
     assert!(!home.path("fake/said").exists(), "cargo was not asked");
     // A file that is not the released one is refused.
     fs::remove_file(home.target()).unwrap();
     let binary = folder.path().join(asset());
     fs::write(&binary, [&fs::read(&binary).unwrap()[..], b"x"].concat()).unwrap();
-    let ran = home.sh(&folder.path().join("install.sh"), &[]);
-    assert!(ran.code == 1 && ran.stderr.contains("its checksum is "), "{ran:?}");
+    home.sh(&folder.path().join("install.sh"), &[]).fails_with(1, &["its checksum is "]);
     assert!(!home.target().exists());
 }
 
@@ -381,57 +355,22 @@ fn in_a_release_folder_it_installs_what_is_there_with_its_checksum() {
 fn installs_by_name(line: &str) -> bool {
     let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || "`'\"();|&".contains(c)).collect();
     let by_name = ["looop", "looop-loop", "nixpkgs#looop", "pkgs.looop"];
-    let is_install = |words: &[&str]| {
-        let names = [
-            ("cargo", "install"),
-            ("cargo", "binstall"),
-            ("cargo", "add"),
-            ("brew", "install"),
-            ("npm", "install"),
-        ];
-        let more = [
-            ("npm", "i"),
-            ("apt", "install"),
-            ("apt-get", "install"),
-            ("pip", "install"),
-            ("pipx", "install"),
-        ];
-        let rest =
-            [("nix", "run"), ("nix", "profile"), ("nix-env", "-iA"), ("dnf", "install"), ("pacman", "-S")];
-        names
-            .iter()
-            .chain(&more)
-            .chain(&rest)
-            .any(|(tool, verb)| words.windows(2).any(|two| two == [*tool, *verb]))
-    };
-    is_install(&words)
+    let commands = "cargo install|cargo binstall|cargo add|brew install|npm install|npm i|apt install|apt-get install|\
+                    pip install|pipx install|nix run|nix profile|nix-env -iA|dnf install|pacman -S";
+    commands.split('|').any(|command| words.windows(2).any(|two| two.join(" ") == command))
         && words.iter().any(|word| by_name.contains(&word.split('@').next().unwrap_or_default()))
 }
 
 #[test]
 fn no_script_and_no_page_installs_looop_by_a_name_in_a_registry() {
-    for bad in [
-        "cargo install looop --locked",
-        "run `brew install looop`",
-        "apt-get install -y looop",
-        "npm i -g looop@1",
-    ] {
+    let bad =
+        "cargo install looop --locked|run `brew install looop`|apt-get install -y looop|npm i -g looop@1";
+    for bad in bad.split('|') {
         assert!(installs_by_name(bad), "{bad}");
     }
     let mut seen = 0;
-    let mut open = [
-        "README.md",
-        "CHANGELOG.md",
-        "SECURITY.md",
-        "install.sh",
-        "flake.nix",
-        "docs",
-        "scripts",
-        "seed",
-        "src",
-    ]
-    .map(|name| Path::new(ROOT).join(name))
-    .to_vec();
+    let names = "README.md CHANGELOG.md SECURITY.md install.sh flake.nix docs scripts seed src".split(' ');
+    let mut open: Vec<PathBuf> = names.map(|name| Path::new(ROOT).join(name)).collect();
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
@@ -491,6 +430,5 @@ fn a_release_comes_over_the_network() {
     let home = Home::with(&url);
     home.install(&["--no-completions"]).ok();
     assert_eq!(home.looop(&["--version"]).ok().code, 0);
-    let ran = home.install(&["--version", "9.9.9"]);
-    assert!(ran.code == 1 && ran.stderr.contains("/download/v9.9.9/SHA256SUMS"), "{ran:?}");
+    home.install(&["--version", "9.9.9"]).fails_with(1, &["/download/v9.9.9/SHA256SUMS"]);
 }

@@ -1,7 +1,6 @@
 //! What packages are made from: each file that they name is there, and no version is written twice.
 
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 use crate::install::released;
 

@@ -1,8 +1,6 @@
 //! What is removed of ended workers, what is kept of them and why, and that nobody's work or end goes unseen.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::{fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
@@ -11,10 +9,7 @@ use crate::support::profile::{Profile, git_in, wait_until};
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 
 fn start(profile: &Profile, id: &str, more: &[&str], script: &str) {
-    let mut args = vec!["worker", "start", id];
-    args.extend(more);
-    args.extend(["--", "sh", "-c", script]);
-    profile.looop(&args).ok();
+    profile.looop(&[&["worker", "start", id], more, &["--", "sh", "-c", script]].concat()).ok();
 }
 
 fn rows(profile: &Profile, args: &[&str], key: &str) -> Vec<Value> {
@@ -28,6 +23,11 @@ fn state(profile: &Profile, id: &str) -> Value {
 
 fn is_over(profile: &Profile, id: &str) -> bool {
     ["exited", "done", "failed", "lost"].iter().any(|word| state(profile, id) == *word)
+}
+
+fn run_to_its_end(profile: &Profile, id: &str, more: &[&str], script: &str) {
+    start(profile, id, more, script);
+    wait_until("it has ended", || is_over(profile, id));
 }
 
 fn past(profile: &Profile) -> Vec<PathBuf> {
@@ -45,16 +45,15 @@ fn unfetched(profile: &Profile, id: &str) {
         git_in(&repo, &["init", "-q"]);
         git_in(&repo, &["commit", "-qm", "first", "--allow-empty"]);
     }
-    start(profile, id, &["--repo", repo.to_str().unwrap()], "git commit -q --allow-empty -m work; exit 3");
-    wait_until("it has ended", || is_over(profile, id));
+    let work = "git commit -q --allow-empty -m work; exit 3";
+    run_to_its_end(profile, id, &["--repo", repo.to_str().unwrap()], work);
 }
 
 #[test]
 fn a_decision_sees_the_end_of_a_worker_that_was_pruned_before() {
     let profile = Profile::scripted(&[NOOP]);
     profile.looop(&["tick"]).ok();
-    start(&profile, "w1", &[], "echo 42 | looop report answer.txt");
-    wait_until("it has ended", || is_over(&profile, "w1"));
+    run_to_its_end(&profile, "w1", &[], "echo 42 | looop report answer.txt");
     assert_eq!(rows(&profile, &["prune", "--dry-run", "--older", "0s", "--json"], "pruned").len(), 1);
     profile.looop(&["prune"]).ok();
     assert_eq!(state(&profile, "w1"), "exited", "neither has taken it away");
@@ -67,8 +66,7 @@ fn a_decision_sees_the_end_of_a_worker_that_was_pruned_before() {
 fn the_end_of_a_second_worker_of_a_name_is_another_end() {
     let profile = Profile::scripted(&[NOOP]);
     for nth in 1..=2 {
-        start(&profile, "w1", &[], "false");
-        wait_until("it has ended", || is_over(&profile, "w1"));
+        run_to_its_end(&profile, "w1", &[], "false");
         profile.looop(&["tick"]).ok();
         assert_eq!((profile.asked(), past(&profile).len()), (nth, nth), "a decision has seen it");
     }
@@ -77,8 +75,7 @@ fn the_end_of_a_second_worker_of_a_name_is_another_end() {
 #[test]
 fn an_ended_worker_that_a_user_names_is_removed_at_once_and_one_with_work_is_not() {
     let profile = Profile::scripted(&[NOOP]);
-    start(&profile, "w1", &[], "true");
-    wait_until("it has ended", || is_over(&profile, "w1"));
+    run_to_its_end(&profile, "w1", &[], "true");
     unfetched(&profile, "w2");
     let pruned = rows(&profile, &["prune", "--older", "0s", "--json"], "pruned");
     let of = |id: &str| pruned.iter().find(|row| row["id"] == id).unwrap().clone();
@@ -119,8 +116,9 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
     let dirs = past(&profile);
     assert_eq!(dirs.len(), 2);
     let name = dirs[0].file_name().unwrap().to_str().unwrap();
-    let printed = profile.looop(&["prune", "fix", "--dry-run"]).ok().stdout;
-    assert!(printed.contains(&format!("`looop prune {name} --force` removes it")), "{printed}");
+    profile
+        .looop(&["prune", "fix", "--dry-run"])
+        .shows(&[&format!("`looop prune {name} --force` removes it")]);
     profile.looop(&["prune", name, "--force"]).ok();
     assert_eq!(past(&profile), dirs[1..], "the other one's work is there");
 }
@@ -212,8 +210,7 @@ fn a_worker_starts_no_beat_and_no_pulse() {
 #[test]
 fn a_name_is_free_as_soon_as_the_last_holder_has_reported() {
     let profile = Profile::scripted(&[NOOP]);
-    start(&profile, "w1", &[], "true");
-    wait_until("it has ended", || is_over(&profile, "w1"));
+    run_to_its_end(&profile, "w1", &[], "true");
     // As a supervisor holds it that is about to leave; this process would be taken for one that started all others.
     let alive = profile.data().join("workers/w1/alive");
     let is_held = || fs::File::open(&alive).unwrap().try_lock_shared().is_err();
@@ -238,17 +235,14 @@ fn a_name_is_free_as_soon_as_the_last_holder_has_reported() {
 #[test]
 fn files_in_a_workers_own_directory_are_kept_until_a_user_insists() {
     let profile = Profile::scripted(&[NOOP]);
-    start(&profile, "w1", &[], "echo notes >findings.txt");
-    wait_until("it has ended", || is_over(&profile, "w1"));
+    run_to_its_end(&profile, "w1", &[], "echo notes >findings.txt");
     for seen in [false, true] {
         if seen {
             profile.looop(&["tick"]).ok();
         }
         let rows = rows(&profile, &["prune", "w1", "--json"], "pruned");
-        assert_eq!(
-            (&rows[0]["removed"], rows[0]["kept"].as_str()),
-            (&false.into(), Some("its own directory has findings.txt"))
-        );
+        let row = serde_json::json!([rows[0]["removed"], rows[0]["kept"]]);
+        assert_eq!(row, serde_json::json!([false, "its own directory has findings.txt"]));
     }
     let [dir] = &past(&profile)[..] else { panic!("one was put away") };
     assert_eq!(fs::read_to_string(dir.join("clone/findings.txt")).unwrap(), "notes\n");

@@ -1,12 +1,12 @@
 //! The pulse: it beats at its start, sleeps until something changes, and outlives its beats but leaves nothing behind.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use std::{fs, os::unix::fs::PermissionsExt};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -66,16 +66,16 @@ impl Pulse {
     }
 
     /// Waits until it ends by itself.
-    fn wait(mut self) -> (i32, String) {
-        let ran = end(self.child.take().unwrap());
-        (ran.code, ran.stderr)
+    fn wait(mut self) -> Ran {
+        end(self.child.take().unwrap())
     }
 
-    fn end(mut self) -> (i32, String) {
+    /// Ends it, which is success, and returns what it said.
+    #[track_caller]
+    fn end(mut self) -> String {
         let child = self.child.take().unwrap();
         send(&child, Signal::TERM);
-        let ran = end(child);
-        (ran.code, ran.stderr)
+        end(child).ok().stderr
     }
 }
 
@@ -119,8 +119,7 @@ fn it_beats_at_its_start_and_not_because_of_its_own_writes() {
     for (line, word) in lines.iter().zip(["write_goal made", "schedule later", "ask ", "noop"]) {
         assert!(line.contains(word), "{word:?} is not in {line:?}");
     }
-    let (code, stderr) = pulse.end();
-    assert_eq!(code, 0, "{stderr}");
+    let stderr = pulse.end();
     assert!(stderr.contains("ended; nothing is lost"), "{stderr}");
     assert_eq!(profile.git(&["status", "--porcelain"]), "");
 }
@@ -172,8 +171,7 @@ fn it_outlives_a_killed_beat() {
     // It begins again by itself after a few seconds.
     pulse.wait_for_beats(1);
     assert!(pulse.lines()[0].contains("noop"), "{:?}", pulse.lines());
-    let (code, stderr) = pulse.end();
-    assert_eq!(code, 0, "{stderr}");
+    let stderr = pulse.end();
     assert!(stderr.contains("the beat was ended by signal 9"), "{stderr}");
 }
 
@@ -197,8 +195,7 @@ fn it_ends_a_beat_that_hangs_and_goes_on() {
     fs::write(&go, "").unwrap();
     pulse.wait_for_beats(1);
     assert!(pulse.lines()[0].contains("noop"), "{:?}", pulse.lines());
-    let (code, stderr) = pulse.end();
-    assert_eq!(code, 0, "{stderr}");
+    let stderr = pulse.end();
     assert!(stderr.contains("the beat did not end within 1m 5s; it was killed"), "{stderr}");
 }
 
@@ -215,8 +212,7 @@ fn after_a_sleep_of_the_machine_it_beats_at_once() {
     profile.goal("g", "a new goal\n");
     all(Signal::CONT);
     pulse.wait_for_beats(2);
-    let (code, stderr) = pulse.end();
-    assert_eq!(code, 0, "{stderr}");
+    pulse.end();
 }
 
 #[test]
@@ -231,8 +227,7 @@ fn ended_while_a_model_thinks_it_leaves_nothing() {
         let pulse = Pulse::start(&profile);
         wait_for(&profile, "thinking");
         let start = Instant::now();
-        let (code, stderr) = pulse.end();
-        assert_eq!(code, 0, "{stderr}");
+        pulse.end();
         assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
         assert_eq!(left(&profile), Vec::<String>::new());
         assert_settled(&profile);
@@ -249,12 +244,9 @@ fn there_is_one_pulse_and_only_a_forced_move_beside_it() {
     let pulse = Pulse::start(&profile);
     pulse.wait_for_beats(1);
     for args in [&[][..], &["tick"]] {
-        let refused = profile.looop(args);
-        assert_eq!(refused.code, 75, "{refused:?}");
-        assert!(refused.stderr.contains(&format!("process {} is the pulse", pulse.pid())), "{refused:?}");
+        profile.looop(args).fails_with(75, &[&format!("process {} is the pulse", pulse.pid())]);
     }
-    let forced = profile.looop(&["run", "g"]).ok();
-    assert!(forced.stdout.contains("noop"), "{forced:?}");
+    profile.looop(&["run", "g"]).shows(&["noop"]);
 }
 
 #[test]
@@ -320,18 +312,11 @@ fn a_pulse_whose_data_dir_is_gone_stops_and_makes_nothing_in_its_place() {
                     let ran = profile.command(&["init"]).env("LOOOP_DATA_DIR", &new).output().unwrap();
                     assert!(ran.status.success(), "{ran:?}");
                 }
-                rustix::fs::renameat_with(
-                    rustix::fs::CWD,
-                    &new,
-                    rustix::fs::CWD,
-                    &data,
-                    rustix::fs::RenameFlags::EXCHANGE,
-                )
-                .unwrap();
+                renameat_with(CWD, &new, CWD, &data, RenameFlags::EXCHANGE).unwrap();
             }
         }
-        let (code, printed) = pulse.wait();
-        assert!(code == 1 && printed.contains("the data dir is gone"), "{place}: {code} {printed}");
+        let ran = pulse.wait();
+        assert!(ran.code == 1 && ran.stderr.contains("the data dir is gone"), "{place}: {ran:?}");
         assert_eq!(profile.asked(), asked, "{place}: nothing is paid");
         match place {
             "nothing" => assert!(!data.exists()),
@@ -389,8 +374,7 @@ fn workers_outlive_a_pulse_whose_data_dir_is_gone() {
     profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
     wait_for(&profile, "up");
     fs::rename(profile.data(), profile.path("away")).unwrap();
-    let (code, printed) = pulse.wait();
-    assert!(code == 1 && printed.contains("the data dir is gone"), "{code} {printed}");
+    pulse.wait().fails_with(1, &["the data dir is gone"]);
     assert!(left(&profile).iter().any(|line| line.contains("tail")), "{:?}", left(&profile));
     fs::rename(profile.path("away"), profile.data()).unwrap();
     assert_eq!(profile.looop(&["ls", "--json"]).ok().json()["workers"][0]["state"], "running");
@@ -406,10 +390,8 @@ fn a_verb_works_in_a_directory_that_is_gone_and_says_when_a_path_is_relative_to_
     for verb in ["tick", "status", "goal write g text", "doctor"] {
         let ran = gone("", verb);
         assert!(ran.code == 0 || verb == "doctor", "{verb}: {ran:?}");
-        assert!(
-            !ran.stderr.contains("No such file") && !ran.stdout.contains("BAD  history"),
-            "{verb}: {ran:?}"
-        );
+        let is_lost = ran.stderr.contains("No such file") || ran.stdout.contains("BAD  history");
+        assert!(!is_lost, "{verb}: {ran:?}");
     }
     profile.looop(&["run", "g"]).ok();
     assert_eq!(profile.git(&["status", "--porcelain"]), "");

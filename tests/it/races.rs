@@ -16,7 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// A script in the profile's own directory, outside of the data dir.
 pub fn script(profile: &Profile, name: &str, body: &str) -> PathBuf {
     let path = profile.path(name);
-    program(&path, &format!("#!/bin/sh\ncd {}\n{body}\n", profile.path("").display()));
+    program(&path, format!("#!/bin/sh\ncd {}\n{body}\n", profile.path("").display()));
     path
 }
 

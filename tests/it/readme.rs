@@ -8,11 +8,9 @@ mod playbooks;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
-use looop::rules::beat::settings::Limits;
-use looop::rules::time::parse_ms;
+use looop::rules::{beat::settings::Limits, time::parse_ms};
 use serde_json::Value;
 
 use crate::support::profile::Profile;

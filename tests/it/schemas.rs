@@ -173,6 +173,5 @@ fn each_command_with_json_has_a_schema_and_a_test_and_the_page_names_it() {
         let is_tried = CALLS.iter().any(|(tried, _)| tried == name);
         assert!(is_tried || ["config", "move"].contains(&name.as_str()), "no test calls {name}");
     }
-    let none = profile.looop(&["schema", "nosuch"]);
-    assert!(none.code == 2 && none.stderr.contains("hint: there are: approval-list, asks, "), "{none:?}");
+    profile.looop(&["schema", "nosuch"]).fails_with(2, &["hint: there are: approval-list, asks, "]);
 }

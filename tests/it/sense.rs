@@ -212,9 +212,9 @@ fn bad_sensors(profile: &Profile) -> Vec<(&'static str, &'static str)> {
     }
     let dir = profile.data().join("sensors");
     fs::write(dir.join("plain.sh"), "#!/bin/sh\necho '{}'\n").unwrap();
-    program(&dir.join("nointerp.sh"), "#!/nowhere/sh\necho '{}'\n");
-    program(&dir.join("noline"), "\u{1}\u{2}\u{3}\n");
-    program(&dir.join("nothing.sh"), "");
+    program(dir.join("nointerp.sh"), "#!/nowhere/sh\necho '{}'\n");
+    program(dir.join("noline"), "\u{1}\u{2}\u{3}\n");
+    program(dir.join("nothing.sh"), "");
     std::os::unix::fs::symlink("/bin/true", dir.join("link.sh")).unwrap();
     std::os::unix::fs::symlink("/nowhere", dir.join("dangling.sh")).unwrap();
     let made = Command::new("mkfifo").arg(dir.join("fifo")).status().unwrap();

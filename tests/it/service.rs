@@ -1,14 +1,10 @@
 //! Services: what `looop service` writes is read by those who are to read it, and nothing of a user's is overwritten.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::str::FromStr;
+use std::{fs, io::Write, process::Command, str::FromStr};
 
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran};
+use crate::support::profile::{LOOOP, Profile, Ran, program};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -30,8 +26,8 @@ fn run(profile: &Profile, program: &Path, args: &[&str]) -> Ran {
 #[test]
 fn systemd_understands_the_unit() {
     let (profile, program) = odd("it's");
-    let refused = run(&profile, &program, &["service", "print", "--kind", "systemd"]);
-    assert!(refused.code == 1 && refused.stderr.contains("systemd cannot start the program"), "{refused:?}");
+    run(&profile, &program, &["service", "print", "--kind", "systemd"])
+        .fails_with(1, &["systemd cannot start the program"]);
     let (profile, program) = odd("100%h $b");
     let unit = run(&profile, &program, &["service", "print", "--kind", "systemd"]).ok().stdout;
     assert!(unit.lines().any(|line| line == "KillMode=process"), "{unit}");
@@ -86,8 +82,8 @@ fn a_cron_line_runs_a_beat() {
     let ran: Ran = sh.env("PATH", "/usr/bin:/bin").output().unwrap().into();
     ran.ok();
     assert_eq!(profile.asked(), 1);
-    let refused = run(&profile, &program, &["service", "install", "--kind", "cron"]);
-    assert!(refused.code == 1 && refused.stderr.contains("looop does not edit your crontab"), "{refused:?}");
+    run(&profile, &program, &["service", "install", "--kind", "cron"])
+        .fails_with(1, &["looop does not edit your crontab"]);
 }
 
 #[test]
@@ -95,28 +91,24 @@ fn a_unit_is_written_renewed_and_removed() {
     let mut profile = Profile::empty();
     fs::create_dir(profile.path("bin")).unwrap();
     let printed = profile.path("said");
-    let fake = profile.path("bin/systemctl");
-    fs::write(&fake, format!("#!/bin/sh\necho \"$@\" >> {}\n", printed.display())).unwrap();
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let fake = format!("#!/bin/sh\necho \"$@\" >> {}\n", printed.display());
+    program(profile.path("bin/systemctl"), fake);
     profile.var("PATH", &format!("{}:/usr/bin:/bin", profile.path("bin").display()));
     let systemd = |args: &[&str]| profile.looop(&[&["service"], args, &["--kind", "systemd"]].concat());
     let unit = profile.path("home/.config/systemd/user/looop-data.service");
 
     for args in [&["install"][..], &["print"]] {
-        let refused = systemd(args);
-        assert!(refused.code == 1 && refused.stderr.contains("there is no profile"), "{refused:?}");
+        systemd(args).fails_with(1, &["there is no profile"]);
         assert!(!unit.exists() && !profile.data().exists());
     }
     profile.looop(&["init"]).ok();
-    let first = systemd(&["install"]).ok();
-    assert!(first.stdout.contains("systemctl --user enable --now looop-data"), "{first:?}");
+    systemd(&["install"]).shows(&["systemctl --user enable --now looop-data"]);
     assert_eq!(fs::read_to_string(&unit).unwrap(), systemd(&["print"]).ok().stdout);
     assert!(systemd(&["install"]).ok().stdout.contains("exists already"));
 
     let edited = fs::read_to_string(&unit).unwrap().replace("RestartSec=10", "RestartSec=60");
     fs::write(&unit, &edited).unwrap();
-    let refused = systemd(&["install", "--now"]);
-    assert!(refused.code == 1 && refused.stderr.contains("has other content"), "{refused:?}");
+    let refused = systemd(&["install", "--now"]).fails_with(1, &["has other content"]);
     assert!(refused.stdout.contains("-RestartSec=60\n+RestartSec=10"), "{refused:?}");
     assert_eq!((fs::read_to_string(&unit).unwrap(), printed.exists()), (edited, false));
     systemd(&["install", "--force", "--now"]).ok();
@@ -125,8 +117,7 @@ fn a_unit_is_written_renewed_and_removed() {
 
     let other = profile.path("home/.config/systemd/user/looop-mine.service");
     fs::write(&other, "[Unit]\n").unwrap();
-    let refused = systemd(&["uninstall", "--name", "looop-mine"]);
-    assert!(refused.code == 1 && refused.stderr.contains("looop did not write it"), "{refused:?}");
+    systemd(&["uninstall", "--name", "looop-mine"]).fails_with(1, &["looop did not write it"]);
     systemd(&["uninstall", "--now"]).ok();
     assert!(!unit.exists() && other.exists());
     assert_eq!(fs::read_to_string(&printed).unwrap(), format!("{commands}--user disable --now looop-data\n"));
@@ -146,8 +137,7 @@ fn a_unit_that_an_editor_has_open_is_neither_replaced_nor_removed() {
         let edited = fs::read_to_string(&unit).unwrap() + "# edited\n";
         fs::write(&unit, &edited).unwrap();
         let mut editor = fs::File::options().append(true).open(&unit).unwrap();
-        let refused = systemd(verb);
-        assert!(refused.code == 1 && refused.stderr.contains("changed by someone else"), "{refused:?}");
+        systemd(verb).fails_with(1, &["changed by someone else"]);
         editor.write_all(b"# late\n").unwrap();
         drop(editor);
         assert_eq!(fs::read_to_string(&unit).unwrap(), format!("{edited}# late\n"), "{verb:?}");

@@ -3,8 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::pi::skipped;
-use crate::support::profile::Profile;
+use crate::support::{pi::skipped, profile::Profile};
 
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 

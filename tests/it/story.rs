@@ -34,14 +34,12 @@ fn configure(fixture: &TmuxFixture, replies: &[Value], worker: &str) {
     fixture.profile.script(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     let script = fixture.profile.path("work.sh");
     fs::write(&script, worker).unwrap();
-    let config = fs::read_to_string(fixture.profile.config_file()).unwrap();
-    let mut runners = serde_json::from_str::<Value>(&config).unwrap()["runners"].clone();
-    runners["mine"] = json!({ "worker": ["sh", script, "{brief}"] });
+    let mine = json!({ "worker": ["sh", script, "{brief}"] });
     // A worker in a full sandbox waits for nobody, and these tell of one that does.
     fixture.profile.without_sandbox(&["worker", "verify"]);
     fixture.profile.config_more(json!({
         "interval": "1h",
-        "runners": runners,
+        "runners": { "scripted": fixture.profile.scripted_runner(), "mine": mine },
         "worker": "mine",
         "verify": { "blue": ["grep", "-qx", "blue", "colour"] },
     }));
@@ -59,6 +57,11 @@ fn worker(fixture: &TmuxFixture, id: &str) -> Value {
 fn gate(fixture: &TmuxFixture) -> String {
     let status = fixture.profile.looop(&["status", "--json"]).ok().json();
     status["gate"]["words"].as_str().unwrap().to_owned()
+}
+
+fn wait_for_a_decider(fixture: &TmuxFixture) {
+    let runs = || fixture.data().join("runs").read_dir();
+    wait_until("a decider thinks", || runs().is_ok_and(|mut all| all.next().is_some()));
 }
 
 fn noop() -> Value {
@@ -108,8 +111,7 @@ fn a_worker_calls_and_the_user_answers_in_its_window() {
     assert!(took < SOON.as_millis().try_into().unwrap(), "{took} ms");
     assert_eq!((&waits["state"], &waits["flag"]["text"]), (&json!("waiting"), &json!("which colour?")));
     assert!(fixture.data().join("claims/goal.shed.json").exists());
-    let status = fixture.profile.looop(&["status"]).ok().stdout;
-    assert!(status.contains("⚑paint (waiting; looop attach paint)"), "{status}");
+    fixture.profile.looop(&["status"]).shows(&["⚑paint (waiting; looop attach paint)"]);
     let rows = fixture.profile.looop(&["status", "--json"]).ok().json()["workers"].clone();
     assert_eq!((&rows[0]["id"], &rows[0]["goal"]), (&json!("paint"), &json!("shed")));
 
@@ -146,7 +148,7 @@ fn a_worker_calls_and_the_user_answers_in_its_window() {
     ];
     let places: Vec<_> = order.iter().map(|part| journal.find(part)).collect();
     assert!(places.is_sorted() && places[0].is_some(), "{places:?} in {journal}");
-    let git = |args: &[&str]| crate::support::profile::git_in(fixture.data(), args);
+    let git = |args: &[&str]| fixture.profile.git(args);
     let log = git(&["log", "--format=%s"]);
     assert!(log.contains("move: start_worker paint") && log.contains("move: noop"), "{log}");
     assert_eq!(git(&["show", "HEAD:reports/paint/result.md"]), "it will be blue\n");
@@ -184,9 +186,7 @@ fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() 
         assert!(took < SOON.as_millis().try_into().unwrap(), "{took} ms");
         heard.lock().unwrap().iter().filter(|(_, printed)| printed.contains('⚑')).count()
     };
-    wait_until("a decider thinks", || {
-        fixture.data().join("runs").read_dir().is_ok_and(|mut all| all.next().is_some())
-    });
+    wait_for_a_decider(&fixture);
     fixture.profile.looop(&["worker", "start", "w1", "brief"]).ok();
     assert_eq!(heard("one"), 1, "while a beat runs");
     fs::remove_file(&hold).unwrap();
@@ -194,8 +194,7 @@ fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() 
     fs::write(fixture.data().join("workers/w1/clone/again"), "").unwrap();
     assert_eq!(heard("two"), 2, "between beats, and nothing twice");
     wait_until("a beat has seen it", || {
-        let world = fs::read_to_string(fixture.data().join("world.json")).unwrap();
-        serde_json::from_str::<Value>(&world).unwrap()["own"]["workers"][0]["flag"] == "two"
+        fixture.profile.read_json("world.json")["own"]["workers"][0]["flag"] == "two"
     });
     fixture.serve();
     fixture.profile.goal("g", "goal: g\n");
@@ -215,14 +214,9 @@ fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
     let runners = json!({ "mine": { "decide": ["sh", "-c", decide] } });
     fixture.profile.config_more(json!({ "runners": runners, "decide": "mine" }));
     let mut pulse = fixture.profile.spawn(&[]);
-    let runs = || fixture.data().join("runs").read_dir().is_ok_and(|mut all| all.next().is_some());
-    wait_until("a decider thinks", runs);
-    let notify = format!(
-        "touch {}; {}; touch {}",
-        file("begun").display(),
-        until("go").as_str(),
-        file("told").display()
-    );
+    wait_for_a_decider(&fixture);
+    let [begun, ended] = ["begun", "told"].map(|name| file(name).display().to_string());
+    let notify = format!("touch {begun}; {}; touch {ended}", until("go"));
     let worker = fixture.worker("w1");
     worker.change_spec(|spec| spec.notify = ["sh", "-c", &notify].map(str::to_owned).into());
     worker.flag(1, "help");
@@ -244,18 +238,19 @@ fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
 #[test]
 fn the_doctor_knows_what_workers_need() {
     let fixture = fixture(&[noop()], "");
-    let well = fixture.profile.looop(&["doctor"]).ok().stdout;
-    for part in ["ok   worker runner: mine is /usr/bin/sh", "ok   git: ", "ok   tmux: "] {
-        assert!(well.contains(part), "{part} in {well}");
-    }
+    fixture.profile.looop(&["doctor"]).shows(&[
+        "ok   worker runner: mine is /usr/bin/sh",
+        "ok   git: ",
+        "ok   tmux: ",
+    ]);
     fixture.profile.config_more(
         json!({ "runners": { "mine": { "worker": ["gone", "{brief}"], "decide": ["sh"] } }, "decide": "mine" }),
     );
-    let ill = fixture.profile.looop(&["doctor"]);
-    assert!(ill.code == 1 && ill.stdout.contains("BAD  worker runner: `gone` is not on the"), "{ill:?}");
-    fixture.profile.config_more(json!({ "worker": "nobody" }));
-    let ill = fixture.profile.looop(&["doctor"]);
-    assert!(ill.code == 1 && ill.stdout.contains("BAD  worker runner: \"nobody\" is no runner"), "{ill:?}");
+    for (worker, bad) in [("mine", "`gone` is not on the"), ("nobody", "\"nobody\" is no runner")] {
+        fixture.profile.config_more(json!({ "worker": worker }));
+        let ill = fixture.profile.looop(&["doctor"]);
+        assert!(ill.code == 1 && ill.stdout.contains(&format!("BAD  worker runner: {bad}")), "{ill:?}");
+    }
     fixture.profile.config_more(json!({ "worker": null, "path": "/nowhere" }));
     let bare = fixture.profile.looop(&["doctor"]).stdout;
     for part in ["odd  worker runner: `claude` is not on the", "odd  git: ", "odd  tmux: "] {

@@ -2,9 +2,7 @@
 
 mod notices;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use looop::alerts::{lines, unshown};
 use looop::rules::worker::Phase;
@@ -17,19 +15,15 @@ use crate::support::terminal::{Human, TmuxFixture};
 fn a_flag_opens_one_window_and_its_end_closes_it() {
     let terminal = TmuxFixture::new("data");
     terminal.worker("fix-ci").flag(1, "it is red");
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑fix-ci"]);
+    terminal.surfaces(&["⚑fix-ci"]);
     let of = |format| terminal.of("⚑fix-ci", format);
     assert_eq!(of("#{automatic-rename} #{allow-rename} #{window_active}"), "0 0 0");
     assert!(of("#{@looop}").contains("/fix-ci@"), "{}", of("#{@looop}"));
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑fix-ci"]);
+    terminal.surfaces(&["⚑fix-ci"]);
     terminal.worker("fix-ci").unflag();
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), [] as [&str; 0]);
+    terminal.surfaces(&[]);
     terminal.worker("fix-ci").flag(2, "red again");
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑fix-ci"]);
+    terminal.surfaces(&["⚑fix-ci"]);
     assert_eq!(terminal.windows(), ["mine", "⚑fix-ci"], "the human's own window is where it was");
 }
 
@@ -37,11 +31,9 @@ fn a_flag_opens_one_window_and_its_end_closes_it() {
 fn an_ended_worker_sets_no_flag() {
     let terminal = TmuxFixture::new("data");
     terminal.worker("a").flag(1, "help");
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑a"]);
+    terminal.surfaces(&["⚑a"]);
     terminal.worker("a").change(|state| state.phase = Phase::Failed);
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), [] as [&str; 0]);
+    terminal.surfaces(&[]);
     let gone = terminal.worker("b");
     gone.flag(1, "help");
     gone.die();
@@ -55,11 +47,9 @@ fn a_window_that_the_user_closed_stays_closed() {
     terminal.worker("a").flag(1, "help");
     terminal.surface().ok();
     terminal.tmux(&["kill-window", "-t", "=mine:⚑a"]);
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), [] as [&str; 0]);
+    terminal.surfaces(&[]);
     terminal.worker("a").flag(2, "help again");
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑a"]);
+    terminal.surfaces(&["⚑a"]);
     terminal.tmux(&["kill-window", "-t", "=mine:⚑a"]);
     terminal.worker("a").change(|state| state.ask = Some("q-1".parse().unwrap()));
     terminal.surface().ok();
@@ -72,16 +62,14 @@ fn seven_flags_are_five_windows_and_one_that_counts() {
     for n in 1..=7 {
         terminal.worker(&format!("w{n}")).flag_at(1, "help", n);
     }
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑w1", "⚑w2", "⚑w3", "⚑w4", "⚑w5", "⚑ +2"]);
+    terminal.surfaces(&["⚑w1", "⚑w2", "⚑w3", "⚑w4", "⚑w5", "⚑ +2"]);
     assert!(terminal.of("⚑ +2", "#{pane_start_command}").ends_with("ls --watch"), "it stays open");
     terminal.worker("w8").flag_at(1, "help", 8);
     terminal.surface().ok();
     assert_eq!(terminal.flags()[5..], ["⚑ +3"], "the same window under another name");
     terminal.worker("w1").unflag();
     terminal.worker("w2").unflag();
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑w6", "⚑w7", "⚑w3", "⚑w4", "⚑w5", "⚑ +1"]);
+    terminal.surfaces(&["⚑w6", "⚑w7", "⚑w3", "⚑w4", "⚑w5", "⚑ +1"]);
     for n in 3..=8 {
         terminal.worker(&format!("w{n}")).unflag();
     }
@@ -210,8 +198,7 @@ fn a_window_that_the_user_looks_at_is_closed_once_they_leave_it() {
     terminal.surface().ok();
     terminal.tmux(&["select-window", "-t", "=mine:⚑a"]);
     terminal.worker("a").unflag();
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑a"]);
+    terminal.surfaces(&["⚑a"]);
     terminal.tmux(&["select-window", "-t", "=mine:mine"]);
     terminal.surface().ok();
     assert_eq!(terminal.windows(), ["mine"]);
@@ -243,8 +230,7 @@ fn two_profiles_do_not_touch_each_other() {
     assert_eq!(terminal.flags(), ["⚑a", "⚑a"]);
     other.worker("a").unflag();
     other.surface().ok();
-    terminal.surface().ok();
-    assert_eq!(terminal.flags(), ["⚑a"]);
+    terminal.surfaces(&["⚑a"]);
 }
 
 #[test]

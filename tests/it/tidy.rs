@@ -3,9 +3,8 @@
 //! Rules see code with its comments and literals blanked out, and `use` groups spelled out, so that prose and messages
 //! may name anything. Rules about text see the file as it is. `cases` breaks each rule once.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::{fs, path::Path};
 
 mod cases;
 mod source;
@@ -155,17 +154,18 @@ fn check(tree: &[(String, String)]) -> Vec<Violation> {
 }
 
 fn layers(file: &File, found: &mut Vec<Violation>) {
-    if matches!(file.path, "src/main.rs" | "src/lib.rs") {
-        return;
-    }
+    let Some(module) = file.module_path() else { return };
     let rank = |name: &str| LAYERS.iter().position(|layer| *layer == name);
-    let (own, depth) = file.module();
+    let own = module[0];
     let Some(own_rank) = rank(own) else {
         found.push(file.violation("layers", 1, "belongs to no layer"));
         return;
     };
-    for (line, target) in file.crate_paths(depth) {
-        if rank(target).is_some_and(|rank| rank > own_rank) {
+    let paths = file.paths_from_crate(&module).into_iter();
+    let targets: BTreeSet<_> =
+        paths.filter_map(|(line, path)| Some((line, path.into_iter().next()?))).collect();
+    for (line, target) in targets {
+        if rank(&target).is_some_and(|rank| rank > own_rank) {
             found.push(file.violation("layers", line, &format!("{own} imports {target}")));
         }
     }
@@ -176,6 +176,7 @@ fn layers(file: &File, found: &mut Vec<Violation>) {
 fn circles(source: &[&File], found: &mut Vec<Violation>) {
     let modules: BTreeMap<Vec<String>, &File> = source
         .iter()
+        .filter(|file| !file.is_test())
         .filter_map(|file| Some((file.module_path()?.into_iter().map(str::to_owned).collect(), *file)))
         .collect();
     let module_of = |path: &[String]| {
@@ -203,7 +204,8 @@ fn circles(source: &[&File], found: &mut Vec<Violation>) {
             let Some(direct) = module_of(path) else { continue };
             let name = path.last().map_or("", String::as_str);
             let target = *owners.get(&(direct, name)).unwrap_or(&direct);
-            if target[0] == module[0] && !module.starts_with(target) {
+            let is_shipped = *line <= modules[*module].shipped_lines();
+            if is_shipped && target[0] == module[0] && !module.starts_with(target) {
                 imports.entry(module).or_default().entry(target).or_insert(*line);
             }
         }

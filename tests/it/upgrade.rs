@@ -2,19 +2,18 @@
 
 mod old;
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::{fs, os::unix::fs::MetadataExt};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::beat::listing;
 use crate::races::{end, send};
-use crate::support::profile::{LOOOP, Profile, wait_until};
+use crate::support::profile::{LOOOP, Profile, Ran, program, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -49,8 +48,7 @@ impl Installed {
     /// Puts a script into the place.
     fn replace_with(&self, script: &str) {
         let temp = self.profile.path("bin/.looop.new");
-        fs::write(&temp, script).unwrap();
-        fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&temp, script);
         self.place(&temp);
     }
 
@@ -140,9 +138,7 @@ fn a_pulse_goes_on_as_the_program_that_replaced_its_own() {
     pulse.wait_for("noop —", 2);
     assert_eq!((beats(), running(pulse.pid())), (vec![old, new], Some(new)));
     assert_eq!(pulse.count("the program was replaced; "), 1);
-    let refused = profile.looop(&[]);
-    assert_eq!(refused.code, 75, "{refused:?}");
-    assert!(refused.stderr.contains(&format!("process {} is the pulse", pulse.pid())), "{refused:?}");
+    profile.looop(&[]).fails_with(75, &[&format!("process {} is the pulse", pulse.pid())]);
 
     // And once more: what went on can be replaced as well.
     let newest = installed.replace();
@@ -167,10 +163,8 @@ fn a_program_that_cannot_go_on_is_reported_once_and_the_old_one_stays() {
     for (beats, goal) in [(2, "one"), (3, "two")] {
         profile.goal("g", goal);
         pulse.wait_for("noop —", beats);
-        assert_eq!(
-            (pulse.count("cannot continue as the pulse: exit code 2 error: unrec"), running(pulse.pid())),
-            (1, Some(old))
-        );
+        assert_eq!(pulse.count("cannot continue as the pulse: exit code 2 error: unrec"), 1);
+        assert_eq!(running(pulse.pid()), Some(old));
     }
     let new = installed.replace();
     profile.goal("g", "three");
@@ -183,12 +177,12 @@ fn only_the_pulse_hands_its_lock_on() {
     let profile = Profile::scripted(&[NOOP]);
     // One that takes it for its own goes on as the pulse, and would never end.
     let again = || profile.other_command("timeout", &["60", LOOOP, "__reexec"]);
-    let ran: crate::support::profile::Ran = again().output().unwrap().into();
+    let ran: Ran = again().output().unwrap().into();
     assert!(ran.code == 1 && ran.stderr.contains("could not continue as the pulse"), "{ran:?}");
     fs::write(profile.data().join("pulse.lock"), "").unwrap();
     let held = looop::store::lock::tick(&profile.data().join("pulse.lock")).unwrap();
     let stdin = fs::File::open(profile.data().join("pulse.lock")).unwrap();
-    let ran: crate::support::profile::Ran = again().stdin(stdin).output().unwrap().into();
+    let ran: Ran = again().stdin(stdin).output().unwrap().into();
     assert_eq!(ran.code, 75, "a descriptor of its own is no lock: {ran:?}");
     drop(held);
 }
@@ -202,13 +196,12 @@ fn a_worker_outlives_the_program_that_started_it() {
     let script = "echo old; until [ -e go ]; do sleep 0.05; done; looop flag 'from within'; until [ -e on ]; do sleep 0.05; done";
     let path = installed.path();
     let args = ["worker", "start", "w1", "--verify", "ok", "--", "sh", "-c", script];
-    let ran: crate::support::profile::Ran =
-        profile.other_command(path.to_str().unwrap(), &args).output().unwrap().into();
+    let ran: Ran = profile.other_command(path.to_str().unwrap(), &args).output().unwrap().into();
     ran.ok();
     let supervisor = profile.read_json("workers/w1/state.json")["supervisor"]["pid"].as_u64().unwrap() as u32;
     let old = running(supervisor);
     let new = installed.replace();
-    let looop = |args: &[&str]| -> crate::support::profile::Ran {
+    let looop = |args: &[&str]| -> Ran {
         profile.other_command(path.to_str().unwrap(), args).output().unwrap().into()
     };
     let row = || looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();

@@ -4,28 +4,13 @@ mod compare;
 mod show;
 
 use crate::beat::listing;
-use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, Profile, Ran, git_in, wait_until};
+use crate::shown::on_terminal;
+use crate::support::profile::{LOOOP, Profile, git_in, program, wait_until};
 use serde_json::{Value, json};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
-
-/// Runs the program on a terminal of its own, with this as the editor; none where no terminal can be made.
-fn on_terminal(profile: &Profile, line: &str, editor: &str) -> Option<Ran> {
-    let can = Command::new("script").args(["-qec", "true", "/dev/null"]).stdin(Stdio::null()).output();
-    if !can.is_ok_and(|output| output.status.success()) {
-        skipped("there is no `script` to make a terminal with");
-        return None;
-    }
-    let looop = profile.command(&[]);
-    let mut command = Command::new("script");
-    command.args(["-qec", &format!("{LOOOP} {line}"), "/dev/null"]).env_clear().stdin(Stdio::null());
-    command.envs(looop.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("EDITOR", editor);
-    Some(command.output().unwrap().into())
-}
 
 #[test]
 fn goals_are_written_shown_and_archived() {
@@ -107,18 +92,22 @@ fn a_body_that_cannot_be_meant_changes_nothing() {
 #[test]
 fn the_editor_of_the_user_is_used_on_a_terminal() {
     let mut profile = Profile::scripted(&[NOOP]);
+    let dir = profile.path("");
     let editor = |name: &str, body: &str| {
-        let path = profile.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = dir.join(name);
+        program(&path, format!("#!/bin/sh\n{body}\n"));
         path.display().to_string()
+    };
+    let on_terminal = |profile: &mut Profile, line: &str, editor: &str| {
+        profile.var("EDITOR", editor);
+        on_terminal(profile, 80, line)
     };
     profile.goal("g", "old text\n");
     let adds = editor("adds", "[ \"$1\" = --flag ] && shift; echo 'new text' >> \"$1\"");
-    let Some(ran) = on_terminal(&profile, "goal write g", &format!("{adds} --flag")) else { return };
+    let Some(ran) = on_terminal(&mut profile, "goal write g", &format!("{adds} --flag")) else { return };
     assert!(ran.code == 0 && ran.stdout.contains("wrote goals/g.md"), "{ran:?}");
     assert_eq!(profile.read("goals/g.md"), "old text\nnew text\n", "it begins with what is there");
-    let ran = on_terminal(&profile, "playbook write", &editor("sets", "echo Judge. > \"$1\"")).unwrap();
+    let ran = on_terminal(&mut profile, "playbook write", &editor("sets", "echo Judge. > \"$1\"")).unwrap();
     assert_eq!((ran.code, profile.read("PLAYBOOK.md").as_str()), (0, "Judge.\n"), "{ran:?}");
     let rows = [
         (editor("fails", "echo x > \"$1\"; exit 1"), 1, "the editor failed"),
@@ -126,7 +115,7 @@ fn the_editor_of_the_user_is_used_on_a_terminal() {
         (editor("wipes", ": > \"$1\""), 2, "the text is empty"),
     ];
     for (editor, code, why) in rows {
-        let ran = on_terminal(&profile, "goal write g", &editor).unwrap();
+        let ran = on_terminal(&mut profile, "goal write g", &editor).unwrap();
         assert!(ran.code == code && ran.stdout.contains(why), "{why}: {ran:?}");
         assert_eq!(profile.read("goals/g.md"), "old text\nnew text\n");
     }
@@ -134,12 +123,12 @@ fn the_editor_of_the_user_is_used_on_a_terminal() {
         "races",
         &format!("echo mine > \"$1\"; echo theirs > {}", profile.data().join("goals/g.md").display()),
     );
-    let ran = on_terminal(&profile, "goal write g", &races).unwrap();
+    let ran = on_terminal(&mut profile, "goal write g", &races).unwrap();
     assert!(ran.code == 1 && ran.stdout.contains("your text is kept as"), "{ran:?}");
     assert_eq!(profile.read("goals/g.md"), "theirs\n", "what was written meanwhile stands");
     let visual = editor("visual", "echo visual > \"$1\"");
     profile.var("VISUAL", &visual);
-    on_terminal(&profile, "goal write g", "false").unwrap().ok();
+    on_terminal(&mut profile, "goal write g", "false").unwrap().ok();
     assert_eq!(profile.read("goals/g.md"), "visual\n", "VISUAL stands above EDITOR");
 }
 
@@ -154,31 +143,16 @@ fn a_unique_beginning_is_enough_and_a_doubt_is_reported() {
     assert_eq!(profile.looop(&["goal", "show", "alpha"]).ok().stdout, "goal of alpha\n");
     assert_eq!(profile.looop(&["goal", "show", "b"]).ok().stdout, "goal of beta\n");
     assert_eq!(profile.looop(&["goal", "show", "al"]).ok().stdout, "goal of al\n", "an exact name wins");
-    for (kind, verb) in [
-        ("goal", "show"),
-        ("goal", "archive"),
-        ("sensor", "show"),
-        ("sensor", "archive"),
-        ("schedule", "remove"),
-    ] {
-        let doubt = profile.looop(&[kind, verb, "alp"]);
-        assert!(
-            doubt.code == 2 && doubt.stderr.contains("hint: it could be: alpha, alps"),
-            "{kind}: {doubt:?}"
-        );
-        let none = profile.looop(&[kind, verb, "nosuch"]);
-        assert!(
-            none.code == 2 && none.stderr.contains("hint: there are: al, alpha, alps, beta"),
-            "{kind}: {none:?}"
-        );
+    let calls = ["goal show", "goal archive", "sensor show", "sensor archive", "schedule remove"];
+    for (kind, verb) in calls.map(|call| call.split_once(' ').unwrap()) {
+        profile.looop(&[kind, verb, "alp"]).fails_with(2, &["hint: it could be: alpha, alps"]);
+        profile.looop(&[kind, verb, "nosuch"]).fails_with(2, &["hint: there are: al, alpha, alps, beta"]);
         assert_eq!(profile.looop(&[kind, verb, ""]).code, 2, "nothing is the beginning of everything");
     }
     profile.looop(&["schedule", "remove", "b"]).ok();
     profile.looop(&["sensor", "archive", "b"]).ok();
-    assert_eq!(
-        profile.looop(&["sensor", "list", "--json"]).ok().json()["sensors"].as_array().unwrap().len(),
-        3
-    );
+    let sensors = profile.looop(&["sensor", "list", "--json"]).ok().json()["sensors"].clone();
+    assert_eq!(sensors.as_array().unwrap().len(), 3);
 }
 
 #[test]
@@ -213,15 +187,15 @@ fn sensors_are_added_stamped_tried_and_removed() {
     // Behind a first line so long the stamp would not be read: such a script is not taken, nor run.
     for length in [1025, 4075, 4090, 5000] {
         let long = format!("#!/bin/sh {}\necho '{{}}'\n", " ".repeat(length - 10));
-        let ran = profile.looop_with(&["sensor", "add", "long"], &long);
-        assert!(ran.code == 2 && ran.stderr.contains("its first line is longer than 1024 bytes"), "{ran:?}");
+        profile
+            .looop_with(&["sensor", "add", "long"], &long)
+            .fails_with(2, &["its first line is longer than 1024 bytes"]);
         profile.sensor("long.sh", "");
         fs::write(profile.data().join("sensors/long.sh"), long).unwrap();
         assert_eq!(trust("long"), Value::Null, "{length}");
     }
     for bad in ["", "echo '{}'\n", "\u{7f}ELF"] {
-        let ran = profile.looop_with(&["sensor", "add", "bad"], bad);
-        assert!(ran.code == 2 && ran.stderr.contains("does not begin with `#!`"), "{ran:?}");
+        profile.looop_with(&["sensor", "add", "bad"], bad).fails_with(2, &["does not begin with `#!`"]);
     }
     let before = listing(&profile.data());
     let tried = profile.looop(&["sensor", "test", "mine"]).ok();
@@ -249,10 +223,7 @@ fn a_timer_wakes_once_when_it_is_due() {
         (&["--in", "1m", "--every", "2m"], "cannot be used with"),
         (&[], "required"),
     ] {
-        let args: Vec<&str> =
-            ["schedule", "set", "bad"].iter().chain(args).chain(&["note"]).copied().collect();
-        let ran = profile.looop(&args);
-        assert!(ran.code == 2 && ran.stderr.contains(why), "{args:?}: {ran:?}");
+        profile.looop(&[&["schedule", "set", "bad"], args, &["note"]].concat()).fails_with(2, &[why]);
     }
     assert_eq!(profile.looop(&["schedule", "set", "bad", "--in", "1m"]).code, 2, "a timer without a note");
     profile.looop(&["schedule", "set", "daily", "--cron", "0 9 * * 1-5", "look", "at", "mail"]).ok();
@@ -286,8 +257,7 @@ fn a_pause_holds_until_resume() {
     }
     assert!(profile.looop(&["status"]).ok().stdout.contains("paused: on holiday"));
     profile.looop(&["goal", "write", "g", "text"]).ok();
-    let forced = profile.looop(&["run", "g"]);
-    assert!(forced.code == 1 && forced.stderr.contains("paused: on holiday"), "{forced:?}");
+    profile.looop(&["run", "g"]).fails_with(1, &["paused: on holiday"]);
     assert_eq!(profile.asked(), 0);
     assert!(profile.looop(&["resume"]).ok().stdout.contains("the pause is over"));
     assert!(profile.looop(&["resume"]).ok().stdout.contains("nothing was paused"));
@@ -295,8 +265,7 @@ fn a_pause_holds_until_resume() {
     assert_eq!(profile.asked(), 1);
     profile.looop(&["run", "g"]).ok();
     assert_eq!(profile.asked(), 2, "a human's wish needs no change of the world");
-    let none = profile.looop(&["run", "nosuch"]);
-    assert!(none.code == 2 && none.stderr.contains("there is no such goal"), "{none:?}");
+    profile.looop(&["run", "nosuch"]).fails_with(2, &["there is no such goal"]);
 }
 
 #[test]
@@ -306,10 +275,8 @@ fn init_makes_a_private_data_dir_and_changes_nothing_twice() {
     let mode = fs::metadata(profile.data()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     let config = fs::read_to_string(profile.config_file()).unwrap();
-    assert!(
-        config.contains("\"path\": \"/usr/local/bin:/usr/bin:/bin\""),
-        "cron finds the same programs: {config}"
-    );
+    let path = "\"path\": \"/usr/local/bin:/usr/bin:/bin\"";
+    assert!(config.contains(path), "cron finds the same programs: {config}");
     assert!(profile.path("looop.schema.json").is_file());
     fs::remove_file(profile.data().join("goals/setup.md")).unwrap();
     fs::write(profile.data().join("PLAYBOOK.md"), "Mine.\n").unwrap();

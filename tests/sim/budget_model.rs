@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 
 use looop::rules::cost::budget::{self, Budget, Raise, Raised, Reserved, Spending, hour_of};
-use looop::rules::name::Name;
-use looop::rules::time::Now;
+use looop::rules::{name::Name, time::Now};
 
-use super::Mutant;
-use super::outside::World;
+use super::{Mutant, outside::World};
 use fastrand::Rng;
 
 const GOALS: [&str; 2] = ["ship", "tidy"];
@@ -35,7 +33,7 @@ struct Went {
     unforeseen: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BudgetModel {
     rng: Rng,
     budget: Budget,
@@ -54,10 +52,7 @@ impl BudgetModel {
         BudgetModel {
             rng: Rng::with_seed(seed ^ 0x5eed),
             budget: Budget { hour_micros, day_micros, goal_micros: Some(500_000), runner_micros },
-            turns: BTreeMap::new(),
-            max_call: BTreeMap::new(),
-            raised: Raised::new(),
-            went: BTreeMap::new(),
+            ..BudgetModel::default()
         }
     }
 

@@ -91,7 +91,7 @@ pub enum Trouble {
 }
 
 /// Names and bytes as they are seen, and as a power loss would leave them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Disk {
     durable: Image,
     seen: Image,
@@ -118,12 +118,10 @@ impl Disk {
         Disk {
             durable: image.clone(),
             seen: image,
-            pending: Vec::new(),
             files: 100,
-            steps: 0,
             fuse: usize::MAX,
-            full: false,
             syncs: true,
+            ..Disk::default()
         }
     }
 
@@ -316,11 +314,10 @@ impl Disk {
         Disk {
             seen: durable.clone(),
             durable,
-            pending: Vec::new(),
-            steps: 0,
+            files: self.files,
             fuse: usize::MAX,
-            full: false,
-            ..*self
+            syncs: self.syncs,
+            ..Disk::default()
         }
     }
 }

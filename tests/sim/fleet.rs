@@ -3,28 +3,25 @@
 use std::collections::BTreeMap;
 
 use looop::rules::beat::decision::{Action, Move};
-use looop::rules::beat::entry::MoveOutcome;
-use looop::rules::beat::state::Intent;
-use looop::rules::beat::step::Probe;
+use looop::rules::beat::{entry::MoveOutcome, state::Intent, step::Probe};
 use looop::rules::lease::{
     Alive, Here, Holder, HolderIdentity, Lease, LeaseRead, Ttl, acquire, alive, held, max_epoch_after,
     renewed,
 };
-use looop::rules::name::Name;
-use looop::rules::process::Started;
 use looop::rules::worker::{Holding, WorkerView};
+use looop::rules::{name::Name, process::Started};
 
-use super::Mutant;
-use super::disk::Disk;
 use super::outside::{World, name};
-use super::tick::Stop;
+use serde_json::json;
+
+use super::{Mutant, disk::Disk, tick::Stop};
 
 const MAX_EPOCH: &str = "claims/floor";
 const RESOURCES: [&str; 2] = ["db", "door"];
 const TTL_MS: i64 = 60_000;
 
 /// A worker's supervisor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Life {
     began_ms: i64,
     pid: u32,
@@ -55,10 +52,7 @@ fn claim(resource: &Name) -> String {
 
 impl Fleet {
     pub fn lost_power(&mut self) {
-        for life in self.lives.values_mut() {
-            life.lives = false;
-            life.holds.clear();
-        }
+        self.lives.values_mut().for_each(Life::ends);
     }
 
     /// Reads the leases and the floor anew.
@@ -82,21 +76,10 @@ impl Fleet {
 
     pub fn views(&self) -> Vec<WorkerView> {
         let view = |(id, life): (&Name, &Life)| WorkerView {
-            id: id.clone(),
             started_ms: Some(life.began_ms),
-            goal: None,
-            kind: "agent".to_owned(),
-            state: life.state().to_owned(),
-            exit: None,
-            why: None,
-            flag: None,
-            ask: None,
-            verdict: None,
-            branch: None,
-            left: None,
-            next: None,
-            reports: Vec::new(),
             stuck: life.flagged,
+            ..serde_json::from_value(json!({ "id": id, "kind": "agent", "state": life.state() }))
+                .expect("a view")
         };
         self.lives.iter().map(view).collect()
     }
@@ -125,6 +108,11 @@ impl Fleet {
 }
 
 impl Life {
+    fn ends(&mut self) {
+        self.lives = false;
+        self.holds.clear();
+    }
+
     fn state(&self) -> &'static str {
         match (self.lives, self.flagged) {
             (true, false) => "running",
@@ -155,9 +143,7 @@ impl World {
                     pid: (start % 3) as u32 + 2,
                     start,
                     lives: true,
-                    stopped: false,
-                    holds: BTreeMap::new(),
-                    flagged: false,
+                    ..Life::default()
                 };
                 self.fleet.lives.insert(id.clone(), life);
                 self.disk.point()?;
@@ -166,8 +152,7 @@ impl World {
                 let Some(life) = self.fleet.lives.get_mut(id) else {
                     return Ok(MoveOutcome::Refused { why: "there is no such worker".to_owned() });
                 };
-                life.lives = false;
-                life.holds.clear();
+                life.ends();
             }
             _ => {}
         }
@@ -201,8 +186,7 @@ impl World {
             match self.rng.usize(0..1000) {
                 0..15 => {
                     self.tally.count("worker deaths");
-                    life.lives = false;
-                    life.holds.clear();
+                    life.ends();
                     continue;
                 }
                 15..30 => {

@@ -2,21 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use looop::rules::beat::ask::Asks;
-use looop::rules::beat::ask::{Approval, AskReply, QuestionFile};
+use looop::rules::beat::ask::{Approval, AskReply, Asks, QuestionFile};
 use looop::rules::beat::decision::{Action, Move};
 use looop::rules::beat::entry::{self, MoveOutcome};
 use looop::rules::beat::gate::{GateDecision, Hold};
-use looop::rules::beat::observed::Observed;
-use looop::rules::beat::schedule::FireTime;
 use looop::rules::beat::state::{Intent, LoopState, Operation, STARVED_AFTER};
-use looop::rules::cost::charge::Charge;
-use looop::rules::name::Name;
+use looop::rules::beat::{observed::Observed, schedule::FireTime};
 use looop::rules::world::{Goal, Trust, World as Sight};
+use looop::rules::{cost::charge::Charge, name::Name};
 
-use super::disk::Disk;
 use super::outside::{DAY, Facts, HOUR, JOURNAL, MINUTE, PLAYBOOK};
-use super::tick::outcome;
+use super::{disk::Disk, tick::outcome};
 
 /// How many decisions in a row may say that there is nothing to do while nothing changes: the one that settled the world
 /// and three that it wished for, and one more when the last of them is old.

@@ -4,18 +4,15 @@ use std::path::{Path, PathBuf};
 
 use looop::rules::beat::ask::{Approval, QuestionFile};
 use looop::rules::beat::decision::{Action, Move, parse_reply};
-use looop::rules::beat::entry::MoveOutcome;
-use looop::rules::beat::failing::Class;
-use looop::rules::beat::observed::Observed;
 use looop::rules::beat::policy::{self, PolicyDecision, PolicyFacts};
 use looop::rules::beat::scope::{self, ApprovalScope, CommandScope, FileScope};
 use looop::rules::beat::state::{LoopState, Operation};
+use looop::rules::beat::{entry::MoveOutcome, failing::Class, observed::Observed};
 use looop::rules::json::canonical;
 use looop::tick::plan::{MovePlan, consent, operation};
 use serde_json::{Value, json};
 
-use super::Mutant;
-use super::outside::World;
+use super::{Mutant, outside::World};
 
 const DATA_DIR: &str = "/data";
 

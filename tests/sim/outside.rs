@@ -2,24 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use looop::rules::beat::ask::Asks;
-use looop::rules::beat::ask::{AnswerFile, AskKind, AskReply, QuestionFile};
-use looop::rules::beat::schedule::Schedule;
+use looop::rules::beat::ask::{AnswerFile, AskKind, AskReply, Asks, QuestionFile};
 use looop::rules::beat::settings::{Limits, PolicyRules, RunRule};
-use looop::rules::beat::state::LoopState;
-use looop::rules::digest::Items;
-use looop::rules::name::Name;
-use looop::rules::time::Now;
+use looop::rules::beat::{schedule::Schedule, state::LoopState};
 use looop::rules::world::{BudgetState, Goal, SensorReading, Trust};
-use looop::store::json_file::json_text;
-use looop::store::layout;
+use looop::rules::{digest::Items, name::Name, time::Now};
+use looop::store::{json_file::json_text, layout};
 use serde_json::json;
 
-use super::budget_model::BudgetModel;
 use super::disk::{Disk, Op};
-use super::fleet::Fleet;
-use super::judge::Judge;
-use super::{Mutant, Tally};
+use super::{Mutant, Tally, budget_model::BudgetModel, fleet::Fleet, judge::Judge};
 use fastrand::Rng;
 
 pub const T0: i64 = 1_795_218_410_413;
@@ -34,26 +26,9 @@ pub const LEDGER: &str = "cost/2026-11.jsonl";
 pub const PLAYBOOK: &str = "PLAYBOOK.md";
 
 /// Everything that must have gone wrong at least now and then, else nothing is proven about it.
-pub const FAULTS: &[&str] = &[
-    "clock jumps",
-    "power losses",
-    "killed ticks",
-    "full disks",
-    "torn lines",
-    "lost writes",
-    "sensor faults",
-    "runner faults",
-    "bad replies",
-    "late answers",
-    "forged answers",
-    "changed scripts",
-    "worker deaths",
-    "worker stops",
-    "unseen workers",
-    "corrupt leases",
-    "refused turns",
-    "raised caps",
-];
+pub const FAULTS: &str = "clock jumps, power losses, killed ticks, full disks, torn lines, lost writes, sensor faults, \
+                          runner faults, bad replies, late answers, forged answers, changed scripts, worker deaths, \
+                          worker stops, unseen workers, corrupt leases, refused turns, raised caps";
 
 /// Seeds of which a fifth leaves this are those of machines that fail again and again.
 pub const HARSH: u64 = 4;
@@ -82,6 +57,7 @@ pub struct Plan {
     forged: bool,
 }
 
+#[derive(Default)]
 pub struct World {
     pub rng: Rng,
     pub disk: Disk,
@@ -150,31 +126,16 @@ impl World {
         let mut world = World {
             disk,
             mutant,
-            tally: Tally::default(),
             wall_ms: T0,
-            true_ms: 0,
-            boot: 0,
-            mono_ms: 0,
             limits,
             rules,
             day_micros,
-            memory: None,
             sensors: sensors.into(),
             tainted: rng.usize(..1000) < 300,
-            paused: false,
-            shaky: 0,
             harsh: seed % 5 == HARSH,
-            script: 0,
-            asks: Asks::new(),
-            goals: BTreeMap::new(),
-            schedules: BTreeMap::new(),
-            plans: BTreeMap::new(),
-            fleet: Fleet::default(),
             budget_model: BudgetModel::new(seed),
-            judge: Judge::default(),
-            known: None,
-            edits: 0,
             rng,
+            ..World::default()
         };
         world.read_all();
         world

@@ -2,33 +2,24 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use looop::rules::beat::ask::QuestionFile;
-use looop::rules::beat::decision::Move;
 use looop::rules::beat::entry::{self, MoveOutcome};
-use looop::rules::beat::failing::Class;
 use looop::rules::beat::gate::{self, GateDecision, Hold, Reason};
-use looop::rules::beat::observed::Observed;
-use looop::rules::beat::observed::Paused;
+use looop::rules::beat::observed::{Observed, Paused};
 use looop::rules::beat::state::{Failure, Inflight, Intent, LoopState, Operation};
 use looop::rules::beat::step::{
     self, CHANGED, Decided, Effect, Evidence, LoopEvent, ObservedInputs, Probe, UsedApproval,
 };
-use looop::rules::beat::{diff, observed, prompt};
+use looop::rules::beat::{ask::QuestionFile, decision::Move, diff, failing::Class, observed, prompt};
 use looop::rules::cost::budget::{
     self, Budget, BudgetExceeded, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS,
 };
 use looop::rules::cost::charge::{Charge, Usage};
-use looop::rules::name::Name;
-use looop::rules::process::Started;
-use looop::rules::time::beat_id;
 use looop::rules::world::{BudgetState, LoopStatus, World as Sight};
-use looop::store::json_file::json_text;
-use looop::store::layout;
+use looop::rules::{name::Name, process::Started, time::beat_id};
+use looop::store::{json_file::json_text, layout};
 
-use super::Mutant;
-use super::disk::Trouble;
-use super::judge::tail_of;
 use super::outside::{BEAT, Facts, JOURNAL, LEDGER, PLAYBOOK, World, answer_path};
+use super::{Mutant, disk::Trouble, judge::tail_of};
 
 /// Why a tick did not come to its end.
 #[derive(Debug)]

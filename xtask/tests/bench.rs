@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fs;
-use std::path::Path;
 use std::process::{Command, Output};
+use std::{fs, path::Path};
 
 use serde_json::Value;
 

@@ -1,23 +1,20 @@
 //! A supervisor for tests: it holds the worker's lock, writes the transcript, listens, and notes what comes.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
+use std::{os::unix::net::UnixStream, path::Path};
 
-use looop::os::pty::Size;
-use looop::os::socket;
-use looop::rules::name::Name;
-use looop::rules::process::Started;
+use looop::os::{pty::Size, socket};
 use looop::rules::worker::protocol::{
     Decoder, FrameKind, Hello, MAX_PAYLOAD, Resize, ViewerState, encode_json,
 };
-use looop::rules::worker::{Phase, Spec, WorkerLimits, WorkerState};
+use looop::rules::worker::{Phase, WorkerState};
+use looop::rules::{name::Name, process::Started};
 use looop::store::layout::{Layout, WorkerDir};
-use looop::store::transcript::TranscriptWriter;
-use looop::store::workers;
+use looop::store::{transcript::TranscriptWriter, workers};
 
-use crate::support::profile::Profile;
+use crate::support::{profile::Profile, terminal::create_worker};
 
 /// What a client said.
 #[derive(Default)]
@@ -45,10 +42,10 @@ pub fn name() -> Name {
 }
 
 /// A process that holds the worker's lock.
-fn hold(dir: &WorkerDir) -> Child {
+pub fn hold(lock: &Path) -> Child {
     let script = "exec 9<\"$0\"; flock 9; echo held; exec sleep 600";
     let mut holder =
-        Command::new("sh").args(["-c", script]).arg(dir.alive()).stdout(Stdio::piped()).spawn().unwrap();
+        Command::new("sh").args(["-c", script]).arg(lock).stdout(Stdio::piped()).spawn().unwrap();
     let mut printed = [0; 5];
     holder.stdout.take().unwrap().read_exact(&mut printed).unwrap();
     holder
@@ -71,32 +68,9 @@ impl Fake {
     pub fn start(profile: &Profile, cols: u16, rows: u16, greeting: Option<Vec<u8>>) -> Fake {
         profile.looop(&["init"]).ok();
         let layout = Layout::new(profile.data(), profile.path("cache"));
-        let limits = WorkerLimits::default();
-        let spec = Spec {
-            id: name(),
-            goal: None,
-            kind: "command".to_owned(),
-            runner: None,
-            argv: vec!["/bin/true".to_owned()],
-            cwd: "/".to_owned(),
-            env: Vec::new(),
-            verify: Vec::new(),
-            claims: Vec::new(),
-            repo: None,
-            objects: None,
-            sandbox: None,
-            checks_sandbox: None,
-            limits,
-            notify: Vec::new(),
-            tmux: None,
-            by: "human".to_owned(),
-            created_ms: 0,
-        };
-        std::fs::create_dir_all(layout.workers()).unwrap();
-        let (staged, _preparing) = workers::prepare_dir(&layout, &spec.id).unwrap();
-        let held = workers::create(&layout, &spec, "", &staged).unwrap().unwrap();
-        let dir = layout.worker(&spec.id);
-        let alive = hold(&dir);
+        let held = create_worker(&layout, &name(), 0);
+        let dir = layout.worker(&name());
+        let alive = hold(&dir.alive());
         let nobody = Started { pid: 0, start: 0, boot: String::new() };
         let state = WorkerState { phase: Phase::Running, ..WorkerState::new(name(), 0, nobody) };
         workers::save_state(&dir, &state).unwrap();

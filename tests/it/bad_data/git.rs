@@ -127,7 +127,7 @@ fn init_recreates_a_deleted_repository() {
 
 /// Makes a program that leaves a mark when it is run.
 fn trap(profile: &Profile, path: &Path) {
-    program(path, &format!("#!/bin/sh\necho $0 >> {}\nexit 0\n", profile.path("sprung").display()));
+    program(path, format!("#!/bin/sh\necho $0 >> {}\nexit 0\n", profile.path("sprung").display()));
 }
 
 #[test]

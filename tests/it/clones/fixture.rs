@@ -143,7 +143,7 @@ impl Fixture {
 
 /// Writes a shell script.
 pub fn program(path: &Path, line: &str) {
-    profile::program(path, &format!("#!/bin/sh\n{line}\n"));
+    profile::program(path, format!("#!/bin/sh\n{line}\n"));
 }
 
 /// Runs a shell line, whatever comes of it.

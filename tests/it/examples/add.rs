@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 use super::READING_BYTES;
 use super::web::{Asker, askers};
 use crate::attach::Outer;
-use crate::support::profile::{Profile, git_in};
+use crate::support::profile::{Profile, git_in, program};
 use crate::support::web::{Answer, Web};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+
+/// What the examples that ask a server need.
+const CLIENTS: [&str; 5] = ["gh", "kubectl", "curl", "jq", "python3"];
 
 /// What is in the folder of the sensors, and whether a trial left something behind.
 fn sensors(profile: &Profile) -> Vec<String> {
@@ -67,10 +70,8 @@ fn webs(profile: &mut Profile) -> Vec<(Asker, Web)> {
 #[test]
 #[ignore = "slow"]
 fn each_example_is_added_and_one_beat_reads_them_all() {
-    for tool in ["gh", "kubectl", "curl", "jq", "python3"] {
-        if !super::has(tool) {
-            return;
-        }
+    if !CLIENTS.iter().all(|tool| super::has(tool)) {
+        return;
     }
     let mut profile = Profile::scripted(&[NOOP]);
     home(&profile);
@@ -95,11 +96,7 @@ fn each_example_is_added_and_one_beat_reads_them_all() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let added = profile.looop(&args).ok();
         assert_eq!(added.stderr, "", "{name}");
-        assert!(
-            added.stdout.contains(&format!("{name} reads")) && added.stdout.contains("signal {"),
-            "{added:?}"
-        );
-        assert!(added.stdout.contains(&format!("added {name}; it runs every ")), "{added:?}");
+        added.shows(&[&format!("{name} reads"), "signal {", &format!("added {name}; it runs every ")]);
         let kept = profile.read(&format!("sensors/{name}.sh"));
         assert_eq!(kept.lines().count(), script.lines().count());
     }
@@ -118,18 +115,15 @@ fn each_example_is_added_and_one_beat_reads_them_all() {
         assert_eq!(reading["ok"], true, "{name}: {reading}");
         assert!(text.len() <= READING_BYTES, "{name}: {}", text.len());
     }
-    let idle = profile.looop(&["tick"]).ok();
-    assert!(idle.stdout.contains("idle"), "{idle:?}");
+    profile.looop(&["tick"]).shows(&["idle"]);
     assert_eq!(profile.asked(), 1);
 }
 
 #[test]
 #[ignore = "slow"]
 fn a_server_that_never_answers_costs_its_sensor_the_deadline() {
-    for tool in ["gh", "kubectl", "curl", "jq", "python3"] {
-        if !super::has(tool) {
-            return;
-        }
+    if !CLIENTS.iter().all(|tool| super::has(tool)) {
+        return;
     }
     let mut profile = Profile::scripted(&[NOOP]);
     let webs = webs(&mut profile);
@@ -139,12 +133,9 @@ fn a_server_that_never_answers_costs_its_sensor_the_deadline() {
         let script = looop::store::examples::find(asker.name).unwrap();
         let script = looop::rules::world::example::with_values(script, &values, "/x").unwrap();
         let body = script.strip_prefix("#!").unwrap().split_once('\n').unwrap();
-        let path = profile.data().join(format!("sensors/{}.sh", asker.name));
         let timeout = ["timeout=30s", "timeout=45s", "timeout=60s"];
         let slow = timeout.iter().fold(body.1.to_owned(), |text, long| text.replace(long, "timeout=3s"));
-        fs::write(&path, format!("#!{}\n{slow}", body.0)).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&path, mode).unwrap();
+        program(profile.data().join(format!("sensors/{}.sh", asker.name)), format!("#!{}\n{slow}", body.0));
     }
     profile.looop(&["tick"]).ok();
     for (asker, _) in &webs {
@@ -228,8 +219,7 @@ fn what_fails_is_reported_and_nothing_is_kept() {
     fails(&["maildir"], 1, &["no maildir at"]);
     fails(&["dusk"], 2, &["does not begin with `#!`", "looop sensor examples"]);
     profile.looop(&["sensor", "add", "load", "--name", "l"]).ok();
-    let again = profile.looop(&["sensor", "add", "load", "--name", "l"]);
-    assert!(again.code == 2 && again.stderr.contains("there is one of this name"), "{again:?}");
+    profile.looop(&["sensor", "add", "load", "--name", "l"]).fails_with(2, &["there is one of this name"]);
     profile.looop(&["sensor", "add", "load", "--name", "l", "--set", "BUSY=7", "--yes"]).ok();
     assert!(profile.read("sensors/l.sh").contains("\nBUSY='7'\n"));
     let failed = profile.looop(&["sensor", "add", "disk", "--name", "l", "--set", "PATHS=/nowhere", "--yes"]);
@@ -240,8 +230,9 @@ fn what_fails_is_reported_and_nothing_is_kept() {
     for (args, stdin) in
         [(vec!["load", "--name", "twin", "--yes"], ""), (vec!["twin"], "#!/bin/sh\necho '{}'\n")]
     {
-        let ran = profile.looop_with(&[&["sensor", "add"], &args[..]].concat(), stdin);
-        assert!(ran.code == 2 && ran.stderr.contains("has that name"), "{ran:?}");
+        profile
+            .looop_with(&[&["sensor", "add"], &args[..]].concat(), stdin)
+            .fails_with(2, &["has that name"]);
     }
     assert_eq!(sensors(&profile), ["l.sh", "twin"]);
 }
@@ -315,11 +306,8 @@ fn a_user_is_asked() {
     terminal.wait_for("FOLDER: ");
     terminal.type_in(b"~/in $(box)\n");
     assert_eq!(terminal.end().0, 0);
-    assert!(
-        profile.read("sensors/in.sh").contains("/home/in $(box)'\n"),
-        "{}",
-        profile.read("sensors/in.sh")
-    );
+    let kept = profile.read("sensors/in.sh");
+    assert!(kept.contains("/home/in $(box)'\n"), "{kept}");
 
     let mut terminal = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
     terminal.wait_for("A sensor in is there. Replace it? [y/N] ");
@@ -350,10 +338,7 @@ fn the_examples_are_listed_and_printed() {
         assert!(!row["settings"].as_array().unwrap().is_empty());
         assert_eq!(profile.looop(&["sensor", "examples", name]).ok().stdout, *script);
     }
-    let row = &rows["examples"][5];
-    assert_eq!(
-        (&row["name"], &row["trust"], &row["interval_ms"]),
-        (&json!("github-comments"), &json!("untrusted"), &json!(300_000))
-    );
+    let row = json!(["name", "trust", "interval_ms"].map(|key| &rows["examples"][5][key]));
+    assert_eq!(row, json!(["github-comments", "untrusted", 300_000]));
     assert_eq!(profile.looop(&["sensor", "examples", "nothing"]).code, 2);
 }

@@ -33,9 +33,7 @@ fn the_disk_is_read_in_steps() {
     let first = bench.reads();
     assert_eq!(first["signal"], json!({ "used_percent": { "/": 60 } }));
     bench.stand_in("df", &df(64, 360));
-    let second = bench.reads();
-    assert_eq!(second["signal"], first["signal"]);
-    assert_ne!(second["detail"], first["detail"]);
+    bench.moves_in_detail(&first);
     for broken in
         ["exit 1", "echo garbage", "printf '\\000\\377'", "head -c 1000000 /dev/zero | tr '\\0' '%'"]
     {
@@ -96,10 +94,7 @@ fn memory_has_levels() {
     assert_eq!(first["signal"], json!({ "memory": "ok", "swap": "ok" }));
     write(450, 0);
     let second = bench.reads();
-    assert_eq!(
-        (&second["signal"], second["detail"]["memory_percent"].as_u64()),
-        (&first["signal"], Some(55))
-    );
+    assert_eq!((&second["signal"], &second["detail"]["memory_percent"]), (&first["signal"], &json!(55)));
     write(20, 0);
     assert_eq!(bench.reads()["signal"]["memory"], "full");
     for broken in
@@ -157,10 +152,8 @@ fn new_mail_is_counted_and_reported() {
     bench.set(&[("MAILDIR", dir.to_str().unwrap())]);
     assert_eq!(bench.reads()["signal"]["new"], 0);
     let mail = |name: &str, text: &str| fs::write(dir.join("new").join(name), text).unwrap();
-    mail(
-        "1700000000.a.host",
-        "Received: x\nFrom: Ada <ada@example.org>\r\nSubject: the tag\r\n\r\nSubject: no\n",
-    );
+    let ada = "Received: x\nFrom: Ada <ada@example.org>\r\nSubject: the tag\r\n\r\nSubject: no\n";
+    mail("1700000000.a.host", ada);
     let one = bench.reads();
     assert_eq!(one["detail"]["newest"], json!(["Ada <ada@example.org> | the tag"]));
     mail("1700000000.a.host", "From: Bob\nSubject: other\n\n");
@@ -220,14 +213,11 @@ fn checkouts_are_distinguished() {
     git_in(&one, &["branch", "old"]);
     fs::write(one.join("b"), "1").unwrap();
     let first = bench.reads();
-    assert_eq!(
-        first["signal"][one_key],
-        json!({ "branch": "main", "dirty_files": 1, "ahead": null, "behind": null, "stale_branches": 0 })
-    );
+    let state =
+        json!({ "branch": "main", "dirty_files": 1, "ahead": null, "behind": null, "stale_branches": 0 });
+    assert_eq!(first["signal"][one_key], state);
     fs::rename(one.join("b"), one.join("c")).unwrap();
-    let second = bench.reads();
-    assert_eq!(second["signal"], first["signal"]);
-    assert_ne!(second["detail"], first["detail"]);
+    bench.moves_in_detail(&first);
     bench.set(&[("REPOS", &paths), ("STALE_DAYS", "-1")]);
     assert_eq!(bench.reads()["signal"][one_key]["stale_branches"], 2);
     // Names and subjects of strangers, and a config that would run a program.
@@ -267,9 +257,7 @@ fn failed_units_are_named() {
     let first = bench.reads();
     assert_eq!(first["signal"], json!({ "count": 2, "failed": ["a.service", "b.service"] }));
     lists("a.service loaded failed failed told otherwise\nb.service loaded failed failed B");
-    let second = bench.reads();
-    assert_eq!(second["signal"], first["signal"]);
-    assert_ne!(second["detail"], first["detail"]);
+    bench.moves_in_detail(&first);
     let row = format!("{} loaded failed failed {}\n", "u\"\u{1}".repeat(100), HOSTILE.replace('\n', " "));
     lists(&row.repeat(500));
     assert_eq!(bench.reads()["signal"]["count"], 500);
@@ -298,10 +286,8 @@ fn a_webhooks_file_is_read_by_subject() {
     let plain = json!({ "title": "deploy", "status": "done", "date": "2026-11-22" });
     fs::write(&file, format!("{}\n{event}\n{plain}\n", issue("t1", "created"))).unwrap();
     let first = bench.reads();
-    assert_eq!(
-        first["signal"],
-        json!({ "subjects": { "APP-1": "created", "42": "triggered", "deploy": "done" } })
-    );
+    let subjects = json!({ "APP-1": "created", "42": "triggered", "deploy": "done" });
+    assert_eq!(first["signal"], json!({ "subjects": subjects }));
     let again = fs::read_to_string(&file).unwrap() + &issue("t2", "created") + "\n{\"torn\":";
     fs::write(&file, &again).unwrap();
     let second = bench.reads();
@@ -381,60 +367,44 @@ fn a_calendar_tells_today_and_tomorrow() {
     };
     write(&stand("here"));
     let first = bench.reads();
-    assert_eq!(
-        (&first["signal"]["count"], &first["signal"]["events"][0]["what"]),
-        (&json!(1), &json!("Stand, up"))
-    );
+    let signal = &first["signal"];
+    assert_eq!((&signal["count"], &signal["events"][0]["what"]), (&json!(1), &json!("Stand, up")));
     write(&stand("there"));
-    let second = bench.reads();
-    assert_eq!(second["signal"], first["signal"]);
-    assert_ne!(second["detail"], first["detail"]);
+    bench.moves_in_detail(&first);
     let count = |events: &str| {
         write(events);
         bench.reads()["signal"]["count"].as_u64().unwrap()
     };
-    assert_eq!(count(&event(";VALUE=DATE:20200101", "RRULE:FREQ=DAILY")), 2);
-    assert_eq!(
-        count(&event(";VALUE=DATE:20200101", &format!("RRULE:FREQ=DAILY\r\nEXDATE;VALUE=DATE:{day}"))),
-        1
-    );
-    assert_eq!(count(&event(":20200101T090000", "RRULE:FREQ=DAILY;COUNT=3")), 0);
-    assert_eq!(count(&event(":20200101T090000", "RRULE:FREQ=DAILY;UNTIL=20200201T000000Z")), 0);
-    assert_eq!(count(&event(":20200101T090000", "RRULE:FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU")), 2);
-    assert_eq!(count(&event(&format!(":2020{}T090000", &day[4..]), "RRULE:FREQ=YEARLY")), 1);
-    assert_eq!(count(&event(&format!(":{day}T090000"), "STATUS:CANCELLED")), 0);
+    let (whole_day, nine) = (";VALUE=DATE:20200101", ":20200101T090000");
+    let (this_day, today) = (format!(":2020{}T090000", &day[4..]), format!(":{day}T090000"));
+    for (start, rule, wanted) in [
+        (whole_day, "RRULE:FREQ=DAILY", 2),
+        (whole_day, &format!("RRULE:FREQ=DAILY\r\nEXDATE;VALUE=DATE:{day}"), 1),
+        (nine, "RRULE:FREQ=DAILY;COUNT=3", 0),
+        (nine, "RRULE:FREQ=DAILY;UNTIL=20200201T000000Z", 0),
+        (nine, "RRULE:FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU", 2),
+        (&this_day, "RRULE:FREQ=YEARLY", 1),
+        (&today, "STATUS:CANCELLED", 0),
+    ] {
+        assert_eq!(count(&event(start, rule)), wanted, "{start} {rule}");
+    }
     let moved = event(&format!(":{day}T110000"), &format!("RECURRENCE-ID:{day}T090000"));
-    assert_eq!(
-        count(&(event(":20200101T090000", "RRULE:FREQ=DAILY") + &moved)),
-        2,
-        "one was moved, not doubled"
-    );
+    let both = event(nine, "RRULE:FREQ=DAILY") + &moved;
+    assert_eq!(count(&both), 2, "one was moved, not doubled");
     write(&event(&format!(";TZID=\"Europe/Berlin\":{day}T120000"), "SUMMARY:x"));
     let start = bench.reads()["signal"]["events"][0]["start"].as_str().unwrap().to_owned();
     assert!(start.ends_with("T10:00") || start.ends_with("T11:00"), "{start}");
     write(&event(&format!(";TZID=W. Europe Standard Time:{day}T120000"), "SUMMARY:x"));
     assert_eq!(bench.reads()["detail"]["unknown_zones"], json!(["W. Europe Standard Time"]));
     // What is not understood is counted, and the rest still told.
-    let odd = [
-        "RRULE:FREQ=MONTHLY;BYDAY=2MO",
-        "RRULE:FREQ=SECONDLY",
-        "RRULE:FREQ=DAILY;INTERVAL=x",
-        "RRULE:FREQ=DAILY;INTERVAL=99999999999",
-    ];
-    let mut events: String = odd.iter().map(|rule| event(":20200101T090000", rule)).collect();
+    let odd = "MONTHLY;BYDAY=2MO SECONDLY DAILY;INTERVAL=x DAILY;INTERVAL=99999999999".split(' ');
+    let mut events: String = odd.map(|rule| event(nine, &format!("RRULE:FREQ={rule}"))).collect();
     events += &event(":20200101T250000", "SUMMARY:never");
     events += &event(";TZID=/etc/passwd:20200101T090000", "SUMMARY:zone");
     events += &event(":00010101T000000Z", "SUMMARY:early");
-    for _ in 0..60 {
-        events += &event(
-            &format!(":{day}T100000Z"),
-            &format!(
-                "SUMMARY:{}\r\nLOCATION:{}",
-                HOSTILE.replace('\n', "\\n").repeat(500),
-                "\"\u{e9}".repeat(100)
-            ),
-        );
-    }
+    let (what, place) = (HOSTILE.replace('\n', "\\n").repeat(500), "\"\u{e9}".repeat(100));
+    let hostile = event(&format!(":{day}T100000Z"), &format!("SUMMARY:{what}\r\nLOCATION:{place}"));
+    events += &hostile.repeat(60);
     write(&events);
     let many = bench.reads();
     assert_eq!(many["signal"]["count"], 60);

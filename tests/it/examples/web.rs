@@ -247,20 +247,15 @@ fn a_server_that_is_not_there_and_a_token_that_is_missing_are_reported() {
 #[test]
 fn a_needed_tool_that_is_missing_is_named() {
     let lacks = [
-        ("github-prs", "gh"),
-        ("github-issues", "gh"),
-        ("github-ci", "gh"),
-        ("github-comments", "gh"),
-        ("linear", "curl"),
-        ("grafana-alerts", "curl"),
-        ("prometheus", "curl"),
-        ("http-health", "curl"),
-        ("kubernetes-pods", "kubectl"),
-        ("webhook-inbox", "jq"),
-        ("git-repos", "git"),
-        ("systemd-units", "systemctl"),
+        ("gh", "github-prs github-issues github-ci github-comments"),
+        ("curl", "linear grafana-alerts prometheus http-health"),
+        ("kubectl", "kubernetes-pods"),
+        ("jq", "webhook-inbox"),
+        ("git", "git-repos"),
+        ("systemctl", "systemd-units"),
     ];
-    for (name, tool) in lacks {
+    let rows = lacks.iter().flat_map(|(tool, names)| names.split(' ').map(move |name| (name, tool)));
+    for (name, tool) in rows {
         let needed = ["REPO", "URL", "URLS"];
         let settings: Vec<(&str, &str)> =
             looop::rules::world::example::settings(looop::store::examples::find(name).unwrap())

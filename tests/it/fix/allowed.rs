@@ -192,7 +192,7 @@ fn a_wrapper_gets_address_and_key_from_one_place() {
         let seen = scene.profile.path("seen");
         let agent = scene.profile.path("agent.sh");
         let note = format!("echo \"$LEAN_BASE_URL/$LEAN_API_KEY\" >{}", seen.display());
-        program(&agent, &format!("#!/bin/sh\n{note}\n{FIXED}\necho done\n"));
+        program(&agent, format!("#!/bin/sh\n{note}\n{FIXED}\necho done\n"));
         scene.leanfile_of(&format!("{lean}\nbinary = {agent:?}"), TESTS, TASK);
         scene.fix(&[]).ok();
         assert_eq!(fs::read_to_string(&seen).unwrap().trim(), wanted, "{lean}");

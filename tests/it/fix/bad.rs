@@ -190,7 +190,7 @@ fn an_attempt_that_changes_the_test_program_fails() {
     ] {
         let mut fixture = adder::project(&[(file, text)]);
         let bin = fixture.profile.path("bin");
-        program(&bin.join("npm"), npm);
+        program(bin.join("npm"), npm);
         fixture.profile.var("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
         let tests = format!("command = \"{tests}\"\nshell = true");
         fixture.leanfile(&tests, &format!("max_iters_per_task = 1\n{TASK}"));
@@ -216,12 +216,12 @@ fn a_budget_that_no_argument_can_hold_is_lowered_and_reported() {
 fn an_agent_that_says_nothing_fails_or_ends_badly_is_an_attempt() {
     let fixture = fixture(TESTS, 1);
     let state = fixture.profile.path("state/silent");
-    program(&fixture.profile.path("agent.sh"), &format!("#!/bin/sh\necho x >>{}\n", state.display()));
+    program(fixture.profile.path("agent.sh"), format!("#!/bin/sh\necho x >>{}\n", state.display()));
     fixture.fix(&[]).exits(1);
     assert_eq!(fs::read_to_string(state).unwrap().lines().count(), 6);
     assert_eq!(fixture.attempted("add", "outcome"), ["agent_failed"]);
     assert_eq!(fixture.attempted("add", "failure"), ["it printed nothing, 6 times"]);
-    program(&fixture.profile.path("agent.sh"), "#!/bin/sh\necho so sorry >&2\nexit 4\n");
+    program(fixture.profile.path("agent.sh"), "#!/bin/sh\necho so sorry >&2\nexit 4\n");
     fixture.fix(&[]).exits(1);
     ["exit code 4", "so sorry"].iter().for_each(|words| came_to(&fixture, 2, "agent_failed", words));
 }

@@ -66,7 +66,7 @@ impl Fixture {
         let state = self.profile.path("state");
         let head = HEAD.replace("STATE", state.to_str().unwrap());
         let head = format!("{head}{ANSWERS}printf '%s' \"$2\" >$S/prompt.$n\n");
-        program(&self.profile.path("agent.sh"), &format!("{head}{body}\necho \"attempt $n is made\"\n"));
+        program(self.profile.path("agent.sh"), format!("{head}{body}\necho \"attempt $n is made\"\n"));
     }
 
     /// A shell line with which an agent runs looop as its user would, and keeps what that prints.

@@ -30,7 +30,7 @@ fn the_static_config_has_three_places_and_a_relative_binary_begins_in_its_own() 
         let agent = format!(
             "#!/bin/sh\n[ \"$1\" = -p ] && [ \"$#\" = 2 ] || exit 9\n[ \"$LEAN_MODEL/$LEAN_APPROVAL_MODE/$LEAN_BASE_URL\" = OWN-MODEL/yolo/http://x ] || exit 8\n[ -z \"$LEAN_API_KEY\" ] || exit 7\n{FIXED}\necho done\n"
         );
-        program(&dir.join("bin/agent"), &agent);
+        program(dir.join("bin/agent"), &agent);
         fixture.leanfile_of("model = \"OWN-MODEL\"\nbase_url = \"http://x\"", TESTS, TASK);
         let fixed = fixed.to_str().unwrap();
         match place {

@@ -85,7 +85,7 @@ fn an_edited_task_is_not_parked() {
 #[test]
 fn a_plan_that_is_none_or_an_old_one_is_refused_and_two_refusals_ask() {
     let fixture = fixture(20);
-    program(&fixture.profile.path("agent.sh"), "#!/bin/sh\necho 'I will just try harder'\n");
+    program(fixture.profile.path("agent.sh"), "#!/bin/sh\necho 'I will just try harder'\n");
     fixture.fix(&[]).exits(3);
     let lines = fixture.ledger("add-adds");
     let plans = of(&lines, "plan");

@@ -19,7 +19,7 @@ fn wants(script: &str, level: &str) -> Fixture {
 
 fn wants_in(fixture: Fixture, script: &str, level: &str) -> Fixture {
     let (agent, replies) = (fixture.profile.path("local.sh"), fixture.profile.path("script/replies.jsonl"));
-    program(&agent, &format!("#!/bin/sh\np=$(cat)\n{script}\necho done\n"));
+    program(&agent, format!("#!/bin/sh\np=$(cat)\n{script}\necho done\n"));
     let wanted = json!({
         "move": "start_worker", "id": "adder", "kind": "fix", "brief": "make add ADD", "verify": "tests",
         "repo": fixture.project(), "why": "it is wrong",
@@ -137,7 +137,7 @@ fn a_user_may_have_a_fix_sandboxed() {
 fn a_worker_never_uses_what_a_leanfile_of_the_project_asks_for() {
     let scene = adder::project(&[]);
     let canary = scene.profile.path("canary");
-    program(&scene.project().join("evil.sh"), &format!("#!/bin/sh\necho x >{}\n", canary.display()));
+    program(scene.project().join("evil.sh"), format!("#!/bin/sh\necho x >{}\n", canary.display()));
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     server.set_nonblocking(true).unwrap();
     let (address, evil) = (server.local_addr().unwrap(), scene.project().join("evil.sh"));

@@ -2,16 +2,13 @@
 //!
 //! What cannot run here says so in its info string, `sh no-run=REASON`, with one of [`REASONS`].
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 use std::process::{Command, Stdio};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
 
 use super::{Block, Page, ROOT, pages};
-use crate::support::profile::{LOOOP, Profile, Ran, git_in};
+use crate::support::profile::{LOOOP, Profile, Ran, git_in, program};
 
 /// Why a block is not run, and how many blocks may say so.
 const REASONS: [(&str, &str, usize); 5] = [
@@ -36,11 +33,6 @@ const PYTEST: &str = "#!/bin/sh\nif grep -q fixed src/dates.py; then echo '1 pas
 /// What stands for an agent in a terminal.
 const WORKER: &str = "#!/bin/sh\necho 'I am at work'\nexec sleep 600\n";
 
-pub(super) fn program(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// A reader's home: looop on the PATH, a project with a failing test in `~/src/app`, a runner, an agent, and a clone of
 /// looop as the working directory.
 pub(super) fn home(page: &str) -> Profile {
@@ -54,9 +46,9 @@ pub(super) fn home(page: &str) -> Profile {
         fs::create_dir_all(profile.path("home").join(dir)).unwrap();
     }
     symlink(LOOOP, profile.path("bin/looop")).unwrap();
-    program(&profile.path("bin/pytest"), PYTEST);
-    program(&profile.path("bin/agent"), AGENT);
-    program(&profile.path("bin/worker"), WORKER);
+    program(profile.path("bin/pytest"), PYTEST);
+    program(profile.path("bin/agent"), AGENT);
+    program(profile.path("bin/worker"), WORKER);
     for entry in fs::read_dir(ROOT).unwrap().flatten().filter(|entry| entry.file_name() != "target") {
         symlink(entry.path(), profile.path("clone").join(entry.file_name())).unwrap();
     }

@@ -4,9 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::blocks::{home, program};
+use super::blocks::home;
 use super::{ROOT, page};
-use crate::support::profile::Profile;
+use crate::support::profile::{Profile, program};
 
 /// The blocks of `docs/playbooks.md` of this kind, in order.
 fn blocks(info: &str) -> Vec<Value> {
@@ -24,7 +24,7 @@ fn beat(name: &str, n: usize) -> (Profile, Value, String) {
     for seed in ["goals/setup.md", "goals/playbook-daily.md", "sensors/today.sh"] {
         fs::remove_file(profile.data().join(seed)).unwrap();
     }
-    program(&profile.path("bin/kubectl"), "#!/bin/sh\necho 'payment-7c9 0/1 CrashLoopBackOff'\n");
+    program(profile.path("bin/kubectl"), "#!/bin/sh\necho 'payment-7c9 0/1 CrashLoopBackOff'\n");
     let path = profile.path("bin").display().to_string() + ":/usr/local/bin:/usr/bin:/bin";
     let (config, wanted) = (blocks("json")[n].clone(), blocks("json move")[n].clone());
     profile.config_more(config);
@@ -49,8 +49,7 @@ fn a_maintainer_gets_a_worker_in_a_clone() {
     let (profile, ran, _) = beat("maintainer", 0);
     // Without a sandbox a worker waits for an approval; in one it has begun.
     let waits = ran["outcome"]["waits"]["ask"].as_str().expect("its sandbox is off here");
-    let asks = profile.looop(&["asks"]).ok().stdout;
-    assert!(asks.contains(waits) && asks.contains("Write a failing test"), "{asks}");
+    profile.looop(&["asks"]).shows(&[waits, "Write a failing test"]);
 }
 
 #[test]
@@ -64,6 +63,5 @@ fn an_engineer_on_call_gets_a_look_that_needs_no_yes() {
 #[test]
 fn a_researcher_is_asked() {
     let (profile, _, _) = beat("researcher", 2);
-    let asks = profile.looop(&["asks"]).ok().stdout;
-    assert!(asks.contains("Did the test set leak?") && asks.contains("1) look into it"), "{asks}");
+    profile.looop(&["asks"]).shows(&["Did the test set leak?", "1) look into it"]);
 }

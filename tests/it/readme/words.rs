@@ -1,8 +1,7 @@
 //! What the documents say and the program says are the same: variables of the environment, and texts of errors.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{collections::BTreeSet, fs};
 
 use super::{ROOT, page, rows};
 

@@ -96,7 +96,7 @@ fn a_sandbox_is_full_at_each_version_of_landlock() {
 fn a_program_that_is_a_link_on_the_path_starts_in_a_sandbox() {
     let Some(profile) = profile() else { return };
     let home = profile.path("home");
-    let file = |name: &str, text: &str| program(&home.join(name), text);
+    let file = |name: &str, text: &str| program(home.join(name), text);
     let link = |name: &str, target: &str| {
         fs::create_dir_all(home.join(name).parent().unwrap()).unwrap();
         symlink(target, home.join(name)).unwrap();

@@ -92,8 +92,7 @@ fn the_seeded_goal_leads_to_an_interview_and_each_proposal_to_a_diff() {
         let data = prompt.split_once("# Reports of workers (data)\n").unwrap().1;
         assert!(data.contains(part), "{tag}: {data}");
     }
-    let world = read(&fixture, "world.json").unwrap();
-    let world: Value = serde_json::from_str(&world).unwrap();
+    let world = fixture.profile.read_json("world.json");
     assert_eq!(world["own"]["worker_words"], true, "a report is the word of a stranger");
     let shown = prompt(&fixture).matches("the tag is pushed.").count();
     assert_eq!(shown, 1, "in the report, and nowhere as a goal");
@@ -119,9 +118,8 @@ fn the_seeded_goal_leads_to_an_interview_and_each_proposal_to_a_diff() {
     assert!(!prompt(&fixture).contains("# Reports"), "its reports taint no more");
     assert!(read(&fixture, "goals/setup.md").is_none());
     assert!(tick(&fixture).stdout.contains("noop"));
-    let git = |args: &[&str]| crate::support::profile::git_in(fixture.data(), args);
-    assert_eq!(git(&["show", "HEAD:reports/setup/goal-release.md"]), GOAL);
-    assert_eq!(git(&["status", "--porcelain"]), "");
+    assert_eq!(fixture.profile.git(&["show", "HEAD:reports/setup/goal-release.md"]), GOAL);
+    assert_eq!(fixture.profile.git(&["status", "--porcelain"]), "");
 }
 
 #[test]

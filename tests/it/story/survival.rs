@@ -1,6 +1,6 @@
 //! A worker runs on when the tick, the pulse, the shell and the tmux server around it are killed at once.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{asks, fixture, worker};
 use crate::support::profile::wait_until;
@@ -32,9 +32,7 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
         fixture.data().display(),
         caught.display()
     );
-    let sensor = fixture.data().join("sensors/s.sh");
-    std::fs::write(&sensor, format!("#!/bin/sh\n{body}\n")).unwrap();
-    std::fs::set_permissions(&sensor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fixture.profile.sensor("s.sh", &body);
 
     let shell = fixture.shell("pulse");
     fixture.type_line(&shell, "looop");
@@ -52,10 +50,7 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
     let pid = |format: &str| fixture.tmux(&["display-message", "-p", "-t", &shell, format]).trim().to_owned();
     let (shell_pid, server) = (pid("#{pane_pid}"), pid("#{pid}"));
     wait_until("it runs", || worker(&fixture, "count")["state"] == "running");
-    let state = || -> Value {
-        let text = std::fs::read_to_string(fixture.data().join("workers/count/state.json")).unwrap();
-        serde_json::from_str(&text).unwrap()
-    };
+    let state = || fixture.profile.read_json("workers/count/state.json");
     let before = state();
 
     let all = [tick, pulse, shell_pid, server];

@@ -87,7 +87,7 @@ pub fn shim(profile: &Profile, decider: Decider, body: &str) {
         Decider::Openai | Decider::Anthropic => return,
     };
     let bin = profile.path("shim");
-    program(&bin.join(name), &format!("#!/bin/sh\nreal={real}\n{body}\n"));
+    program(bin.join(name), format!("#!/bin/sh\nreal={real}\n{body}\n"));
     let config = profile.config_value();
     let path = config["path"].as_str().unwrap();
     let shown = bin.display().to_string();

@@ -83,7 +83,7 @@ fn workers(profile: &Profile) {
 /// A goal of `looop fix` whose agent does the same again and again.
 fn fix(profile: &Profile) {
     let dir = profile.path("project");
-    let write = |name: &str, text: &str| program(&dir.join(name), text);
+    let write = |name: &str, text: &str| program(dir.join(name), text);
     write("sum.py", "def total(items):\n    return 1\n");
     write("check.sh", "#!/bin/sh\necho '1..1'\necho 'not ok 1 - total of nothing is 1, not 0'\nexit 1\n");
     write("agent.sh", "#!/bin/sh\necho '# once more' >> sum.py\necho done\n");

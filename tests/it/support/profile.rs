@@ -25,6 +25,8 @@ pub struct Profile {
 /// What a run of the program printed and how it ended.
 #[derive(Debug)]
 pub struct Ran {
+    /// The words behind the program's name, where it is looop.
+    call: String,
     /// The exit code; -1 when a signal ended it.
     pub code: i32,
     /// What it printed.
@@ -43,26 +45,39 @@ impl Ran {
     /// The same, after a check that it ended with this code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Ran {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        let Ran { call, stdout, stderr, .. } = &self;
+        assert_eq!(self.code, code, "looop {call}\nstdout: {stdout}\nstderr: {stderr}");
         self
     }
 
     /// The same, after a check that each of these texts is on its stdout.
     #[track_caller]
     pub fn prints(self, parts: &[&str]) -> Ran {
-        for part in parts {
-            assert!(self.stdout.contains(part), "no {part:?} in {}\nstderr: {}", self.stdout, self.stderr);
-        }
+        parts
+            .iter()
+            .for_each(|part| assert!(self.stdout.contains(part), "no {part:?} on stdout of {self:?}"));
         self
     }
 
     /// The same, after a check that each of these texts is on its stderr.
     #[track_caller]
     pub fn warns(self, parts: &[&str]) -> Ran {
-        for part in parts {
-            assert!(self.stderr.contains(part), "no {part:?} in {}\nstdout: {}", self.stderr, self.stdout);
-        }
+        parts
+            .iter()
+            .for_each(|part| assert!(self.stderr.contains(part), "no {part:?} on stderr of {self:?}"));
         self
+    }
+
+    /// The same, after a check that it exited 0 and that its stdout has each of these parts.
+    #[track_caller]
+    pub fn shows(self, parts: &[&str]) -> Ran {
+        self.ok().prints(parts)
+    }
+
+    /// The same, after a check that it exited with this code and that its stderr has each of these parts.
+    #[track_caller]
+    pub fn fails_with(self, code: i32, parts: &[&str]) -> Ran {
+        self.exits(code).warns(parts)
     }
 
     /// Its stdout as JSON.
@@ -75,8 +90,12 @@ impl Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| text(bytes));
-        Ran { code: output.status.code().unwrap_or(-1), stdout, stderr }
+        Ran {
+            call: String::new(),
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 }
 
@@ -250,13 +269,13 @@ impl Profile {
 
     /// Writes a sensor as a user with an editor would; a `#!` line is added.
     pub fn sensor(&self, name: &str, body: &str) {
-        program(&self.data().join("sensors").join(name), &format!("#!/bin/sh\n{body}\n"));
+        program(self.data().join("sensors").join(name), format!("#!/bin/sh\n{body}\n"));
     }
 
     /// Puts a script of this name in front of the programs of `path`.
     pub fn stand_in(&self, name: &str, script: &str, path: &str) {
         let bin = self.path("bin");
-        program(&bin.join(name), script);
+        program(bin.join(name), script);
         self.config_more(json!({ "path": format!("{}:{path}", bin.display()) }));
     }
 
@@ -307,7 +326,7 @@ impl Profile {
 
     /// Runs the program to its end.
     pub fn looop(&self, args: &[&str]) -> Ran {
-        self.command(args).output().unwrap().into()
+        Ran { call: args.join(" "), ..self.command(args).output().unwrap().into() }
     }
 
     /// Runs the program with this on stdin.
@@ -318,7 +337,7 @@ impl Profile {
         let mut child = command.spawn().unwrap();
         // A program that does not read its stdin closes it; what it says then is the result.
         let _unread = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap().into()
+        Ran { call: args.join(" "), ..child.wait_with_output().unwrap().into() }
     }
 
     /// Starts the program and leaves it running, its output in pipes.
@@ -356,10 +375,10 @@ fn template() -> &'static Path {
 }
 
 /// Writes a program, in a folder that is made where there is none.
-pub fn program(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+pub fn program(path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Runs real git in a directory, with nothing of the caller's environment or config.

@@ -14,7 +14,7 @@ use looop::rules::process::Started;
 use looop::rules::worker::{Flag, Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::json_file;
 use looop::store::layout::{Layout, WorkerDir};
-use looop::store::workers;
+use looop::store::{lock::Held, workers};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde_json::json;
 
@@ -180,6 +180,13 @@ impl TmuxFixture {
         own.collect::<Vec<_>>().join("\n")
     }
 
+    /// Shows the workers' calls, and expects windows of exactly these names to stand with a flag then.
+    #[track_caller]
+    pub fn surfaces(&self, flags: &[&str]) {
+        self.surface().ok();
+        assert_eq!(self.flags(), flags);
+    }
+
     /// Shows the workers' calls, as a supervisor has it done.
     pub fn surface(&self) -> Ran {
         self.profile.looop(&["__sync-windows"])
@@ -239,6 +246,17 @@ impl TmuxFixture {
         let files = dirs.flat_map(|dir| ["x", "y", "z"].map(|name| dir.join(name)));
         files.filter(|path| path.exists()).collect()
     }
+}
+
+/// Makes the files of a worker that a user started with a command of their own; returns what holds its lock.
+pub fn create_worker(layout: &Layout, id: &Name, created_ms: i64) -> Held {
+    let spec = json!({
+        "id": id, "kind": "command", "argv": ["/bin/true"], "cwd": "/", "env": [], "verify": [], "claims": [],
+        "limits": WorkerLimits::default(), "by": "human", "created_ms": created_ms,
+    });
+    fs::create_dir_all(layout.workers()).unwrap();
+    let (staged, _preparing) = workers::prepare_dir(layout, id).unwrap();
+    workers::create(layout, &serde_json::from_value(spec).unwrap(), "", &staged).unwrap().unwrap()
 }
 
 impl Mock<'_> {

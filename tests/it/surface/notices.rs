@@ -1,14 +1,11 @@
 //! The notifier: told once of each call, as JSON on stdin and nowhere else; the documented ones stand hostile text.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use looop::rules::beat::ask::{AskKind, QuestionFile};
-use looop::rules::beat::card::barred;
+use looop::rules::beat::{ask::QuestionFile, card::barred};
 use serde_json::{Value, json};
 
-use crate::support::profile::{Profile, wait_until};
+use crate::support::profile::{Profile, program, wait_until};
 use crate::support::terminal::TmuxFixture;
 
 const EVIL: &str = "$(touch x)`touch y`'; touch z; \"\\\n.\n~!touch x\n<!channel> {{.Env}} \u{1b}]0;t\u{7}";
@@ -19,8 +16,7 @@ fn recorder(profile: &Profile, name: &str) -> String {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let dir = profile.path("").display().to_string();
     let script = format!("#!/bin/sh\ncat >> '{dir}/got'\nprintf '%s\\n' \"$@\" >> '{dir}/args'\necho said\n");
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&path, script);
     path.to_str().unwrap().to_owned()
 }
 
@@ -37,18 +33,9 @@ fn events(terminal: &TmuxFixture) -> Vec<Value> {
 
 fn ask(terminal: &TmuxFixture, id: &str, text: &str) {
     let ask = QuestionFile {
-        id: id.parse().unwrap(),
-        kind: AskKind::Question,
         worker: Some("a".parse().unwrap()),
-        goal: None,
-        text: text.to_owned(),
         options: vec!["main".to_owned(), "next".to_owned()],
-        reference: None,
-        beat: String::new(),
-        created_ms: 1_795_218_430_000,
-        expires_ms: None,
-        approval: None,
-        clean: false,
+        ..QuestionFile::new(id.parse().unwrap(), "", 1_795_218_430_000, text.to_owned())
     };
     fs::write(terminal.data().join(format!("asks/{id}.json")), serde_json::to_string(&ask).unwrap()).unwrap();
 }
@@ -76,10 +63,8 @@ fn each_flag_and_each_ask_is_notified_once() {
     terminal.surface().ok();
     let all = got(&terminal.profile);
     assert_eq!(all.len(), 2);
-    let last = &all[1];
-    assert_eq!((&last["kind"], &last["text"]), (&"ask".into(), &"Which branch?".into()));
-    assert_eq!((&last["ask"], &last["options"]), (&"q-1".into(), &json!(["main", "next"])));
-    assert_eq!(last["at"], 1_795_218_430_000_i64);
+    let last = json!(["kind", "text", "ask", "options", "at"].map(|key| &all[1][key]));
+    assert_eq!(last, json!(["ask", "Which branch?", "q-1", ["main", "next"], 1_795_218_430_000_i64]));
     terminal.worker("a").unflag();
     terminal.surface().ok();
     assert_eq!(got(&terminal.profile).len(), 2);
@@ -116,17 +101,12 @@ fn what_the_loop_asks_is_notified_once() {
         assert_eq!(all.len(), 2, "{all:?}");
         let open = profile.looop(&["asks", "--json"]).ok().json()["asks"].clone();
         let ids = |all: &[Value], key: &str| {
-            all.iter()
-                .map(|one| one[key].as_str().unwrap().to_owned())
-                .collect::<std::collections::BTreeSet<_>>()
+            all.iter().map(|one| one[key].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
         };
         assert_eq!(ids(&all, "ask"), ids(open.as_array().unwrap(), "id"));
-        assert_eq!((&all[0]["kind"], &all[0]["text"]), (&"approval".into(), &"run: to know the time".into()));
-        assert_eq!(
-            (&all[1]["kind"], &all[1]["text"]),
-            (&"ask".into(), &"| Which one?\n| ap-1 approval".into())
-        );
-        assert_eq!((&all[1]["worker"], &all[1]["options"]), (&Value::Null, &json!(["a", "b"])));
+        assert_eq!(json!([all[0]["kind"], all[0]["text"]]), json!(["approval", "run: to know the time"]));
+        let shown = json!(["kind", "text", "worker", "options"].map(|key| &all[1][key]));
+        assert_eq!(shown, json!(["ask", "| Which one?\n| ap-1 approval", null, ["a", "b"]]));
     }
 }
 
@@ -160,12 +140,12 @@ fn what_cannot_be_written_down_gives_no_notice() {
 fn a_slow_notifier_does_not_delay_the_next_window() {
     let terminal = TmuxFixture::new("data");
     let fifo = terminal.profile.path("gate");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let line = format!("read x < '{}'", fifo.display());
     terminal.worker("a").change_spec(|spec| spec.notify = ["sh", "-c", &line].map(str::to_owned).to_vec());
     terminal.worker("a").flag(1, "help");
     let mut slow = terminal.start_surface();
-    crate::support::profile::wait_until("the first window", || terminal.flags() == ["⚑a"]);
+    wait_until("the first window", || terminal.flags() == ["⚑a"]);
     terminal.worker("b").flag_at(1, "help", 1);
     terminal.surface().ok();
     assert_eq!(terminal.flags(), ["⚑a", "⚑b"]);

@@ -44,13 +44,6 @@ impl File<'_> {
             || self.path.ends_with("/tests.rs")
     }
 
-    /// The top module it is in, and how many `super` lead from it to the crate.
-    pub fn module(&self) -> (&str, usize) {
-        let inside = self.path.trim_start_matches("src/").trim_end_matches(".rs");
-        let inside = inside.trim_end_matches("/mod");
-        (inside.split('/').next().unwrap_or(inside), inside.split('/').count())
-    }
-
     /// Lines whose code has `name`, as the start of a word. Each line once.
     pub fn lines_with(&self, name: &str) -> Vec<usize> {
         let mut lines: Vec<usize> = self
@@ -101,36 +94,21 @@ impl File<'_> {
         found
     }
 
-    /// The modules of the crate that it names, by `crate::` or by enough `super::`.
-    pub fn crate_paths(&self, depth: usize) -> Vec<(usize, &str)> {
-        let mut paths = Vec::new();
-        for (line, code) in self.fragments() {
-            paths.extend(words(code, "crate::").map(|at| (line, identifier(&code[at + 7..]))));
-            for at in words(code, "super::").filter(|at| !code[..*at].ends_with("super::")) {
-                let after = code[at..].trim_start_matches("super::");
-                let supers = (code.len() - at - after.len()) / "super::".len();
-                if supers >= depth {
-                    paths.push((line, identifier(after)));
-                }
-            }
-        }
-        paths.sort_unstable();
-        paths.dedup();
-        paths
-    }
-
-    /// The path of its module from the crate; none for what is not a module of the product.
+    /// The path of its module from the crate; none for the roots, and outside of `src`.
     pub fn module_path(&self) -> Option<Vec<&str>> {
         let inside = self.path.strip_prefix("src/")?.strip_suffix(".rs")?;
-        let is_root = self.is_test() || matches!(inside, "main" | "lib");
-        (!is_root).then(|| inside.trim_end_matches("/mod").split('/').collect())
+        (!matches!(inside, "main" | "lib")).then(|| inside.trim_end_matches("/mod").split('/').collect())
     }
 
-    /// The paths into the crate that its shipped code has, from the crate on, each with its line.
+    /// How many of its lines stand before its inline tests.
+    pub fn shipped_lines(&self) -> usize {
+        self.code.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count()
+    }
+
+    /// The paths into the crate that its code has, from the crate on, each with its line.
     pub fn paths_from_crate(&self, module: &[&str]) -> Vec<(usize, Vec<String>)> {
-        let shipped_lines = self.code.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count();
         let mut paths = Vec::new();
-        for (line, code) in self.fragments().filter(|(line, _)| *line <= shipped_lines) {
+        for (line, code) in self.fragments() {
             let starts = ["crate::", "super::", "self::"].into_iter().flat_map(|start| words(code, start));
             for at in starts.filter(|at| !code[..*at].ends_with("::")) {
                 let end = code[at..].find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');

@@ -1,16 +1,14 @@
 //! A data dir and a config that looop 0.1 made: `make_0_1.sh` says how. Every view shows the same facts.
 
-use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::{fs, os::unix::net::UnixListener, process::Command};
 
 use looop::rules::beat::ask::{AnswerFile, AskReply};
 use looop::rules::worker::protocol::{Hello, VERSION, WireRequest, encode_json};
 use serde_json::{Value, json};
 
-use crate::attach::Outer;
+use crate::attach::{Outer, hold};
 use crate::support::profile::Profile;
 
 /// Where the data dir was when 0.1 printed the facts.
@@ -151,14 +149,10 @@ fn the_first_beat_on_a_data_dir_of_0_1_migrates_it_and_settles_what_0_1_left() {
     assert_eq!(new.len(), old.len());
     let settled = old.len() - 2;
     assert_eq!(new[..settled], old[..settled]);
-    assert_eq!((&new[settled]["beat"], &new[settled]["move"]), (&json!(intent), &json!("run")));
-    assert_eq!((&old[settled]["beat"], &old[settled]["move"]), (&json!(intent), &json!("run")));
-    for log in [&old, &new] {
-        let text = log[settled]["text"].as_str().unwrap();
-        assert!(
-            text.starts_with("sleep 600 for release — unknown: looop was interrupted while it ran"),
-            "{text}"
-        );
+    let interrupted = "sleep 600 for release — unknown: looop was interrupted while it ran";
+    for line in [&old[settled], &new[settled]] {
+        assert_eq!((&line["beat"], &line["move"]), (&json!(intent), &json!("run")));
+        assert!(line["text"].as_str().unwrap().starts_with(interrupted), "{line}");
     }
     assert_eq!(new[settled + 1]["text"], old[settled + 1]["text"]);
     assert_eq!(profile.git(&["status", "--porcelain"]), "");
@@ -184,14 +178,7 @@ fn serve(profile: &Profile) -> Arc<Mutex<Vec<Vec<u8>>>> {
     fs::rename(profile.path("live"), &dir).unwrap();
     fs::create_dir(dir.join("clone")).unwrap();
     fs::write(dir.join("alive"), "").unwrap();
-    let script = "exec 9<\"$0\"; flock 9; echo held; exec sleep 600";
-    let mut alive: Child = Command::new("sh")
-        .args(["-c", script])
-        .arg(dir.join("alive"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    alive.stdout.take().unwrap().read_exact(&mut [0; 5]).unwrap();
+    let mut alive = hold(&dir.join("alive"));
     let listener = UnixListener::bind(dir.join("attach.sock")).unwrap();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&heard);
@@ -255,20 +242,15 @@ fn requests_and_answers_have_the_words_of_0_1() {
     let answer = AnswerFile { ask: "ask-1".parse().unwrap(), at_ms: 1, reply };
     let words = json!({ "ask": "ask-1", "at_ms": 1, "said": { "answer": { "text": "yes" } } });
     assert_eq!(serde_json::to_value(answer).unwrap(), words);
-    let rows = [
+    let status = WireRequest::HookStatus { state: "working".to_owned(), text: Some("t".to_owned()) };
+    for (request, words) in [
         (WireRequest::Wake, json!("poke")),
         (WireRequest::Inbox, json!("told")),
-        (
-            WireRequest::HookStatus { state: "working".to_owned(), text: Some("t".to_owned()) },
-            json!({ "fares": { "state": "working", "text": "t" } }),
-        ),
-    ];
-    for (request, words) in rows {
+        (status, json!({ "fares": { "state": "working", "text": "t" } })),
+    ] {
         let sent = encode_json(&Hello { looop: VERSION, request });
-        assert_eq!(
-            serde_json::from_slice::<Value>(&sent[5..]).unwrap(),
-            json!({ "looop": 1, "request": words })
-        );
+        let sent: Value = serde_json::from_slice(&sent[5..]).unwrap();
+        assert_eq!(sent, json!({ "looop": 1, "request": words }));
     }
 }
 
@@ -305,11 +287,8 @@ fn an_old_key_of_the_config_names_the_new_one_and_no_move_was_renamed() {
     assert!(error.contains("did you mean `warn`?"), "{error}");
     let moves = schema("move");
     for (tag, fields) in facts["moves"].as_object().unwrap() {
-        let form = moves["oneOf"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|form| form["properties"]["move"]["const"] == *tag);
+        let mut forms = moves["oneOf"].as_array().unwrap().iter();
+        let form = forms.find(|form| form["properties"]["move"]["const"] == *tag);
         let now: Vec<&String> = form.expect(tag)["properties"].as_object().unwrap().keys().collect();
         assert_eq!(json!(now), *fields, "{tag}");
     }

@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use crate::beat::listing;
-use crate::support::profile::Profile;
+use crate::{beat::listing, support::profile::Profile};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -24,21 +23,19 @@ fn edits_are_shown_against_the_last_commit_or_an_earlier_beat() {
     profile.sensor("new.sh", "echo '{}'");
     profile.looop_with(&["playbook", "write", "-"], "Be brief.\n").ok();
     let before = listing(&profile.data());
-    let goals = profile.looop(&["goal", "diff"]).ok().stdout;
-    assert!(goals.contains("--- a/goals/one.md\n+++ b/goals/one.md\n"), "{goals}");
-    assert!(goals.contains("-first\n+second \\u{1b}[2J\n"), "{goals}");
-    assert!(goals.contains("--- a/goals/two.md\n+++ /dev/null\n"), "{goals}");
+    profile.looop(&["goal", "diff"]).shows(&[
+        "--- a/goals/one.md\n+++ b/goals/one.md\n",
+        "-first\n+second \\u{1b}[2J\n",
+        "--- a/goals/two.md\n+++ /dev/null\n",
+    ]);
     assert!(!profile.looop(&["goal", "diff", "two"]).ok().stdout.contains("one.md"));
-    let sensors = profile.looop(&["sensor", "diff"]).ok().stdout;
-    assert!(sensors.contains("--- /dev/null\n+++ b/sensors/new.sh\n"), "{sensors}");
+    profile.looop(&["sensor", "diff"]).shows(&["--- /dev/null\n+++ b/sensors/new.sh\n"]);
     assert!(profile.looop(&["playbook", "diff"]).ok().stdout.contains("+Be brief.\n"));
     assert_eq!(profile.looop(&["goal", "diff", "nope"]).code, 2);
     assert_eq!(listing(&profile.data()), before, "a look writes nothing");
 
     profile.looop(&["tick"]).ok();
     assert_eq!(profile.looop(&["goal", "diff"]).ok().stdout, "");
-    let since = profile.looop(&["goal", "diff", "one", "--since", &beat]).ok().stdout;
-    assert!(since.contains("-first\n+second"), "{since}");
-    let ran = profile.looop(&["playbook", "diff", "--since", "never"]);
-    assert!(ran.code == 1 && ran.stderr.contains("git has no commit of it"), "{ran:?}");
+    profile.looop(&["goal", "diff", "one", "--since", &beat]).shows(&["-first\n+second"]);
+    profile.looop(&["playbook", "diff", "--since", "never"]).fails_with(1, &["git has no commit of it"]);
 }

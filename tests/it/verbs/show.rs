@@ -1,13 +1,12 @@
 //! The verbs that only look: their forms are kept, what they say is true, and they write nothing.
 
 use super::NOOP;
-use crate::beat::listing;
-use crate::support::profile::Profile;
+use crate::{beat::listing, support::profile::Profile};
 use serde_json::{Value, json};
-use std::fs;
+use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, process::Stdio};
 
 /// Replaces the script and begins it anew.
 fn answer(profile: &Profile, reply: &Value) {
@@ -32,7 +31,14 @@ fn steps() -> Vec<Step> {
             json!({ "move": "schedule", "name": "t", "in_s": 0, "note": "n", "why": "x" }),
         ),
         (
-            |p| fs::write(p.data().join("goals/first.md"), b"\xff\xfe").unwrap(),
+            |p| {
+                fs::write(p.data().join("goals/first.md"), b"\xff\xfe").unwrap();
+                p.goal("accents", "---\ngoal: g\n---\nüñí\n");
+                p.sensor(
+                    "n.sh",
+                    "echo '{\"signal\":{\"n\":1.50,\"big\":12345678901234567890123},\"detail\":[1]}'",
+                );
+            },
             json!({ "move": "run", "argv": ["echo", "hi"], "why": "x" }),
         ),
         (
@@ -92,8 +98,7 @@ fn every_prompt_of_a_history_is_rebuilt_byte_for_byte() {
         let asked = fs::read_to_string(kept.join(beat).join("prompt.md")).unwrap();
         assert_eq!(profile.looop(&["log", beat, "--prompt"]).ok().stdout, asked, "{beat}");
     }
-    let none = profile.looop(&["log", "nosuch", "--prompt"]);
-    assert!(none.code == 1 && none.stderr.contains("git has no commit of it"), "{none:?}");
+    profile.looop(&["log", "nosuch", "--prompt"]).fails_with(1, &["git has no commit of it"]);
 }
 
 /// A profile with a bit of everything in it.
@@ -113,8 +118,9 @@ fn lived_in() -> Profile {
     profile
 }
 
-fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+/// The keys of an object, with a blank between them.
+fn keys(value: &Value) -> String {
+    value.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -150,67 +156,36 @@ fn json_answers_keep_their_forms() {
         value
     };
     let status = json(&["status", "--json"]);
-    let form = [
-        "asks",
-        "cost",
-        "data_dir",
-        "gate",
-        "goals",
-        "last_beat",
-        "leases",
-        "problems",
-        "pulse",
-        "sandbox",
-        "schedules",
-        "schema_version",
-        "sensors",
-        "workers",
-    ];
+    let form = "asks cost data_dir gate goals last_beat leases problems pulse sandbox schedules schema_version sensors workers";
     assert_eq!(keys(&status), form);
-    for (key, empty) in [
-        ("pulse", json!({})),
-        ("gate", json!({})),
-        ("cost", json!({})),
-        ("sandbox", json!({})),
-        ("leases", json!([])),
-        ("workers", json!([])),
-    ] {
-        assert_eq!(status[key].is_object(), empty.is_object(), "{key}");
+    for key in ["pulse", "gate", "cost", "sandbox"] {
+        assert!(status[key].is_object(), "{key}");
+    }
+    for key in ["leases", "workers"] {
+        assert!(status[key].is_array(), "{key}");
     }
     assert_eq!(status["goals"], json!([{ "id": "g", "goal": "be well" }]));
     assert_eq!(status["last_beat"]["last"]["move"], "noop");
     let asks = json(&["asks", "--json"]);
-    let form = [
-        "argv", "because", "created", "cwd", "diff", "expires", "goal", "hash", "id", "kind", "move",
-        "options", "ref", "scope", "state", "text", "worker",
-    ];
+    let form =
+        "argv because created cwd diff expires goal hash id kind move options ref scope state text worker";
     assert_eq!(asks["asks"].as_array().unwrap().len(), 2);
     for ask in asks["asks"].as_array().unwrap() {
         assert_eq!(keys(ask), form);
     }
     let why = json(&["why", "--json"])["why"].clone();
-    assert_eq!(keys(&why), ["last", "next", "week_by_sensor"]);
+    assert_eq!(keys(&why), "last next week_by_sensor");
     assert_eq!(why["last"]["changes"][0]["item"], "sensor/s");
     assert_eq!(why["last"]["changes"][0]["paths"][0], json!({ "path": ".n", "old": "1", "new": "2" }));
     assert_eq!(why["week_by_sensor"][1]["key"], "s");
-    let text = profile.looop(&["why"]).ok().stdout;
-    assert!(
-        text.contains("sensor/s .n: 1 -> 2") && text.contains("now: no decision: nothing changed"),
-        "{text}"
-    );
+    profile.looop(&["why"]).shows(&["sensor/s .n: 1 -> 2", "now: no decision: nothing changed"]);
     let beats = json(&["log", "--json"])["beats"].clone();
-    assert_eq!((beats.as_array().unwrap().len(), keys(&beats[0])), (3, vec!["at", "beat", "move", "text"]));
+    assert_eq!((beats.as_array().unwrap().len(), keys(&beats[0])), (3, "at beat move text".to_owned()));
     let sensors = json(&["sensor", "list", "--json"])["sensors"].clone();
-    assert_eq!(keys(&sensors[0]), ["error", "interval_ms", "name", "path", "reading", "timeout_ms", "trust"]);
+    assert_eq!(keys(&sensors[0]), "error interval_ms name path reading timeout_ms trust");
     assert_eq!(sensors[1]["interval_ms"], 3_600_000);
-    assert_eq!(
-        keys(&json(&["schedule", "list", "--json"])["schedules"][0]),
-        ["due_ms", "name", "note", "when"]
-    );
-    assert_eq!(
-        keys(&json(&["tick", "--json"])["beat"]),
-        ["next_beat_due_ms", "result", "usage", "warnings", "why"]
-    );
+    assert_eq!(keys(&json(&["schedule", "list", "--json"])["schedules"][0]), "due_ms name note when");
+    assert_eq!(keys(&json(&["tick", "--json"])["beat"]), "next_beat_due_ms result usage warnings why");
 }
 
 #[test]
@@ -222,11 +197,9 @@ fn the_log_shows_the_journal_and_one_beat() {
     let beat = profile.looop(&["log", "--json"]).ok().json()["beats"][1]["beat"].as_str().unwrap().to_owned();
     let one = profile.looop(&["log", &beat]).ok().stdout;
     assert!(one.lines().count() == 1 && one.contains("run true for g — waits for ap-"), "{one}");
-    let reply = profile.looop(&["log", &beat, "--reply"]).ok().stdout;
-    assert!(reply.contains(r#""argv":["true"]"#), "{reply}");
+    profile.looop(&["log", &beat, "--reply"]).shows(&[r#""argv":["true"]"#]);
     for args in [&["log", "nosuch"][..], &["log", "nosuch", "--json"], &["log", "nosuch", "--reply"]] {
-        let ran = profile.looop(args);
-        assert!(ran.code == 1 && ran.stderr.contains("nosuch"), "{args:?}: {ran:?}");
+        profile.looop(args).fails_with(1, &["nosuch"]);
     }
 }
 
@@ -253,8 +226,7 @@ fn costs_are_summed_by_every_key() {
     assert_eq!(rows(&["--by", "runner"])[0]["key"], "scripted");
     assert_eq!(rows(&["--by", "sensor"])[1]["key"], "s");
     assert!(rows(&[])[0]["tokens_in"].as_u64().unwrap() > 1000);
-    let text = profile.looop(&["cost"]).ok().stdout;
-    assert!(text.contains("$0 + 3 unmetered"), "{text}");
+    profile.looop(&["cost"]).shows(&["$0 + 3 unmetered"]);
     let ledger = fs::read_dir(profile.data().join("cost")).unwrap().map(|entry| entry.unwrap().path());
     let ledger = ledger.into_iter().find(|path| path.extension().is_some_and(|end| end == "jsonl")).unwrap();
     let old = fs::read_to_string(&ledger).unwrap();
@@ -268,10 +240,9 @@ fn costs_are_summed_by_every_key() {
 #[test]
 fn the_doctor_names_what_is_bad_and_its_cure() {
     let profile = Profile::scripted(&[NOOP]);
-    let well = profile.looop(&["doctor"]).ok().stdout;
-    assert!(well.contains("ok   runner: scripted is ") && !well.contains("BAD"), "{well}");
-    let asked = profile.looop(&["doctor", "--ask"]).ok().stdout;
-    assert!(asked.contains("ok   runner answers: "), "{asked}");
+    let well = profile.looop(&["doctor"]).shows(&["ok   runner: scripted is "]).stdout;
+    assert!(!well.contains("BAD"), "{well}");
+    profile.looop(&["doctor", "--ask"]).shows(&["ok   runner answers: "]);
     profile.sensor("shut.sh", "echo '{}'");
     fs::set_permissions(profile.data().join("sensors/shut.sh"), fs::Permissions::from_mode(0o600)).unwrap();
     profile.sensor("odd.sh", "# looop: colour=red\necho '{}'");
@@ -281,20 +252,21 @@ fn the_doctor_names_what_is_bad_and_its_cure() {
     fs::write(profile.data().join(".git/index.lock"), "").unwrap();
     let ill = profile.looop(&["doctor", "--json"]);
     assert_eq!(ill.code, 1, "{ill:?}");
-    let found = ill.json()["findings"].as_array().unwrap().clone();
-    let bad: Vec<&Value> = found.iter().filter(|finding| finding["health"] == "bad").collect();
-    let what: Vec<&str> = bad.iter().map(|finding| finding["what"].as_str().unwrap()).collect();
-    for part in ["runner", "history", "playbook", "memory", "sensor shut", "sensor odd"] {
-        assert!(what.contains(&part), "{part} in {what:?}");
-    }
-    for finding in bad {
+    let findings = ill.json()["findings"].as_array().unwrap().clone();
+    let mut missing =
+        BTreeSet::from(["runner", "history", "playbook", "memory", "sensor shut", "sensor odd"]);
+    for finding in findings.iter().filter(|finding| finding["health"] == "bad") {
+        missing.remove(finding["what"].as_str().unwrap());
         assert!(finding["fix"].as_array().is_some_and(|fixes| !fixes.is_empty()), "no fix: {finding}");
     }
+    assert!(missing.is_empty(), "{missing:?} in {findings:#?}");
     let text = profile.looop(&["doctor"]).stdout;
-    assert!(text.contains("BAD  runner: `nosuchprogram` is not on the configured PATH"), "{text}");
-    assert!(text.contains("chmod +x") && text.contains("fix: try `looop demo`"), "{text}");
-    let empty = Profile::empty();
-    let fresh = empty.looop(&["doctor"]);
+    for part in
+        ["BAD  runner: `nosuchprogram` is not on the configured PATH", "chmod +x", "fix: try `looop demo`"]
+    {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    let fresh = Profile::empty().looop(&["doctor"]);
     assert!(fresh.stdout.contains("BAD  data dir: ") && fresh.stdout.contains("`looop init`"), "{fresh:?}");
 }
 
@@ -313,8 +285,7 @@ fn help_explains_every_command_and_an_unknown_one_is_usage() {
     );
     let part = profile.looop(&["help", "goal", "write"]).ok().stdout;
     assert!(part.contains("Usage: looop goal write") && part.len() < manual.len() / 3, "{part}");
-    let none = profile.looop(&["help", "nosuch"]);
-    assert!(none.code == 2 && none.stderr.contains("hint: there are: ls, asks, answer"), "{none:?}");
+    profile.looop(&["help", "nosuch"]).fails_with(2, &["hint: there are: ls, asks, answer"]);
     for args in
         [&["nosuch"][..], &["goal", "nosuch"], &["--nosuch"], &["tick", "extra"], &["goal"], &["answer"]]
     {
