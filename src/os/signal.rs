@@ -114,7 +114,7 @@ impl Cancel {
     }
 }
 
-/// Becomes readable when one of some signals came, until [`SignalPipe::rang`] is called.
+/// Becomes readable when one of some signals came, until [`SignalPipe::triggered`] is called.
 #[derive(Debug)]
 pub struct SignalPipe {
     read: UnixStream,

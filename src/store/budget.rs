@@ -110,7 +110,7 @@ pub fn status(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now)
 /// Reserves what this call may cost, in place of the caller's earlier reservation. The caller holds the store's lock, so that two callers never take the same money.
 ///
 /// # Errors
-/// As [`look`], when a cap has no room for the call, and when the reservation cannot be written.
+/// As [`status`], when a cap has no room for the call, and when the reservation cannot be written.
 pub fn reserve(
     layout: &Layout,
     budget: &Budget,
@@ -159,7 +159,7 @@ pub struct CapRaise {
 /// cap itself or to `amount`. Each raise holds until its window ends.
 ///
 /// # Errors
-/// As [`look`]; when a cap is 0 and no amount is given; when the amount raises nothing; and when the raise cannot be
+/// As [`status`]; when a cap is 0 and no amount is given; when the amount raises nothing; and when the raise cannot be
 /// written.
 pub fn raise(
     layout: &Layout,
