@@ -1,5 +1,5 @@
-//! The user's notifier: a command that gets a flag or an ask as JSON on stdin, and nothing of it as an argument. It is
-//! told of what workers need, and of the loop's own asks: questions, and moves that wait for approval.
+//! The user's notifier: a command that gets each notice as JSON on stdin, and no part of it as an argument. A notice is a
+//! flag or a question of a worker, a question of the loop, or a move that waits for approval.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -54,7 +54,7 @@ pub fn default_socket(tmux_dir: &Path) -> PathBuf {
 }
 
 impl<'a> Server<'a> {
-    /// Finds the server of a socket with what it shows of this profile; `None` if there is no server or it has no
+    /// Finds the tmux server of a socket and lists its windows of this profile. `None` if no server runs, or it has no
     /// session.
     ///
     /// # Errors

@@ -179,7 +179,7 @@ pub struct WorkerLimits {
 
 impl WorkerLimits {
     /// Returns the budget of one worker, in millionths of a US dollar, and the config keys that set it. A worker without a
-    /// budget of its own may spend half of the smallest shared cap that applies to it. `None`: there are no caps.
+    /// budget of its own may spend half of the smallest shared cap that applies to it. `None` if no cap is set.
     pub fn own_budget(&self, goal: Option<&Name>, runner: &str) -> Option<(u64, &'static str)> {
         if let Some(micros) = self.cost_micros {
             return Some((micros, "budget.worker_usd"));

@@ -70,7 +70,7 @@ pub const LEAVE: &str = "\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1
     \x1b[0 q\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l\x1b[23;0t";
 
 impl Renderer {
-    /// Makes a painter for a terminal of a size in cells.
+    /// Makes a renderer for a terminal of a size in cells.
     pub fn new(cols: u16, rows: u16) -> Renderer {
         let (out, pen) = (String::new(), Pen::default());
         Renderer { cols, rows, drawn: None, stale: true, out, pen, at: None, cursor: None }

@@ -1,6 +1,6 @@
-//! A strict reader of what goes to a user's terminal, for the tests of the painter and the fuzz targets.
+//! A strict reader of terminal output, for the tests of the renderer and the fuzz targets.
 
-/// Reads what goes to a terminal byte by byte, knows only what a frame may hold, and says what else is in it.
+/// Reads terminal output byte by byte. It knows the sequences that a frame may hold, and reports every other one.
 pub fn forbidden(out: &str) -> Option<String> {
     const MODES: [&str; 9] = ["?1", "?9", "?25", "?1000", "?1002", "?1003", "?1005", "?1006", "?2004"];
     let mut rest = out;

@@ -315,7 +315,7 @@ fn a_question_is_answered_once_in_any_form() {
         assert!(profile.looop(&["tick"]).ok().stdout.contains(" noop "), "an answer wakes");
         assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"), "once");
         let archive = fs::read_dir(profile.data().join("asks/archive")).unwrap().count();
-        assert_eq!((archive, profile.asks().len()), (2, 0), "ask and answer are put away");
+        assert_eq!((archive, profile.asks().len()), (2, 0), "the ask and its answer are archived");
         assert_eq!(profile.git(&["status", "--porcelain"]), "");
     }
 }

@@ -132,7 +132,7 @@ impl Conn {
         }
     }
 
-    /// Returns what it asks for next. Replies to a request that is malformed.
+    /// Returns the next request of the client. Answers a malformed one itself, with an error.
     pub(super) fn next_event(&mut self) -> Option<ClientEvent> {
         if self.closing {
             return None;
