@@ -131,18 +131,7 @@ impl ProcessCommand {
     /// `ENOENT`, `EACCES`, `ENOEXEC` and others of exec and chdir, as the kernel returns them; `InvalidInput` when an
     /// argument holds a zero byte.
     pub fn start(&self) -> io::Result<Child> {
-        start(self, &self.descriptors_to_close())
-    }
-
-    /// Lists the open descriptors that the child must not get.
-    pub(super) fn descriptors_to_close(&self) -> Vec<c_int> {
-        if self.is_shared() {
-            return Vec::new();
-        }
-        // Those of looop close on exec; others may come from the program that started it.
-        let names =
-            std::fs::read_dir("/dev/fd").into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names.filter_map(|name| name.to_str()?.parse().ok()).filter(|fd| *fd > 2).collect()
+        start(self, &if self.is_shared() { Vec::new() } else { inherited_descriptors() })
     }
 
     /// Becomes the program under the same process id, with these arguments, environment and stdin; session, directory
@@ -331,6 +320,15 @@ impl From<WaitStatus> for ProcessExit {
 /// These calls return the error instead of setting `errno`.
 fn check(result: c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+/// Lists the descriptors that looop has from the program that started it, and that a child must not get. Those that
+/// looop opens close on exec.
+pub(super) fn inherited_descriptors() -> Vec<c_int> {
+    let names = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.parse().ok()).filter(|fd| *fd > 2);
+    // SAFETY: the call reads the flags of a number; one that is no descriptor any more has none.
+    numbers.filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0).collect()
 }
 
 /// Starts a command as [`ProcessCommand::start`] does, without these descriptors. If another process is still writing the

@@ -5,6 +5,7 @@
 //! processes that left the group, and [`super::reaper::reap_orphans`] ends them.
 
 use std::collections::BTreeMap;
+use std::ffi::c_int;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::command::{Child, ProcessCommand, ProcessExit, start_retrying};
+use super::command::{Child, ProcessCommand, ProcessExit, inherited_descriptors, start_retrying};
 use super::restricted::{PendingStart, RestrictedThreads, Restrictions, no_thread};
 use super::tree;
 use super::wait::{GRACE_MS, exit_watch, ignore, poll_for};
@@ -115,7 +116,7 @@ pub fn run_all(
 ) -> io::Result<Vec<ChildResult>> {
     let mut results = BTreeMap::new();
     let mut waiting = jobs.into_iter().enumerate();
-    let mut run = Run::default();
+    let mut run = Run { descriptors: inherited_descriptors(), ..Run::default() };
     loop {
         while run.live.len() + run.starting.len() < width.max(1) {
             let Some((index, job)) = waiting.next() else { break };
@@ -188,6 +189,8 @@ struct Run<'a> {
     /// Those that restricted threads start.
     starting: Vec<(PendingStart, PipedJob<'a>)>,
     threads: RestrictedThreads,
+    /// Listed once, and not by a restricted thread, which may not be allowed to.
+    descriptors: Vec<c_int>,
     cancelled: bool,
 }
 
@@ -247,11 +250,11 @@ impl<'a> Run<'a> {
         let out = Some(OwnedFd::from(out).into());
         let job = PipedJob { index, keep, sink, layer, timeout_ms, out, err };
         if let Some(restrictions) = restrictions {
-            let start = self.threads.start(command, restrictions).map_err(not_started)?;
+            let start = self.threads.start(command, &self.descriptors, restrictions).map_err(not_started)?;
             self.starting.push((start, job));
             return Ok(());
         }
-        let child = start_retrying(&command, &command.descriptors_to_close()).map_err(not_started)?;
+        let child = start_retrying(&command, &self.descriptors).map_err(not_started)?;
         drop(command);
         // Before the gate opens: from then on the child has begun, even if something here fails.
         let live = Live::of(job, child)?;

@@ -4,6 +4,7 @@
 //! The kernel takes longer to prepare some restrictions than to start most programs, and threads inherit them. So one
 //! thread takes on what is shared, and makes a thread for each child, which takes on the child's own.
 
+use std::ffi::c_int;
 use std::io::{self, PipeReader};
 use std::sync::mpsc;
 use std::thread;
@@ -39,11 +40,16 @@ pub(super) struct PendingStart {
 }
 
 impl RestrictedThreads {
-    /// Starts a command behind these restrictions.
+    /// Starts a command behind these restrictions and without these descriptors.
     ///
     /// # Errors
     /// When the shared restrictions could not be taken on.
-    pub(super) fn start(&mut self, command: ProcessCommand, with: Restrictions) -> io::Result<PendingStart> {
+    pub(super) fn start(
+        &mut self,
+        command: ProcessCommand,
+        descriptors: &[c_int],
+        with: Restrictions,
+    ) -> io::Result<PendingStart> {
         let Restrictions { shared: (name, shared), own } = with;
         let at = match self.0.iter().position(|(other, _)| *other == name) {
             Some(at) => at,
@@ -52,8 +58,7 @@ impl RestrictedThreads {
                 self.0.len() - 1
             }
         };
-        // Listed here: a restricted thread may not be allowed to.
-        let descriptors = command.descriptors_to_close();
+        let descriptors = descriptors.to_vec();
         let (sender, child) = mpsc::channel();
         let (over, end) = io::pipe()?;
         let task = move || {
