@@ -64,9 +64,15 @@ struct ShownWorker {
 /// When the workers cannot be listed, or another run holds the lock for too long. The failure of one worker or one
 /// server does not stop the others; it is a line of the result.
 pub fn reconcile(layout: &Layout, targets: &AlertTargets, now: Now) -> Result<Vec<String>> {
-    let calls = |list: &[Worker]| list.iter().any(|worker| Attention::notice(&worker.state).is_some());
+    let calls = |list: &[Worker]| {
+        let calls = |worker: &Worker| match worker.spec.notify.is_empty() {
+            true => Attention::of(&worker.state).is_some(),
+            false => Attention::notice(&worker.state).is_some(),
+        };
+        list.iter().any(calls)
+    };
     let asked = || anyhow::Ok(!targets.notify.is_empty() && !unsent(layout, now)?.is_empty());
-    // If no worker ever needed the user, write nothing and do not call tmux.
+    // If there was never anything to say, write nothing and do not call tmux.
     if !layout.alerts_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
         return Ok(Vec::new());
     }
@@ -206,11 +212,15 @@ fn due_notices(layout: &Layout, all: &mut All, problems: &mut Vec<String>) -> Ve
     due
 }
 
-/// Returns true if the notifier of an ended worker was not told what the worker left behind.
+/// Returns true if the notifier of an ended worker was not told how the worker ended, or what it left behind.
 pub fn is_unsent(layout: &Layout, worker: &Worker) -> bool {
     let call = Attention::notice(&worker.state).filter(|_| worker.state.phase.is_over());
     let notified = || past(layout, worker).unwrap_or_default().notified;
-    !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&notified()))
+    !worker.spec.notify.is_empty()
+        && call.is_some_and(|call| {
+            let notified = notified();
+            call.has_new_flag(&notified) || call.new_end(&notified).is_some()
+        })
 }
 
 /// Returns those of these workers that need the user for something that no window has shown.

@@ -1,5 +1,5 @@
 //! The user's notifier: a command that gets each notice as JSON on stdin, and no part of it as an argument. A notice is a
-//! flag or a question of a worker, a question of the loop, or a move that waits for approval.
+//! flag, a question or the end of a worker, a question of the loop, or a move that waits for approval.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -61,6 +61,11 @@ pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &At
         });
         notice(layout, &spec.notify, kind, text, fields)
     };
+    if let Some(end) = call.new_end(notified) {
+        // What its flag says of work that it left is in these words.
+        let next = spec.next_step(state, &layout.worker(&spec.id).clone_dir().to_string_lossy());
+        return vec![notice(end.as_ref(), &state.end_words(next.as_deref()), &[], state.since_ms)];
+    }
     let flag = state.flag.as_ref().filter(|_| call.has_new_flag(notified));
     let flag = flag.map(|flag| notice("flag", &flag.text, &[], flag.at_ms));
     let ask = call.ask.as_ref().filter(|_| call.has_new_ask(notified)).map(|id| {

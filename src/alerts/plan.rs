@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rules::name::Name;
-use crate::rules::worker::WorkerState;
+use crate::rules::worker::{WorkerEnd, WorkerState};
 
 /// The most windows of single workers; further workers share one window.
 pub const WINDOWS_MAX: usize = 5;
@@ -16,18 +16,22 @@ pub struct Attention {
     pub flag: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ask: Option<Name>,
+    /// How it ended; only a notifier is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<WorkerEnd>,
 }
 
 impl Attention {
     /// Returns why a worker needs the user; `None` if it does not, or if it has ended and cannot be helped.
     pub fn of(state: &WorkerState) -> Option<Attention> {
-        Attention::notice(state).filter(|_| !state.phase.is_over())
+        Attention::notice(state).filter(|call| call.end.is_none())
     }
 
-    /// Returns what a notifier is told: also the flag of an ended worker that left work behind.
+    /// Returns what a notifier is told: also the end of a worker, and the flag of one that left work behind.
     pub fn notice(state: &WorkerState) -> Option<Attention> {
         let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
-        state.needs_user().then(|| Attention { flag, ask: state.ask.clone() })
+        let end = state.phase.end();
+        (state.needs_user() || end.is_some()).then(|| Attention { flag, ask: state.ask.clone(), end })
     }
 
     /// Returns true if its flag is newer than the one in `before`.
@@ -40,6 +44,11 @@ impl Attention {
         self.ask.is_some() && self.ask != before.ask
     }
 
+    /// Returns how it ended, if that differs from what is in `before`.
+    pub fn new_end(&self, before: &Attention) -> Option<WorkerEnd> {
+        self.end.filter(|end| before.end != Some(*end))
+    }
+
     /// Returns true if its flag or question is new.
     pub fn is_news(&self, before: &Attention) -> bool {
         self.has_new_flag(before) || self.has_new_ask(before)
@@ -47,7 +56,11 @@ impl Attention {
 
     /// Returns what was shown, after this was shown too.
     pub fn after(&self, before: &Attention) -> Attention {
-        Attention { flag: self.flag.max(before.flag), ask: self.ask.clone().or_else(|| before.ask.clone()) }
+        Attention {
+            flag: self.flag.max(before.flag),
+            ask: self.ask.clone().or_else(|| before.ask.clone()),
+            end: self.end.or(before.end),
+        }
     }
 }
 

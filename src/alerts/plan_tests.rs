@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn wanted(n: u32, flag: u32) -> DesiredWindow {
-    let call = Attention { flag, ask: None };
+    let call = Attention { flag, ..Attention::default() };
     DesiredWindow { key: format!("w{n}@1"), call, since_ms: i64::from(n), past: ShownState::default() }
 }
 
@@ -119,11 +119,11 @@ fn a_watched_window_stays() {
 #[test]
 fn an_ask_counts_separately() {
     let ask = Name::parse("q-1").unwrap();
-    let call = Attention { flag: 1, ask: Some(ask.clone()) };
-    assert!(call.is_news(&Attention { flag: 1, ask: None }));
+    let call = Attention { ask: Some(ask.clone()), ..flag(1) };
+    assert!(call.is_news(&flag(1)));
     assert!(!call.is_news(&call));
-    assert!(!Attention { flag: 1, ask: None }.is_news(&call), "an answered ask is not new");
-    assert_eq!(Attention { flag: 2, ask: None }.after(&call), Attention { flag: 2, ask: Some(ask) });
+    assert!(!flag(1).is_news(&call), "an answered ask is not new");
+    assert_eq!(flag(2).after(&call), Attention { ask: Some(ask), ..flag(2) });
 }
 
 proptest! {

@@ -27,7 +27,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         None => ls::choose(app, None, Chosen::Any)?.spec.id,
     };
     let worker = workers::load(&app.layout, &id).ok().flatten();
-    if let Some(worker) = worker.filter(|worker| worker.state.phase == Phase::Stopped) {
+    if let Some(worker) = worker.filter(|worker| worker.state.phase == Phase::Suspended) {
         let why = worker.state.why.unwrap_or_default();
         let fault = Fault::failed(format!("could not attach to {id}: {why}"));
         return Err(fault.hint(format!("`looop screen {id}` prints its screen")).into());

@@ -438,6 +438,15 @@ pub struct Cost {
     pub total: SpendRow,
 }
 
+/// What a wait has found.
+#[derive(Serialize, JsonSchema)]
+pub struct WaitJson {
+    /// Everything that waits for the user; with a worker, what it waits for.
+    pub waiting: Vec<Waiting>,
+    /// The worker that was named.
+    pub worker: Option<WorkerJson>,
+}
+
 /// Something that waits for the user.
 #[derive(Serialize, JsonSchema)]
 pub struct Waiting {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::json_output::{Waiting, WorkerJson};
+use super::json_output::{WaitJson, Waiting, WorkerJson};
 use super::{App, Cancel, Fault, Name, clip, complete, dollars, human_ms, pick, print, visible};
 use crate::os::clock::{self, Deadline};
 use crate::os::process::wait::wait_readable;
 use crate::rules::beat::ask::QuestionState;
 use crate::rules::time::{Now, parse_ms};
 use crate::rules::user_side;
-use crate::rules::worker::{CheckResult, Flag, Phase, WorkerExit};
+use crate::rules::worker::{CheckResult, Flag, Phase, WorkerEnd, WorkerExit};
 use crate::store::layout::Layout;
 use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, state_files};
@@ -43,9 +43,14 @@ pub struct WorkerShowArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status: 3 something needs you, 0 nothing is running, 1 timed out.\n\nExample:\n  looop wait --timeout 30m; echo $?"
+    after_help = "Exit status: 3 you are needed, 124 timed out. Without WORKER: 0 nothing is running. With WORKER: 0 it is \
+                  done, 1 it failed, 4 you or a move stopped it.\n\nExamples:\n  looop wait --timeout 30m; echo $?\n  \
+                  looop wait fix-ci && git merge looop/fix-ci"
 )]
 pub struct WaitArgs {
+    /// Wait for the end of this worker, or until it needs you.
+    #[arg(add = complete::worker_ids())]
+    worker: Option<String>,
     /// The timeout.
     #[arg(long, value_name = "TIME", value_parser = parse_ms)]
     timeout: Option<i64>,
@@ -97,6 +102,16 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
 pub enum KnownWorker {
     Present(Box<Worker>),
     Archived(Box<Past>),
+}
+
+impl KnownWorker {
+    /// The public form of the worker.
+    fn row(&self, app: &App, now: Now) -> WorkerJson {
+        match self {
+            KnownWorker::Present(worker) => row(&app.layout, worker, now),
+            KnownWorker::Archived(past) => past_row(&app.layout, past),
+        }
+    }
 }
 
 /// Finds a worker: one that is not archived, as [`choose`] does, else the newest archived one of that name.
@@ -216,10 +231,7 @@ fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
 
 /// Shows one worker with all that the list knows of it.
 pub fn show(app: &App, args: &WorkerShowArgs) -> Result<u8> {
-    let worker = match find(app, Some(&args.id))? {
-        KnownWorker::Present(worker) => row(&app.layout, &worker, app.now),
-        KnownWorker::Archived(past) => past_row(&app.layout, &past),
-    };
+    let worker = find(app, Some(&args.id))?.row(app, app.now);
     if args.json {
         return print::answer("worker", worker);
     }
@@ -282,7 +294,7 @@ fn cells(app: &App, worker: &WorkerJson, now: Now) -> Vec<String> {
         phase if worker.past.is_some() => phase.to_string(),
         Phase::Waiting => style.yellow("waiting"),
         Phase::Done => style.green("done"),
-        Phase::Failed | Phase::Lost | Phase::Stopped => style.red(worker.state.as_ref()),
+        Phase::Failed | Phase::Lost | Phase::Suspended => style.red(worker.state.as_ref()),
         Phase::Running if worker.stuck => style.yellow("stuck?"),
         phase => phase.to_string(),
     };
@@ -297,7 +309,7 @@ fn cells(app: &App, worker: &WorkerJson, now: Now) -> Vec<String> {
 /// A short remark about a worker.
 fn words(app: &App, worker: &WorkerJson) -> String {
     let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
-    if let (Phase::Stopped, Some(why)) = (worker.state, &worker.why) {
+    if let (Phase::Suspended, Some(why)) = (worker.state, &worker.why) {
         return app.style.red(&short(why));
     }
     if let Some(flag) = &worker.flag {
@@ -321,9 +333,9 @@ fn words(app: &App, worker: &WorkerJson) -> String {
 fn end_words(worker: &WorkerJson) -> String {
     let has_paths = !worker.user_side.is_empty();
     let paths = has_paths.then(|| format!("runs on your side: {}", user_side::words(&worker.user_side)));
-    let verdict = worker.verify.iter().map(|verdict| format!("{} {}", verdict.name, verdict.status));
+    let result = worker.verify.iter().map(CheckResult::words);
     let branch = worker.branch.iter().map(|branch| format!("branch {branch}"));
-    let work = verdict.chain(branch).collect::<Vec<_>>().join(", ");
+    let work = result.chain(branch).collect::<Vec<_>>().join(", ");
     let end = match worker.exit {
         _ if worker.why.is_some() => worker.why.clone(),
         _ if !work.is_empty() => Some(work),
@@ -334,9 +346,9 @@ fn end_words(worker: &WorkerJson) -> String {
     clip(&visible(&words, false), WORDS_CHARS)
 }
 
-/// Prints a note if the supervisor is stopped, because the worker gets a message or an answer only later.
+/// Prints a note if the supervisor is suspended, because the worker gets a message or an answer only later.
 pub fn note_if_stopped(worker: &Worker) {
-    if worker.state.phase == Phase::Stopped {
+    if worker.state.phase == Phase::Suspended {
         let why = worker.state.why.as_deref().unwrap_or_default();
         print::note(&format!("note: {} gets it later: {why}", worker.spec.id));
     }
@@ -364,36 +376,78 @@ fn waiting(app: &App) -> Result<Vec<Waiting>> {
     Ok(found)
 }
 
-/// Blocks until the user is needed. Exit status: 3 with the name of who needs the user, 0 nothing is running, 1
-/// timed out.
+/// The exit status of a wait that needs the user, and of one whose time is up, as timeout(1) has it.
+const NEEDED: u8 = 3;
+const TIMED_OUT: u8 = 124;
+/// The exit status after SIGINT, as a shell has it.
+const INTERRUPTED: u8 = 130;
+
+/// Blocks until the user is needed, nothing can need them, or a named worker has ended.
 pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     let deadline = args.timeout.map(Deadline::after_ms);
+    // The name in full: another worker may have the same beginning later.
+    let worker = args.worker.as_deref().map(|wanted| find(app, Some(wanted))).transpose()?;
+    let worker = worker.map(|known| known.row(app, app.now).id);
     let (found, exit_code) = loop {
-        let found = waiting(app)?;
-        if !found.is_empty() {
-            break (found, 3);
+        let found = match &worker {
+            Some(worker) => ended_or_waiting(app, worker)?,
+            None => needed_or_idle(app)?,
+        };
+        if let (found, Some(exit_code)) = found {
+            break (found, exit_code);
         }
-        let (all, problems) = workers::list(&app.layout)?;
-        let live = all.iter().any(|worker| !worker.state.phase.is_over()) || !problems.is_empty();
-        if !live && lock::holder(&app.layout.pulse_lock()).is_none() {
-            break (found, 0);
-        }
-        if deadline.as_ref().is_some_and(Deadline::passed) || cancel.is_set() {
-            break (found, 1);
+        if cancel.is_set() || deadline.as_ref().is_some_and(Deadline::passed) {
+            break (found.0, if cancel.is_set() { INTERRUPTED } else { TIMED_OUT });
         }
         let left =
             deadline.as_ref().map_or(POLL_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(POLL_MS));
         wait_readable(&[&cancel.fd()], left.clamp(1, POLL_MS));
     };
     if args.json {
-        print::answer("waiting", found)?;
-    } else if exit_code == 0 {
-        print::line("nothing can come: neither a pulse nor a worker runs");
-    } else {
-        found.iter().for_each(say_waiting);
+        return print::answer_whole(found).map(|_| exit_code);
+    }
+    match &found.worker {
+        Some(row) if row.state.is_over() => print::line(&end_line(row)),
+        None if exit_code == 0 => print::line("nothing can come: neither a pulse nor a worker runs"),
+        _ => found.waiting.iter().for_each(say_waiting),
     }
     Ok(exit_code)
+}
+
+/// Looks once for whoever needs the user. The exit status is `None` while someone may come.
+fn needed_or_idle(app: &App) -> Result<(WaitJson, Option<u8>)> {
+    let waiting = waiting(app)?;
+    if !waiting.is_empty() {
+        return Ok((WaitJson { waiting, worker: None }, Some(NEEDED)));
+    }
+    let (all, problems) = workers::list(&app.layout)?;
+    let live = all.iter().any(|worker| !worker.state.phase.is_over()) || !problems.is_empty();
+    let is_idle = !live && lock::holder(&app.layout.pulse_lock()).is_none();
+    Ok((WaitJson { waiting, worker: None }, is_idle.then_some(0)))
+}
+
+/// Looks once at a worker. The exit status is `None` while it works.
+fn ended_or_waiting(app: &App, id: &Name) -> Result<(WaitJson, Option<u8>)> {
+    let row = find(app, Some(id.as_str()))?.row(app, clock::now());
+    let mut waiting = waiting(app)?;
+    waiting.retain(|item| item.worker.as_ref() == Some(id) && !row.state.is_over());
+    let exit_code = match row.state.end() {
+        Some(WorkerEnd::Done) => Some(0),
+        Some(WorkerEnd::Failed) => Some(1),
+        Some(WorkerEnd::Stopped) => Some(4),
+        None => (!waiting.is_empty()).then_some(NEEDED),
+    };
+    Ok((WaitJson { waiting, worker: Some(row) }, exit_code))
+}
+
+/// The end of a worker in one line, with what to do next.
+fn end_line(worker: &WorkerJson) -> String {
+    let words = end_words(worker);
+    let next = worker.next.as_ref().map(|next| format!("next: {}", visible(next, false)));
+    let rest: Vec<String> = [words].into_iter().filter(|words| !words.is_empty()).chain(next).collect();
+    let colon = if rest.is_empty() { "" } else { ": " };
+    format!("{} {}{colon}{}", worker.id, worker.state, rest.join("; "))
 }
 
 fn say_waiting(item: &Waiting) {

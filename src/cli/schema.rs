@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::json_output::{self, Pruned, QuestionJson, Waiting, WorkerJson};
+use super::json_output::{self, Pruned, QuestionJson, WorkerJson};
 use super::{pick, print};
 use crate::config;
 use crate::rules::beat::decision;
@@ -54,12 +54,12 @@ const FORMS: [Form; 27] = [
     ("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<json_output::Sensor>>),
     ("status", "looop status --json", None, own::<json_output::StatusJson>),
     ("tick", "looop tick --json", Some("beat"), of::<json_output::BeatJson>),
-    ("wait", "looop wait --json", Some("waiting"), of::<Vec<Waiting>>),
+    ("wait", "looop wait --json", None, own::<json_output::WaitJson>),
     ("why", "looop why --json", Some("why"), of::<json_output::Why>),
     ("worker-list", "looop worker list --json", Some("workers"), of::<Vec<WorkerJson>>),
     ("worker-prune", "looop worker prune --json", Some("pruned"), of::<Vec<Pruned>>),
     ("worker-show", "looop worker show NAME --json", Some("worker"), of::<WorkerJson>),
-    ("worker-wait", "looop worker wait --json", Some("waiting"), of::<Vec<Waiting>>),
+    ("worker-wait", "looop worker wait --json", None, own::<json_output::WaitJson>),
 ];
 
 /// Prints one schema, or all names.

@@ -112,7 +112,7 @@ pub struct KillArgs {
     /// The worker, or the unique beginning of its name.
     #[arg(add = complete::worker_ids())]
     id: String,
-    /// Kill the supervisor and all processes that the worker started at once; works also if the supervisor is stopped.
+    /// Kill the supervisor and all processes that the worker started at once; works also if the supervisor is suspended.
     #[arg(long)]
     force: bool,
 }
@@ -211,7 +211,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         if notice_due.take_if(|due| due.passed()).is_some() {
             print::note(&match tree::is_stopped(pid, supervisor.start) {
                 true => format!(
-                    "waiting for {id}: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` resumes it, and `looop kill --force {id}` ends it"
+                    "waiting for {id}: its supervisor, process {pid}, is suspended; `kill -CONT {pid}` resumes it, and `looop kill --force {id}` ends it"
                 ),
                 false => format!("waiting for {id}: its supervisor ends the worker's processes"),
             });

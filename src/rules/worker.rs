@@ -15,7 +15,7 @@ pub use super::beat::scope::Check;
 use super::cost::budget::Budget;
 use super::name::Name;
 use super::sandbox::{Level, Net, Sandbox};
-use super::user_side::UserSidePath;
+use super::user_side::{self, UserSidePath};
 use super::worker::leftovers::Leftovers;
 use crate::rules::process::Started;
 
@@ -233,13 +233,23 @@ pub enum Phase {
     Lost,
     /// Its supervisor is suspended or frozen, and does not respond. A supervisor never writes this phase: others detect
     /// it.
-    Stopped,
+    Suspended,
 }
 
 impl Phase {
     /// True for a final phase.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Exited | Phase::Done | Phase::Failed | Phase::Killed | Phase::Lost)
+    }
+
+    /// The end that a final phase is; `None` for a phase that is not final.
+    pub fn end(self) -> Option<WorkerEnd> {
+        match self {
+            Phase::Exited | Phase::Done => Some(WorkerEnd::Done),
+            Phase::Failed | Phase::Lost => Some(WorkerEnd::Failed),
+            Phase::Killed => Some(WorkerEnd::Stopped),
+            Phase::Starting | Phase::Running | Phase::Waiting | Phase::Verifying | Phase::Suspended => None,
+        }
     }
 
     /// The commands by which the user sees what a worker calls for. One that has ended has no screen to attach to.
@@ -249,6 +259,19 @@ impl Phase {
             false => format!("looop attach {id}"),
         }
     }
+}
+
+/// How a worker ended, as its notice and the exit code of `looop wait WORKER` say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::AsRefStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum WorkerEnd {
+    /// It succeeded, and so did its checks, if there are any.
+    Done,
+    /// Its command or a check failed, a limit was reached, or its supervisor is gone.
+    Failed,
+    /// The user or a move ended it.
+    Stopped,
 }
 
 /// A worker's request for the user's attention.
@@ -292,6 +315,16 @@ pub struct CheckResult {
     pub tail: String,
     /// How long the checks took, in milliseconds.
     pub took_ms: i64,
+}
+
+impl CheckResult {
+    /// Describes the result without its output.
+    pub fn words(&self) -> String {
+        match self.ok {
+            true => format!("the check `{}` passed", self.name),
+            false => format!("the check `{}` failed: {}", self.name, self.status),
+        }
+    }
 }
 
 /// A lease as its holder remembers it.
@@ -388,6 +421,22 @@ impl WorkerState {
     /// Describes the part of its work that exists only in its clone; `None` if there is none.
     pub fn left_words(&self) -> Option<String> {
         self.left.as_ref().filter(|left| !left.is_empty()).map(Leftovers::words)
+    }
+
+    /// Describes how it ended; `next` has the commands that bring its work in.
+    pub fn end_words(&self, next: Option<&str>) -> String {
+        let side_paths = (!self.user_side.is_empty()).then(|| user_side::words(&self.user_side));
+        // The reason names a check that failed.
+        let passed = self.verdict.as_ref().filter(|result| result.ok || self.why.is_none());
+        let parts = [
+            side_paths.map(|paths| format!(", changed files that run on your side: {paths}")),
+            passed.map(|result| format!(": {}", result.words())),
+            self.branch.as_ref().map(|branch| format!(", branch {branch}")),
+            self.why.as_ref().map(|why| format!(" — {why}")),
+            next.map(|next| format!("; next: {next}")),
+            self.left_words().map(|left| format!("; left in its clone: {left}")),
+        ];
+        self.phase.to_string() + &parts.into_iter().flatten().collect::<String>()
     }
 
     /// Sets a flag for the user if work of an ended worker exists only in its clone: `next` brings it in.

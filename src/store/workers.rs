@@ -24,8 +24,8 @@ use crate::rules::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
 pub struct Worker {
     /// What it was started with.
     pub spec: Spec,
-    /// Its state: [`Phase::Lost`] if the file says that it runs but its supervisor is gone, and [`Phase::Stopped`] if
-    /// its supervisor is stopped.
+    /// Its state: [`Phase::Lost`] if the file says that it runs but its supervisor is gone, and [`Phase::Suspended`] if
+    /// its supervisor is suspended.
     pub state: WorkerState,
     /// When it last printed something, in milliseconds since the Unix epoch.
     pub printed_ms: i64,
@@ -63,9 +63,9 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
         Some(state) if state.phase.is_over() => state,
         Some(state) if alive && tree::is_stopped(state.supervisor.pid, state.supervisor.start) => {
             WorkerState {
-                phase: Phase::Stopped,
+                phase: Phase::Suspended,
                 why: Some(format!(
-                    "its supervisor, process {}, is stopped; `kill -CONT {0}` resumes it, and `looop kill --force {}` ends it",
+                    "its supervisor, process {}, is suspended; `kill -CONT {0}` resumes it, and `looop kill --force {}` ends it",
                     state.supervisor.pid, state.id
                 )),
                 ..state

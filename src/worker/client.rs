@@ -104,7 +104,7 @@ fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>)
                     let is_stopped =
                         |pid: &u32| tree::start_of(*pid).is_some_and(|start| tree::is_stopped(*pid, start));
                     if let Some(pid) = socket::peer(stream).filter(is_stopped) {
-                        let fault = unanswered(&format!("process {pid} is stopped"));
+                        let fault = unanswered(&format!("process {pid} is suspended"));
                         let fault = fault.hint(format!("`kill -CONT {pid}` resumes it"));
                         let force = "`looop kill --force WORKER` ends it and all that it started";
                         return Err(fault.hint(force).into());

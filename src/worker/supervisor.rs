@@ -299,7 +299,7 @@ impl Supervisor {
         self.lifecycle.wait_for_last_state();
         self.record.end(outcome);
         self.record.journal();
-        if was_needed || self.record.state.needs_user() {
+        if was_needed || self.record.state.needs_user() || !self.record.spec.notify.is_empty() {
             self.attention.sync_alerts(&self.record);
         }
     }

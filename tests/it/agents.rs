@@ -154,7 +154,7 @@ fn claude_is_flagged_when_it_asks_and_finishes() {
     has_read_its_brief(&server);
     let answered = server.requests()[2].body["messages"].to_string();
     assert!(answered.contains("Blue"), "{answered}");
-    assert!(profile.read("journal.md").contains("worker w1 \u{2014} done: made exit code 0"));
+    assert!(profile.read("journal.md").contains("worker w1 \u{2014} done: the check `made` passed"));
 }
 
 #[test]

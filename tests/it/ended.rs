@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::profile::{Profile, git_in, program, wait_until};
@@ -350,6 +351,67 @@ fn a_branch_that_cannot_be_fetched_keeps_its_name_until_its_work_is_given_up() {
     scene.profile.looop(&["prune", "w1", "--force"]).ok();
     scene.profile.looop(&["worker", "start", "w1", "--", "true"]).ok();
     assert_eq!(scene.wait_end("w1")["state"], "exited");
+}
+
+/// The notifier is told of each end once, and `wait` exits with it; a lost worker is found by a beat.
+#[test]
+fn each_end_is_notified_once_and_is_the_exit_code_of_a_wait() {
+    let scene = Scene::new();
+    let rest = "sleep 600";
+    let rows = [
+        (
+            "good",
+            "good",
+            WORK,
+            "done",
+            0,
+            "good done: the check `good` passed, branch looop/good; next: git merge looop/good\n",
+        ),
+        ("plain", "", "true", "done", 0, "plain exited: exit code 0\n"),
+        (
+            "bad",
+            "bad",
+            WORK,
+            "failed",
+            1,
+            "bad failed: the check `bad` failed: exit code 1; next: git fetch /",
+        ),
+        ("ended", "", rest, "stopped", 4, "ended killed: the user or a move ended it\n"),
+        ("gone", "", rest, "failed", 1, "gone lost: its supervisor ended while it was running\n"),
+    ];
+    for (id, check, script, ..) in rows {
+        scene.start(id, check, script);
+    }
+    assert_eq!(scene.profile.looop(&["wait", "gone", "--timeout", "50ms"]).code, 124);
+    scene.profile.looop(&["kill", "ended"]).ok();
+    let pid = scene.row("gone")["pid"].as_i64().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+    for (id, _, _, _, code, line) in rows {
+        let waited = scene.profile.looop(&["wait", id, "--timeout", "60s"]).exits(code);
+        assert!(waited.stdout.starts_with(line), "{}", waited.stdout);
+    }
+    let told = || -> Vec<Value> {
+        scene.notices().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    wait_until("the supervisors' notices", || told().len() == 4);
+    // The first beat finds the lost worker, and archives those whose end was told before.
+    scene.profile.looop(&["tick"]).ok();
+    scene.profile.looop(&["tick"]).ok();
+    let all = told();
+    assert_eq!(all.len(), rows.len(), "{all:?}");
+    for (id, _, _, kind, code, _) in rows {
+        let notice = all.iter().find(|notice| notice["worker"] == id).unwrap();
+        assert_eq!(notice["kind"], kind, "{notice}");
+        let wanted = if id == "good" {
+            "done: the check `good` passed, branch looop/good; next: git merge looop/good"
+        } else {
+            ""
+        };
+        assert!(notice["text"].as_str().unwrap().contains(wanted), "{notice}");
+        assert_eq!(scene.profile.looop(&["wait", id]).code, code, "archived or not");
+    }
+    assert!(scene.row("good")["past"].is_string());
+    assert_eq!(told().len(), rows.len());
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn closed_processes_are_still_known_to_each_other() {
     let (pid, child) = (state["supervisor"]["pid"].to_string(), state["child"]["pid"].as_u64().unwrap());
     let send = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     send("-STOP");
-    wait_until("it is stopped", || plain.row("w1")["state"] == "stopped");
+    wait_until("it is stopped", || plain.row("w1")["state"] == "suspended");
     send("-KILL");
     wait_until("it is lost", || plain.row("w1")["state"] == "lost");
     assert!(looop::os::process::tree::start_of(child as u32).is_some());

@@ -54,7 +54,7 @@ fn row(profile: &Profile) -> Value {
 fn stop(profile: &Profile) -> String {
     let pid = supervisor(profile);
     send("-STOP", &pid);
-    wait_until("it is stopped", || row(profile)["state"] == "stopped");
+    wait_until("it is stopped", || row(profile)["state"] == "suspended");
     pid
 }
 
@@ -63,7 +63,7 @@ fn stop(profile: &Profile) -> String {
 fn a_stopped_supervisor_is_named_by_all_that_need_it() {
     let profile = running();
     let pid = stop(&profile);
-    profile.looop(&["ls"]).ok().prints(&["stopped", &format!("process {pid}, is stopped")]);
+    profile.looop(&["ls"]).ok().prints(&["suspended", &format!("process {pid}, is suspended")]);
     assert!(row(&profile)["why"].as_str().unwrap().contains("looop kill --force w1"), "{}", row(&profile));
     for call in [&["flag", "w1", "look"][..], &["unflag", "w1"], &["attach", "w1"]] {
         let ran = match call[0] {
@@ -71,7 +71,7 @@ fn a_stopped_supervisor_is_named_by_all_that_need_it() {
             _ => Some(profile.looop(call)).map(|ran| (ran.code, ran.stderr)),
         };
         let Some((code, printed)) = ran else { continue };
-        let words = [&format!("process {pid}"), "stopped", &format!("kill -CONT {pid}")];
+        let words = [&format!("process {pid}"), "suspended", &format!("kill -CONT {pid}")];
         assert!(code == 1 && words.iter().all(|word| printed.contains(word)), "{call:?}: {printed}");
         assert!(!printed.contains("os error"), "{call:?}: {printed}");
     }
@@ -94,7 +94,7 @@ fn a_kill_says_after_a_while_what_it_waits_for() {
     wait_until("it to be printed", || printed().ends_with('\n'));
     assert!(began.elapsed().as_millis() >= 2_000, "what ends at once needs no word");
     let wanted =
-        format!("waiting for w1: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` resumes it");
+        format!("waiting for w1: its supervisor, process {pid}, is suspended; `kill -CONT {pid}` resumes it");
     assert!(printed().starts_with(&wanted) && printed().contains("looop kill --force w1"), "{}", printed());
     send("-CONT", &pid);
     assert_eq!(end(kill).ok().stdout, "w1: killed\n");

@@ -166,7 +166,7 @@ fn exit_check_and_limit_decide_how_a_worker_stands() {
         },
     }));
     for (id, verify, script, wanted, words) in [
-        ("a", "good", "touch made", "done", "good exit code 0"),
+        ("a", "good", "touch made", "done", "the check `good` passed"),
         ("b", "both", "touch made", "failed", "broken"),
         ("c", "hang", "true", "failed", "ended at its deadline"),
         ("d", "flood", "true", "failed", "exit code 1"),

@@ -7,7 +7,6 @@ use super::decision::Move;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
 use crate::rules::time::{Now, human_ms};
-use crate::rules::user_side;
 use crate::rules::worker::{Spec, WorkerState};
 
 /// The outcome of a move.
@@ -112,17 +111,8 @@ pub fn outcome(line: &str, decided: &Move) -> MoveOutcome {
 /// ends with the worker's name instead of a beat id.
 pub fn worker_line(spec: &Spec, state: &WorkerState, next: Option<&str>, now: Now) -> String {
     let goal = spec.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
-    let side_paths = (!state.user_side.is_empty()).then(|| user_side::words(&state.user_side));
-    let parts = [
-        side_paths.map(|paths| format!(", changed files that run on your side: {paths}")),
-        state.verdict.as_ref().map(|verdict| format!(": {} {}", verdict.name, verdict.status)),
-        state.branch.as_ref().map(|branch| format!(", branch {branch}")),
-        state.why.as_ref().map(|why| format!(" — {why}")),
-        next.map(|next| format!("; next: {next}")),
-        state.left_words().map(|left| format!("; left in its clone: {left}")),
-    ];
-    let words = state.phase.to_string() + &parts.into_iter().flatten().collect::<String>();
-    let text = format!("{} worker {}{goal} — {}", now.stamp(), spec.id, visible(&words, false));
+    let words = visible(&state.end_words(next), false);
+    let text = format!("{} worker {}{goal} — {words}", now.stamp(), spec.id);
     format!("{} [worker {}]", clip(&text, MAX_LINE_CHARS), spec.id)
 }
 

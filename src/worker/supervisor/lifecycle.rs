@@ -272,10 +272,9 @@ fn check_ended(index: usize, piped: &Piped, exit: WorkerExit, record: &mut Recor
 }
 
 fn keep_result(record: &mut Record, result: CheckResult) -> Result<(), String> {
-    let failed = format!("the check `{}` failed: {}", result.name, result.status);
-    let is_ok = result.ok;
+    let end = if result.ok { Ok(()) } else { Err(result.words()) };
     record.state.verdict = Some(result);
-    if is_ok { Ok(()) } else { Err(failed) }
+    end
 }
 
 /// Notes what a fetch or a search reported, or returns why it failed.
