@@ -6,9 +6,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn wanted(n: u32, flag: u32) -> DesiredWindow {
-    let call = Attention { flag, ..Attention::default() };
-    DesiredWindow { key: format!("w{n}@1"), call, since_ms: i64::from(n), past: ShownState::default() }
+fn flag(flag: u32) -> Attention {
+    Attention { flag, ..Attention::default() }
+}
+
+fn wanted(n: u32, nth: u32) -> DesiredWindow {
+    DesiredWindow {
+        key: format!("w{n}@1"),
+        call: flag(nth),
+        since_ms: i64::from(n),
+        past: ShownState::default(),
+    }
 }
 
 fn pane(key: &str) -> Pane {

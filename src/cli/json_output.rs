@@ -266,10 +266,27 @@ pub struct StatusJson {
     pub cost: Today,
     /// The sandbox of each kind of child; null if the config cannot be read.
     pub sandbox: Option<SandboxesJson>,
-    /// The problems: files that cannot be used.
-    pub problems: Vec<String>,
+    /// What is wrong, and how to fix it; what is bad comes first, and makes the exit code 1.
+    pub findings: Vec<Finding>,
+    /// The fixes that run.
+    pub fixes: Vec<RunningFix>,
     /// The data dir.
     pub data_dir: String,
+}
+
+/// A fix that runs.
+#[derive(Serialize, JsonSchema)]
+pub struct RunningFix {
+    /// Its process id.
+    pub pid: u32,
+    /// The root directory of the project.
+    pub project: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub began: i64,
+    /// The task that it works on; null between two tasks.
+    pub goal: Option<Name>,
+    /// The number of the running attempt.
+    pub attempt: Option<u32>,
 }
 
 /// The pulse and the current beat.

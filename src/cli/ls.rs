@@ -45,7 +45,7 @@ pub struct WorkerShowArgs {
 #[command(
     after_help = "Exit status: 3 you are needed, 124 timed out. Without WORKER: 0 nothing is running. With WORKER: 0 it is \
                   done, 1 it failed, 4 you or a move stopped it.\n\nExamples:\n  looop wait --timeout 30m; echo $?\n  \
-                  looop wait fix-ci && git merge looop/fix-ci"
+                  looop wait fix-ci; echo $?"
 )]
 pub struct WaitArgs {
     /// Wait for the end of this worker, or until it needs you.

@@ -12,6 +12,7 @@ mod cost;
 mod demo;
 mod doctor;
 mod exec;
+mod findings;
 mod fix;
 mod goal;
 mod init;

@@ -281,6 +281,13 @@ pub fn list<T: Serialize>(
     Ok(0)
 }
 
+/// Prints the error of something that the command can do without.
+pub fn warn_of(done: Result<()>) {
+    if let Err(error) = done {
+        warn(&[format!("{error:#}")]);
+    }
+}
+
 /// Prints problems as warnings to stderr.
 pub fn warn(problems: &[String]) {
     problems.iter().for_each(|problem| note(&format!("warning: {}", visible(problem, false))));

@@ -77,6 +77,7 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
     let (interval, decide) = (human_ms(config.interval_ms), &config.decide);
     let root = app.layout.root().display();
     print::note(&format!("looop: {root} · {decide} decides · a beat every {interval} · Ctrl-C ends it"));
+    print::warn_of(state_files::begin_pulse(&app.layout, app.now));
     let watch = watch(app)
         .inspect_err(|e| print::note(&format!("warning: {e:#}; changes wait for the interval")))
         .ok();
@@ -110,6 +111,7 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
         let fault = Fault::failed(what).hint("mount it or move it back, and start the pulse again");
         return Err(fault.hint("the pulse has created nothing in its place").into());
     }
+    print::warn_of(state_files::end_pulse(&app.layout));
     print::note("looop: ended; nothing is lost");
     Ok(0)
 }

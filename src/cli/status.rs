@@ -3,8 +3,10 @@
 use anyhow::Result;
 use strum::IntoEnumIterator;
 
+use super::findings::{self, Findings};
 use super::json_output::{
-    Gate, GoalJson, InForce, LastBeat, Pulse, SandboxesJson, SensorStatus, StatusJson, Today, WorkerJson,
+    CheckStatus, Finding, Gate, GoalJson, InForce, LastBeat, Pulse, RunningFix, SandboxesJson, SensorStatus,
+    StatusJson, Today, WorkerJson,
 };
 use super::{
     App, JsonArgs, asks, clip, dollars, goal, human_ms, lease, ls, print, schedule, sensor, visible,
@@ -13,46 +15,48 @@ use crate::rules::beat::ask::QuestionState;
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::state::{Convergence, LoopState};
 use crate::rules::beat::{gate, step};
+use crate::rules::fix::FixSession;
 use crate::rules::sandbox::{Level, SandboxSubject};
-use crate::rules::time::clock_flaw;
 use crate::store::sandboxes::SandboxBuilder;
 use crate::store::user_files::{self, SensorFile};
-use crate::store::{file, ledger, lock, state_files};
-use crate::tick::observe;
+use crate::store::{file, fixes, ledger, lock, state_files};
 use crate::vcs::history::locks;
 
-/// Prints the status. It only reads files: it runs no sensor and writes nothing.
+/// Prints the status, and first what is broken: then the exit status is 1. It only reads files: it runs no sensor and
+/// writes nothing.
 pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     let status = gather(app)?;
-    if args.json {
-        return print::answer_whole(status);
-    }
-    print::page(as_text(app, &status))
+    let exit_code = u8::from(status.findings.iter().any(|found| found.health == CheckStatus::Bad));
+    match args.json {
+        true => print::answer_whole(status)?,
+        false => print::page(as_text(app, &status))?,
+    };
+    Ok(exit_code)
 }
 
 fn gather(app: &App) -> Result<StatusJson> {
     let layout = &app.layout;
-    let beat = state_files::peek_beat(layout)?;
-    let (goals, mut problems) = user_files::goals(layout)?;
-    problems.extend(clock_flaw(app.now));
-    problems.extend(observe::goal_problems(&goals));
-    let (sensors, more) = user_files::sensors(layout)?;
-    problems.extend(more);
-    let (asks, more) = asks::not_closed(app)?;
-    problems.extend(more);
-    let (mut schedules, more) = schedule::rows(app, &beat.fired)?;
+    let mut found = findings::look(app);
+    // What cannot be read is a finding already, and the rest is shown all the same.
+    let beat = state_files::peek_beat(layout).unwrap_or_default();
+    let (goals, _) = user_files::goals(layout).unwrap_or_default();
+    let (sensors, _) = user_files::sensors(layout).unwrap_or_default();
+    let (asks, _) = asks::not_closed(app).unwrap_or_default();
+    let (workers, _) = ls::sorted(app).unwrap_or_default();
+    let (mut schedules, _) = schedule::rows(app, &beat.fired).unwrap_or_default();
     schedules.iter_mut().for_each(|schedule| schedule.when = None);
-    problems.extend(more);
-    let (leases, more) = lease::rows(app)?;
-    problems.extend(more);
-    let (workers, more) = ls::sorted(app)?;
-    problems.extend(more);
-    problems.extend(locks::in_words(layout.root()));
+    let (leases, problems) = found.ok("leases", lease::rows(app), &[]).unwrap_or_default();
+    problems.into_iter().for_each(|problem| found.bad("leases", problem, &[]));
+    locks::in_words(layout.root()).into_iter().for_each(|lock| found.odd("lock", lock, &[]));
+    let fixes = found.ok("fixes", fixes::running(layout), &[]).unwrap_or_default();
+    let paused = found.ok("pause", state_files::paused(layout), &[]).flatten();
+    let today = found.ok("ledger", ledger::totals(layout, app.now), &[]).unwrap_or_default();
+    let Findings(mut findings) = found;
+    findings.retain(|found| found.health != CheckStatus::Good);
+    findings.sort_by_key(|found| found.health != CheckStatus::Bad);
     let idle = file::read_text(&layout.idle(), 64).ok().flatten();
     let pulse = lock::holder(&layout.pulse_lock());
     let ticking = lock::holder(&layout.tick_lock());
-    let paused = state_files::paused(layout)?;
-    let today = ledger::totals(layout, app.now)?;
     let sensor = |SensorFile { name, header, .. }| {
         let (reading, error) = (sensor::last_reading(app, &name), header.err().map(|unfit| unfit.why));
         SensorStatus {
@@ -86,7 +90,8 @@ fn gather(app: &App) -> Result<StatusJson> {
             day: app.now.day(),
         },
         sandbox: sandbox(app),
-        problems,
+        findings,
+        fixes: fixes.into_iter().map(running_fix).collect(),
         data_dir: layout.root().display().to_string(),
         gate: Gate {
             words: gate_words(app, &beat, paused.as_ref(), ticking.is_some()),
@@ -98,6 +103,11 @@ fn gather(app: &App) -> Result<StatusJson> {
         },
         last_beat: LastBeat { last: beat.last, failure: beat.failure, decisions: beat.decisions },
     })
+}
+
+fn running_fix((pid, session): (u32, FixSession)) -> RunningFix {
+    let (goal, attempt) = session.under_way.map(|attempt| (attempt.goal, attempt.n)).unzip();
+    RunningFix { pid, project: session.project, began: session.began_ms, goal, attempt }
 }
 
 fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: bool) -> String {
@@ -129,6 +139,12 @@ fn as_text(app: &App, json: &StatusJson) -> String {
     let mut put = |key: &str, text: String| {
         out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
     };
+    let (bad, odd): (Vec<&Finding>, _) =
+        json.findings.iter().partition(|found| found.health == CheckStatus::Bad);
+    for found in bad {
+        put("broken", style.red(&format!("{}: {}", found.what, found.found)));
+        found.fix.iter().for_each(|fix| put("  fix", fix.clone()));
+    }
     put("data dir", app.layout.root().display().to_string());
     let pulse = match json.pulse.pid {
         Some(pid) => style.green(&format!("running (process {pid})")),
@@ -141,12 +157,6 @@ fn as_text(app: &App, json: &StatusJson) -> String {
         let made = format!("{} {}", last.tag, clip(&visible(&last.object, false), 60));
         let became = visible(&last.outcome.words(), false);
         put("last move", format!("{} — {became} ({ago} ago)", made.trim_end()));
-    }
-    if let Some(failure) = &json.last_beat.failure {
-        put("failure", style.red(&format!("{}: {}", failure.class, visible(&failure.why, false))));
-        if !failure.class.remedy().is_empty() {
-            put("remedy", failure.class.remedy().to_owned());
-        }
     }
     let unmetered = json.cost.today_unmetered;
     let more = if unmetered > 0 { format!(" + {unmetered} unmetered calls") } else { String::new() };
@@ -171,8 +181,13 @@ fn as_text(app: &App, json: &StatusJson) -> String {
         }
     };
     put("asks", asks);
-    for problem in &json.problems {
-        put("problem", style.red(problem));
+    for fix in &json.fixes {
+        let attempt = fix.attempt.map(|n| format!(", attempt {n}")).unwrap_or_default();
+        let goal = fix.goal.as_ref().map(|goal| format!(": {goal}{attempt}")).unwrap_or_default();
+        put("fix", format!("{}{goal} (process {})", fix.project, fix.pid));
+    }
+    for found in odd {
+        put("problem", style.yellow(&format!("{}: {}", found.what, found.found)));
     }
     out
 }
@@ -257,8 +272,8 @@ mod tests {
             let style = Style::new(ColorWhen::Never, true);
             let app = App { env: Env::default(), layout: layout.clone(), style, now };
             let status = gather(&app).unwrap();
-            let problems = &status.problems;
-            assert!(problems.iter().any(|problem| problem.contains(flaw)), "{problems:?}");
+            let found = status.findings.iter().find(|found| found.what == "clock").unwrap();
+            assert!(found.health == CheckStatus::Bad && found.found.contains(flaw), "{}", found.found);
             assert!(as_text(&app, &status).contains(flaw));
             assert!(serde_json::to_string(&status).unwrap().contains(flaw));
         }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::file::{self, Doing, Durability};
-use super::json_file::json_line;
+use super::json_file::{json_line, read_json};
 use super::layout::{FixDir, Layout};
+use super::lock;
 use crate::rules::fault::Fault;
+use crate::rules::fix::FixSession;
 use crate::rules::fix::attempt::LedgerLine;
 use crate::rules::name::Name;
 
@@ -72,6 +74,18 @@ pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
         for file in file::names(&dir.ledgers())? {
             let goal = file.strip_suffix(".jsonl").and_then(|name| Name::parse(name).ok());
             all.extend(goal.map(|goal| (dir.clone(), goal)));
+        }
+    }
+    Ok(all)
+}
+
+/// Lists the fixes that run, with the process of each.
+pub fn running(layout: &Layout) -> Result<Vec<(u32, FixSession)>> {
+    let mut all = Vec::new();
+    for name in file::names(&layout.fixes())? {
+        let dir = FixDir(layout.fixes().join(name));
+        if let Some(pid) = lock::holder(&dir.lock()) {
+            all.extend(read_json::<FixSession>(&dir.run())?.map(|session| (pid, session)));
         }
     }
     Ok(all)

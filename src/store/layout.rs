@@ -119,6 +119,8 @@ impl Layout {
         approval_key = cache / "approval.key";
         /// The time of the last idle beat.
         idle = cache / "idle";
+        /// When the present pulse began. One that ends as it was told to removes it.
+        pulse_run = cache / "pulse-run";
         /// The last runs of sensors with an interval.
         sensor_runs = cache / "sensors.json";
         /// The last probe of this machine's sandboxes.

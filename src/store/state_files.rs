@@ -178,6 +178,23 @@ pub fn confirm_pulse(layout: &Layout, now: Now) -> Result<()> {
     write_json(&layout.pulse(), &json!({ "at_ms": now.unix_ms }), Durability::Durable)
 }
 
+/// Notes that a pulse runs, so that its death can be told from its end.
+pub fn begin_pulse(layout: &Layout, now: Now) -> Result<()> {
+    file::make_dir(layout.cache())?;
+    file::write(&layout.pulse_run(), format!("{}\n", now.unix_ms).as_bytes(), 0o600, Durability::Atomic)
+}
+
+/// Notes that the pulse ended as it was told to.
+pub fn end_pulse(layout: &Layout) -> Result<()> {
+    file::remove(&layout.pulse_run())
+}
+
+/// Returns when the pulse began that runs or that died, in milliseconds since the Unix epoch. `None` if there is none, or
+/// if the cache was lost.
+pub fn pulse_run(layout: &Layout) -> Option<i64> {
+    file::read_text(&layout.pulse_run(), 64).ok().flatten()?.trim().parse().ok()
+}
+
 /// Writes a question under the first of these ids that is free, and returns that id.
 ///
 /// # Errors

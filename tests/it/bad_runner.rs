@@ -65,7 +65,7 @@ fn fails(profile: &Profile, class: &str, expected_calls: usize) -> String {
     profile.looop(&["tick"]).ok().prints(&["backing off for "]);
     assert_eq!(calls(profile), expected_calls, "a beat that waits asks nobody");
     assert!(!profile.data().join("journal.md").exists(), "no move, no line");
-    profile.looop(&["status"]).ok().prints(&["a failure, the last one", class]);
+    profile.looop(&["status"]).exits(1).prints(&["a failure, the last one", "failing since", class]);
     failure["why"].as_str().unwrap().to_owned()
 }
 

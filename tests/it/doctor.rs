@@ -207,7 +207,7 @@ fn a_timer_that_never_comes_is_reported_and_kept() {
     beat(&profile);
     profile.looop(&["tick"]).ok();
     assert_eq!(fs::read_to_string(&path).unwrap(), broken, "a beat takes nothing away that it cannot read");
-    profile.looop(&["status"]).shows(&["schedules/standup.json is not used"]);
+    profile.looop(&["status"]).exits(1).prints(&["schedules/standup.json is not used"]);
 }
 
 #[test]

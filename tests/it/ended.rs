@@ -353,7 +353,7 @@ fn a_branch_that_cannot_be_fetched_keeps_its_name_until_its_work_is_given_up() {
     assert_eq!(scene.wait_end("w1")["state"], "exited");
 }
 
-/// The notifier is told of each end once, and `wait` exits with it; a lost worker is found by a beat.
+/// The notifier hears of each end once, and `wait` exits with it; a lost worker is found by a beat.
 #[test]
 fn each_end_is_notified_once_and_is_the_exit_code_of_a_wait() {
     let scene = Scene::new();
@@ -390,14 +390,14 @@ fn each_end_is_notified_once_and_is_the_exit_code_of_a_wait() {
         let waited = scene.profile.looop(&["wait", id, "--timeout", "60s"]).exits(code);
         assert!(waited.stdout.starts_with(line), "{}", waited.stdout);
     }
-    let told = || -> Vec<Value> {
+    let sent = || -> Vec<Value> {
         scene.notices().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    wait_until("the supervisors' notices", || told().len() == 4);
-    // The first beat finds the lost worker, and archives those whose end was told before.
+    wait_until("the supervisors' notices", || sent().len() == 4);
+    // The first beat finds the lost worker, and archives those whose notice was sent before.
     scene.profile.looop(&["tick"]).ok();
     scene.profile.looop(&["tick"]).ok();
-    let all = told();
+    let all = sent();
     assert_eq!(all.len(), rows.len(), "{all:?}");
     for (id, _, _, kind, code, _) in rows {
         let notice = all.iter().find(|notice| notice["worker"] == id).unwrap();
@@ -411,7 +411,7 @@ fn each_end_is_notified_once_and_is_the_exit_code_of_a_wait() {
         assert_eq!(scene.profile.looop(&["wait", id]).code, code, "archived or not");
     }
     assert!(scene.row("good")["past"].is_string());
-    assert_eq!(told().len(), rows.len());
+    assert_eq!(sent().len(), rows.len());
 }
 
 #[test]

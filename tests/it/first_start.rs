@@ -69,7 +69,7 @@ fn no_verb_but_init_makes_a_profile() {
     }
     profile.looop(&["init"]).ok();
     assert!(home_data(&profile).join("format").is_file());
-    profile.looop(&["status"]).ok();
+    profile.looop(&["status"]).exits(1).prints(&["broken    runner: "]);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn a_look_at_broken_claims_writes_nothing_and_says_so() {
     fs::write(profile.data().join("claims/door.json"), "{").unwrap();
     let before = crate::beat::listing(&profile.data());
     profile.looop(&["lease", "list"]).ok().warns(&["claims/door.json is corrupt"]);
-    assert!(profile.looop(&["status"]).ok().stdout.contains("claims/door.json is corrupt"));
+    profile.looop(&["status"]).exits(1).prints(&["claims/door.json is corrupt"]);
     assert_eq!(crate::beat::listing(&profile.data()), before);
     profile.looop(&["claim", "door"]).ok().warns(&["door.json.corrupt-"]);
 }

@@ -96,7 +96,7 @@ fn resume_ends_the_halt_of_a_memory_that_no_beat_has_looked_for() {
     let profile = Profile::scripted(&[NOOP]);
     profile.looop(&["tick"]).ok();
     fs::remove_file(profile.data().join("beat.json")).unwrap();
-    assert!(profile.looop(&["status"]).ok().stdout.contains("halted: `beat.json` is gone"));
+    profile.looop(&["status"]).exits(1).prints(&["halted: `beat.json` is gone"]);
     assert!(profile.looop(&["resume"]).ok().stdout.contains("the halt is over"));
     profile.looop(&["tick"]).ok();
     assert_eq!(profile.asked(), 2);

@@ -10,6 +10,7 @@ mod attach;
 mod bad_data;
 mod bad_runner;
 mod beat;
+mod broken;
 mod clones;
 mod complete;
 mod crash;

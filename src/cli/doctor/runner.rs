@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::program_of;
 use crate::agents::{self, Agent, DecideMode, ModelCall, PromptFiles, Runner};
+use crate::cli::findings::program_of;
 use crate::cli::json_output::{RunnerTrial, RunnerTried};
 use crate::cli::{App, Cancel, Fault, dollars, human_ms, print, visible};
 use crate::config::Config;

@@ -38,8 +38,12 @@ fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
     assert!(early <= 1, "the clock must not free the rate: {times:?}");
     assert!((5 * 12..=6 * 12).contains(&asked), "{asked}");
     looped.beat.decides.clear();
-    looped.beat.backoff =
-        Some(Backoff { fails: 9, at_ms: back + DAY, user_files: looped.observed.user_files.clone() });
+    looped.beat.backoff = Some(Backoff {
+        fails: 9,
+        since_ms: None,
+        at_ms: back + DAY,
+        user_files: looped.observed.user_files.clone(),
+    });
     assert!(matches!(looped.judge(), GateDecision::Decide(_)), "a wait that starts in the future is over");
 }
 

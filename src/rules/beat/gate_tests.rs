@@ -266,7 +266,8 @@ fn holds_are_checked_in_order() {
     looped.limits.decides_per_hour = 1;
     let beat = &mut looped.beat;
     beat.halted = Some("lost".to_owned());
-    beat.backoff = Some(Backoff { fails: 3, at_ms: T0, user_files: looped.observed.user_files.clone() });
+    beat.backoff =
+        Some(Backoff { fails: 3, since_ms: None, at_ms: T0, user_files: looped.observed.user_files.clone() });
     /// What the gate says when these facts hold as well.
     fn with(l: &Loop, facts: &[&str]) -> GateDecision {
         let has = |fact: &str| facts.contains(&fact);
@@ -310,8 +311,12 @@ fn a_backoff_doubles_up_to_five_minutes_for_any_count() {
     looped.sets("a", 1);
     for fails in 1..=200_u32 {
         let wait = 15 * S * (1 << (fails - 1).min(5));
-        looped.beat.backoff =
-            Some(Backoff { fails, at_ms: T0, user_files: looped.observed.user_files.clone() });
+        looped.beat.backoff = Some(Backoff {
+            fails,
+            since_ms: None,
+            at_ms: T0,
+            user_files: looped.observed.user_files.clone(),
+        });
         let wait = wait.min(300 * S);
         looped.now.unix_ms = T0 + wait - 1;
         assert_eq!(hold(&looped.judge()), &Hold::BackingOff { fails, left_ms: 1 }, "after {fails} failures");

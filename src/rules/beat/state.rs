@@ -131,6 +131,9 @@ pub struct Requeue {
 pub struct Backoff {
     /// The number of failures.
     pub fails: u32,
+    /// When the first of them occurred, in milliseconds; `None` in states of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
     /// When the last failure occurred, in milliseconds.
     pub at_ms: i64,
     /// Digest of the user's files at that time; an edit ends the present wait and keeps the count.

@@ -290,10 +290,12 @@ pub fn recent(decides: &[i64], now_ms: i64) -> Vec<i64> {
 }
 
 fn failed(beat: &LoopState, failure: Failure, user_files: Digest) -> LoopState {
-    let fails = beat.backoff.as_ref().map_or(0, |b| b.fails).saturating_add(1);
+    let before = beat.backoff.as_ref();
+    let fails = before.map_or(0, |before| before.fails).saturating_add(1);
+    let since_ms = before.map_or(Some(failure.at_ms), |before| before.since_ms);
     LoopState {
         inflight: None,
-        backoff: Some(Backoff { fails, at_ms: failure.at_ms, user_files }),
+        backoff: Some(Backoff { fails, since_ms, at_ms: failure.at_ms, user_files }),
         failure: Some(failure),
         ..beat.clone()
     }

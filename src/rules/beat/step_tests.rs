@@ -183,7 +183,8 @@ fn failures_count_until_a_decision_succeeds() {
         let failed = LoopEvent::Failed { failure: failure.clone(), charge, user_files: "edits".to_owned() };
         let effects = step(&beat, failed);
         assert_eq!(order(&effects), ["charge", "save"]);
-        let backoff = Some(Backoff { fails, at_ms: T0 + 5, user_files: "edits".to_owned() });
+        let backoff =
+            Some(Backoff { fails, since_ms: Some(T0 + 5), at_ms: T0 + 5, user_files: "edits".to_owned() });
         let failure = Some(failure);
         let expected = LoopState { inflight: None, requeue: None, backoff, failure, ..beat.clone() };
         assert_eq!(saved(&effects), expected, "and nothing else");
@@ -210,7 +211,15 @@ fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
     let charged = step(&asking(), LoopEvent::CutOff { at, charge: None });
     assert_eq!(order(&charged), ["sync", "sync", "save"], "the ledger has it");
     let next = saved(&effects);
-    assert_eq!(next.backoff, Some(Backoff { fails: 1, at_ms: T0 + HOUR, user_files: "edits".to_owned() }));
+    assert_eq!(
+        next.backoff,
+        Some(Backoff {
+            fails: 1,
+            since_ms: Some(T0 + HOUR),
+            at_ms: T0 + HOUR,
+            user_files: "edits".to_owned()
+        })
+    );
     let failure = next.failure.unwrap();
     assert_eq!((failure.beat.as_str(), failure.class, next.inflight), ("b1", Class::CutOff, None));
 }
@@ -317,7 +326,7 @@ fn a_call_and_an_approved_move_drop_the_moves_that_git_holds() {
 
 #[test]
 fn an_approval_is_used_up_together_with_its_intent() {
-    let backoff = Some(Backoff { fails: 2, at_ms: T0, user_files: String::new() });
+    let backoff = Some(Backoff { fails: 2, since_ms: None, at_ms: T0, user_files: String::new() });
     let beat = LoopState { decisions: 7, backoff, ..LoopState::default() };
     let rows = [(exec().1, vec!["save", "act"]), (Operation::Nothing, vec!["save", "journal", "save"])];
     for (operation, names) in rows {

@@ -304,7 +304,7 @@ fn a_lock_that_another_program_holds_is_named_by_status_and_doctor() {
             assert!(ran.stdout.contains(name) && ran.stdout.contains(&held_by), "{verb}: {ran:?}");
         }
         let json = profile.looop(&["status", "--json"]).ok().json();
-        assert!(json["problems"].to_string().contains(name), "{json}");
+        assert!(json["findings"].to_string().contains(name), "{json}");
         drop(held);
         fs::remove_file(lock).unwrap();
         assert!(

@@ -36,7 +36,7 @@ fn an_endpoint_that_is_down_is_not_asked_and_costs_nothing() {
     fails(&profile, "down", "");
     // Nobody was asked, and nothing was spent.
     assert_eq!((server.requests().len(), profile.charges().len()), (2, 1));
-    profile.looop(&["status"]).ok().prints(&["start the endpoint"]);
+    profile.looop(&["status"]).exits(1).prints(&["start the endpoint"]);
 }
 
 #[test]

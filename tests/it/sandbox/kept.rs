@@ -32,7 +32,7 @@ pub fn pretend(profile: &Profile, change: impl Fn(&mut Value)) {
 }
 
 fn worker_level(profile: &Profile) -> Value {
-    profile.looop(&["status", "--json"]).ok().json()["sandbox"]["worker"].clone()
+    profile.looop(&["status", "--json"]).json()["sandbox"]["worker"].clone()
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn worker(profile: &Profile, looop: impl Fn(&[&str]) -> Ran) -> Value {
 /// What doctor and status say; the levels of workers, of sensors, and the engine.
 fn messages(looop: impl Fn(&[&str]) -> Ran) -> (String, [String; 3]) {
     let doctor = looop(&["doctor"]).stdout;
-    let status = looop(&["status", "--json"]).ok().json()["sandbox"].clone();
+    let status = looop(&["status", "--json"]).json()["sandbox"].clone();
     let word = |key: &str| status[key].as_str().unwrap_or("cannot be had").to_owned();
     (doctor, ["worker", "sensor", "engine"].map(word))
 }

@@ -171,13 +171,13 @@ fn a_list_of_a_goal_that_cannot_be_read_is_a_problem_and_frees_nothing() {
     profile.goal("g", "---\ngoal: g\nRepos: /src/app\n---\n");
     profile.goal("h", "---\ngoal: h\nrepos: /src/*\n---\n");
     let problems = ["goals/g.md: line 3 of its front matter", "goals/h.md: line 3 of its front matter"];
-    profile.looop(&["status"]).ok().prints(&problems);
+    profile.looop(&["status"]).exits(1).prints(&problems);
     profile.looop(&["doctor"]).prints(&problems);
     profile.looop(&["tick", "--dry-run"]).ok().prints(&problems);
     let refused = |value: Value, why: &str| {
         profile.config_more(value);
-        let ran = profile.looop(&["status"]);
-        if ran.code == 0 { profile.looop(&["tick"]) } else { ran }.exits(2).warns(&[why]);
+        profile.looop(&["tick"]).exits(2).warns(&[why]);
+        profile.looop(&["status"]).exits(1).prints(&["broken    config: ", why]);
     };
     refused(json!({ "repos": ["/src/*"] }), "repos[0]: \"/src/*\" is a pattern");
     refused(json!({ "repos": ["/src/app", ""] }), "repos[1]: \"\" is relative");

@@ -58,6 +58,7 @@ fn renamed(word: &str) -> &str {
         "settled" => "converged",
         "again" => "rechecked",
         "human" => "user_files",
+        "problems" => "findings",
         other => other,
     }
 }
