@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use form::{ConfigFile, DurationText, LimitsFile, RunnerFile};
-pub use form::{FRESH_DAY_USD, write_fresh};
+pub use form::{FRESH_DAY_USD, FreshConfig, write_fresh};
 
 use crate::os::path;
 use crate::rules::beat::settings::{Limits, PolicyRules, RunRule, Settings};
@@ -166,6 +166,11 @@ impl Env {
     /// The variables of looop's own paths, as absolute paths.
     pub fn places(&self) -> Vec<(String, String)> {
         PLACES.iter().filter_map(|key| Some(((*key).to_owned(), self.get(key)?.to_owned()))).collect()
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> &Path {
+        &self.home
     }
 
     /// The value of a variable; none if it is unset or empty.

@@ -227,6 +227,14 @@ impl Agent {
         self.env.split_whitespace()
     }
 
+    /// Where its login comes from, as far as that can be seen without asking it; `None` if nothing is there.
+    pub fn login(&self, home: &Path, env: &[(String, String)]) -> Option<String> {
+        let is_key = |name: &&str| name.ends_with("_KEY") || name.ends_with("_TOKEN");
+        let is_set = |name: &&str| env.iter().any(|(key, value)| key == name && !value.is_empty());
+        let key = self.env_names().filter(is_key).find(is_set).map(str::to_owned);
+        key.or_else(|| Some(self.home.login_file(home, env)?.display().to_string()))
+    }
+
     /// What it can be used for, in words.
     pub fn modes(&self) -> String {
         let modes = [("decide", self.decide.is_ok()), ("work", self.work.is_ok()), ("fix", self.fix.is_ok())];

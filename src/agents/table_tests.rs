@@ -27,6 +27,23 @@ fn each_agent_has_one_name_and_can_do_something() {
 }
 
 #[test]
+fn a_login_is_a_key_of_the_environment_or_a_file_of_the_home_directory() {
+    for agent in AGENTS {
+        let name = agent.name;
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(agent.login(dir.path(), &[]), None, "{name}");
+        let key = agent.env_names().find(|name| name.ends_with("_KEY")).unwrap();
+        let env = |value: &str| vec![(key.to_owned(), value.to_owned())];
+        assert_eq!(agent.login(dir.path(), &env("sk-1")).as_deref(), Some(key), "{name}");
+        assert_eq!(agent.login(dir.path(), &env("")), None, "{name}: an empty key is none");
+        let file = dir.path().join(agent.home.login.split(' ').next().unwrap());
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "{}").unwrap();
+        assert_eq!(agent.login(dir.path(), &[]).as_deref(), file.to_str(), "{name}");
+    }
+}
+
+#[test]
 fn events_are_read_where_a_command_asks_for_them() {
     for agent in AGENTS {
         let Some(events) = agent.events else { continue };

@@ -1,41 +1,112 @@
-//! `looop init` creates the data dir and the config, and prints the next steps. The first pulse of a profile on a terminal
-//! does so too, after it has shown who decides and what it may spend.
+//! `looop init` creates the data dir and the config, and says the next command. On a terminal it asks who decides, who works
+//! and what may be spent a day. The first pulse of a profile on a terminal creates both too, after it has shown the terms.
 
 use anyhow::Result;
 
+use super::json_output::{FoundAgent, InitJson};
 use super::{App, Fault, dollars, print};
-use crate::agents;
-use crate::config::{FRESH_DAY_USD, write_fresh};
+use crate::agents::{self, AGENTS};
+use crate::config::{FRESH_DAY_USD, FreshConfig, write_fresh};
 use crate::os::program;
 use crate::store::{lock, state_files};
 use crate::vcs::{migrate, seed};
 
-/// Creates what is missing and prints the next steps. A second run changes nothing.
-pub fn run(app: &App) -> Result<u8> {
-    let (made, config_made) = set_up(app)?;
-    app.say_migrated(migrate::between_beats(&app.layout, app.now)?);
-    let found = runners_on_path(app);
-    let root = app.layout.root().display();
-    let style = app.style;
-    let state = |made: bool| if made { "made" } else { "exists already" };
-    let config = app.env.config_path();
-    print::line(&format!("{} {root} ({})", style.bold("data dir"), state(made)));
-    print::line(&format!("{}   {} ({})", style.bold("config"), config.display(), state(config_made)));
-    let runners = match found.is_empty() {
-        true => format!("none on the PATH; known: {}", agents::deciders().collect::<Vec<_>>().join(", ")),
-        false => found.join(", "),
-    };
-    print::line(&format!("{}  {runners}", style.bold("runners")));
-    if found.is_empty() {
-        print::line("         an endpoint or any program of yours can decide too: docs/runners.md");
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop init\n  looop init --decide claude --worker codex --day-usd 10")]
+pub struct Args {
+    /// The runner that decides. Without this option you are asked, on a terminal.
+    #[arg(long, value_name = "RUNNER")]
+    decide: Option<String>,
+    /// The runner of workers.
+    #[arg(long, value_name = "RUNNER")]
+    worker: Option<String>,
+    /// What may be spent a day, in US dollars.
+    #[arg(long, value_name = "USD", value_parser = usd)]
+    day_usd: Option<f64>,
+    /// Print JSON, and ask nothing.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Creates what is missing, and says the next command. A second run changes nothing.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    // Report a config that cannot be read before anything is created.
+    let has_config = app.config()?.path.exists();
+    let given = args.decide.is_some() || args.worker.is_some() || args.day_usd.is_some();
+    if has_config && given {
+        let what = format!("could not set up the config: `{}` exists", app.env.config_path().display());
+        return Err(Fault::usage(what)
+            .hint("change it with an editor; `looop init` keeps it as it is")
+            .into());
     }
-    print::line("");
-    print::line("Next:");
-    print::line("  looop demo            see real beats with a scripted runner; costs nothing");
-    print::line("  looop doctor          check that nothing is missing");
-    print::line("  looop goal write ID   say what you want (the text on stdin or in $EDITOR)");
-    print::line("  looop tick --dry-run  read the prompt that a decision would get");
-    print::done("  looop                 start the loop; Ctrl-C ends it")
+    let agents = agents_on_path(app);
+    let asks = !has_config && !args.json && print::stdin_is_tty() && print::stderr_is_tty();
+    let chosen = choose(args, &agents, asks)?;
+    let (data_dir_made, config_made) = set_up(app, &chosen)?;
+    app.say_migrated(migrate::between_beats(&app.layout, app.now)?);
+    let config = app.config()?;
+    let next = next(&agents, &config.decide);
+    let made = InitJson {
+        data_dir: app.layout.root().display().to_string(),
+        data_dir_made,
+        config: config.path.display().to_string(),
+        config_made,
+        agents,
+        decide: config.decide,
+        worker: config.settings.workers.runner,
+        day_usd: config.settings.budget.day_micros.map(|micros| micros as f64 / 1e6),
+        next,
+    };
+    match args.json {
+        true => print::answer_whole(made),
+        false => print::page(as_text(app, &made)),
+    }
+}
+
+fn as_text(app: &App, made: &InitJson) -> String {
+    let mut out = String::new();
+    let mut put = |key: &str, text: String| {
+        out.push_str(&format!("{} {text}\n", app.style.bold(&format!("{key:<9}"))));
+    };
+    let state = |made: bool| if made { "made" } else { "exists already" };
+    put("data dir", format!("{} ({})", made.data_dir, state(made.data_dir_made)));
+    put("config", format!("{} ({})", made.config, state(made.config_made)));
+    for agent in &made.agents {
+        put("agent", agent_words(agent));
+    }
+    if made.agents.is_empty() {
+        put(
+            "agent",
+            format!("none on the PATH; known: {}", agents::deciders().collect::<Vec<_>>().join(", ")),
+        );
+        put("", "an endpoint or any program of yours can decide too: docs/runners.md".to_owned());
+    }
+    put("decides", made.decide.clone());
+    put("works", made.worker.clone().unwrap_or_else(|| "the default; see docs/workers.md".to_owned()));
+    put("a day", made.day_usd.map_or("no limit".to_owned(), |usd| format!("at most ${usd:.2}")));
+    out + &format!(
+        "\nNext:\n  {}\nThen:\n  looop goal write ID   say what you want (the text on stdin or in $EDITOR)\n  \
+         looop tick --dry-run  read the prompt that a decision would get\n  \
+         looop                 start the loop; Ctrl-C ends it\n",
+        made.next
+    )
+}
+
+fn agent_words(agent: &FoundAgent) -> String {
+    let login = match &agent.login {
+        Some(login) => format!("logged in by {login}"),
+        None => "not logged in".to_owned(),
+    };
+    format!("{} is {}, {login}", agent.name, agent.path)
+}
+
+/// The next command: what is missing first.
+fn next(agents: &[FoundAgent], decide: &str) -> String {
+    match agents.iter().find(|agent| agent.name == decide) {
+        Some(agent) if agent.login.is_some() => format!("looop doctor runner {decide}"),
+        Some(_) => format!("{decide}                log in there, then `looop doctor runner {decide}`"),
+        None => "looop demo            see real beats with a scripted runner; costs nothing".to_owned(),
+    }
 }
 
 /// Waits for Enter before the first pulse on a terminal, and creates a missing profile. Without a terminal it
@@ -55,13 +126,14 @@ pub fn confirm_pulse(app: &App) -> Result<()> {
     {
         return Ok(());
     }
-    show_terms(app, has_profile)?;
+    let chosen = defaults(&agents_on_path(app));
+    show_terms(app, has_profile, &chosen)?;
     if print::prompt("Press Enter to start, Ctrl-C to leave: ").is_none() {
         let what = "could not start the pulse: the input ended without Enter";
         return Err(Fault::failed(what).hint("nothing was started").into());
     }
     if !has_profile {
-        set_up(app)?;
+        set_up(app, &chosen)?;
         let root = app.layout.root().display();
         print::note(&format!("looop: made the data dir `{root}`; `looop init` says what to do next"));
     }
@@ -69,12 +141,12 @@ pub fn confirm_pulse(app: &App) -> Result<()> {
 }
 
 /// Shows the terms that the user agrees to.
-fn show_terms(app: &App, has_profile: bool) -> Result<()> {
+fn show_terms(app: &App, has_profile: bool, fresh: &FreshConfig) -> Result<()> {
     let config = app.config()?;
     let has_config = config.path.exists();
     let (decider, limit) = match has_config {
         true => (config.decide, config.settings.budget.day_micros),
-        false => (fresh_decider(app), Some(u64::from(FRESH_DAY_USD) * 1_000_000)),
+        false => (fresh.decide.clone(), Some((fresh.day_usd * 1e6) as u64)),
     };
     let spending = match limit {
         Some(limit) => format!("up to {} a day (budget.day_usd)", dollars(limit)),
@@ -92,21 +164,102 @@ fn show_terms(app: &App, has_profile: bool) -> Result<()> {
 }
 
 /// Creates what is missing. Returns whether something of the data dir was, and whether the config was.
-fn set_up(app: &App) -> Result<(bool, bool)> {
-    // Report a config that cannot be read before anything is created.
+fn set_up(app: &App, chosen: &FreshConfig) -> Result<(bool, bool)> {
     app.config()?;
     let made = !seed::set_up(&app.layout, app.now)?.is_empty();
-    Ok((made, write_fresh(&app.env, &fresh_decider(app))?))
+    Ok((made, write_fresh(&app.env, chosen)?))
 }
 
-/// The runner for a new config: the first agent CLI on the PATH.
-fn fresh_decider(app: &App) -> String {
-    runners_on_path(app).into_iter().next().unwrap_or_else(|| agents::AGENTS[0].name.to_owned())
+/// What a new config says: the options, else what the user answers, else the defaults.
+fn choose(args: &Args, agents: &[FoundAgent], asks: bool) -> Result<FreshConfig> {
+    let defaults = defaults(agents);
+    if asks {
+        agents.iter().for_each(|agent| print::note(&agent_words(agent)));
+    }
+    let decide = match &args.decide {
+        Some(name) => name.clone(),
+        None => ask_runner("Who decides", agents, |agent| agent.decides, defaults.decide, asks)?,
+    };
+    let worker = match (&args.worker, defaults.worker) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Some(default)) => Some(ask_runner("Who works", agents, |agent| agent.works, default, asks)?),
+        (None, None) => None,
+    };
+    let day_usd = match args.day_usd {
+        None if asks => ask("What may be spent a day, in US dollars", defaults.day_usd, usd)?,
+        given => given.unwrap_or(defaults.day_usd),
+    };
+    Ok(FreshConfig { decide, worker, day_usd })
+}
+
+/// Asks for one of several agents; where there is at most one, there is nothing to ask.
+fn ask_runner(
+    question: &str,
+    agents: &[FoundAgent],
+    can: impl Fn(&FoundAgent) -> bool,
+    default: String,
+    asks: bool,
+) -> Result<String> {
+    let names: Vec<&str> =
+        agents.iter().filter(|agent| can(agent)).map(|agent| agent.name.as_str()).collect();
+    if !asks || names.len() < 2 {
+        return Ok(default);
+    }
+    ask(&format!("{question} ({})", names.join(", ")), default, |name| match names.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("{name:?} is none of them")),
+    })
+}
+
+/// Asks until the answer is one; an empty line takes the default.
+fn ask<T: ToString>(question: &str, default: T, parse: impl Fn(&str) -> Result<T, String>) -> Result<T> {
+    loop {
+        match print::prompt(&format!("{question} [{}]: ", default.to_string())) {
+            None => {
+                return Err(Fault::failed("could not set up a profile: the input ended")
+                    .hint("nothing was made")
+                    .into());
+            }
+            Some(line) if line.is_empty() => return Ok(default),
+            Some(line) => match parse(&line) {
+                Ok(value) => return Ok(value),
+                Err(why) => print::note(&why),
+            },
+        }
+    }
+}
+
+fn usd(text: &str) -> Result<f64, String> {
+    let is_amount = |usd: &f64| *usd > 0.0 && *usd <= 1e6;
+    text.parse()
+        .ok()
+        .filter(is_amount)
+        .ok_or_else(|| format!("{text:?} is not an amount from 0.01 to 1000000"))
+}
+
+/// The first agent that is logged in, else the first, for both roles.
+fn defaults(agents: &[FoundAgent]) -> FreshConfig {
+    let first = |can: fn(&FoundAgent) -> bool| {
+        let mut fit: Vec<&FoundAgent> = agents.iter().filter(|agent| can(agent)).collect();
+        fit.sort_by_key(|agent| agent.login.is_none());
+        fit.first().map(|agent| agent.name.clone())
+    };
+    let decide = first(|agent| agent.decides).unwrap_or_else(|| AGENTS[0].name.to_owned());
+    FreshConfig { decide, worker: first(|agent| agent.works), day_usd: FRESH_DAY_USD }
 }
 
 /// The agent CLIs on the PATH.
-fn runners_on_path(app: &App) -> Vec<String> {
-    let path = app.env.path();
-    let is_found = |name: &&str| program::find_program(name, &path, app.layout.root()).is_some();
-    agents::deciders().filter(is_found).map(str::to_owned).collect()
+fn agents_on_path(app: &App) -> Vec<FoundAgent> {
+    let (path, env) = (app.env.path(), app.env.all());
+    let found = |agent: &'static agents::Agent| {
+        let program = program::find_program(agent.name, &path, app.layout.root())?;
+        Some(FoundAgent {
+            name: agent.name.to_owned(),
+            path: program.display().to_string(),
+            login: agent.login(app.env.home(), &env),
+            decides: agent.decide.is_ok(),
+            works: agent.work.is_ok(),
+        })
+    };
+    AGENTS.into_iter().filter_map(found).collect()
 }

@@ -24,6 +24,46 @@ use crate::rules::world::example::Setting;
 use crate::rules::world::sensor::SensorHeader;
 use crate::rules::world::{SensorReading, Trust, WorldChange};
 
+/// What `looop init` has made or found.
+#[derive(Serialize, JsonSchema)]
+pub struct InitJson {
+    /// The data dir.
+    pub data_dir: String,
+    /// True if the data dir is new.
+    pub data_dir_made: bool,
+    /// The path of the config.
+    pub config: String,
+    /// True if the config is new.
+    pub config_made: bool,
+    /// The agent CLIs on the PATH.
+    pub agents: Vec<FoundAgent>,
+    /// The runner that decides.
+    pub decide: String,
+    /// The runner of workers; null if the config names none.
+    pub worker: Option<String>,
+    /// The limit for a day in US dollars; null if there is none.
+    pub day_usd: Option<f64>,
+    /// The next command.
+    pub next: String,
+}
+
+/// An agent CLI on the PATH.
+#[derive(Clone, Serialize, JsonSchema)]
+pub struct FoundAgent {
+    /// Its name.
+    pub name: String,
+    /// The path of its program.
+    pub path: String,
+    /// The variable or the file with its login; null if there is none.
+    pub login: Option<String>,
+    /// True if it can decide.
+    #[serde(skip)]
+    pub decides: bool,
+    /// True if it can work in a terminal.
+    #[serde(skip)]
+    pub works: bool,
+}
+
 /// A goal.
 #[derive(Serialize, JsonSchema)]
 pub struct GoalJson {

@@ -171,8 +171,7 @@ enum Verb {
     /// Show which files matter for a failure or a question, and why.
     Map(map::Args),
     /// Create the data dir and the config.
-    #[command(after_help = "Example:\n  looop init")]
-    Init,
+    Init(init::Args),
     /// Run the pulse under systemd or launchd, or beats from cron.
     #[command(subcommand)]
     Service(service::ServiceVerb),
@@ -302,7 +301,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Again(args) => pulse::again(&open()?, &args),
         Verb::Collect(args) => collect::run(&open()?, &args),
         Verb::SyncAlerts => alerts::run(&open()?),
-        Verb::Init => init::run(&open()?),
+        Verb::Init(args) => init::run(&open()?, &args),
         Verb::Service(verb) => service::run(&open()?, verb),
         Verb::Demo(args) => demo::run(&open()?, &args),
         Verb::Doctor(args) => doctor::run(&open()?, &args),

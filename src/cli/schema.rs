@@ -32,7 +32,7 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 27] = [
+const FORMS: [Form; 28] = [
     ("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
     ("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
     ("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
@@ -41,6 +41,7 @@ const FORMS: [Form; 27] = [
     ("doctor", "looop doctor --json", Some("findings"), of::<Vec<json_output::Finding>>),
     ("doctor-runner", "looop doctor runner --json", Some("runner"), of::<json_output::RunnerTried>),
     ("goal-list", "looop goal list --json", Some("goals"), of::<Vec<json_output::GoalJson>>),
+    ("init", "looop init --json", None, own::<json_output::InitJson>),
     ("leanfile-list", "looop leanfile list --json", Some("trusted"), of::<Vec<json_output::TrustedFile>>),
     ("lease-list", "looop lease list --json", Some("leases"), of::<Vec<json_output::LeaseJson>>),
     ("log", "looop log --json", Some("beats"), of::<Vec<JournalEntry>>),

@@ -223,10 +223,21 @@ pub(super) struct FixFile {
 }
 
 /// The daily budget of a new config, in US dollars.
-pub const FRESH_DAY_USD: u32 = 20;
+pub const FRESH_DAY_USD: f64 = 20.0;
+
+/// What the user chooses of a new config.
+#[derive(Clone, Debug)]
+pub struct FreshConfig {
+    /// The runner that decides.
+    pub decide: String,
+    /// The runner of workers; none if no agent that works is on the PATH.
+    pub worker: Option<String>,
+    /// What may be spent a day, in US dollars.
+    pub day_usd: f64,
+}
 
 /// Writes a config file and its schema, unless a config file exists. Returns whether it did.
-pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
+pub fn write_fresh(env: &Env, chosen: &FreshConfig) -> Result<bool> {
     let path = env.config_path();
     if path.symlink_metadata().is_ok() {
         return Ok(false);
@@ -238,12 +249,15 @@ pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
     let schema_name = "looop.schema.json";
     let schema = serde_json::to_string_pretty(&super::schema()).context("could not write the schema")?;
     file::write(&dir.join(schema_name), (schema + "\n").as_bytes(), 0o600, file::Durability::Durable)?;
-    let fresh = serde_json::json!({
+    let mut fresh = serde_json::json!({
         "$schema": format!("./{schema_name}"),
         "interval": "60s",
         "path": env.path(),
-        "decide": decide,
-        "budget": { "day_usd": FRESH_DAY_USD },
+        "decide": chosen.decide,
+        "budget": { "day_usd": chosen.day_usd },
     });
+    if let Some(worker) = &chosen.worker {
+        fresh["worker"] = worker.as_str().into();
+    }
     file::create(&path, format!("{fresh:#}\n").as_bytes(), 0o600)
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::{collections::BTreeSet, fs};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::attach::Outer;
-use crate::support::profile::{Profile, git_in, wait_until};
+use crate::support::profile::{Profile, git_in, program, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -70,6 +70,100 @@ fn no_verb_but_init_makes_a_profile() {
     profile.looop(&["init"]).ok();
     assert!(home_data(&profile).join("format").is_file());
     profile.looop(&["status"]).exits(1).prints(&["broken    runner: "]);
+}
+
+/// A home with these agent CLIs, of which the second is logged in.
+fn home_with_agents(names: &[&str]) -> Profile {
+    let mut profile = Profile::home_only();
+    let bin = profile.path("bin");
+    fs::create_dir(&bin).unwrap();
+    names.iter().for_each(|name| program(bin.join(name), "#!/bin/sh\n"));
+    profile.var("PATH", &format!("{}:/usr/bin:/bin", bin.display()));
+    fs::create_dir_all(profile.path("home/.claude")).unwrap();
+    fs::write(profile.path("home/.claude/.credentials.json"), "{}").unwrap();
+    profile
+}
+
+fn home_config(profile: &Profile) -> Value {
+    let text = fs::read_to_string(profile.path("home/.config/looop.json")).unwrap();
+    let config: Value = serde_json::from_str(&text).unwrap();
+    json!([config["decide"], config["worker"], config["budget"]["day_usd"]])
+}
+
+#[test]
+fn init_asks_on_a_terminal_what_it_does_not_know() {
+    // Both keys after the question of this text, and the config that follows.
+    type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], Value);
+    let amount = "What may be spent a day, in US dollars [20]:";
+    let rows: [Row; 3] = [
+        (&["pi"], &[(amount, "5")], json!(["pi", "pi", 5.0])),
+        (
+            &["pi", "claude"],
+            &[
+                ("Who decides (pi, claude) [claude]:", ""),
+                ("Who works (pi, claude) [claude]:", "pi"),
+                (amount, ""),
+            ],
+            json!(["claude", "pi", 20.0]),
+        ),
+        (
+            &["pi", "claude"],
+            &[
+                ("Who decides", "clade"),
+                ("\"clade\" is none of them", "pi"),
+                ("Who works", ""),
+                (amount, "-1"),
+                ("\"-1\" is not an amount", "0.5"),
+            ],
+            json!(["pi", "claude", 0.5]),
+        ),
+    ];
+    for (agents, answers, config) in rows {
+        let profile = home_with_agents(agents);
+        let mut terminal = Outer::start(&profile, &["init"], 120, 40);
+        for (question, answer) in answers {
+            terminal.wait_for(question);
+            assert!(!home_data(&profile).exists(), "nothing is made before the last answer");
+            terminal.type_in(format!("{answer}\n").as_bytes());
+        }
+        let (code, screen) = terminal.end();
+        assert_eq!((code, home_config(&profile)), (0, config), "{screen}");
+        let login = if agents.len() == 1 { "not logged in" } else { "logged in by " };
+        assert!(screen.contains(login) && screen.contains("Next:"), "{screen}");
+    }
+    let profile = home_with_agents(&["pi", "claude"]);
+    let mut terminal = Outer::start(&profile, &["init"], 120, 40);
+    terminal.wait_for("Who decides");
+    terminal.type_in(b"\x04");
+    assert_eq!(terminal.end().0, 1);
+    assert!(!home_data(&profile).exists() && !profile.path("home/.config/looop.json").exists());
+}
+
+#[test]
+fn init_takes_options_and_says_the_next_command() {
+    let profile = home_with_agents(&["pi", "claude"]);
+    let made = profile.looop(&["init", "--json"]).ok().json();
+    assert_eq!(
+        made["agents"].as_array().unwrap().iter().map(|one| &one["name"]).collect::<Vec<_>>(),
+        ["pi", "claude"]
+    );
+    assert_eq!((&made["decide"], &made["next"]), (&json!("claude"), &json!("looop doctor runner claude")));
+    // What exists is kept, and an option that would change it is refused.
+    profile.looop(&["init", "--decide", "pi"]).fails_with(2, &["looop.json` exists"]);
+    assert_eq!(home_config(&profile), json!(["claude", "claude", 20.0]));
+    let other = home_with_agents(&["pi", "claude"]);
+    let words = [
+        "pi is /",
+        "not logged in",
+        "claude is /",
+        "logged in by /",
+        "log in there, then `looop doctor runner pi`",
+    ];
+    other.looop(&["init", "--decide", "pi", "--worker", "codex", "--day-usd", "3"]).shows(&words);
+    assert_eq!(home_config(&other), json!(["pi", "codex", 3.0]));
+    let bare = Profile::home_only();
+    bare.looop(&["init"]).shows(&["none on the PATH", "looop demo"]);
+    assert_eq!(home_config(&bare), json!(["pi", null, 20.0]));
 }
 
 #[test]

@@ -20,6 +20,7 @@ const CALLS: &[(&str, &str)] = &[
     ("doctor", "doctor --json"),
     ("doctor-runner", "doctor runner --json"),
     ("goal-list", "goal list --json"),
+    ("init", "init --json"),
     ("leanfile-list", "leanfile list --json"),
     ("lease-list", "lease list --json"),
     ("log", "log --json"),

@@ -132,7 +132,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     };
     lines.push(("tools", tools.to_owned()));
     if let Some((agent, _)) = agent {
-        lines.push(("login", login(&config, agent)));
+        lines.push(("login", login(app, &config, agent)));
         let waits = agent.work.as_ref().map_or_else(|why| *why, |work| work.waits);
         lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
@@ -155,13 +155,10 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(u8::from(!is_well))
 }
 
-fn login(config: &Config, agent: &Agent) -> String {
-    let is_set =
-        |key: &&str| config.settings.full_env.iter().any(|(name, value)| name == key && !value.is_empty());
-    let set: Vec<&str> = agent.env_names().filter(is_set).collect();
-    match set.is_empty() {
-        true => format!("none in the environment; what {} keeps itself, if it does", agent.name),
-        false => format!("from the environment: {}", set.join(", ")),
+fn login(app: &App, config: &Config, agent: &Agent) -> String {
+    match agent.login(app.env.home(), &config.settings.full_env) {
+        Some(login) => format!("by {login}"),
+        None => format!("none is there; log in with `{}`", agent.name),
     }
 }
 

@@ -79,6 +79,11 @@ impl AgentHome {
         }
     }
 
+    /// Returns the file with the login, if it exists, for an agent with these variables.
+    pub fn login_file(&self, home: &Path, env: &[(String, String)]) -> Option<PathBuf> {
+        self.places(home, env).login.into_iter().next()
+    }
+
     /// Marks a directory as trusted in the private home of a sandbox, so that the agent need not ask.
     ///
     /// # Errors

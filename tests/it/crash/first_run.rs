@@ -92,7 +92,7 @@ fn two_first_runs_at_once_both_succeed() {
         for child in both {
             Ran::from(child.wait_with_output().unwrap()).ok();
         }
-        profile.looop(&["status"]).ok();
+        profile.looop(&["goal", "list"]).ok();
         assert_eq!(profile.git(&["log", "--format=%s"]), "init: a fresh data dir\n");
         assert_eq!(profile.git(&["status", "--porcelain"]), "");
     }

@@ -156,7 +156,7 @@ fn json_answers_keep_their_forms() {
         value
     };
     let status = json(&["status", "--json"]);
-    let form = "asks cost data_dir gate goals last_beat leases problems pulse sandbox schedules schema_version sensors workers";
+    let form = "asks cost data_dir findings fixes gate goals last_beat leases pulse sandbox schedules schema_version sensors workers";
     assert_eq!(keys(&status), form);
     for key in ["pulse", "gate", "cost", "sandbox"] {
         assert!(status[key].is_object(), "{key}");
