@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use form::{ConfigFile, DurationText, LimitsFile, RunnerFile};
-pub use form::{FRESH_DAY_USD, FreshConfig, write_fresh};
+pub use form::{FRESH_DAY_MICROS, FreshConfig, write_fresh};
 
 use crate::os::path;
 use crate::rules::beat::settings::{Limits, PolicyRules, RunRule, Settings};

@@ -2,27 +2,31 @@
 
 mod runner;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use strum::IntoEnumIterator;
 
 use super::findings::{self, Findings, program_of};
-use super::json_output::CheckStatus;
+use super::json_output::{CheckStatus, Finding};
 use super::{App, print, visible};
 use crate::config::Config;
 use crate::os::program;
 use crate::rules::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
 use crate::rules::text::quote_argv;
+use crate::store::file::{self, Doing};
 use crate::store::sandboxes::SandboxBuilder;
-use crate::store::{file, lock};
+use crate::store::{layout, lock};
 use crate::vcs::history::{Blocked, History, locks};
-use crate::vcs::{commits, seed};
+use crate::vcs::{commits, migrate, seed};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop doctor\n  looop doctor --ask")]
+#[command(after_help = "Examples:\n  looop doctor\n  looop doctor --fix\n  looop doctor --ask")]
 pub struct Args {
+    /// First mend what needs no question: modes of files, stale git locks, a commit that a crash broke, an older format.
+    #[arg(long)]
+    fix: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -49,6 +53,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(DoctorCheck::Runner(runner)) = &args.what {
         return runner::run(app, runner);
     }
+    let mended = if args.fix { mend(app)? } else { Vec::new() };
     let mut found = findings::look(app);
     if let Ok(config) = app.config() {
         worker(&config, &mut found);
@@ -65,13 +70,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         found.bad("history", format!("{error:#}"), &[fix]);
     }
     tools(app, &mut found);
-    let Findings(found) = found;
+    let found: Vec<Finding> = mended.into_iter().chain(found.0).collect();
     if args.json {
         print::answer("findings", &found)?;
     } else {
         let style = app.style;
         for f in &found {
             let mark = match f.health {
+                CheckStatus::Mended => style.green("mend"),
                 CheckStatus::Good => style.green("ok  "),
                 CheckStatus::Odd => style.yellow("odd "),
                 CheckStatus::Bad => style.red("BAD "),
@@ -81,6 +87,46 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         }
     }
     Ok(u8::from(found.iter().any(|f| f.health == CheckStatus::Bad)))
+}
+
+/// Mends what has one right answer and loses nothing. Returns what it did.
+///
+/// # Errors
+/// When this process is not the user's.
+fn mend(app: &App) -> Result<Vec<Finding>> {
+    app.user_only("mend a profile")?;
+    let mut found = Findings::default();
+    let mut modes: Vec<(PathBuf, u32)> = Vec::new();
+    modes.extend(seed::is_set_up(&app.layout).then(|| (app.layout.root().to_owned(), 0o700)));
+    modes.extend(app.config().ok().and_then(|config| keys_file(&config)).map(|path| (path, 0o600)));
+    for (path, mode) in modes {
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        if meta.mode() & 0o777 & !mode != 0 && !meta.is_symlink() {
+            let what = format!("`{}` had mode {:o}", path.display(), meta.mode() & 0o777);
+            let done =
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).doing("chmod", &path);
+            found.mended("mode", what, &format!("chmod {mode:o} {}", path.display()), done);
+        }
+    }
+    if app.check_profile().is_err() {
+        return Ok(found.0);
+    }
+    if let Some(Some(migrated)) = found.ok("format", migrate::between_beats(&app.layout, app.now), &[]) {
+        let what = format!("the data dir had format {}", migrated.from);
+        found.mended("format", what, &format!("it has format {} now", layout::FORMAT), Ok(()));
+    }
+    // A beat mends its history itself.
+    if let Ok(_beat) = lock::tick(&app.layout.tick_lock())
+        && let Some(history) = found.ok("history", History::open(app.layout.root()), &[])
+    {
+        let broken = history.check_tip().err().map(|error| format!("{error:#}"));
+        let locks: Vec<String> = found.ok("history", history.heal(), &[]).unwrap_or_default();
+        for what in broken.into_iter().filter(|_| history.check_tip().is_ok()).chain(locks) {
+            found.mended("history", what, "mended; no file was lost", Ok(()));
+        }
+        found.ok("history", history.name_merge_driver(), &[]);
+    }
+    Ok(found.0)
 }
 
 /// Asks the runner that decides one real question.
@@ -273,11 +319,17 @@ fn commands(config: &Config, found: &mut Findings) {
     }
 }
 
+/// The file with keys, if there is one.
+fn keys_file(config: &Config) -> Option<PathBuf> {
+    let path = config.path.parent().unwrap_or(Path::new("/")).join(KEYS_FILE);
+    file::read(&path, 1 << 20).is_ok_and(|bytes| bytes.is_some()).then_some(path)
+}
+
 /// Reports files with keys that other users can read.
 fn keys(config: &Config, found: &mut Findings) {
-    let path = config.path.parent().unwrap_or(Path::new("/")).join(KEYS_FILE);
+    let Some(path) = keys_file(config) else { return };
     let mode = std::fs::metadata(&path).map_or(0, |meta| meta.mode());
-    if mode & 0o077 != 0 && file::read(&path, 1 << 20).is_ok_and(|bytes| bytes.is_some()) {
+    if mode & 0o077 != 0 {
         let what = format!("others can read `{}` (mode {:o})", path.display(), mode & 0o777);
         found.bad("keys", what, &[&format!("chmod 600 {}", path.display())]);
     }

@@ -22,6 +22,7 @@ const LEAST_FREE_BYTES: u64 = 64 << 20;
 const CLOCK_MS: i64 = 60_000;
 /// The fix for a wrong clock.
 const SET_CLOCK: &str = "set the clock; `timedatectl` shows whether it is kept";
+
 /// The findings so far.
 #[derive(Default)]
 pub struct Findings(pub Vec<Finding>);
@@ -47,6 +48,14 @@ impl Findings {
             self.bad(what, format!("{error:#}"), if hints.is_empty() { fix } else { &hints });
         };
         checked.inspect_err(add).ok()
+    }
+
+    /// Adds what was wrong and how it was mended, or why it could not be.
+    pub fn mended(&mut self, what: &str, found: String, how: &str, done: Result<()>) {
+        match done {
+            Ok(()) => self.add(CheckStatus::Mended, what, found, &[how]),
+            Err(error) => self.bad(what, format!("{error:#}"), &[]),
+        }
     }
 
     pub fn add(&mut self, health: CheckStatus, what: &str, found: impl Into<String>, fix: &[&str]) {

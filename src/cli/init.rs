@@ -4,9 +4,10 @@
 use anyhow::Result;
 
 use super::json_output::{FoundAgent, InitJson};
+use super::pause::parse_usd;
 use super::{App, Fault, dollars, print};
 use crate::agents::{self, AGENTS};
-use crate::config::{FRESH_DAY_USD, FreshConfig, write_fresh};
+use crate::config::{FRESH_DAY_MICROS, FreshConfig, write_fresh};
 use crate::os::program;
 use crate::store::{lock, state_files};
 use crate::vcs::{migrate, seed};
@@ -21,8 +22,8 @@ pub struct Args {
     #[arg(long, value_name = "RUNNER")]
     worker: Option<String>,
     /// What may be spent a day, in US dollars.
-    #[arg(long, value_name = "USD", value_parser = usd)]
-    day_usd: Option<f64>,
+    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    day_usd: Option<u64>,
     /// Print JSON, and ask nothing.
     #[arg(long)]
     json: bool,
@@ -146,7 +147,7 @@ fn show_terms(app: &App, has_profile: bool, fresh: &FreshConfig) -> Result<()> {
     let has_config = config.path.exists();
     let (decider, limit) = match has_config {
         true => (config.decide, config.settings.budget.day_micros),
-        false => (fresh.decide.clone(), Some((fresh.day_usd * 1e6) as u64)),
+        false => (fresh.decide.clone(), Some(fresh.day_micros)),
     };
     let spending = match limit {
         Some(limit) => format!("up to {} a day (budget.day_usd)", dollars(limit)),
@@ -185,11 +186,11 @@ fn choose(args: &Args, agents: &[FoundAgent], asks: bool) -> Result<FreshConfig>
         (None, Some(default)) => Some(ask_runner("Who works", agents, |agent| agent.works, default, asks)?),
         (None, None) => None,
     };
-    let day_usd = match args.day_usd {
-        None if asks => ask("What may be spent a day, in US dollars", defaults.day_usd, usd)?,
-        given => given.unwrap_or(defaults.day_usd),
+    let day_micros = match args.day_usd {
+        None if asks => ask("What may be spent a day, in US dollars", &dollars(FRESH_DAY_MICROS), parse_usd)?,
+        given => given.unwrap_or(FRESH_DAY_MICROS),
     };
-    Ok(FreshConfig { decide, worker, day_usd })
+    Ok(FreshConfig { decide, worker, day_micros })
 }
 
 /// Asks for one of several agents; where there is at most one, there is nothing to ask.
@@ -205,36 +206,24 @@ fn ask_runner(
     if !asks || names.len() < 2 {
         return Ok(default);
     }
-    ask(&format!("{question} ({})", names.join(", ")), default, |name| match names.contains(&name) {
+    ask(&format!("{question} ({})", names.join(", ")), &default, |name| match names.contains(&name) {
         true => Ok(name.to_owned()),
         false => Err(format!("{name:?} is none of them")),
     })
 }
 
 /// Asks until the answer is one; an empty line takes the default.
-fn ask<T: ToString>(question: &str, default: T, parse: impl Fn(&str) -> Result<T, String>) -> Result<T> {
+fn ask<T>(question: &str, default: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T> {
     loop {
-        match print::prompt(&format!("{question} [{}]: ", default.to_string())) {
-            None => {
-                return Err(Fault::failed("could not set up a profile: the input ended")
-                    .hint("nothing was made")
-                    .into());
-            }
-            Some(line) if line.is_empty() => return Ok(default),
-            Some(line) => match parse(&line) {
-                Ok(value) => return Ok(value),
-                Err(why) => print::note(&why),
-            },
+        let Some(line) = print::prompt(&format!("{question} [{default}]: ")) else {
+            let fault = Fault::failed("could not set up a profile: the input ended");
+            return Err(fault.hint("nothing was made").into());
+        };
+        match parse(if line.is_empty() { default } else { &line }) {
+            Ok(value) => return Ok(value),
+            Err(why) => print::note(&why),
         }
     }
-}
-
-fn usd(text: &str) -> Result<f64, String> {
-    let is_amount = |usd: &f64| *usd > 0.0 && *usd <= 1e6;
-    text.parse()
-        .ok()
-        .filter(is_amount)
-        .ok_or_else(|| format!("{text:?} is not an amount from 0.01 to 1000000"))
 }
 
 /// The first agent that is logged in, else the first, for both roles.
@@ -245,7 +234,7 @@ fn defaults(agents: &[FoundAgent]) -> FreshConfig {
         fit.first().map(|agent| agent.name.clone())
     };
     let decide = first(|agent| agent.decides).unwrap_or_else(|| AGENTS[0].name.to_owned());
-    FreshConfig { decide, worker: first(|agent| agent.works), day_usd: FRESH_DAY_USD }
+    FreshConfig { decide, worker: first(|agent| agent.works), day_micros: FRESH_DAY_MICROS }
 }
 
 /// The agent CLIs on the PATH.

@@ -47,6 +47,32 @@ pub struct InitJson {
     pub next: String,
 }
 
+/// What `looop backup` has written.
+#[derive(Serialize, JsonSchema)]
+pub struct BackupJson {
+    /// The path of the backup.
+    pub file: String,
+    /// The number of files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What `looop restore` has made.
+#[derive(Serialize, JsonSchema)]
+pub struct RestoreJson {
+    /// The data dir.
+    pub data_dir: String,
+    /// The path of the config.
+    pub config: String,
+    /// True if the config is the one of the backup; false if one was there.
+    pub config_made: bool,
+    /// The number of files.
+    pub files: u64,
+    /// When the backup was made, in milliseconds since the Unix epoch.
+    pub made: i64,
+}
+
 /// An agent CLI on the PATH.
 #[derive(Clone, Serialize, JsonSchema)]
 pub struct FoundAgent {
@@ -596,6 +622,8 @@ pub enum CheckStatus {
     Odd,
     /// It must be fixed.
     Bad,
+    /// It was wrong, and `--fix` has mended it.
+    Mended,
 }
 
 /// The test of a runner.

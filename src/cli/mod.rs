@@ -5,6 +5,7 @@ mod app;
 mod asks;
 mod attach;
 mod attempt;
+mod backup;
 mod collect;
 mod compare;
 mod complete;
@@ -175,6 +176,10 @@ enum Verb {
     /// Run the pulse under systemd or launchd, or beats from cron.
     #[command(subcommand)]
     Service(service::ServiceVerb),
+    /// Write the data dir and the config into one tar file.
+    Backup(backup::BackupArgs),
+    /// Make a profile of a backup, where there is none.
+    Restore(backup::RestoreArgs),
     /// Check that looop has all that it needs.
     Doctor(doctor::Args),
     /// Watch looop work in a temporary data dir, with a scripted runner.
@@ -302,6 +307,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Collect(args) => collect::run(&open()?, &args),
         Verb::SyncAlerts => alerts::run(&open()?),
         Verb::Init(args) => init::run(&open()?, &args),
+        Verb::Backup(args) => backup::backup(&user("make a backup")?, &args),
+        Verb::Restore(args) => backup::restore(&open()?.admit(Some("restore"), |_| Ok(()))?, &args),
         Verb::Service(verb) => service::run(&open()?, verb),
         Verb::Demo(args) => demo::run(&open()?, &args),
         Verb::Doctor(args) => doctor::run(&open()?, &args),

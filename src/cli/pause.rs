@@ -29,7 +29,7 @@ pub struct ResumeArgs {
 const MAX_USD: f64 = 1e6;
 
 /// Parses an amount in US dollars as millionths.
-fn parse_usd(text: &str) -> Result<u64, String> {
+pub fn parse_usd(text: &str) -> Result<u64, String> {
     let usd = text.strip_prefix('$').unwrap_or(text).parse::<f64>().ok();
     match usd.filter(|usd| *usd >= 1e-6 && *usd <= MAX_USD) {
         Some(usd) => Ok((usd * 1e6).round() as u64),

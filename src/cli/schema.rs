@@ -32,11 +32,12 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 28] = [
+const FORMS: [Form; 30] = [
     ("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
     ("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
     ("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
     ("attempt-show", "looop attempt show GOAL --json", None, own::<json_output::Attempts>),
+    ("backup", "looop backup FILE --json", None, own::<json_output::BackupJson>),
     ("cost", "looop cost --json", None, own::<json_output::Cost>),
     ("doctor", "looop doctor --json", Some("findings"), of::<Vec<json_output::Finding>>),
     ("doctor-runner", "looop doctor runner --json", Some("runner"), of::<json_output::RunnerTried>),
@@ -49,6 +50,7 @@ const FORMS: [Form; 28] = [
     ("map", "looop map --json", None, own::<json_output::Mapped>),
     ("prune", "looop prune --json", Some("pruned"), of::<Vec<Pruned>>),
     ("question-list", "looop question list --json", Some("questions"), of::<Vec<QuestionJson>>),
+    ("restore", "looop restore FILE --json", None, own::<json_output::RestoreJson>),
     ("run", "looop run GOAL --json", Some("beat"), of::<json_output::BeatJson>),
     ("schedule-list", "looop schedule list --json", Some("schedules"), of::<Vec<json_output::ScheduleJson>>),
     ("sensor-examples", "looop sensor examples --json", Some("examples"), of::<Vec<json_output::Example>>),

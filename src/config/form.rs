@@ -222,8 +222,8 @@ pub(super) struct FixFile {
     pub(super) stop: Option<usize>,
 }
 
-/// The daily budget of a new config, in US dollars.
-pub const FRESH_DAY_USD: f64 = 20.0;
+/// The daily budget of a new config, in millionths of a US dollar.
+pub const FRESH_DAY_MICROS: u64 = 20_000_000;
 
 /// What the user chooses of a new config.
 #[derive(Clone, Debug)]
@@ -232,8 +232,8 @@ pub struct FreshConfig {
     pub decide: String,
     /// The runner of workers; none if no agent that works is on the PATH.
     pub worker: Option<String>,
-    /// What may be spent a day, in US dollars.
-    pub day_usd: f64,
+    /// What may be spent a day, in millionths of a US dollar.
+    pub day_micros: u64,
 }
 
 /// Writes a config file and its schema, unless a config file exists. Returns whether it did.
@@ -254,7 +254,7 @@ pub fn write_fresh(env: &Env, chosen: &FreshConfig) -> Result<bool> {
         "interval": "60s",
         "path": env.path(),
         "decide": chosen.decide,
-        "budget": { "day_usd": chosen.day_usd },
+        "budget": { "day_usd": chosen.day_micros as f64 / 1e6 },
     });
     if let Some(worker) = &chosen.worker {
         fresh["worker"] = worker.as_str().into();

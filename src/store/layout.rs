@@ -19,9 +19,9 @@ use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 
 /// The layout version that this program writes. A change of it keeps older programs from using the data dir: 0.1 knows 2.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// The content of the file `format` for this version.
-pub const FORMAT_TEXT: &str = "{\"format\":3}\n";
+pub const FORMAT_TEXT: &str = "{\"format\":4}\n";
 /// Names of looop's own files in the data dir that git does not hold, except events and locks.
 const UNTRACKED: [&str; 11] = [
     ".git",
@@ -305,7 +305,8 @@ pub fn ask_path(id: &Name) -> String {
 }
 
 /// Relative paths of files and folders in which git holds something. In the order of a listing.
-pub const TRACKED: [&str; 12] = [
+pub const TRACKED: [&str; 13] = [
+    ".gitattributes",
     ".gitignore",
     "format",
     "PLAYBOOK.md",
@@ -326,7 +327,7 @@ pub const TRACKED: [&str; 12] = [
 pub fn is_kept_in_git(path: &str) -> bool {
     let ends = |name: &str, end: &str| !name.starts_with('.') && name.ends_with(end);
     match path.split('/').collect::<Vec<_>>()[..] {
-        [".gitignore" | "format" | "PLAYBOOK.md" | "world.json" | "journal.md"] => true,
+        [".gitattributes" | ".gitignore" | "format" | "PLAYBOOK.md" | "world.json" | "journal.md"] => true,
         ["goals" | "journal", name] | ["goals", "archive", name] => ends(name, ".md"),
         ["snapshots" | "schedules" | "asks", name] | ["asks", "archive", name] => ends(name, ".json"),
         ["sensors", name] => {
@@ -431,6 +432,7 @@ pub mod tests {
     #[test]
     fn git_holds_files_by_their_kind_and_not_by_their_folder() {
         for kept in [
+            ".gitattributes",
             ".gitignore",
             "format",
             "PLAYBOOK.md",

@@ -23,7 +23,7 @@ use gix::index::entry::Mode;
 use gix::state::InProgress;
 
 use crate::rules::text::quote_argv;
-use crate::store::file::{self, Doing};
+use crate::store::file::{self, Doing, Durability};
 use edits::{Edits, actor};
 use scan::Scan;
 
@@ -86,6 +86,15 @@ impl History {
         // The directory is empty if a crash came right after the move; anything else in it does not belong to looop.
         drop(fs::remove_dir(dir.join(ASIDE)));
         Self::open(dir)
+    }
+
+    /// Names the merge driver of `.gitattributes` in git's config, which git does not clone: it keeps the file that is here.
+    pub fn name_merge_driver(&self) -> Result<()> {
+        if self.repo.config_snapshot().string("merge.looop.driver").is_some() {
+            return Ok(());
+        }
+        let lines = "[merge \"looop\"]\n\tname = keep the readings of this machine\n\tdriver = true";
+        file::append_line(&self.repo.git_dir().join("config"), lines, Durability::Durable)
     }
 
     /// Opens the history of `dir`, and of no directory above it.

@@ -14,8 +14,8 @@ use crate::store::layout::{self, Layout};
 use crate::store::lock::{self, Held};
 use crate::vcs::history::{FileEdit, History};
 
-/// The largest `.gitignore`, in bytes.
-const MAX_IGNORE_BYTES: usize = 1 << 20;
+/// The largest `.gitignore` or `.gitattributes`, in bytes.
+const MAX_LIST_BYTES: usize = 1 << 20;
 
 /// The result of a migration.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,8 +46,12 @@ pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrate
     }
     let _held = lock::store(&layout.store_lock())?;
     let from = layout::format(layout)?;
-    // The one change of formats 2 and 3.
-    let mut written = complete_ignored(layout)?;
+    // The changes of formats 2, 3 and 4.
+    let mut written = Vec::new();
+    for (name, wanted) in seed::OWN {
+        written.extend(complete(layout, name, wanted)?);
+    }
+    History::init(layout.root())?.name_merge_driver()?;
     layout::write_format(layout)?;
     written.push("format");
     // If a commit cannot be made now, the next beat makes it, as for every commit.
@@ -60,23 +64,23 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     history.heal()?;
     let mut edits = Vec::new();
     for path in paths {
-        let bytes = file::read(&layout.file(path), MAX_IGNORE_BYTES)?;
+        let bytes = file::read(&layout.file(path), MAX_LIST_BYTES)?;
         edits.push(FileEdit { path: (*path).to_owned(), bytes, executable: false });
     }
     let message = format!("init: the data dir of format {from} has format {} now\n", layout::FORMAT);
     commits::commit_own(&history, &message, now, edits)
 }
 
-/// Makes git ignore every file that it must not hold, and returns the files that were written. Lines that the user added to the list stay.
-fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
-    let path = layout.file(".gitignore");
-    let present = file::read_text(&path, MAX_IGNORE_BYTES).doing("read", &path)?;
+/// Adds the lines that a file of looop's own lacks. Lines that the user added stay. Returns the name if it wrote.
+fn complete(layout: &Layout, name: &'static str, wanted: &str) -> Result<Option<&'static str>> {
+    let path = layout.file(name);
+    let present = file::read_text(&path, MAX_LIST_BYTES).doing("read", &path)?;
     let seen = present.as_ref().map(|text| exchange::digest_of(text.as_bytes()));
     let mut text = present.unwrap_or_default();
     let missing: Vec<&str> =
-        seed::IGNORE.lines().filter(|line| !text.lines().any(|known| known == *line)).collect();
+        wanted.lines().filter(|line| !text.lines().any(|known| known == *line)).collect();
     if missing.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -84,5 +88,5 @@ fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
     missing.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     let done = exchange::write(&path, text.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
     ensure!(done == Exchanged::Made, "could not write `{}`: changed by someone else", path.display());
-    Ok(vec![".gitignore"])
+    Ok(Some(name))
 }

@@ -37,10 +37,22 @@ pub(super) const IGNORE: &str = "\
 /commit.pending
 ";
 
+/// How git merges files that two machines write.
+pub(super) const ATTRIBUTES: &str = "\
+# Two machines that pull from each other keep the lines of both journals, and each keeps its own readings
+/journal.md merge=union
+/journal/*.md merge=union
+/world.json merge=looop
+/snapshots/*.json merge=looop
+";
+
 /// Returns true if looop keeps this file out of git.
 pub fn is_private(path: &str) -> bool {
     !layout::is_kept_in_git(path) && ignored::is_matched(IGNORE, path)
 }
+
+/// Files of looop's own that the user may add to.
+pub(super) const OWN: [(&str, &str); 2] = [(".gitignore", IGNORE), (".gitattributes", ATTRIBUTES)];
 
 const DIRS: [&str; 11] = [
     "goals/archive",
@@ -82,12 +94,14 @@ pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
     let mut made = Vec::new();
     if is_set_up(layout) {
         layout::check(layout)?;
-        History::init(layout.root())?;
+        History::init(layout.root())?.name_merge_driver()?;
         return Ok(made);
     }
     make_dirs(layout)?;
-    History::init(layout.root())?;
-    file::create(&layout.file(".gitignore"), IGNORE.as_bytes(), 0o600)?;
+    History::init(layout.root())?.name_merge_driver()?;
+    for (path, text) in OWN {
+        file::create(&layout.file(path), text.as_bytes(), 0o600)?;
+    }
     for (path, text, mode) in FILES {
         if file::create(&layout.file(path), text.as_bytes(), mode)? {
             made.push(path.to_owned());
@@ -123,11 +137,11 @@ fn first_commit(layout: &Layout, now: Now) -> Result<()> {
     if history.head()?.is_some() {
         return Ok(());
     }
-    let own = [(".gitignore", IGNORE, 0o600), ("format", layout::FORMAT_TEXT, 0o600)];
-    let all = own.iter().chain(&FILES);
-    let edits = all.map(|(path, text, mode)| {
+    let own =
+        OWN.into_iter().chain([("format", layout::FORMAT_TEXT)]).map(|(path, text)| (path, text, 0o600));
+    let edits = own.chain(FILES).map(|(path, text, mode)| {
         let executable = mode & 0o100 != 0;
-        FileEdit { path: (*path).to_owned(), bytes: Some((*text).into()), executable }
+        FileEdit { path: path.to_owned(), bytes: Some(text.into()), executable }
     });
     commits::commit_own(&history, "init: a fresh data dir\n", now, edits.collect())
 }

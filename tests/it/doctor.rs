@@ -57,6 +57,49 @@ fn a_sound_set_up_has_nothing_bad() {
     assert!(!ran.stdout.contains("BAD") && ran.stdout.contains("ok   disk: "), "{}", ran.stdout);
 }
 
+/// What has one right answer is mended on request, and never without.
+#[test]
+fn a_fix_mends_what_needs_no_question() {
+    let rows: [(&str, &str, fn(&Profile)); 5] = [
+        ("mode", "data` had mode 755", |profile| chmod(profile, "data", 0o755)),
+        ("mode", "looop.env` had mode 644", |profile| {
+            fs::write(profile.path("looop.env"), "ANTHROPIC_API_KEY=x\n").unwrap();
+            chmod(profile, "looop.env", 0o644);
+        }),
+        ("format", "the data dir had format 3", |profile| {
+            fs::remove_file(profile.data().join(".gitattributes")).unwrap();
+            fs::write(profile.data().join("format"), "{\"format\":3}\n").unwrap();
+        }),
+        ("history", "could not", |profile| {
+            let tip = profile.git(&["rev-parse", "HEAD"]);
+            let object = format!("data/.git/objects/{}/{}", &tip[..2], &tip.trim()[2..]);
+            chmod(profile, &object, 0o600);
+            fs::write(profile.path(&object), "torn").unwrap();
+        }),
+        ("history", "index.lock", |profile| {
+            let lock = fs::File::create(profile.data().join(".git/index.lock")).unwrap();
+            lock.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }),
+    ];
+    for (what, found, make) in rows {
+        let profile = Profile::scripted(&[NOOP]);
+        beat(&profile);
+        make(&profile);
+        assert!(!profile.looop(&["doctor"]).stdout.contains("mend"), "{found}");
+        let ran = profile.looop(&["doctor", "--fix"]).ok();
+        let line = ran.stdout.lines().find(|line| line.starts_with(&format!("mend {what}: ")));
+        assert!(line.is_some_and(|line| line.contains(found)), "{found}: {ran:?}");
+        assert!(!profile.looop(&["doctor", "--fix"]).ok().stdout.contains("mend"), "{found}: once");
+        profile.looop(&["tick"]).ok();
+        profile.looop(&["doctor"]).ok().prints(&["ok   history"]);
+    }
+    let other = Profile::empty();
+    fs::create_dir(other.data()).unwrap();
+    chmod(&other, "data", 0o755);
+    other.looop(&["doctor", "--fix"]).exits(1);
+    assert_eq!(fs::metadata(other.data()).unwrap().permissions().mode() & 0o777, 0o755, "it is no data dir");
+}
+
 #[test]
 fn a_fault_is_found_with_its_cure() {
     finds("config", "`intervall` is not a key here", "did you mean `interval`?", |profile| {

@@ -94,7 +94,7 @@ fn home_config(profile: &Profile) -> Value {
 fn init_asks_on_a_terminal_what_it_does_not_know() {
     // Both keys after the question of this text, and the config that follows.
     type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], Value);
-    let amount = "What may be spent a day, in US dollars [20]:";
+    let amount = "What may be spent a day, in US dollars [$20.00]:";
     let rows: [Row; 3] = [
         (&["pi"], &[(amount, "5")], json!(["pi", "pi", 5.0])),
         (

@@ -14,6 +14,7 @@ const CALLS: &[(&str, &str)] = &[
     ("approval-list", "approval list --all --json"),
     ("attempt-list", "attempt list --json"),
     ("attempt-show", "attempt show sums --json"),
+    ("backup", "backup --json whole.tar"),
     ("cost", "cost --json"),
     ("cost", "cost all --by sensor --json"),
     ("cost", "cost all --by model --json"),
@@ -93,6 +94,11 @@ fn every_answer_has_its_published_form() {
             assert!(!ran.stdout.is_empty(), "{call}: {ran:?}");
             check(&profile, name, call, &ran);
         }
+        // It needs a place without a profile.
+        let (file, call) = (profile.path("whole.tar"), "restore --json");
+        let other = Profile::empty();
+        let ran = other.looop(&["restore", "--json", file.to_str().unwrap()]);
+        check(&other, "restore", call, &ran);
     }
 }
 
@@ -172,7 +178,7 @@ fn each_command_with_json_has_a_schema_and_a_test_and_the_page_names_it() {
             "docs/schemas.md does not name {name}"
         );
         let is_tried = CALLS.iter().any(|(tried, _)| tried == name);
-        assert!(is_tried || ["config", "move"].contains(&name.as_str()), "no test calls {name}");
+        assert!(is_tried || ["config", "move", "restore"].contains(&name.as_str()), "no test calls {name}");
     }
     profile.looop(&["schema", "nosuch"]).fails_with(2, &["hint: there are: approval-list, asks, "]);
 }

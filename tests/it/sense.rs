@@ -247,7 +247,7 @@ fn a_failed_sensor_is_one_steady_reading() {
     let prompt = prompt(&profile);
     assert!(prompt.contains("oops-"), "what a sensor said on stderr is shown to the decider");
     assert!(prompt.contains("chmod +x"), "and why one could not be run");
-    let status = profile.looop(&["status"]).ok().stdout;
+    let status = profile.looop(&["status"]).exits(1).stdout;
     assert!(status.contains("prose (failing)") && !status.contains("good (failing)"), "{status}");
 }
 

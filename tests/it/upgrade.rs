@@ -230,14 +230,14 @@ fn make_older(profile: &Profile) {
 
 #[track_caller]
 fn assert_migrated(profile: &Profile, stderr: &str) {
-    assert!(stderr.contains("the data dir had format 1 and has format 3 now"), "{stderr}");
-    assert_eq!(profile.read("format"), "{\"format\":3}\n");
+    assert!(stderr.contains("the data dir had format 1 and has format 4 now"), "{stderr}");
+    assert_eq!(profile.read("format"), "{\"format\":4}\n");
     let ignored = profile.read(".gitignore");
     for line in ["/fix/", "/told.json", "/beat.json", "mine-alone"] {
         assert_eq!(ignored.lines().filter(|known| *known == line).count(), 1, "{line}: {ignored}");
     }
     let log = profile.git(&["log", "--format=%s %an", "--", "format"]);
-    assert_eq!(log.lines().next(), Some("init: the data dir of format 1 has format 3 now looop"));
+    assert_eq!(log.lines().next(), Some("init: the data dir of format 1 has format 4 now looop"));
     assert_eq!(profile.git(&["ls-files", "fix"]), "");
     profile.git(&["fsck", "--strict"]);
 }

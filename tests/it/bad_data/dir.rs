@@ -70,11 +70,11 @@ fn what_is_somebody_elses_is_not_made_a_data_dir() {
 #[test]
 fn a_format_that_is_not_ours_is_refused() {
     let profile = Profile::scripted(&[NOOP]);
-    let newer = format!("its format is 99 and this program, looop {}, knows 3", env!("CARGO_PKG_VERSION"));
+    let newer = format!("its format is 99 and this program, looop {}, knows 4", env!("CARGO_PKG_VERSION"));
     let rows = [
         ("{\"format\":99}", &*newer, "hint: install a newer looop"),
         ("{\"format\":0}", "format 0 was never released", ""),
-        ("{", "could not read `", "hint: it should hold {\"format\":3}"),
+        ("{", "could not read `", "hint: it should hold {\"format\":4}"),
         ("{\"format\":1,\"x\":2}", "could not read `", "hint: "),
     ];
     for (text, what, hint) in rows {

@@ -140,7 +140,7 @@ fn the_first_beat_on_a_data_dir_of_0_1_migrates_it_and_settles_what_0_1_left() {
     let (profile, facts) = unpacked();
     let intent = profile.read_json("beat.json")["intent"]["beat"].as_str().unwrap().to_owned();
     let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stderr.contains("the data dir had format 2 and has format 3 now"), "{ran:?}");
+    assert!(ran.stderr.contains("the data dir had format 2 and has format 4 now"), "{ran:?}");
     assert!(ran.stdout.contains("noop — done"), "{ran:?}");
     assert!(profile.read_json("beat.json")["intent"].is_null());
     assert_eq!(profile.read(".gitignore").lines().filter(|line| *line == "/pulse.json").count(), 1);
