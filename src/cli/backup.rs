@@ -1,7 +1,7 @@
 //! `looop backup` writes a whole profile into one tar file, and `looop restore` makes a profile of such a file.
 //!
 //! The file holds the data dir as it is, with what git does not hold, and the config. A manifest comes first and a count of
-//! the files last, so that a file that is no backup, or that was cut off, restores nothing.
+//! the files last. They tell a whole backup from another file, and from one that was cut off.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -92,7 +92,7 @@ pub fn backup(app: &App, args: &BackupArgs) -> Result<u8> {
             .hint("choose another folder")
     );
     let whole = path.with_added_extension("part");
-    // Nobody else may read it: it holds prompts, and keys of the config.
+    // Only the user may read it: it holds prompts, and keys of the config.
     let made = File::options().write(true).create_new(true).mode(0o600).open(&whole).doing("make", &whole)?;
     let done = write(app, &made, &cancel).and_then(|(files, bytes)| {
         made.sync_all().doing("write", &whole)?;

@@ -1,4 +1,4 @@
-//! A backup holds all of a profile, a restore makes the same profile, and a bad file restores nothing.
+//! A backup holds all of a profile, and a restore makes the same profile. A bad file is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -139,7 +139,7 @@ fn archive(files: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_that_is_no_whole_backup_restores_nothing() {
+fn a_foreign_or_a_cut_file_is_refused() {
     let first = Profile::scripted(&[NOOP]);
     let file = first.path("looop.tar");
     first.looop(&["backup", file.to_str().unwrap()]).ok();

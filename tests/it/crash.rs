@@ -328,7 +328,7 @@ fn points(profile: &Profile, verb: &[&str]) -> Vec<Point> {
 enum Sweep {
     /// A few, for the daily tests.
     Sample,
-    /// Every eighth one, and of the [`COMMON`] ones fewer.
+    /// Every sixteenth one, and of the [`COMMON`] ones fewer.
     Gate,
     Every,
 }
@@ -346,7 +346,7 @@ fn sweep(scene: &Scene, which: Sweep) -> Tally {
     points.retain(|point| match which {
         Sweep::Sample => at.next().unwrap() % step == step / 2,
         Sweep::Gate if has(COMMON, &point.call) => common.next().unwrap() % scene.every == 0,
-        Sweep::Gate => at.next().unwrap() % 8 == 0,
+        Sweep::Gate => at.next().unwrap() % 16 == 0,
         Sweep::Every => true,
     });
     let mut tally = Tally::default();

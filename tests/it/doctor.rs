@@ -60,7 +60,9 @@ fn a_sound_set_up_has_nothing_bad() {
 /// What has one right answer is mended on request, and never without.
 #[test]
 fn a_fix_mends_what_needs_no_question() {
-    let rows: [(&str, &str, fn(&Profile)); 5] = [
+    /// The mended thing, how its line begins, and what is wrong before.
+    type Row = (&'static str, &'static str, fn(&Profile));
+    let rows: [Row; 5] = [
         ("mode", "data` had mode 755", |profile| chmod(profile, "data", 0o755)),
         ("mode", "looop.env` had mode 644", |profile| {
             fs::write(profile.path("looop.env"), "ANTHROPIC_API_KEY=x\n").unwrap();

@@ -327,7 +327,7 @@ fn check(result: c_int) -> io::Result<()> {
 pub(super) fn inherited_descriptors() -> Vec<c_int> {
     let names = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten().map(|entry| entry.file_name());
     let numbers = names.filter_map(|name| name.to_str()?.parse().ok()).filter(|fd| *fd > 2);
-    // SAFETY: the call reads the flags of a number; one that is no descriptor any more has none.
+    // SAFETY: the call reads the flags of a number; one that was closed meanwhile has none.
     numbers.filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0).collect()
 }
 

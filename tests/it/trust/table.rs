@@ -14,7 +14,7 @@ const PARTS: &[Part] = &[
     ("nothing gets out of a full sandbox", || escape::from_full_sandboxes().cloned()),
     ("a beat that is killed anywhere is made whole", crash::swept),
     ("a beat that loses power anywhere is made whole", crash::replayed),
-    ("in no simulated beat a promise is broken", || Some(sim::simulated())),
+    ("in no simulated beat a promise is broken", || Some(sim::simulated().clone())),
     ("bytes of strangers are read within their bounds", || Some(fuzz::replayed().clone())),
     ("of two beats at once one beats", || Some(races::two_ticks_at_once().clone())),
     ("of many claims at once one wins", || Some(leases::many_claims_at_once().clone())),
