@@ -9,7 +9,8 @@ use super::{
     Agent, Completion, DecideMode, Failed, ModelCall, Program, Runner, call_process, classify, last_words,
 };
 use crate::os::process::{ChildResult, ProcessExit};
-use crate::rules::beat::failing::{Class, reset_at_ms};
+use crate::rules::beat::failing::Class;
+use crate::rules::beat::limit_end::{bounded, reset_at_ms};
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::cost::price::Price;
 use crate::store::file;
@@ -178,7 +179,7 @@ impl AgentRunner {
         };
         let notified = summary.resets_at_s.filter(|_| matches!(class, Class::Limit | Class::Transient));
         let retry_at_ms = match notified {
-            Some(seconds) => seconds.checked_mul(1000),
+            Some(seconds) => seconds.checked_mul(1000).map(|ms| bounded(ms, call.now)),
             None if class == Class::Limit => reset_at_ms(&why, call.now),
             None => None,
         };

@@ -127,9 +127,14 @@ fn notice_of_ask(layout: &Layout, argv: &[String], ask: &QuestionFile) -> Notice
         Some(approval) => ("approval", &format!("{}: {}", approval.decided.action.tag(), ask.text)),
         None => ("ask", &ask.text),
     };
-    let fields = json!({
+    let mut fields = json!({
         "worker": null, "goal": ask.goal, "ask": ask.id, "options": ask.options, "at": ask.created_ms,
     });
+    if let Some(approval) = &ask.approval {
+        // What `looop approve --hash` asks for, so that the user can decide from afar.
+        fields["hash"] = approval.hash.as_str().into();
+        fields["argv"] = json!(approval.scope.command.as_ref().map(|command| &command.argv));
+    }
     notice(layout, argv, kind, text, fields)
 }
 

@@ -35,7 +35,10 @@ pub enum ApprovalVerb {
     #[command(after_help = "Example:\n  looop approval approve ap-5e23")]
     Approve(ApproveArgs),
     /// Reject a move.
-    #[command(after_help = "Example:\n  looop approval reject ap-5e23 'not before Friday'")]
+    #[command(
+        after_help = "Example:\n  looop approval reject ap-5e23 'not before Friday'",
+        visible_alias = "deny"
+    )]
     Reject(RejectArgs),
 }
 
@@ -58,21 +61,23 @@ pub struct AsksShowArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop answer q-7f3a 'the release first'\n  looop answer q-7f3a 2")]
+#[command(
+    after_help = "Examples:\n  looop answer q-7f3a 'the release first'\n  looop answer q-7f3a 2\n  looop answer fix-ci main\n  \
+                  looop answer 2"
+)]
 pub struct AnswerArgs {
-    /// The ask, or the unique beginning of its id.
-    #[arg(add = complete::ask_ids())]
-    ask: String,
-    /// The answer; the number of an option; or `-` for stdin. Without it you are asked.
-    text: Option<String>,
+    /// The ask: its id, the unique beginning of it, or its worker; not needed if one question is open. Then the answer: a
+    /// text, the number of an option, or `-` for stdin. Without an answer you are asked.
+    #[arg(value_name = "ASK ANSWER", add = complete::ask_ids())]
+    words: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  looop approve ap-5e23")]
+#[command(after_help = "Examples:\n  looop approve ap-5e23\n  looop approve")]
 pub struct ApproveArgs {
-    /// The ask, or the unique beginning of its id.
+    /// The ask, or the unique beginning of its id; not needed if one move waits.
     #[arg(add = complete::ask_ids())]
-    ask: String,
+    ask: Option<String>,
     /// The hash that you saw; required without a terminal.
     #[arg(long, value_name = "HASH")]
     hash: Option<String>,
@@ -83,11 +88,10 @@ pub struct ApproveArgs {
     after_help = "Examples:\n  looop reject ap-5e23 'not before Friday'\n  looop reject --all 'not today'"
 )]
 pub struct RejectArgs {
-    /// The ask, or the unique beginning of its id; with --all the first word of WHY.
-    #[arg(add = complete::ask_ids(), required_unless_present = "all")]
-    ask: Option<String>,
-    /// Why not; the next decision reads it.
-    why: Vec<String>,
+    /// The ask, or the unique beginning of its id; not needed with --all, or if one move waits. Then why not; the next
+    /// decision reads it.
+    #[arg(value_name = "ASK WHY", add = complete::ask_ids())]
+    words: Vec<String>,
     /// Reject each open approval. On a terminal you are asked first.
     #[arg(long)]
     all: bool,
@@ -220,6 +224,44 @@ fn recap(app: &App, ask: &QuestionFile) -> String {
     lines.map(|line| format!("{}\n", app.style.bold(&line))).collect()
 }
 
+/// How the ids of asks begin. A word that looks like one is a name, even if it is mistyped.
+const ID_STARTS: [&str; 3] = ["q-", "ap-", "ask-"];
+
+/// Finds the open ask that the first of several words names, by its id or its worker, and returns the words that are left.
+/// A single word that names none is left, and the ask is the only open one of this kind.
+fn named<'a>(
+    app: &App,
+    words: &'a [String],
+    kind: AskKind,
+    verb: &str,
+) -> Result<(QuestionFile, &'a [String])> {
+    let (asks, _) = not_closed(app)?;
+    let open = || asks.iter().filter(|(ask, state)| ask.kind == kind && *state == QuestionState::Open);
+    if let Some((name, rest)) = words.split_first() {
+        if let Some((ask, _)) =
+            open().find(|(ask, _)| ask.worker.as_ref().is_some_and(|id| id.as_str() == name))
+        {
+            return Ok((ask.clone(), rest));
+        }
+        let begins = |id: &str| !name.is_empty() && id.starts_with(name.as_str());
+        let is_id = asks.iter().any(|(ask, _)| begins(ask.id.as_str()));
+        if is_id || !rest.is_empty() || ID_STARTS.iter().any(|start| name.starts_with(start)) {
+            return Ok((find(app, name, kind, verb)?, rest));
+        }
+    }
+    let open: Vec<&QuestionFile> = open().map(|(ask, _)| ask).collect();
+    if let [one] = open.as_slice() {
+        return Ok(((*one).clone(), words));
+    }
+    let ids = open.iter().map(|ask| ask.id.as_str()).collect::<Vec<_>>().join(", ");
+    Err(match ids.is_empty() {
+        true => Fault::usage(format!("could not {verb}: no open {kind} waits for you")),
+        false => Fault::usage(format!("could not {verb}: {} are open", open.len()))
+            .hint(format!("name one: {ids}")),
+    }
+    .into())
+}
+
 /// Finds the one open ask of a kind by its id.
 fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<QuestionFile> {
     let (ask, state) = pick("ask", wanted, not_closed(app)?.0, |(ask, _)| ask.id.as_str())?;
@@ -285,8 +327,9 @@ fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
 }
 
 pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
-    let ask = find(app, &args.ask, AskKind::Question, "answer")?;
-    let given = match args.text.as_deref() {
+    let (ask, rest) = named(app, &args.words, AskKind::Question, "answer")?;
+    let text_of = (!rest.is_empty()).then(|| rest.join(" "));
+    let given = match text_of.as_deref() {
         None if print::stdin_is_tty() => {
             print::raw(text(app, &ask, QuestionState::Open).as_bytes());
             print::prompt("answer: ").unwrap_or_default()
@@ -308,7 +351,7 @@ pub fn oldest_approval(app: &App) -> Option<Name> {
 pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
     let (asks, _) = not_closed(app)?;
     if asks.iter().any(|(known, _)| known.id == *ask && known.kind == AskKind::Approval) {
-        return approve(app, &ApproveArgs { ask: ask.to_string(), hash: None }).map(drop);
+        return approve(app, &ApproveArgs { ask: Some(ask.to_string()), hash: None }).map(drop);
     }
     let ask = find(app, ask.as_str(), AskKind::Question, "answer")?;
     print::raw(text(app, &ask, QuestionState::Open).as_bytes());
@@ -320,8 +363,17 @@ pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
 
 /// The meaning of an answer: the option with that number, or the text itself.
 fn chosen(ask: &QuestionFile, given: String) -> Result<String> {
-    let number = given.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-    let chosen = number.and_then(|i| ask.options.get(i)).cloned().unwrap_or(given);
+    let count = ask.options.len();
+    let chosen = match given.trim().parse::<usize>() {
+        Ok(nth) if count > 0 && !ask.options.contains(&given) => match ask.options.get(nth.wrapping_sub(1)) {
+            Some(option) => option.clone(),
+            None => {
+                let why = format!("could not answer {}: there is no option {nth} (1 to {count})", ask.id);
+                return Err(Fault::usage(why).hint("an answer in other words is a text").into());
+            }
+        },
+        _ => given,
+    };
     let flaw = if chosen.trim().is_empty() {
         "empty".to_owned()
     } else if chosen.len() > MAX_TEXT_BYTES {
@@ -334,7 +386,10 @@ fn chosen(ask: &QuestionFile, given: String) -> Result<String> {
 
 /// Approves one exact move.
 pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
-    let ask = find(app, &args.ask, AskKind::Approval, "approve")?;
+    let ask = match &args.ask {
+        Some(name) => find(app, name, AskKind::Approval, "approve")?,
+        None => named(app, &[], AskKind::Approval, "approve")?.0,
+    };
     let what = format!("could not approve {}", ask.id);
     let Some(approval) = &ask.approval else { bail!("{what}: it contains no move") };
     let hash = approval.hash.clone();
@@ -366,14 +421,14 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
     if args.all {
         return reject_all(app, args);
     }
-    let ask = find(app, args.ask.as_deref().unwrap_or_default(), AskKind::Approval, "reject")?;
-    say(app, &ask, AskReply::Reject { text: args.why.join(" ") })?;
+    let (ask, why) = named(app, &args.words, AskKind::Approval, "reject")?;
+    say(app, &ask, AskReply::Reject { text: why.join(" ") })?;
     print::done(&format!("rejected {}; the same move is refused for a day", ask.id))
 }
 
 /// Rejects every open approval. A failure for one of them does not stop the others.
 fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
-    let why = args.ask.iter().chain(&args.why).cloned().collect::<Vec<_>>().join(" ");
+    let why = args.words.join(" ");
     let open = open_approvals(app)?;
     if open.is_empty() {
         return print::done("no move waits for an approval");

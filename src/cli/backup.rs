@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -279,12 +279,17 @@ fn unpack(archive: impl Read, into: &Path) -> Result<(Manifest, u64)> {
         .hint("restore it with that version or a newer one")
     );
     let mut files = 0;
+    let mut dirs: Vec<(PathBuf, u32)> = Vec::new();
     for entry in entries {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         if path == Path::new(COUNT) {
             let Count { files: counted } = note(&mut entry)?;
             ensure!(counted == files, "it holds {files} files and counts {counted}");
+            // The inner ones first: a directory of its own may be read-only.
+            for (dir, mode) in dirs.into_iter().rev() {
+                set_mode(&dir, mode)?;
+            }
             return Ok((manifest, files));
         }
         let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
@@ -294,9 +299,21 @@ fn unpack(archive: impl Read, into: &Path) -> Result<(Manifest, u64)> {
         }
         ensure!(matches!(kind, EntryType::Regular | EntryType::Directory | EntryType::Symlink), not_one());
         ensure!(entry.unpack_in(into)?, "it names the place `{}`, which is not in a backup", path.display());
-        files += u64::from(kind != EntryType::Directory);
+        if kind == EntryType::Directory {
+            // Its contents are still to come.
+            let (dir, mode) = (into.join(&path), entry.header().mode()?);
+            ensure!(fs::symlink_metadata(&dir).is_ok_and(|meta| meta.is_dir()), not_one());
+            set_mode(&dir, mode | 0o700)?;
+            dirs.push((dir, mode));
+        } else {
+            files += 1;
+        }
     }
     bail!("it was cut off: its end is missing")
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7777)).doing("set the mode of", path)
 }
 
 fn note<T: for<'a> Deserialize<'a>>(entry: &mut impl Read) -> Result<T> {

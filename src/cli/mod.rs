@@ -101,6 +101,7 @@ enum Verb {
     /// Approve one exact move.
     Approve(asks::ApproveArgs),
     /// Reject a move.
+    #[command(visible_alias = "deny")]
     Reject(asks::RejectArgs),
     /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it.
     Attach(attach::Args),

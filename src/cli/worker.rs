@@ -145,6 +145,12 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
         Some(text) => text.to_owned(),
         None => String::new(),
     };
+    if args.argv.is_empty() && brief.trim().is_empty() {
+        let fault =
+            Fault::usage(format!("could not start {}: it has neither a brief nor a command", args.id));
+        let example = format!("say what it should do: looop worker start {} 'make the build green'", args.id);
+        return Err(fault.hint(example).into());
+    }
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
     let fleet = app.fleet(&config, &cancel, false);

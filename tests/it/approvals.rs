@@ -298,9 +298,9 @@ fn question() -> (Profile, String) {
 #[ignore = "slow"]
 fn a_question_is_answered_once_in_any_form() {
     let rows: [(&[&str], &str, &str); 5] = [
-        (&["blue, rather"], "", "blue, rather"),
+        (&["blue,", "rather"], "", "blue, rather"),
         (&["2"], "", "green"),
-        (&["7"], "", "7"),
+        (&["7 o'clock"], "", "7 o'clock"),
         (&["-"], "from stdin\n", "from stdin"),
         (&[], "piped\n", "piped"),
     ];
@@ -321,6 +321,26 @@ fn a_question_is_answered_once_in_any_form() {
 }
 
 #[test]
+fn the_only_open_ask_needs_no_id() {
+    let (profile, id) = question();
+    profile.looop(&["approve"]).exits(2).warns(&["no open approval waits for you"]);
+    profile.looop(&["answer", "2"]).ok().prints(&[&format!("answered {id}: green")]);
+    profile.looop(&["answer", "2"]).exits(2).warns(&["no open question waits for you"]);
+    let run = |what: &str| format!(r#"{{"move":"run","argv":["date","{what}"],"why":"w"}}"#);
+    let profile = Profile::scripted(&[&run("+%s"), &run("+%Y"), NOOP]);
+    profile.looop(&["tick"]).ok();
+    profile.looop(&["approve"]).exits(2).warns(&["there is no terminal"]);
+    profile.goal("g", "goal: more\n");
+    profile.looop(&["tick"]).ok();
+    let ids: Vec<String> = profile.asks().iter().map(|ask| ask["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 2);
+    let both = profile.looop(&["deny", "later"]).exits(2).stderr;
+    assert!(ids.iter().all(|id| both.contains(id.as_str())) && both.contains("2 are open"), "{both}");
+    profile.looop(&["deny", &ids[0]]).ok();
+    profile.looop(&["deny", "later"]).ok().prints(&[&format!("rejected {}", ids[1])]);
+}
+
+#[test]
 fn an_answer_that_cannot_be_meant_changes_nothing() {
     let (profile, id) = question();
     for (args, stdin) in
@@ -331,6 +351,10 @@ fn an_answer_that_cannot_be_meant_changes_nothing() {
     profile.looop_with(&["answer", &id, "-"], &"x".repeat(9000)).exits(2).warns(&["longer than"]);
     profile.looop(&["approve", &id]).exits(2).warns(&["hint: use `looop answer`"]);
     assert_eq!(profile.looop(&["reject", &id]).code, 2);
+    profile.looop(&["answer", &id, "3"]).exits(2).warns(&["there is no option 3 (1 to 2)"]);
+    profile.looop(&["answer", &id, "0"]).exits(2).warns(&["there is no option 0 (1 to 2)"]);
+    // A mistyped id is not an answer.
+    profile.looop(&["answer", "q-nosuch"]).exits(2).warns(&[&format!("there are: {id}")]);
     profile.looop(&["answer", "nosuch", "x"]).exits(2).warns(&[&format!("there are: {id}")]);
     assert_eq!(profile.asks().len(), 1);
     let other = r#"{"move":"ask","text":"And which size?","why":"x"}"#;

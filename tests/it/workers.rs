@@ -65,7 +65,7 @@ fn a_worker_flags_asks_reports_and_ends() {
     let torn = format!("asks/{}.answer.json", ask["id"].as_str().unwrap());
     fs::write(profile.data().join(&torn), "{\"ask\":").unwrap();
     assert_eq!(profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"], ask["id"]);
-    profile.looop(&["answer", ask["id"].as_str().unwrap(), "2"]).ok();
+    profile.looop(&["answer", "w1", "2"]).ok();
     let aside = fs::read_dir(profile.data().join("asks")).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(aside.filter(|name| name.to_string_lossy().contains(".corrupt-")).count(), 1);
     wait_state(&profile, "w1", "exited");
@@ -295,6 +295,10 @@ fn bad_names_commands_and_briefs_start_nothing() {
     assert!(ran.code == 1 && ran.stderr.contains("is not an executable"), "{ran:?}");
     let ran = profile.looop_with(&["worker", "start", "w1", "-", "--", "true"], &"b".repeat(5 << 20));
     assert!(ran.code == 2 && ran.stderr.contains("larger than"), "{ran:?}");
+    for brief in [&[][..], &[" \n"], &["", "--goal", "g"]] {
+        let args = [&["worker", "start", "w1"], brief].concat();
+        profile.looop(&args).fails_with(2, &["it has neither a brief nor a command"]);
+    }
     let ran = profile.looop(&["worker", "start", "w1", "x", "--verify", "nope", "--runner", "claude"]);
     assert!(ran.code == 1 && ran.stderr.contains("is not an entry of `verify`"), "{ran:?}");
     let ran = profile.looop(&["worker", "start", "w1", "--cwd", "/no/such/dir", "--", "true"]);

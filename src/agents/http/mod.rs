@@ -23,11 +23,13 @@ use super::token::TokenSource;
 use super::{Completion, Failed, ModelCall, Runner, classify};
 use crate::os::clock::Deadline;
 use crate::os::process::wait::pause_ms;
-use crate::rules::beat::failing::{Class, reset_at_ms};
+use crate::rules::beat::failing::Class;
+use crate::rules::beat::limit_end::{reset_at_ms, retry_after_ms};
 use crate::rules::cost::charge::{CostSource, Usage};
 use crate::rules::cost::price::Price;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
+use crate::rules::time::Now;
 
 /// The most attempts for one request.
 const TRIES: u32 = 3;
@@ -85,7 +87,7 @@ enum RequestResult {
     Refused {
         status: u16,
         body: String,
-        retry_after: Option<String>,
+        retry_after: RetryAfter,
     },
     /// No complete answer, and whether the endpoint may have started one.
     Broken {
@@ -94,6 +96,19 @@ enum RequestResult {
         begun: bool,
         usage: Usage,
     },
+}
+
+/// How long the server asks to wait, and its own time.
+#[derive(Default)]
+struct RetryAfter {
+    header: Option<String>,
+    date: Option<String>,
+}
+
+impl RetryAfter {
+    fn ms(&self, now: Now) -> Option<i64> {
+        retry_after_ms(self.header.as_deref()?, self.date.as_deref(), now)
+    }
 }
 
 impl Runner for Http {
@@ -135,8 +150,9 @@ impl Http {
                     Some(0)
                 }
                 RequestResult::Refused { status, body, retry_after } => {
-                    let is_passing = self.class(*status, body) == Class::Transient && tries < TRIES;
-                    is_passing.then(|| retry_ms(retry_after.as_deref(), tries)).flatten()
+                    let asked_ms = retry_after.ms(call.now);
+                    let is_passing = class(*status, body, asked_ms) == Class::Transient && tries < TRIES;
+                    is_passing.then(|| retry_ms(asked_ms, tries)).flatten()
                 }
                 RequestResult::Broken { class, begun, .. } => {
                     let is_passing = *class == Class::Transient && !begun && tries < TRIES;
@@ -223,14 +239,6 @@ impl Http {
         }))
     }
 
-    fn class(&self, status: u16, body: &str) -> Class {
-        let by_words = classify::by_words(body);
-        match by_words {
-            Class::TooLong | Class::Limit | Class::Refused if status < 500 => by_words,
-            _ => classify::by_status(status).unwrap_or(Class::Crashed),
-        }
-    }
-
     fn judge(&self, tried: RequestResult, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match tried {
             RequestResult::Answer(mut summary, raw) => {
@@ -249,10 +257,10 @@ impl Http {
                 Err(Box::new(Failed { usage, raw, ..*Failed::before_asking(class, why) }))
             }
             RequestResult::Refused { status, body, retry_after } => {
-                let class = self.class(status, &body);
+                let asked_ms = retry_after.ms(call.now);
+                let class = class(status, &body, asked_ms);
                 let words = clip(&visible(&message_of(&body), false), 400);
-                let reply_ms =
-                    retry_after.as_deref().and_then(seconds_ms).map(|ms| call.now.unix_ms.saturating_add(ms));
+                let reply_ms = asked_ms.map(|ms| call.now.unix_ms.saturating_add(ms));
                 let retry_at_ms = match class {
                     Class::Limit => reply_ms.or_else(|| reset_at_ms(&body, call.now)),
                     Class::Transient => reply_ms,
@@ -293,7 +301,8 @@ impl Http {
 fn exchange(request: HttpRequest, protocol: Protocol) -> Result<RequestResult, Broken> {
     let response = link::send(request)?;
     let header = |name| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-    let (status, retry_after) = (response.status().as_u16(), header("retry-after"));
+    let status = response.status().as_u16();
+    let retry_after = RetryAfter { header: header("retry-after"), date: header("date") };
     let content_type = header("content-type").unwrap_or_default().to_lowercase();
     let is_stream = content_type.contains("event-stream");
     let is_good = (200..300).contains(&status);
@@ -304,6 +313,8 @@ fn exchange(request: HttpRequest, protocol: Protocol) -> Result<RequestResult, B
         let piece = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => &buffer[..length],
+            // The answer has ended by the protocol; what the connection does then does not count.
+            Err(_) if is_stream && reading.is_whole() => break,
             Err(error) if is_good => {
                 let (class, why) = link::broken(&error.into());
                 return Ok(broken(class, why, reading.usage().clone()));
@@ -313,18 +324,24 @@ fn exchange(request: HttpRequest, protocol: Protocol) -> Result<RequestResult, B
         if is_good && is_stream {
             reading.feed(piece);
         }
+        let is_over = reading.is_over();
         raw.extend_from_slice(piece);
         if raw.len() > cap && is_good {
             let why = format!("the endpoint sent more than {} MiB", cap >> 20);
             return Ok(broken(Class::Flood, why, reading.usage().clone()));
         }
         raw.truncate(cap);
+        if is_over {
+            break;
+        }
     }
     if !is_good {
         let body = String::from_utf8_lossy(&raw).into_owned();
         return Ok(RequestResult::Refused { status, body, retry_after });
     }
-    if !is_stream && !content_type.contains("json") {
+    // Some servers send JSON with another type.
+    let is_json = || serde_json::from_slice::<serde_json::Value>(&raw).is_ok_and(|value| value.is_object());
+    if !is_stream && !content_type.contains("json") && !is_json() {
         let kind = if content_type.is_empty() { "nothing" } else { &content_type };
         let why =
             format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
@@ -353,22 +370,44 @@ fn read(path: &std::path::Path) -> Result<String, Box<Failed>> {
         .map_err(|error| Failed::before_asking(Class::Crashed, format!("could not read the prompt: {error}")))
 }
 
+/// From this wait on a server that answers 429 means a quota, in milliseconds: limits of a minute or an hour pass sooner.
+const QUOTA_MS: i64 = 3_600_000;
+
+/// The class of an error status: first by what is made for programs, the status, its code and the wait; then by the words.
+fn class(status: u16, body: &str, asked_ms: Option<i64>) -> Class {
+    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let codes = [&json["error"]["code"], &json["error"]["type"], &json["error"]["status"], &json["code"]];
+    let codes: Vec<&str> = codes.iter().filter_map(|code| code.as_str()).collect();
+    if status == 429 {
+        let has = |wanted: &[&str]| codes.iter().any(|code| wanted.contains(code));
+        if has(&["insufficient_quota", "usage_limit_reached", "usage_limit_exceeded", "billing_error"]) {
+            return Class::Limit;
+        }
+        match asked_ms {
+            Some(ms) if ms >= QUOTA_MS => return Class::Limit,
+            Some(_) => return Class::Transient,
+            None if has(&["rate_limit_exceeded", "rate_limit_error"]) => return Class::Transient,
+            None => {}
+        }
+    }
+    let by_words = classify::by_words(body);
+    match by_words {
+        Class::TooLong | Class::Limit | Class::Refused if status < 500 => by_words,
+        _ => classify::by_status(status).unwrap_or(Class::Crashed),
+    }
+}
+
 /// The wait before the next attempt; none if the next beat must try again.
-fn retry_ms(retry_after: Option<&str>, tries: u32) -> Option<i64> {
+fn retry_ms(asked_ms: Option<i64>, tries: u32) -> Option<i64> {
     let usual = RETRY_MS << tries.saturating_sub(1).min(8);
     // The standard library seeds each hasher randomly.
     let chance = std::collections::hash_map::RandomState::new().build_hasher().finish();
     let jitter = (chance % (usual as u64 / 2 + 1)) as i64;
-    let wait = match retry_after.and_then(seconds_ms) {
+    let wait = match asked_ms {
         Some(notified) => notified.saturating_add(jitter / 4),
         None => usual + jitter,
     };
     (wait <= RETRY_LONGEST_MS).then_some(wait)
-}
-
-fn seconds_ms(text: &str) -> Option<i64> {
-    let seconds: f64 = text.trim().parse().ok()?;
-    (0.0..1e7).contains(&seconds).then(|| (seconds * 1000.0).ceil() as i64)
 }
 
 /// The message in an error's body, or the body itself.
@@ -380,3 +419,29 @@ fn message_of(body: &str) -> String {
 
 /// The default of [`Http::idle_ms`]: long enough for a model that thinks before its first word.
 pub const IDLE_MS: i64 = 120_000;
+
+#[cfg(test)]
+mod tests {
+    use super::class;
+    use crate::rules::beat::failing::Class;
+
+    #[test]
+    fn status_code_and_wait_count_before_the_words() {
+        let minute = r#"{"error":{"message":"Rate limit reached, check your plan and quota","code":"rate_limit_exceeded"}}"#;
+        let quota = r#"{"error":{"message":"slow down","code":"insufficient_quota"}}"#;
+        for (status, body, asked_ms, expected) in [
+            (429, minute, Some(20_000), Class::Transient),
+            (429, minute, None, Class::Transient),
+            (429, "You exceeded your current quota", Some(20_000), Class::Transient),
+            (429, "You exceeded your current quota", None, Class::Limit),
+            (429, "slow down", Some(5 * 3_600_000), Class::Limit),
+            (429, quota, Some(20_000), Class::Limit),
+            (429, "slow down", None, Class::Transient),
+            (402, "pay", None, Class::Limit),
+            (400, "the prompt is too long", None, Class::TooLong),
+            (500, "quota", None, Class::Transient),
+        ] {
+            assert_eq!(class(status, body, asked_ms), expected, "{status} {body} {asked_ms:?}");
+        }
+    }
+}

@@ -102,7 +102,10 @@ pub struct ResponseReader {
     /// The data of an event that has not ended.
     data: Vec<u8>,
     overlong: bool,
+    /// True once the model has ended its answer; counts of tokens may follow.
     is_closed: bool,
+    /// True once the protocol's last event came.
+    is_over: bool,
 }
 
 impl ResponseReader {
@@ -145,6 +148,16 @@ impl ResponseReader {
         self.summary
     }
 
+    /// True if the whole answer is here.
+    pub fn is_whole(&self) -> bool {
+        self.is_closed
+    }
+
+    /// True if no event follows, whether or not the connection ends.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// The usage so far.
     pub fn usage(&self) -> &Usage {
         &self.summary.usage
@@ -172,7 +185,7 @@ impl ResponseReader {
             return;
         }
         if data == b"[DONE]" {
-            self.is_closed = true;
+            (self.is_closed, self.is_over) = (true, true);
         } else if let Ok(event) = serde_json::from_slice::<Value>(&data) {
             match self.protocol {
                 Protocol::Openai => self.chunk(&event, "delta"),
@@ -199,7 +212,9 @@ impl ResponseReader {
         }
         let choice = &chunk["choices"][0];
         let summary = &mut self.summary;
-        summary.push_text(choice[part]["content"].as_str().unwrap_or_default());
+        // Usually a text; some servers send a list of parts.
+        let content = &choice[part]["content"];
+        summary.push_text(content.as_str().map_or_else(|| texts(content), str::to_owned).as_str());
         if let Some(refusal) = choice[part]["refusal"].as_str().filter(|text| !text.is_empty()) {
             summary.fail_as(Class::Refused, refusal);
         }
@@ -237,7 +252,7 @@ impl ResponseReader {
                 self.stops(&event["delta"]["stop_reason"]);
                 self.counts(&event["usage"]);
             }
-            Some("message_stop") => self.is_closed = true,
+            Some("message_stop") => (self.is_closed, self.is_over) = (true, true),
             Some("error") => self.fail(&event["error"]),
             _ => {}
         }
@@ -258,6 +273,7 @@ impl ResponseReader {
         if reason == "refusal" {
             self.summary.fail_as(Class::Refused, "the model refused to answer");
         }
+        self.is_closed |= reason.is_string();
         self.summary.truncated |= is_output_limit(reason);
     }
 

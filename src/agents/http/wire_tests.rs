@@ -39,6 +39,28 @@ fn asked(protocol: Protocol, shape: Shape) -> Value {
 }
 
 #[test]
+fn an_answer_is_whole_at_its_reason_to_end_and_over_at_the_last_event() {
+    for (protocol, text) in BOTH {
+        let mut reading = ResponseReader::new(protocol);
+        let mut seen = Vec::new();
+        for event in text.split_inclusive("\n\n") {
+            reading.feed(event.as_bytes());
+            seen.push((reading.is_whole(), reading.is_over()));
+        }
+        let first = |wanted: (bool, bool)| seen.iter().position(|state| *state == wanted);
+        assert!(first((true, false)) < first((true, true)), "{seen:?}");
+        assert_eq!(first((true, true)), Some(seen.len() - 1), "{seen:?}");
+    }
+}
+
+#[test]
+fn content_can_be_a_list_of_parts() {
+    let parts = json!([{ "type": "text", "text": "{\"move\":" }, { "type": "text", "text": "1}" }]);
+    let chunk = json!({ "choices": [{ "delta": { "content": parts }, "finish_reason": "stop" }] });
+    assert_eq!(read(Protocol::Openai, &format!("data: {chunk}\n\n")).text, "{\"move\":1}");
+}
+
+#[test]
 fn the_stable_part_goes_first_and_is_marked_for_the_cache() {
     let value = asked(Protocol::Anthropic, Shape::Prompt);
     assert_eq!(value["system"][0]["cache_control"], json!({ "type": "ephemeral" }));
@@ -73,7 +95,12 @@ fn streams_are_read_with_what_they_used() {
 #[test]
 fn a_stream_that_breaks_off_is_not_an_answer() {
     for (protocol, text) in BOTH {
-        let cut = text.rfind(if protocol == Protocol::Openai { "data:{" } else { "data: " }).unwrap();
+        let cut = text.rfind(if protocol == Protocol::Openai {
+            "data:{"
+        } else {
+            "data: {\"type\":\"message_delta"
+        });
+        let cut = cut.unwrap();
         let summary = read(protocol, &text[..cut]);
         assert_eq!(summary.failure.map(|failure| failure.class), Some(Class::Transient), "{protocol:?}");
         assert!(!summary.text.is_empty());

@@ -3,8 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::time::Now;
-
 /// The kind of failure that ended a decision. Records contain it as one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
@@ -80,49 +78,9 @@ impl Class {
     }
 }
 
-/// Parses when a limit ends from a message, in milliseconds since the epoch: `…|1795270000`, or `in 2 hours 5 minutes`.
-pub fn reset_at_ms(text: &str, now: Now) -> Option<i64> {
-    let epoch = text.split('|').skip(1).find_map(|rest| {
-        let digits: String = rest.trim().chars().take_while(char::is_ascii_digit).collect();
-        (digits.len() == 10).then(|| digits.parse::<i64>().ok()).flatten()
-    });
-    if let Some(seconds) = epoch {
-        return seconds.checked_mul(1000);
-    }
-    let lower = text.to_lowercase();
-    let (_, after) = lower.split_once("again in ").or_else(|| lower.split_once("resets in "))?;
-    span_ms(after).and_then(|ms| now.unix_ms.checked_add(ms))
-}
-
-/// Parses a duration as far as possible: `2 days 3 hours`, `1h 5m`, `20s`.
-fn span_ms(text: &str) -> Option<i64> {
-    let mut total: Option<i64> = None;
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([' ', ',']).trim_start_matches("and ");
-        let Some(digits) = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0) else {
-            return total;
-        };
-        let count: i64 = rest[..digits].parse().ok()?;
-        rest = rest[digits..].trim_start();
-        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "s" | "sec" | "second" | "seconds" => 1_000,
-            "m" | "min" | "minute" | "minutes" => 60_000,
-            "h" | "hour" | "hours" => 3_600_000,
-            "d" | "day" | "days" => 86_400_000,
-            _ => return total,
-        };
-        total = Some(total.unwrap_or(0).checked_add(count.checked_mul(unit)?)?);
-        rest = &rest[letters..];
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NOW: Now = Now { unix_ms: 1_000_000, offset_s: 0 };
 
     #[test]
     fn a_failure_that_only_the_user_can_fix_waits_long_at_once() {
@@ -140,21 +98,6 @@ mod tests {
     fn the_word_is_the_one_in_records() {
         for class in [Class::Transient, Class::TooLong, Class::CutOff, Class::Down, Class::Refused] {
             assert_eq!(serde_json::to_value(class).unwrap(), class.to_string());
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_limit_is_parsed_from_text() {
-        let at = |text| reset_at_ms(text, NOW);
-        assert_eq!(at("usage limit reached|1795270000"), Some(1_795_270_000_000));
-        let hours = at("You've hit your usage limit. Try again in 2 hours 5 minutes.");
-        assert_eq!(hours, Some(1_000_000 + 7_500_000));
-        assert_eq!(at("try again in 1 day, 3 hours and 20 minutes."), Some(1_000_000 + 98_400_000));
-        assert_eq!(at("Please try again in 20s"), Some(1_020_000));
-        for none in
-            ["try again in a while", "try again at 3 PM", "|12", "again in 9999999999999999999 days", ""]
-        {
-            assert_eq!(at(none), None, "{none}");
         }
     }
 }

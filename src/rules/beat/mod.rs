@@ -8,6 +8,7 @@ pub mod diff;
 pub mod entry;
 pub mod failing;
 pub mod gate;
+pub mod limit_end;
 pub mod observed;
 pub mod policy;
 pub mod prompt;

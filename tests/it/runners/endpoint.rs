@@ -104,8 +104,8 @@ fn silence_ends_a_call() {
     assert_eq!(server.requests().len(), 1, "it may have been working: it is not asked twice");
 }
 
-/// An endpoint that sends this to whoever asks and then keeps the line open.
-fn stalls(words: &'static str) -> String {
+/// An endpoint that sends this to whoever asks, and then keeps the line open or drops it.
+fn sends(words: String, keeps_open: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -113,10 +113,42 @@ fn stalls(words: &'static str) -> String {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             stream.write_all(words.as_bytes()).unwrap();
-            open.push(stream);
+            // Read what was asked, so that closing does not reset what was sent.
+            drop(stream.read(&mut [0; 64 * 1024]));
+            open.extend(keeps_open.then_some(stream));
         }
     });
     url
+}
+
+fn stalls(words: &str) -> String {
+    sends(words.to_owned(), true)
+}
+
+/// What the connection does after the answer has ended does not matter: the answer is paid for.
+#[test]
+fn a_whole_answer_counts_however_the_connection_ends() {
+    let chunk = json!({ "choices": [{ "delta": { "content": NOOP }, "finish_reason": "stop" }] });
+    let whole =
+        json!({ "choices": [{ "message": { "content": NOOP }, "finish_reason": "stop" }] }).to_string();
+    let stream = "HTTP/1.1 200 ok\r\ncontent-type: text/event-stream\r\ncontent-length: 100000\r\n\r\n";
+    for (words, keeps_open) in [
+        (format!("{stream}data: {chunk}\n\ndata: [DONE]\n\n"), true),
+        (format!("{stream}data: {chunk}\n\n"), false),
+        (
+            format!(
+                "HTTP/1.1 200 ok\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{whole}",
+                whole.len()
+            ),
+            true,
+        ),
+    ] {
+        let Some(profile) = profile(Decider::Openai, &sends(words.clone(), keeps_open)) else { return };
+        with(&profile, "idle", json!("20s"));
+        let began = Instant::now();
+        profile.looop(&["tick"]).ok().prints(&["noop"]);
+        assert!(began.elapsed().as_secs() < 15, "{words}");
+    }
 }
 
 #[test]

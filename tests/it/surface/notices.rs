@@ -104,7 +104,10 @@ fn what_the_loop_asks_is_notified_once() {
             all.iter().map(|one| one[key].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
         };
         assert_eq!(ids(&all, "ask"), ids(open.as_array().unwrap(), "id"));
-        assert_eq!(json!([all[0]["kind"], all[0]["text"]]), json!(["approval", "run: to know the time"]));
+        let shown = json!(["kind", "text", "argv"].map(|key| &all[0][key]));
+        assert_eq!(shown, json!(["approval", "run: to know the time", ["date"]]));
+        let hash = &open.as_array().unwrap().iter().find(|ask| ask["id"] == all[0]["ask"]).unwrap()["hash"];
+        assert_eq!(&all[0]["hash"], hash);
         let shown = json!(["kind", "text", "worker", "options"].map(|key| &all[1][key]));
         assert_eq!(shown, json!(["ask", "| Which one?\n| ap-1 approval", null, ["a", "b"]]));
     }
