@@ -286,9 +286,14 @@ fn help_explains_every_command_and_an_unknown_one_is_usage() {
     let part = profile.looop(&["help", "goal", "write"]).ok().stdout;
     assert!(part.contains("Usage: looop goal write") && part.len() < manual.len() / 3, "{part}");
     profile.looop(&["help", "nosuch"]).fails_with(2, &["hint: there are: ls, asks, answer"]);
-    for args in
-        [&["nosuch"][..], &["goal", "nosuch"], &["--nosuch"], &["tick", "extra"], &["goal"], &["worker", "show"]]
-    {
+    for args in [
+        &["nosuch"][..],
+        &["goal", "nosuch"],
+        &["--nosuch"],
+        &["tick", "extra"],
+        &["goal"],
+        &["worker", "show"],
+    ] {
         let ran = profile.looop(args);
         assert!(ran.code == 2 && ran.stdout.is_empty() && !ran.stderr.is_empty(), "{args:?}: {ran:?}");
     }
