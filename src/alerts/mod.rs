@@ -64,16 +64,13 @@ struct ShownWorker {
 /// When the workers cannot be listed, or another run holds the lock for too long. The failure of one worker or one
 /// server does not stop the others; it is a line of the result.
 pub fn reconcile(layout: &Layout, targets: &AlertTargets, now: Now) -> Result<Vec<String>> {
-    let calls = |list: &[Worker]| {
-        let calls = |worker: &Worker| match worker.spec.notify.is_empty() {
-            true => Attention::of(&worker.state).is_some(),
-            false => Attention::notice(&worker.state).is_some(),
-        };
-        list.iter().any(calls)
+    let calls = |worker: &Worker| match worker.spec.notify.is_empty() {
+        true => Attention::of(&worker.state).is_some(),
+        false => Attention::notice(&worker.state).is_some(),
     };
     let asked = || anyhow::Ok(!targets.notify.is_empty() && !unsent(layout, now)?.is_empty());
     // If there was never anything to say, write nothing and do not call tmux.
-    if !layout.alerts_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
+    if !layout.alerts_lock().exists() && !workers::list(layout)?.0.iter().any(calls) && !asked()? {
         return Ok(Vec::new());
     }
     let held = lock::within(&layout.alerts_lock(), LOCK_WAIT_MS)?;

@@ -369,7 +369,9 @@ fn chosen(ask: &QuestionFile, given: String) -> Result<String> {
             Some(option) => option.clone(),
             None => {
                 let why = format!("could not answer {}: there is no option {nth} (1 to {count})", ask.id);
-                return Err(Fault::usage(why).hint("an answer in other words is a text").into());
+                return Err(Fault::usage(why)
+                    .hint("choose one of the options, or answer with a text")
+                    .into());
             }
         },
         _ => given,

@@ -5,12 +5,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
+use tempfile::NamedTempFile;
 
 use super::json_output::{BackupJson, RestoreJson};
 use super::{App, Cancel, Fault, print};
@@ -44,6 +45,8 @@ const MANIFEST: &str = "looop-backup.json";
 const COUNT: &str = "looop-backup-end.json";
 /// The longest of both, in bytes.
 const MAX_NOTE_BYTES: u64 = 64 * 1024;
+/// The longest config, in bytes.
+const MAX_CONFIG_BYTES: usize = 1 << 20;
 /// How long a backup waits for the current beat to end, in milliseconds.
 const WAIT_LIMIT_MS: i64 = 600_000;
 /// How often the progress is shown, in milliseconds.
@@ -86,26 +89,25 @@ pub fn backup(app: &App, args: &BackupArgs) -> Result<u8> {
         return Ok(0);
     }
     let path = app.env.here(&args.file);
+    let refused =
+        |why: &str, hint: &str| Fault::usage(format!("could not write `{shown}`: {why}")).hint(hint);
+    let exists = || refused("it exists", "name another file");
     ensure!(
         !path.starts_with(app.layout.root()),
-        Fault::usage(format!("could not write `{shown}`: it would be a part of itself"))
-            .hint("choose another folder")
+        refused("it would be a part of itself", "choose another folder")
     );
-    let whole = path.with_added_extension("part");
+    // Checked again below, but the user need not wait for the whole backup.
+    ensure!(fs::symlink_metadata(&path).is_err(), exists());
+    let folder = path.parent().unwrap_or(Path::new("/"));
     // Only the user may read it: it holds prompts, and keys of the config.
-    let made = File::options().write(true).create_new(true).mode(0o600).open(&whole).doing("make", &whole)?;
-    let done = write(app, &made, &cancel).and_then(|(files, bytes)| {
-        made.sync_all().doing("write", &whole)?;
-        if fs::symlink_metadata(&path).is_ok() {
-            return Err(Fault::usage(format!("could not write `{shown}`: it exists"))
-                .hint("name another file")
-                .into());
-        }
-        fs::rename(&whole, &path).doing("rename", &whole)?;
-        file::sync_dir(&path)?;
-        Ok((files, bytes))
-    });
-    let (files, bytes) = done.inspect_err(|_| drop(fs::remove_file(&whole)))?;
+    let made = NamedTempFile::with_prefix_in(".looop-backup-", folder).doing("make a file in", folder)?;
+    let (files, bytes) = write(app, made.as_file(), &cancel)?;
+    made.as_file().sync_all().doing("write", &path)?;
+    if let Err(error) = made.persist_noclobber(&path) {
+        ensure!(error.error.kind() != io::ErrorKind::AlreadyExists, exists());
+        return Err(error.error).doing("make", &path);
+    }
+    file::sync_dir(&path)?;
     let made = BackupJson { file: path.display().to_string(), files, bytes };
     match args.json {
         true => print::answer_whole(made),
@@ -138,6 +140,7 @@ fn write(app: &App, out: impl Write, cancel: &Cancel) -> Result<(u64, u64)> {
     Ok((files, writer.bytes))
 }
 
+/// An archive that is written, with what is in it so far.
 struct Writer<'a, W: Write> {
     tar: Builder<W>,
     files: u64,
@@ -200,8 +203,8 @@ impl<W: Write> Writer<'_, W> {
     }
 }
 
-/// Makes a profile of a backup, where there is none. The loop is paused: what it did after the backup was made, it does
-/// not know.
+/// Makes a profile of a backup, in a place without a profile. It pauses the loop, because the loop does not know what was
+/// done after the backup.
 pub fn restore(app: &App, args: &RestoreArgs) -> Result<u8> {
     let root = app.layout.root();
     let shown = args.file.display().to_string();
@@ -234,12 +237,12 @@ pub fn restore(app: &App, args: &RestoreArgs) -> Result<u8> {
     file::sync_dir(root)?;
     let config = app.env.config_path();
     let from = aside.path().join("config/looop.json");
-    let config_made = match fs::read(&from) {
-        Ok(bytes) => {
+    let config_made = match file::read(&from, MAX_CONFIG_BYTES).doing("read", &from)? {
+        Some(bytes) => {
             config.parent().map_or(Ok(()), file::make_dir)?;
             file::create(&config, &bytes, 0o600)?
         }
-        Err(_) => false,
+        None => false,
     };
     let made = RestoreJson {
         data_dir: root.display().to_string(),
@@ -286,7 +289,7 @@ fn unpack(archive: impl Read, into: &Path) -> Result<(Manifest, u64)> {
         if path == Path::new(COUNT) {
             let Count { files: counted } = note(&mut entry)?;
             ensure!(counted == files, "it holds {files} files and counts {counted}");
-            // The inner ones first: a directory of its own may be read-only.
+            // The inner ones first: an outer one may be read-only.
             for (dir, mode) in dirs.into_iter().rev() {
                 set_mode(&dir, mode)?;
             }
@@ -297,7 +300,14 @@ fn unpack(archive: impl Read, into: &Path) -> Result<(Manifest, u64)> {
         if !inside || !(path.starts_with("data") || path == Path::new("config/looop.json")) {
             bail!("it names the place `{}`, which is not in a backup", path.display());
         }
-        ensure!(matches!(kind, EntryType::Regular | EntryType::Directory | EntryType::Symlink), not_one());
+        // A link in one of these two places would lead out of the archive.
+        let fits = match kind {
+            EntryType::Directory => true,
+            EntryType::Regular => path != Path::new("data"),
+            EntryType::Symlink => path.starts_with("data") && path != Path::new("data"),
+            _ => false,
+        };
+        ensure!(fits, not_one());
         ensure!(entry.unpack_in(into)?, "it names the place `{}`, which is not in a backup", path.display());
         if kind == EntryType::Directory {
             // Its contents are still to come.

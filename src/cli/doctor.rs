@@ -47,8 +47,8 @@ enum DoctorCheck {
 /// A file of keys beside the config, which a service gets as its environment.
 const KEYS_FILE: &str = "looop.env";
 
-/// Runs all checks; exit status 1 if a finding is bad. Only `--ask` writes something: the prompt, the reply and
-/// the cost.
+/// Runs all checks; exit status 1 if a finding is bad. Only `--fix` and `--ask` write something; `--ask` writes the prompt,
+/// the reply and the cost.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(DoctorCheck::Runner(runner)) = &args.what {
         return runner::run(app, runner);

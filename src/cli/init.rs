@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::json_output::{FoundAgent, InitJson};
 use super::pause::parse_usd;
 use super::{App, Fault, dollars, print};
-use crate::agents::{self, AGENTS};
+use crate::agents::{self, AGENTS, Agent};
 use crate::config::{FRESH_DAY_MICROS, FreshConfig, write_fresh};
 use crate::os::program;
 use crate::store::{lock, state_files};
@@ -16,10 +16,10 @@ use crate::vcs::{migrate, seed};
 #[command(after_help = "Examples:\n  looop init\n  looop init --decide claude --worker codex --day-usd 10")]
 pub struct Args {
     /// The runner that decides. Without this option you are asked, on a terminal.
-    #[arg(long, value_name = "RUNNER")]
+    #[arg(long, value_name = "RUNNER", value_parser = decider)]
     decide: Option<String>,
     /// The runner of workers.
-    #[arg(long, value_name = "RUNNER")]
+    #[arg(long, value_name = "RUNNER", value_parser = worker)]
     worker: Option<String>,
     /// What may be spent a day, in US dollars.
     #[arg(long, value_name = "USD", value_parser = parse_usd)]
@@ -27,6 +27,23 @@ pub struct Args {
     /// Print JSON, and ask nothing.
     #[arg(long)]
     json: bool,
+}
+
+/// A new config defines no runner of its own, so only an agent CLI can be named.
+fn decider(name: &str) -> Result<String, String> {
+    named(name, |agent| agent.decide.is_ok())
+}
+
+fn worker(name: &str) -> Result<String, String> {
+    named(name, |agent| agent.work.is_ok())
+}
+
+fn named(name: &str, can: fn(&Agent) -> bool) -> Result<String, String> {
+    let known: Vec<&str> = AGENTS.into_iter().filter(|agent| can(agent)).map(|agent| agent.name).collect();
+    match known.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("there are: {}; add another runner to the config later", known.join(", "))),
+    }
 }
 
 /// Creates what is missing, and says the next command. A second run changes nothing.
@@ -46,7 +63,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let (data_dir_made, config_made) = set_up(app, &chosen)?;
     app.say_migrated(migrate::between_beats(&app.layout, app.now)?);
     let config = app.config()?;
-    let next = next(&agents, &config.decide);
+    let (next, why) = next(&agents, &config.decide);
     let made = InitJson {
         data_dir: app.layout.root().display().to_string(),
         data_dir_made,
@@ -60,15 +77,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     };
     match args.json {
         true => print::answer_whole(made),
-        false => print::page(as_text(app, &made)),
+        false => print::page(as_text(app, &made, why)),
     }
 }
 
-fn as_text(app: &App, made: &InitJson) -> String {
+fn as_text(app: &App, made: &InitJson, why: &str) -> String {
     let mut out = String::new();
-    let mut put = |key: &str, text: String| {
-        out.push_str(&format!("{} {text}\n", app.style.bold(&format!("{key:<9}"))));
-    };
+    let mut put = |name: &str, text: String| out.push_str(&app.style.row(name, &text));
     let state = |made: bool| if made { "made" } else { "exists already" };
     put("data dir", format!("{} ({})", made.data_dir, state(made.data_dir_made)));
     put("config", format!("{} ({})", made.config, state(made.config_made)));
@@ -86,7 +101,7 @@ fn as_text(app: &App, made: &InitJson) -> String {
     put("works", made.worker.clone().unwrap_or_else(|| "the default; see docs/workers.md".to_owned()));
     put("a day", made.day_usd.map_or("no limit".to_owned(), |usd| format!("at most ${usd:.2}")));
     out + &format!(
-        "\nNext:\n  {}\nThen:\n  looop goal write ID   say what you want (the text on stdin or in $EDITOR)\n  \
+        "\nNext:\n  {:<21} {why}\nThen:\n  looop goal write ID   say what you want (the text on stdin or in $EDITOR)\n  \
          looop tick --dry-run  read the prompt that a decision would get\n  \
          looop                 start the loop; Ctrl-C ends it\n",
         made.next
@@ -101,12 +116,14 @@ fn agent_words(agent: &FoundAgent) -> String {
     format!("{} is {}, {login}", agent.name, agent.path)
 }
 
-/// The next command: what is missing first.
-fn next(agents: &[FoundAgent], decide: &str) -> String {
+/// The command to run next, and what it does. It depends on what the runner that decides lacks.
+fn next(agents: &[FoundAgent], decide: &str) -> (String, &'static str) {
     match agents.iter().find(|agent| agent.name == decide) {
-        Some(agent) if agent.login.is_some() => format!("looop doctor runner {decide}"),
-        Some(_) => format!("{decide}                log in there, then `looop doctor runner {decide}`"),
-        None => "looop demo            see real beats with a scripted runner; costs nothing".to_owned(),
+        Some(agent) if agent.login.is_some() => {
+            (format!("looop doctor runner {decide}"), "ask it one small question, to see that it answers")
+        }
+        Some(_) => (decide.to_owned(), "log in there; `looop doctor runner` then tries it"),
+        None => ("looop demo".to_owned(), "see real beats with a scripted runner; costs nothing"),
     }
 }
 
@@ -166,7 +183,6 @@ fn show_terms(app: &App, has_profile: bool, fresh: &FreshConfig) -> Result<()> {
 
 /// Creates what is missing. Returns whether something of the data dir was, and whether the config was.
 fn set_up(app: &App, chosen: &FreshConfig) -> Result<(bool, bool)> {
-    app.config()?;
     let made = !seed::set_up(&app.layout, app.now)?.is_empty();
     Ok((made, write_fresh(&app.env, chosen)?))
 }
@@ -193,7 +209,7 @@ fn choose(args: &Args, agents: &[FoundAgent], asks: bool) -> Result<FreshConfig>
     Ok(FreshConfig { decide, worker, day_micros })
 }
 
-/// Asks for one of several agents; where there is at most one, there is nothing to ask.
+/// Asks for one of several agents. With fewer than two it takes the default.
 fn ask_runner(
     question: &str,
     agents: &[FoundAgent],
@@ -226,7 +242,7 @@ fn ask<T>(question: &str, default: &str, parse: impl Fn(&str) -> Result<T, Strin
     }
 }
 
-/// The first agent that is logged in, else the first, for both roles.
+/// The choice without an answer: for each role the first agent that is logged in, else the first.
 fn defaults(agents: &[FoundAgent]) -> FreshConfig {
     let first = |can: fn(&FoundAgent) -> bool| {
         let mut fit: Vec<&FoundAgent> = agents.iter().filter(|agent| can(agent)).collect();
@@ -240,7 +256,7 @@ fn defaults(agents: &[FoundAgent]) -> FreshConfig {
 /// The agent CLIs on the PATH.
 fn agents_on_path(app: &App) -> Vec<FoundAgent> {
     let (path, env) = (app.env.path(), app.env.all());
-    let found = |agent: &'static agents::Agent| {
+    let found = |agent: &'static Agent| {
         let program = program::find_program(agent.name, &path, app.layout.root())?;
         Some(FoundAgent {
             name: agent.name.to_owned(),

@@ -43,7 +43,7 @@ pub struct InitJson {
     pub worker: Option<String>,
     /// The limit for a day in US dollars; null if there is none.
     pub day_usd: Option<f64>,
-    /// The next command.
+    /// The command to run next.
     pub next: String,
 }
 
@@ -332,7 +332,7 @@ pub struct StatusJson {
     pub cost: Today,
     /// The sandbox of each kind of child; null if the config cannot be read.
     pub sandbox: Option<SandboxesJson>,
-    /// What is wrong, and how to fix it; what is bad comes first, and makes the exit code 1.
+    /// The problems with their fixes. Bad ones come first, and with one of them the exit code is 1.
     pub findings: Vec<Finding>,
     /// The fixes that run.
     pub fixes: Vec<RunningFix>,

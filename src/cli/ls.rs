@@ -64,6 +64,14 @@ const WORDS_CHARS: usize = 160;
 /// How often a waiting command checks, in milliseconds.
 const POLL_MS: i64 = 200;
 
+// The exit codes of `looop wait`, besides 0 and 1.
+const NEEDED: u8 = 3;
+const STOPPED: u8 = 4;
+/// As timeout(1) has it.
+const TIMED_OUT: u8 = 124;
+/// As a shell has it after SIGINT.
+const INTERRUPTED: u8 = 130;
+
 /// Which workers a verb accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chosen {
@@ -376,12 +384,6 @@ fn waiting(app: &App) -> Result<Vec<Waiting>> {
     Ok(found)
 }
 
-/// The exit status of a wait that needs the user, and of one whose time is up, as timeout(1) has it.
-const NEEDED: u8 = 3;
-const TIMED_OUT: u8 = 124;
-/// The exit status after SIGINT, as a shell has it.
-const INTERRUPTED: u8 = 130;
-
 /// Blocks until the user is needed, nothing can need them, or a named worker has ended.
 pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
@@ -415,7 +417,7 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     Ok(exit_code)
 }
 
-/// Looks once for whoever needs the user. The exit status is `None` while someone may come.
+/// Lists who needs the user now. The exit code is `None` while a worker or the pulse can still need the user.
 fn needed_or_idle(app: &App) -> Result<(WaitJson, Option<u8>)> {
     let waiting = waiting(app)?;
     if !waiting.is_empty() {
@@ -427,7 +429,7 @@ fn needed_or_idle(app: &App) -> Result<(WaitJson, Option<u8>)> {
     Ok((WaitJson { waiting, worker: None }, is_idle.then_some(0)))
 }
 
-/// Looks once at a worker. The exit status is `None` while it works.
+/// Reads the state of a worker. The exit code is `None` while the worker neither has ended nor needs the user.
 fn ended_or_waiting(app: &App, id: &Name) -> Result<(WaitJson, Option<u8>)> {
     let row = find(app, Some(id.as_str()))?.row(app, clock::now());
     let mut waiting = waiting(app)?;
@@ -435,7 +437,7 @@ fn ended_or_waiting(app: &App, id: &Name) -> Result<(WaitJson, Option<u8>)> {
     let exit_code = match row.state.end() {
         Some(WorkerEnd::Done) => Some(0),
         Some(WorkerEnd::Failed) => Some(1),
-        Some(WorkerEnd::Stopped) => Some(4),
+        Some(WorkerEnd::Stopped) => Some(STOPPED),
         None => (!waiting.is_empty()).then_some(NEEDED),
     };
     Ok((WaitJson { waiting, worker: Some(row) }, exit_code))

@@ -78,6 +78,11 @@ impl Style {
         self.paint("1", text)
     }
 
+    /// A line of a page: its name in bold, then its text.
+    pub fn row(self, name: &str, text: &str) -> String {
+        format!("{} {text}\n", self.bold(&format!("{name:<9}")))
+    }
+
     /// Less important.
     pub fn dim(self, text: &str) -> String {
         self.paint("2", text)

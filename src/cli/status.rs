@@ -136,9 +136,7 @@ fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: 
 fn as_text(app: &App, json: &StatusJson) -> String {
     let style = app.style;
     let mut out = String::new();
-    let mut put = |key: &str, text: String| {
-        out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
-    };
+    let mut put = |name: &str, text: String| out.push_str(&app.style.row(name, &text));
     let (bad, odd): (Vec<&Finding>, _) =
         json.findings.iter().partition(|found| found.health == CheckStatus::Bad);
     for found in bad {

@@ -51,7 +51,6 @@ pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrate
     for (name, wanted) in seed::OWN {
         written.extend(complete(layout, name, wanted)?);
     }
-    History::init(layout.root())?.name_merge_driver()?;
     layout::write_format(layout)?;
     written.push("format");
     // If a commit cannot be made now, the next beat makes it, as for every commit.
@@ -62,6 +61,7 @@ pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrate
 fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     let history = History::open(layout.root())?;
     history.heal()?;
+    history.name_merge_driver()?;
     let mut edits = Vec::new();
     for path in paths {
         let bytes = file::read(&layout.file(path), MAX_LIST_BYTES)?;

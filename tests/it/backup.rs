@@ -177,23 +177,30 @@ fn a_foreign_or_a_cut_file_is_refused() {
     }
 }
 
-/// A link in the archive cannot make a later file land elsewhere.
+/// A link in the archive cannot make a later file land elsewhere, or stand for the data dir or the config.
 #[test]
 fn a_link_of_a_backup_leads_no_file_out_of_it() {
-    let second = elsewhere();
     let manifest = json!({ "backup": 1, "looop": "0.1.0", "format": 4, "at_ms": 1 }).to_string();
-    let mut tar = tar::Builder::new(archive(&[("looop-backup.json", &manifest)])[..1024].to_vec());
-    let mut link = tar::Header::new_gnu();
-    link.set_entry_type(tar::EntryType::Symlink);
-    link.set_size(0);
-    tar.append_link(&mut link, "data/out", second.path("own")).unwrap();
-    let mut header = tar::Header::new_gnu();
-    header.set_size(1);
-    tar.append_data(&mut header, "data/out/evil", &b"1"[..]).unwrap();
-    let bad = second.path("bad.tar");
-    fs::write(&bad, tar.into_inner().unwrap()).unwrap();
-    second.looop(&["restore", bad.to_str().unwrap()]).fails_with(1, &["could not restore"]);
-    assert!(!second.path("own/evil").exists() && !second.data().exists());
+    for (link, then) in
+        [("data/out", "data/out/evil"), ("data", "data/evil"), ("config/looop.json", "data/x")]
+    {
+        let second = elsewhere();
+        let mut tar = tar::Builder::new(archive(&[("looop-backup.json", &manifest)])[..1024].to_vec());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, link, second.path("own")).unwrap();
+        for (name, text) in [(then, "1"), ("looop-backup-end.json", "{\"files\":2}")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        let bad = second.path("bad.tar");
+        fs::write(&bad, tar.into_inner().unwrap()).unwrap();
+        second.looop(&["restore", bad.to_str().unwrap()]).fails_with(1, &["could not restore"]);
+        assert_eq!(fs::read_dir(second.path("own")).unwrap().count(), 0, "{link}");
+        assert!(!second.data().exists() && !second.config_file().exists(), "{link}");
+    }
 }
 
 #[test]

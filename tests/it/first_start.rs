@@ -152,13 +152,9 @@ fn init_takes_options_and_says_the_next_command() {
     profile.looop(&["init", "--decide", "pi"]).fails_with(2, &["looop.json` exists"]);
     assert_eq!(home_config(&profile), json!(["claude", "claude", 20.0]));
     let other = home_with_agents(&["pi", "claude"]);
-    let words = [
-        "pi is /",
-        "not logged in",
-        "claude is /",
-        "logged in by /",
-        "log in there, then `looop doctor runner pi`",
-    ];
+    other.looop(&["init", "--decide", "clade"]).fails_with(2, &["there are: pi, claude, codex"]);
+    assert!(!home_data(&other).exists());
+    let words = ["pi is /", "not logged in", "claude is /", "logged in by /", "log in there;"];
     other.looop(&["init", "--decide", "pi", "--worker", "codex", "--day-usd", "3"]).shows(&words);
     assert_eq!(home_config(&other), json!(["pi", "codex", 3.0]));
     let bare = Profile::home_only();

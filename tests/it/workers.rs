@@ -318,12 +318,15 @@ fn what_a_worker_starts_cannot_use_the_humans_verbs() {
     let script = r#"
         looop pause 2>a; echo $? >>a
         env -i PATH="$PATH" HOME="$HOME" LOOOP_DATA_DIR="$LOOOP_DATA_DIR" LOOOP_CONFIG="$LOOOP_CONFIG" setsid looop pause 2>b; echo $? >>b
+        looop backup x.tar 2>d; echo $? >>d
+        LOOOP_DATA_DIR="$PWD/other" looop restore x.tar 2>e; echo $? >>e
+        looop doctor --fix 2>f >&2; echo $? >>f
         (setsid sh -c '(looop worker start w2 -- true 2>c; echo $? >>c; touch done) &' &)
         sleep 600"#;
     start(&profile, "w1", &[], script);
     let file = |name: &str| profile.worker_file("w1", name);
-    wait_until("all three were tried", || file("done").exists() && file("b").exists());
-    for name in ["a", "b", "c"] {
+    wait_until("all were tried", || file("done").exists() && file("b").exists());
+    for name in ["a", "b", "c", "d", "e", "f"] {
         let printed = fs::read_to_string(file(name)).unwrap();
         // Who forgets its own name finds no data dir in a full sandbox.
         let is_lost = name == "b" && printed.contains("there is no profile");

@@ -38,6 +38,8 @@ const RETRY_MS: i64 = 500;
 /// The longest wait between two attempts, in milliseconds. A longer wait is left to the next beat.
 const RETRY_LONGEST_MS: i64 = 15_000;
 
+/// A 429 that asks for a wait of this length means a quota, in milliseconds. A rate limit passes sooner.
+const QUOTA_MS: i64 = 3_600_000;
 /// How often an interruption is checked, in milliseconds.
 const POLL_MS: u64 = 50;
 /// The largest part of an error's body that is read, in bytes.
@@ -99,7 +101,6 @@ enum RequestResult {
 }
 
 /// How long the server asks to wait, and its own time.
-#[derive(Default)]
 struct RetryAfter {
     header: Option<String>,
     date: Option<String>,
@@ -370,10 +371,7 @@ fn read(path: &std::path::Path) -> Result<String, Box<Failed>> {
         .map_err(|error| Failed::before_asking(Class::Crashed, format!("could not read the prompt: {error}")))
 }
 
-/// From this wait on a server that answers 429 means a quota, in milliseconds: limits of a minute or an hour pass sooner.
-const QUOTA_MS: i64 = 3_600_000;
-
-/// The class of an error status: first by what is made for programs, the status, its code and the wait; then by the words.
+/// The class of an error status. The status, the error code and the wait count first, the words of the message last.
 fn class(status: u16, body: &str, asked_ms: Option<i64>) -> Class {
     let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let codes = [&json["error"]["code"], &json["error"]["type"], &json["error"]["status"], &json["code"]];

@@ -428,6 +428,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_job_gets_no_descriptor_that_looop_inherited() {
+        let left =
+            rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+        rustix::io::fcntl_setfd(&left, rustix::io::FdFlags::empty()).unwrap();
+        let script = format!("[ -e /dev/fd/{} ]", std::os::fd::AsRawFd::as_raw_fd(&left));
+        let command = ProcessCommand::new("/bin/sh", ["-c".to_owned(), script], Vec::new(), "/");
+        let job = Job::new(command, OutputLimit::Head(0), 60_000);
+        assert_eq!(run_one(job, &Cancel::never().unwrap(), None).unwrap().exit, ProcessExit::Code(1));
+    }
+
+    #[test]
     fn children_are_ended_at_an_interruption_and_no_more_are_started() {
         let sleeper = || {
             let command = ProcessCommand::new("/bin/sleep", ["600"], Vec::new(), "/");

@@ -110,7 +110,7 @@ fn clock_ms(found: &Captures, now: Now) -> Option<i64> {
     let (hour, minute): (i8, Option<i8>) = (part("hour")?.parse().ok()?, number(part("minute"))?);
     let hour = match part("half").map(|half| half.starts_with('p')) {
         Some(is_afternoon) if (1..=12).contains(&hour) => hour % 12 + if is_afternoon { 12 } else { 0 },
-        // A bare number is no time of day.
+        // A number alone can mean anything.
         None if minute.is_some() => hour,
         _ => return None,
     };
