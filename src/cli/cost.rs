@@ -86,7 +86,7 @@ fn start(args: &Args, now: Now) -> Result<(String, String, i64)> {
             CostSpan::All => (String::new(), String::new(), i64::MIN),
         });
     };
-    if chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() && text.len() == 10 {
+    if text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok() {
         return Ok(from_day(text.clone()));
     }
     let age = parse_ms(text).map_err(|_| {

@@ -257,6 +257,7 @@ mod tests {
     use crate::cli::print::{ColorWhen, Style};
     use crate::config::Env;
     use crate::rules::time::Now;
+    use crate::rules::time::Zone;
     use crate::store::layout::Layout;
     use crate::vcs::seed;
 
@@ -264,9 +265,9 @@ mod tests {
     fn a_clock_outside_of_1970_to_9999_is_a_problem_and_the_status_still_works() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().join("data"), dir.path().join("cache"));
-        seed::set_up(&layout, Now { unix_ms: 1_795_218_410_413, offset_s: 0 }).unwrap();
+        seed::set_up(&layout, Now::fixed(1_795_218_410_413, 0)).unwrap();
         for (seconds, flaw) in [(-1, "before 1970"), (i64::MAX, "after the year 9999")] {
-            let now = Now::from_clock(seconds, 0, 0);
+            let now = Now::from_clock(seconds, 0, Zone::Fixed(0));
             let style = Style::new(ColorWhen::Never, true);
             let app = App { env: Env::default(), layout: layout.clone(), style, now };
             let status = gather(&app).unwrap();

@@ -187,7 +187,7 @@ fn as_json(report: BeatReport) -> BeatJson {
 
 fn say(app: &App, report: &BeatReport, took_ms: i64, args: &Args) {
     let style = app.style;
-    let time = clock::now().local().format("%H:%M:%S").to_string();
+    let time = clock::now().local().strftime("%H:%M:%S").to_string();
     let cost = report.usage.as_ref().map(|usage| match usage.basis.is_metered() {
         true => format!(" · {}", dollars(usage.cost_micros)),
         false => " · unmetered".to_owned(),

@@ -2,26 +2,26 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the clock")]
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Local, Offset, TimeZone};
+use jiff::tz::TimeZone;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::rules::time::Now;
+use crate::rules::time::{Now, Zone};
 
-/// Returns the wall clock with the local zone's offset. Reads it from the kernel, because the calendar's own clock
-/// panics outside of its range of years.
+/// Returns the wall clock with the local zone. Reads it from the kernel, because the calendar's own clock panics outside
+/// of its range of years.
 pub fn now() -> Now {
+    static LOCAL: LazyLock<TimeZone> = LazyLock::new(TimeZone::system);
     let time = clock_gettime(ClockId::Realtime);
-    let utc = Now::from_clock(time.tv_sec, time.tv_nsec, 0);
-    let moment = DateTime::from_timestamp_millis(utc.unix_ms).unwrap_or_default().naive_utc();
-    Now { offset_s: Local.offset_from_utc_datetime(&moment).fix().local_minus_utc(), ..utc }
+    Now::from_clock(time.tv_sec, time.tv_nsec, Zone::Rules(&LOCAL))
 }
 
 /// Returns the milliseconds since the Unix epoch. Unlike [`now`], it loads no time zone.
 pub fn unix_ms() -> i64 {
     let time = clock_gettime(ClockId::Realtime);
-    Now::from_clock(time.tv_sec, time.tv_nsec, 0).unix_ms
+    Now::from_clock(time.tv_sec, time.tv_nsec, Zone::Fixed(0)).unix_ms
 }
 
 /// A moment in the future, on a clock that is never set.

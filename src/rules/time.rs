@@ -1,55 +1,121 @@
 //! Pure. Time as a value: one reading of the clock, and computations with it.
 
-use chrono::{DateTime, FixedOffset, Offset, TimeZone, Utc};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
-/// The end of the year 9999: a correct clock never shows a later time, and ids of beats could not continue from there.
-pub const LAST_MS: i64 = 253_402_300_799_999;
+/// The last moment that the calendar can show in each zone, on 9999-12-30. A correct clock never shows a later one.
+pub const LAST_MS: i64 = 253_402_207_200_000;
 
-/// One reading of the wall clock with the local zone's offset at that moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The rules of a time zone, so that each moment has its own offset.
+#[derive(Clone, Copy, Debug)]
+pub enum Zone {
+    /// Seconds east of UTC, at all times.
+    Fixed(i32),
+    /// A zone with its changes to and from summer time.
+    Rules(&'static TimeZone),
+}
+
+impl Zone {
+    /// The zone for the calendar; UTC if an offset is too large for one.
+    pub fn rules(self) -> TimeZone {
+        match self {
+            Zone::Fixed(offset_s) => {
+                Offset::from_seconds(offset_s).map_or(TimeZone::UTC, |offset| offset.to_time_zone())
+            }
+            Zone::Rules(zone) => zone.clone(),
+        }
+    }
+}
+
+/// One reading of the wall clock, with the local zone. A file keeps the offset of that moment only.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(into = "NowFile", from = "NowFile")]
 pub struct Now {
     /// Milliseconds since the Unix epoch.
     pub unix_ms: i64,
-    /// Seconds east of UTC.
-    pub offset_s: i32,
+    pub zone: Zone,
 }
 
+/// A reading as files hold it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NowFile {
+    unix_ms: i64,
+    /// Seconds east of UTC.
+    offset_s: i32,
+}
+
+impl From<Now> for NowFile {
+    fn from(now: Now) -> NowFile {
+        NowFile { unix_ms: now.unix_ms, offset_s: now.offset_s() }
+    }
+}
+
+impl From<NowFile> for Now {
+    fn from(NowFile { unix_ms, offset_s }: NowFile) -> Now {
+        Now::fixed(unix_ms, offset_s)
+    }
+}
+
+impl PartialEq for Now {
+    fn eq(&self, other: &Now) -> bool {
+        (self.unix_ms, self.offset_s()) == (other.unix_ms, other.offset_s())
+    }
+}
+
+impl Eq for Now {}
+
 impl Now {
-    /// Converts a clock reading in seconds and nanoseconds since the Unix epoch. A time outside the years 1970 to 9999
-    /// becomes the nearest one that [`clock_flaw`] reports.
-    pub fn from_clock(seconds: i64, nanoseconds: i64, offset_s: i32) -> Now {
-        let unix_ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
-        Now { unix_ms: unix_ms.clamp(-1, LAST_MS + 1), offset_s }
+    /// A moment in a zone that is always `offset_s` seconds east of UTC.
+    pub const fn fixed(unix_ms: i64, offset_s: i32) -> Now {
+        Now { unix_ms, zone: Zone::Fixed(offset_s) }
     }
 
-    /// The local time; a time outside the years 1970 to 9999 becomes the nearest one inside.
-    pub fn local(&self) -> DateTime<FixedOffset> {
-        let zone = FixedOffset::east_opt(self.offset_s).unwrap_or_else(|| Utc.fix());
-        zone.timestamp_millis_opt(self.unix_ms.clamp(0, LAST_MS))
-            .single()
-            .unwrap_or_else(|| DateTime::<Utc>::UNIX_EPOCH.with_timezone(&zone))
+    /// Converts a clock reading in seconds and nanoseconds since the Unix epoch. A time outside the years 1970 to 9999
+    /// becomes the nearest one that [`clock_flaw`] reports.
+    pub fn from_clock(seconds: i64, nanoseconds: i64, zone: Zone) -> Now {
+        let unix_ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
+        Now { unix_ms: unix_ms.clamp(-1, LAST_MS + 1), zone }
+    }
+
+    /// The moment for the calendar; a time outside the years 1970 to 9999 becomes the nearest one inside.
+    pub fn timestamp(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.unix_ms.clamp(0, LAST_MS)).unwrap_or_default()
+    }
+
+    /// The offset of the zone at this moment, in seconds east of UTC.
+    pub fn offset_s(&self) -> i32 {
+        match self.zone {
+            Zone::Fixed(offset_s) => offset_s,
+            Zone::Rules(zone) => zone.to_offset(self.timestamp()).seconds(),
+        }
+    }
+
+    /// The local time.
+    pub fn local(&self) -> DateTime {
+        self.zone.rules().to_datetime(self.timestamp())
     }
 
     /// The local calendar day, `2026-11-21`.
     pub fn day(&self) -> String {
-        self.local().format("%Y-%m-%d").to_string()
+        self.local().strftime("%Y-%m-%d").to_string()
     }
 
     /// The local month, `2026-11`.
     pub fn month(&self) -> String {
-        self.local().format("%Y-%m").to_string()
+        self.local().strftime("%Y-%m").to_string()
     }
 
     /// Local time with its zone, to the second: `2026-11-21 09:15:03 +01:00`.
     pub fn stamp(&self) -> String {
-        self.local().format("%Y-%m-%d %H:%M:%S %:z").to_string()
+        self.timestamp().to_zoned(self.zone.rules()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
     }
 
     /// Returns another moment in the same zone.
     pub fn at(&self, unix_ms: i64) -> Now {
-        Now { unix_ms, offset_s: self.offset_s }
+        Now { unix_ms, zone: self.zone }
     }
 
     /// True if `wait_ms` have passed since `since_ms`. A start in the future means that the clock was set back; the
@@ -146,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_wait_that_starts_in_the_future_is_over() {
-        let now = Now { unix_ms: 1_000, offset_s: 0 };
+        let now = Now::fixed(1_000, 0);
         assert!(now.waited(5_000, 60_000));
         assert!(!now.waited(500, 60_000));
         assert!(now.waited(500, 500));
@@ -165,12 +231,12 @@ mod tests {
             (-1, Some("before 1970")),
             (0, None),
             (1_795_218_410, None),
-            (253_402_300_799, None),
-            (253_402_300_800, Some("after the year 9999")),
+            (253_402_207_200, None),
+            (253_402_207_201, Some("after the year 9999")),
             (8_210_298_412_800, Some("after the year 9999")),
             (i64::MAX, Some("after the year 9999")),
         ] {
-            let found = clock_flaw(Now::from_clock(seconds, 0, 0));
+            let found = clock_flaw(Now::from_clock(seconds, 0, Zone::Fixed(0)));
             assert_eq!(found.is_some(), flaw.is_some(), "{seconds}");
             assert!(found.unwrap_or_default().contains(flaw.unwrap_or_default()), "{seconds}");
         }
@@ -178,32 +244,32 @@ mod tests {
 
     #[test]
     fn a_moment_outside_of_the_years_is_shown_as_the_nearest_one_within() {
-        let day = |unix_ms: i64| Now { unix_ms, offset_s: 0 }.day();
+        let day = |unix_ms: i64| Now::fixed(unix_ms, 0).day();
         assert_eq!((day(-1), day(-86_400_000_000)), ("1970-01-01".to_owned(), "1970-01-01".to_owned()));
         for late in [LAST_MS + 1, LAST_MS + 86_400_000_000, i64::MAX] {
-            assert_eq!(day(late), "9999-12-31", "{late}");
+            assert_eq!(day(late), "9999-12-30", "{late}");
         }
     }
 
     proptest::proptest! {
         #[test]
         fn any_moment_in_any_zone_is_printed_and_compared(unix_ms: i64, offset_s: i32, other: i64, wait_ms: i64) {
-            let now = Now { unix_ms, offset_s };
-            let years = now.day().parse::<chrono::NaiveDate>().map(|day| chrono::Datelike::year(&day));
+            let now = Now::fixed(unix_ms, offset_s);
+            let years = now.day().parse::<jiff::civil::Date>().map(|day| day.year());
             // The local date may differ from UTC by a day.
             proptest::prop_assert!(matches!(years, Ok(1969..=9999)) || now.day().starts_with("+10000"), "{}", now.day());
             let texts = [now.month(), now.stamp(), now.at(other).stamp(), human_ms(unix_ms), beat_id(unix_ms)];
             proptest::prop_assert!(texts.iter().all(|text| !text.is_empty()));
             proptest::prop_assert!(now.elapsed_ms(other) >= 0);
             let _either = now.waited(other, wait_ms);
-            let read = Now::from_clock(unix_ms, other, offset_s);
+            let read = Now::from_clock(unix_ms, other, now.zone);
             proptest::prop_assert!((-1..=LAST_MS + 1).contains(&read.unix_ms));
         }
     }
 
     #[test]
     fn a_moment_is_formatted_in_its_own_zone() {
-        let now = Now { unix_ms: 0, offset_s: 3600 };
+        let now = Now::fixed(0, 3600);
         assert_eq!(now.stamp(), "1970-01-01 01:00:00 +01:00");
         assert_eq!(now.day(), "1970-01-01");
     }

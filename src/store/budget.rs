@@ -252,7 +252,7 @@ mod tests {
     use crate::rules::cost::charge::{Charge, Usage};
     use crate::store::file;
 
-    const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 0 };
+    const NOW: Now = Now::fixed(1_795_265_100_000, 0);
     const CAP: u64 = 1_000;
     const MAX_CALL: u64 = 100;
 

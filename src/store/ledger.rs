@@ -162,7 +162,7 @@ mod tests {
     use crate::rules::cost::charge::Usage;
     use crate::store::layout::tests::temporary;
 
-    const NOV_30: Now = Now { unix_ms: 1_796_081_400_000, offset_s: 0 };
+    const NOV_30: Now = Now::fixed(1_796_081_400_000, 0);
 
     fn charge(beat: &str, at: Now) -> Charge {
         Charge::new(at, beat, "r", Usage::unknown())
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn sums_follow_a_ledger_that_grows_is_torn_or_edited() {
-        const MORNING: Now = Now { unix_ms: NOV_30.unix_ms - 12 * 3_600_000, offset_s: 0 };
+        const MORNING: Now = Now::fixed(NOV_30.unix_ms - 12 * 3_600_000, 0);
         let (_dir, layout) = temporary();
         file::make_dir(&layout.cost()).unwrap();
         let path = layout.cost().join("2026-11.jsonl");

@@ -113,7 +113,7 @@ mod tests {
     use crate::store::layout::tests::temporary;
     use std::fs;
 
-    const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 0 };
+    const NOW: Now = Now::fixed(1_795_218_410_413, 0);
 
     fn profile() -> (tempfile::TempDir, Layout) {
         let (dir, layout) = temporary();

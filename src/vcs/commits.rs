@@ -63,7 +63,7 @@ fn signature(name: &str, now: Now) -> Signature {
         name: name.to_owned(),
         email: format!("{}@localhost", name.replace(' ', ".")),
         unix_s: now.unix_ms.max(0) / 1000,
-        utc_offset_s: now.offset_s,
+        utc_offset_s: now.offset_s(),
     }
 }
 

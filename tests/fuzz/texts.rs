@@ -20,7 +20,7 @@ use looop::rules::{cost::charge::Charge, secret::Secrets, time::Now};
 use looop::tick::observe;
 use serde::{Serialize, de::DeserializeOwned};
 
-const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 3600 };
+const NOW: Now = Now::fixed(1_795_218_410_413, 3600);
 /// A value that must never be written down.
 const SECRET: &str = "planted-secret-7f3a9c";
 

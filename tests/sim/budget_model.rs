@@ -76,7 +76,7 @@ impl BudgetModel {
 
     /// Each cap that a call is under: its limit, the account's name for its window, and whose money counts.
     fn caps(&self, of: &Reserved, now: Now) -> Vec<(u64, String, Counts)> {
-        let (day, hour) = (now.day(), now.local().format("%Y-%m-%dT%H"));
+        let (day, hour) = (now.day(), now.local().strftime("%Y-%m-%dT%H"));
         let goal = format!("goal {} {day}", of.goal.clone().unwrap_or_default());
         let runner = format!("runner {} {day}", of.runner);
         let limit = |cap: Option<u64>, window: &str| {

@@ -142,7 +142,7 @@ impl World {
     }
 
     pub fn now(&self) -> Now {
-        Now { unix_ms: self.wall_ms, offset_s: 3600 }
+        Now::fixed(self.wall_ms, 3600)
     }
 
     pub fn is(&self, mutant: Mutant) -> bool {

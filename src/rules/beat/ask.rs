@@ -250,7 +250,7 @@ pub(super) mod tests {
             AnswerFile { ask: ask.id.clone(), at_ms: 1, reply: AskReply::Approve { hash: "h".to_owned() } };
         assert!(ask.is_outdated());
         for answer in [None, Some(&yes)] {
-            assert_eq!(ask.state(answer, Now { unix_ms: 2, offset_s: 0 }), QuestionState::Expired);
+            assert_eq!(ask.state(answer, Now::fixed(2, 0)), QuestionState::Expired);
         }
     }
 
@@ -284,7 +284,7 @@ pub(super) mod tests {
         let ask = QuestionFile { kind: AskKind::Approval, expires_ms: Some(100), ..question("ap-1") };
         let yes =
             AnswerFile { ask: ask.id.clone(), at_ms: 50, reply: AskReply::Approve { hash: "h".to_owned() } };
-        let at = |unix_ms| Now { unix_ms, offset_s: 0 };
+        let at = |unix_ms| Now::fixed(unix_ms, 0);
         assert_eq!(ask.state(Some(&yes), at(99)), QuestionState::Approved);
         assert_eq!(ask.state(Some(&yes), at(100)), QuestionState::Expired);
         assert_eq!(ask.state(None, at(99)), QuestionState::Open);

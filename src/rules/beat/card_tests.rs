@@ -23,7 +23,7 @@ fn rows_of(decided: Move, scope: ApprovalScope, clean: bool) -> Vec<CardRow> {
     let because = "because of a test".to_owned();
     let operation = Some(Operation::Nothing);
     let one = Approval { decided, scope, operation, diff: String::new(), because, hash: "h".repeat(64) };
-    approval(&QuestionFile { clean, ..ask(Some(one.clone())) }, &one, Now { unix_ms: 0, offset_s: 0 })
+    approval(&QuestionFile { clean, ..ask(Some(one.clone())) }, &one, Now::fixed(0, 0))
 }
 
 fn card(decided: Move, scope: ApprovalScope) -> String {

@@ -167,7 +167,7 @@ mod tests {
     use crate::rules::name::Name;
     use proptest::prelude::*;
 
-    const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 3600 };
+    const NOW: Now = Now::fixed(1_795_218_410_413, 3600);
 
     fn ask(text: &str, why: &str) -> Move {
         let action = Action::Ask { text: text.to_owned(), options: vec![], reference: None };

@@ -58,7 +58,7 @@ impl Loop {
             beat: LoopState::default(),
             observed,
             limits: Limits::default(),
-            now: Now { unix_ms: T0, offset_s: 3600 },
+            now: Now::fixed(T0, 3600),
             forced: None,
             reply: ScriptedReply::Noop(None),
             asked: Vec::new(),

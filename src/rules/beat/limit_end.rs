@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use chrono::DateTime;
+use jiff::Span;
 use jiff::civil::{Date, DateTime as CivilTime, Weekday};
+use jiff::fmt::rfc2822;
 use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
-use jiff::{Span, Timestamp};
 use regex_lite::{Captures, Regex};
 
 use crate::rules::time::Now;
@@ -58,7 +58,7 @@ pub fn reset_at_ms(text: &str, now: Now) -> Option<i64> {
 /// The wait that a `Retry-After` header asks for, in milliseconds: it holds seconds or a date. A date is compared with the
 /// `Date` of the same response, because the clocks may differ.
 pub fn retry_after_ms(header: &str, date: Option<&str>, now: Now) -> Option<i64> {
-    let moment = |text: &str| Some(DateTime::parse_from_rfc2822(text.trim()).ok()?.timestamp_millis());
+    let moment = |text: &str| Some(rfc2822::parse(text.trim()).ok()?.timestamp().as_millisecond());
     let wait_ms = match seconds_ms(header) {
         Some(ms) => ms,
         None => moment(header)?.saturating_sub(date.and_then(moment).unwrap_or(now.unix_ms)).max(0),
@@ -117,9 +117,9 @@ fn clock_ms(found: &Captures, now: Now) -> Option<i64> {
     let zone = match (part("offset"), part("zone").or(part("named"))) {
         (Some(offset), _) => fixed_zone(offset)?,
         (None, Some(name)) => TimeZoneDatabase::bundled().get(name).ok()?,
-        (None, None) => TimeZone::fixed(Offset::from_seconds(now.offset_s).ok()?),
+        (None, None) => now.zone.rules(),
     };
-    let today = zone.to_datetime(Timestamp::from_millisecond(now.unix_ms).ok()?).date();
+    let today = zone.to_datetime(now.timestamp()).date();
     // The day, and what to add to it if it has passed.
     let (day, again) = match (part("iso"), part("month"), part("week")) {
         (Some(iso), ..) => (iso.parse().ok()?, None),
@@ -172,12 +172,13 @@ fn weekday_of(name: &str) -> Option<Weekday> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
 
     /// 2026-09-10, a Thursday, 20:30 in UTC; the local zone is two hours east.
-    const NOW: Now = Now { unix_ms: 1_789_072_200_000, offset_s: 7200 };
+    const NOW: Now = Now::fixed(1_789_072_200_000, 7200);
 
     fn ms(text: &str) -> Option<i64> {
-        Some(DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis())
+        Some(text.parse::<Timestamp>().unwrap().as_millisecond())
     }
 
     #[test]
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_day_without_a_year_is_the_next_one() {
-        let winter = Now { unix_ms: ms("2026-12-30T12:00:00Z").unwrap(), offset_s: 0 };
+        let winter = Now::fixed(ms("2026-12-30T12:00:00Z").unwrap(), 0);
         assert_eq!(reset_at_ms("resets Jan 2, 9am", winter), ms("2027-01-02T09:00:00Z"));
     }
 
@@ -258,7 +259,7 @@ mod tests {
             ("2026-10-24T20:00:00Z", "resets 2:30am (Europe/Berlin)", "2026-10-25T00:30:00Z"),
             ("2026-10-24T20:00:00Z", "resets 9am (Europe/Berlin)", "2026-10-25T08:00:00Z"),
         ] {
-            let now = Now { unix_ms: ms(now).unwrap(), offset_s: 0 };
+            let now = Now::fixed(ms(now).unwrap(), 0);
             assert_eq!(reset_at_ms(text, now), ms(expected), "{text}");
         }
     }

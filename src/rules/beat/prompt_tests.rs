@@ -76,7 +76,7 @@ fn saying(text: &str) -> Frame {
     let context = Context {
         prompt_version: PROMPT_VERSION,
         beat: "mi8x".to_owned(),
-        at: Now { unix_ms: 1_795_218_410_413, offset_s: 3600 },
+        at: Now::fixed(1_795_218_410_413, 3600),
         own,
         woke: vec![own_words()],
         changes: vec![change(text, text)],

@@ -1,12 +1,13 @@
 //! Pure. Durable timers: when one is due, counted from the last time it fired.
 
-use chrono::{DateTime, FixedOffset, TimeZone};
 use croner::Cron;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::name::Name;
-use crate::rules::time::{LAST_MS, Now};
+use crate::rules::time::Now;
 
 /// When a timer fires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -85,7 +86,7 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
         return Err(format!("{text:?} is not a cron expression of five fields"));
     }
     let cron: Cron = text.parse().map_err(|e| format!("{text:?} is not a cron expression: {e}"))?;
-    match cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false) {
+    match cron.find_next_occurrence(&Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC), false) {
         Ok(_) => Ok(cron),
         Err(_) => Err(format!("{text:?} never matches a date")),
     }
@@ -114,12 +115,9 @@ impl Schedule {
                 from.checked_add(periods.checked_mul(step_ms)?)
             }
             FireTime::Cron(text) => {
-                let zone = FixedOffset::east_opt(now.offset_s)?;
-                let last_ms = fired.unwrap_or(self.created_ms);
-                let last = zone.timestamp_millis_opt(last_ms.clamp(0, LAST_MS)).single()?;
-                let cron = parse_cron(text).ok()?;
-                let next = cron.find_next_occurrence(&last, false).ok()?;
-                Some(next.timestamp_millis())
+                let last = now.at(fired.unwrap_or(self.created_ms)).timestamp().to_zoned(now.zone.rules());
+                let next = parse_cron(text).ok()?.find_next_occurrence(&last, false).ok()?;
+                Some(next.timestamp().as_millisecond())
             }
         }
     }
@@ -139,11 +137,12 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::time::Zone;
 
     const HOUR: i64 = 3_600_000;
 
     fn at(ms: i64) -> Now {
-        Now { unix_ms: ms, offset_s: 3600 }
+        Now::fixed(ms, 3600)
     }
 
     fn timer(when: FireTime) -> Schedule {
@@ -172,6 +171,69 @@ mod tests {
         let t = timer(FireTime::Cron("0 9 * * *".to_owned()));
         assert_eq!(t.next_ms(None, at(0)), Some(8 * HOUR), "nine o'clock one hour east of UTC");
         assert_eq!(t.next_ms(Some(8 * HOUR), at(8 * HOUR)), Some(32 * HOUR));
+    }
+
+    #[test]
+    fn a_cron_timer_fires_once_for_each_time_of_day_when_summer_time_begins_and_ends() {
+        for (zone, cron, from, expected) in [
+            (
+                "Europe/Berlin",
+                "0 9 * * *",
+                "2026-10-24T12:00:00Z",
+                ["2026-10-25T08:00:00Z", "2026-10-26T08:00:00Z"],
+            ),
+            (
+                "Europe/Berlin",
+                "0 9 * * *",
+                "2026-03-28T12:00:00Z",
+                ["2026-03-29T07:00:00Z", "2026-03-30T07:00:00Z"],
+            ),
+            // 02:30 is skipped: it fires where the gap ends. It comes twice: it fires the first time.
+            (
+                "Europe/Berlin",
+                "30 2 * * *",
+                "2026-03-28T12:00:00Z",
+                ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+            ),
+            (
+                "Europe/Berlin",
+                "30 2 * * *",
+                "2026-10-24T12:00:00Z",
+                ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
+            ),
+            // A timer of each hour goes on through both hours of this name.
+            (
+                "Europe/Berlin",
+                "0 * * * *",
+                "2026-10-25T00:00:00Z",
+                ["2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z"],
+            ),
+            // Here the clock changes by half an hour.
+            (
+                "Australia/Lord_Howe",
+                "15 2 * * *",
+                "2026-10-03T12:00:00Z",
+                ["2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"],
+            ),
+            (
+                "Australia/Lord_Howe",
+                "45 1 * * *",
+                "2026-04-04T12:00:00Z",
+                ["2026-04-04T14:45:00Z", "2026-04-05T15:15:00Z"],
+            ),
+        ] {
+            let rules = jiff::tz::TimeZoneDatabase::bundled().get(zone).unwrap();
+            let zone = Zone::Rules(Box::leak(Box::new(rules)));
+            let created_ms = from.parse::<Timestamp>().unwrap().as_millisecond();
+            let t = Schedule { created_ms, ..timer(FireTime::Cron(cron.to_owned())) };
+            let mut fired = None;
+            for expected in expected {
+                let now = Now { unix_ms: fired.unwrap_or(created_ms), zone };
+                fired = t.next_ms(fired, now);
+                let at = Timestamp::from_millisecond(fired.unwrap()).unwrap();
+                assert_eq!(at.to_string(), expected, "{cron} after {from}");
+            }
+        }
     }
 
     #[test]

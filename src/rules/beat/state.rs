@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn flaps_decay_by_one_each_quarter_of_an_hour() {
         let flap = Flap { count: 5, at_ms: 0 };
-        let at = |minutes: i64| Now { unix_ms: minutes * 60_000, offset_s: 0 };
+        let at = |minutes: i64| Now::fixed(minutes * 60_000, 0);
         assert_eq!(flap.level(at(14)), 5);
         assert_eq!(flap.level(at(15)), 4);
         assert_eq!(flap.level(at(600)), 0);
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn any_number_in_the_file_can_be_read() {
-        let now = Now { unix_ms: 1, offset_s: 0 };
+        let now = Now::fixed(1, 0);
         for odd in [i64::MIN, -1, LAST_MS + 1, i64::MAX] {
             let beat = LoopState { last_ms: odd, ..LoopState::default() };
             assert!(beat.problem().is_some() && beat.next_ms(now) >= 1, "{odd}");

@@ -18,7 +18,7 @@ mod crash;
 mod memory;
 
 const T0: i64 = 1_795_218_410_413;
-const NOW: Now = Now { unix_ms: T0, offset_s: 3600 };
+const NOW: Now = Now::fixed(T0, 3600);
 const HOUR: i64 = 3_600_000;
 
 fn decided(mut value: Value) -> Move {

@@ -145,7 +145,7 @@ impl BudgetExceeded {
             true => format!(", {} needed for the next call", dollars(self.wants_micros)),
             false => String::new(),
         };
-        let until = now.at(self.resets_ms).local().format("%Y-%m-%d %H:%M");
+        let until = now.at(self.resets_ms).local().strftime("%Y-%m-%d %H:%M");
         format!("the budget of {} is used up ({spent}{held}{next}); it resets at {until}", self.window)
     }
 }
@@ -225,17 +225,20 @@ const DAY: BudgetPeriod = BudgetPeriod { span_ms: 86_400_000, name: "%Y-%m-%d" }
 
 impl BudgetPeriod {
     fn name(self, now: Now) -> String {
-        now.local().format(self.name).to_string()
+        now.local().strftime(self.name).to_string()
     }
 
     /// Returns the number of completed spans of local time since the epoch.
     fn nth(self, now: Now) -> i64 {
-        now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms)
+        now.unix_ms.saturating_add(i64::from(now.offset_s()) * 1000).div_euclid(self.span_ms)
     }
 
     fn end_ms(self, now: Now) -> i64 {
         let next = self.nth(now).saturating_add(1).saturating_mul(self.span_ms);
-        next.saturating_sub(i64::from(now.offset_s) * 1000)
+        let end = |offset_s: i32| next.saturating_sub(i64::from(offset_s) * 1000);
+        // Summer time may begin or end before that. An hour that it skips has no end of its own.
+        let first = end(now.offset_s());
+        Some(end(now.at(first).offset_s())).filter(|end| *end > now.unix_ms).unwrap_or(first)
     }
 }
 

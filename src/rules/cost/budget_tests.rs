@@ -3,7 +3,7 @@
 use super::*;
 
 /// 13:45, one hour east of Greenwich.
-const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 3600 };
+const NOW: Now = Now::fixed(1_795_265_100_000, 3600);
 
 fn want(micros: u64, goal: Option<&str>, runner: &str) -> Reserved {
     Reserved { micros, goal: goal.map(str::to_owned), runner: runner.to_owned() }
@@ -41,7 +41,7 @@ fn caps_are_hit_in_the_order_in_which_they_reset() {
     let caps = Budget { hour_micros: one, day_micros: one, goal_micros: one, runner_micros };
     for minutes in 0..24 * 60 {
         for offset_s in [-12_600, 0, 3600, 20_700] {
-            let now = Now { unix_ms: NOW.unix_ms + minutes * 60_000, offset_s };
+            let now = Now::fixed(NOW.unix_ms + minutes * 60_000, offset_s);
             let all = all_exceeded(&caps, &spent(1), &[], &Raised::new(), &want(1, Some("g"), "pi"), now);
             assert!(all.len() == 4 && all.is_sorted_by_key(|exceeded| exceeded.resets_ms), "{now:?}");
         }
@@ -135,7 +135,7 @@ fn a_cap_reports_its_reset_in_local_time() {
         "the budget of hour 2026-11-21T13 is used up ($0.90 of $1.00 spent, $0.05 reserved for running calls, \
          $0.06 needed for the next call); it resets at 2026-11-21 14:00"
     );
-    let half = Now { offset_s: 19_800, ..NOW };
+    let half = Now::fixed(NOW.unix_ms, 19_800);
     let local_ms = at(half).unwrap().resets_ms + 19_800_000;
     assert_eq!(local_ms % 3_600_000, 0, "an hour in a zone with a half-hour offset");
     let day = Budget { day_micros: Some(0), ..Budget::default() };
@@ -157,4 +157,21 @@ fn a_raise_is_read_from_its_old_and_its_new_format() {
         assert!(serde_json::from_str::<Raise>(bad).is_err(), "{bad}");
     }
     assert_eq!((Raise::Times(u32::MAX).limit(u64::MAX), Raise::To(5).limit(9)), (u64::MAX, 9));
+}
+
+#[test]
+fn a_cap_resets_at_the_end_of_the_local_hour_and_day_when_summer_time_begins_and_ends() {
+    let berlin = jiff::tz::TimeZoneDatabase::bundled().get("Europe/Berlin").unwrap();
+    let zone = crate::rules::time::Zone::Rules(Box::leak(Box::new(berlin)));
+    let moment = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    for (period, now, end) in [
+        (DAY, "2026-03-29T00:30:00Z", "2026-03-29T22:00:00Z"),
+        (DAY, "2026-10-24T22:30:00Z", "2026-10-25T23:00:00Z"),
+        (HOUR, "2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"),
+        // From 02:00 to 03:00 twice: one hour of the budget.
+        (HOUR, "2026-10-25T00:30:00Z", "2026-10-25T02:00:00Z"),
+        (HOUR, "2026-10-25T01:30:00Z", "2026-10-25T02:00:00Z"),
+    ] {
+        assert_eq!(period.end_ms(Now { unix_ms: moment(now), zone }), moment(end), "{now}");
+    }
 }

@@ -152,7 +152,7 @@ mod tests {
     fn charge(day: &str, sensors: &[&str], micros: u64, basis: CostSource) -> Charge {
         let usage = Usage { cost_micros: micros, basis, ..Usage::estimate(40, 8) };
         let sensors = sensors.iter().map(|s| (*s).to_owned()).collect();
-        let now = Now { unix_ms: 0, offset_s: 0 };
+        let now = Now::fixed(0, 0);
         Charge { day: day.to_owned(), sensors, ..Charge::new(now, "b", "pi", usage) }
     }
 
