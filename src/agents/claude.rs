@@ -37,6 +37,8 @@ pub static AGENT: Agent = Agent {
     work: Ok(WorkMode {
         // It may read its brief and run looop without asking. The option takes words to the end of the line.
         args: "{task} --allowedTools Read(/{brief}) Bash(looop:*)",
+        session: "--session-id {session}",
+        resume: "--resume {session} {task} --allowedTools Read(/{brief}) Bash(looop:*)",
         waits: "by OSC 7501, its terminal's status protocol",
         ..WorkMode::PLAIN
     }),

@@ -40,6 +40,9 @@ pub static AGENT: Agent = Agent {
         // looop may not be on that.
         args: "--no-daemon -s {box} -a on-request -c sandbox_workspace_write.network_access=true \
          -c allow_login_shell=false -c check_for_update_on_startup=false {task}",
+        // The last session of this folder.
+        resume: "resume --last --no-daemon -s {box} -a on-request -c sandbox_workspace_write.network_access=true \
+         -c allow_login_shell=false -c check_for_update_on_startup=false {task}",
         waits: "by OSC 7501, its terminal's status protocol",
         ..WorkMode::PLAIN
     }),

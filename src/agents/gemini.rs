@@ -32,6 +32,7 @@ pub static AGENT: Agent = Agent {
     }),
     work: Ok(WorkMode {
         args: "-i {task}",
+        resume: "--resume latest -i {task}",
         // It takes hooks only from files of the system's administrator.
         titles: &[
             ("\u{2726}  Working", ProgramState::Working),

@@ -108,6 +108,10 @@ pub struct WorkMode {
     /// Its arguments. `{task}` is replaced by [`WORK_TASK`], `{brief}` by the path of the brief, `{status}` by the path of
     /// the status file, and `{box}` by the sandbox that codex makes for its commands.
     pub args: &'static str,
+    /// Arguments that go before the others and give its session the id `{session}`; empty: it chooses its own id.
+    pub session: &'static str,
+    /// Its arguments to continue its last session, with the same places; empty: it cannot.
+    pub resume: &'static str,
     /// Environment variables that are set for it, with the same places.
     pub set: &'static [(&'static str, &'static str)],
     /// The file that makes it report its status, where it does not by itself.
@@ -145,6 +149,9 @@ pub enum FirstStart {
 /// What a worker is told first. The brief is a file, because it may be long.
 pub const WORK_TASK: &str =
     "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
+
+/// What a worker is told whose session continues.
+pub const RESUME_TASK: &str = "You were interrupted. Go on with the file {brief}. When all of it is done, run `looop done`, which ends you.";
 
 /// The same for a fix whose prompt does not come on stdin.
 pub const FIX_TASK: &str = "Read the file {brief} and do what it says.";
@@ -213,6 +220,8 @@ impl WorkMode {
     /// A mode without anything special.
     const PLAIN: WorkMode = WorkMode {
         args: "{task}",
+        session: "",
+        resume: "",
         set: &[],
         status: None,
         titles: &[],

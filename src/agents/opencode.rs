@@ -34,6 +34,7 @@ pub static AGENT: Agent = Agent {
     work: Ok(WorkMode {
         // Its first word is a directory, so the prompt has an option.
         args: "--prompt {task}",
+        resume: "--continue --prompt {task}",
         // The config is merged with the user's own. The program updates itself only when the user asks for it.
         set: &[
             ("OPENCODE_CONFIG_CONTENT", "{\"plugin\":[\"file://{status}\"]}"),

@@ -27,6 +27,9 @@ pub static AGENT: Agent = Agent {
     }),
     work: Ok(WorkMode {
         args: "--extension {status} {task}",
+        session: "--session-id {session}",
+        // It continues the session of this id, if there is one.
+        resume: "--session-id {session} --extension {status} {task}",
         status: Some(StatusFile { name: "pi-status.js", text: include_str!("../../seed/pi-status.js") }),
         waits: "by an extension that looop gives it",
         ..WorkMode::PLAIN

@@ -25,6 +25,8 @@ pub static AGENT: Agent = Agent {
     }),
     work: Ok(WorkMode {
         args: "-i {task}",
+        session: "--session-id {session}",
+        resume: "--resume {session} -i {task}",
         // These are the settings of the machine's administrator. The user's own are in the home and still count.
         set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{status}")],
         status: Some(StatusFile { name: "hooks.json", text: include_str!("../../seed/qwen-hooks.json") }),

@@ -6,7 +6,8 @@ use super::compare::DiffArgs;
 use super::json_output::GoalJson;
 use super::{App, JsonArgs, Name, clip, pick, print, save, visible};
 use crate::rules::time::beat_id;
-use crate::rules::world::{Goal, marked};
+use crate::rules::world::Goal;
+use crate::rules::world::front_matter::FrontMatter;
 use crate::store::{layout, user_files};
 
 #[derive(Debug, clap::Subcommand)]
@@ -96,7 +97,7 @@ pub fn row((id, goal): (&Name, &Goal)) -> GoalJson {
 
 /// The `goal:` line of the front matter, else the first line of text.
 fn headline(text: &str) -> String {
-    let marked = marked(text, "goal");
-    let first = || text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
-    marked.or_else(first).unwrap_or("").trim().trim_start_matches("# ").to_owned()
+    let first = text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
+    let written = FrontMatter::parse(text).ok().and_then(|parsed| parsed.goal);
+    written.unwrap_or_else(|| first.unwrap_or_default().trim().trim_start_matches("# ").to_owned())
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::form::{RunnerFile, VerifyFile};
 use super::{ConfigSource, at_least_1};
-use crate::agents::{AGENTS, Agent, WORK_TASK};
+use crate::agents::{AGENTS, Agent, RESUME_TASK, WORK_TASK};
 use crate::rules::beat::settings::{WorkerRunner, Workers};
 use crate::rules::fault::Fault;
 use crate::rules::lease::Ttl;
@@ -45,7 +45,13 @@ impl ConfigSource<'_> {
             let mut runner = self.agent(agent, mode.set);
             runner.status = mode.status;
             runner.argv.extend(self.options(agent, mode.has_effort));
-            runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", WORK_TASK)));
+            let words = |args: &str, task: &str| -> Vec<String> {
+                args.split_whitespace().map(|arg| arg.replace("{task}", task)).collect()
+            };
+            if !mode.resume.is_empty() {
+                runner.resume = [runner.argv.clone(), words(mode.resume, RESUME_TASK)].concat();
+            }
+            runner.argv.extend([words(mode.session, ""), words(mode.args, WORK_TASK)].concat());
             runners.insert(agent.name.to_owned(), runner);
         }
         for (name, own) in &self.file.runners {

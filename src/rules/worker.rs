@@ -31,6 +31,12 @@ pub struct Spec {
     pub runner: Option<String>,
     /// The command; the first element is an absolute path.
     pub argv: Vec<String>,
+    /// The command that continues its agent's session; empty: it cannot be continued.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resume: Vec<String>,
+    /// The id of its agent's session, which takes the place of `{session}` in both commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// The working directory, absolute.
     pub cwd: String,
     /// Its whole environment, except the variables that looop adds.

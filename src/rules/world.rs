@@ -294,11 +294,6 @@ pub struct Frame {
     pub journal: String,
 }
 
-/// Returns the value of a line in a goal's front matter, such as `goal: …` or `verify: …`.
-pub fn marked<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().take(20).find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
-}
-
 #[cfg(test)]
 #[path = "world_tests.rs"]
 mod tests;

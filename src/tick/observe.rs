@@ -14,8 +14,9 @@ use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
 use crate::rules::time::Now;
 use crate::rules::worker::{Deliverable, WorkerView};
+use crate::rules::world::front_matter::FrontMatter;
 use crate::rules::world::sensor::SensorHeader;
-use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World, front_matter};
+use crate::rules::world::{BudgetState, Goal, LoopStatus, SensorReading, Trust, World};
 use crate::sandbox;
 use crate::store::budget::{self, BudgetRequest};
 use crate::store::layout::{self, Layout};
@@ -79,7 +80,7 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
 /// Returns a line for each goal whose front matter lists repositories in an invalid format.
 pub fn goal_problems(goals: &BTreeMap<Name, Goal>) -> impl Iterator<Item = String> {
     goals.iter().filter_map(|(id, goal)| match goal {
-        Goal::Text(text) => front_matter::repos(text).err().map(|why| format!("goals/{id}.md: {why}")),
+        Goal::Text(text) => FrontMatter::parse(text).err().map(|why| format!("goals/{id}.md: {why}")),
         Goal::Unreadable(_) => None,
     })
 }

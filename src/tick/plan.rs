@@ -28,7 +28,8 @@ use crate::rules::name::Name;
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::user_side::{self, UserSidePath};
 use crate::rules::worker::{Spec, network_words};
-use crate::rules::world::{Goal, front_matter};
+use crate::rules::world::Goal;
+use crate::rules::world::front_matter::FrontMatter;
 use crate::store::coverage::{Coverage, CoverageScan};
 use crate::store::{Denied, file, identity, state_files};
 
@@ -130,8 +131,8 @@ fn is_listed(ctx: &Ctx, beat: &LoopState, observed: &Observed, decided: &Move, r
         return false;
     }
     // The world shows a front matter that cannot be read as a problem.
-    let listed = front_matter::repos(text).unwrap_or_default();
-    listed.iter().any(|path| canonical(&ctx.settings.path_of(ctx.layout.root(), path)) == repo)
+    let listed = FrontMatter::parse(text).unwrap_or_default();
+    listed.repos.iter().any(|path| canonical(&ctx.settings.path_of(ctx.layout.root(), path)) == repo)
 }
 
 /// Returns where a `run` would run, or the repository that a worker would clone, with symbolic links resolved; `None`

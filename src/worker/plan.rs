@@ -10,11 +10,12 @@ use super::refusal::{WorkerError, WorkerRefusal};
 use crate::agents;
 use crate::os::program;
 use crate::rules::json::clip;
+use crate::rules::lease;
 use crate::rules::name::Name;
 use crate::rules::sandbox::{Level, SandboxSubject};
 use crate::rules::text::quote_argv;
 use crate::rules::worker::{Check, Objects, Spec, WorkerLimits};
-use crate::rules::{lease, world};
+use crate::rules::world::front_matter::FrontMatter;
 use crate::store::file;
 use crate::store::layout::{self, WorkerDir};
 use crate::store::sandboxes::{AgentSandbox, SandboxedEnv};
@@ -116,6 +117,8 @@ impl Fleet<'_> {
             kind: String::new(),
             runner: None,
             argv: Vec::new(),
+            resume: Vec::new(),
+            session: None,
             cwd: cwd.to_string_lossy().into_owned(),
             env: Vec::new(),
             verify: self.checks(wanted)?,
@@ -142,12 +145,15 @@ impl Fleet<'_> {
     fn checks(&self, wanted: &WorkerRequest) -> Result<Vec<Check>, WorkerError> {
         let known = &self.settings.workers.verify;
         let mut names = wanted.verify.clone();
-        if let (true, Some(goal)) = (names.is_empty(), &wanted.goal) {
+        if let Some(goal) = &wanted.goal {
             let text = file::read_text(&self.layout.file(&layout::goal_path(goal)), MAX_TEXT_BYTES)
                 .with_context(|| format!("could not read the goal {goal}"))?
                 .unwrap_or_default();
-            let marked = world::marked(&text, "verify").filter(|name| !name.is_empty());
-            names.extend(marked.map(str::to_owned));
+            let of_goal = FrontMatter::parse(&text)
+                .map_err(|why| WorkerRefusal::Invalid(format!("goals/{goal}.md: {why}")))?;
+            if names.is_empty() {
+                names = of_goal.verify;
+            }
         }
         let mut verify = Vec::new();
         for name in names {
@@ -190,6 +196,7 @@ impl Fleet<'_> {
                 };
                 (spec.kind, spec.runner) = ("agent".to_owned(), Some(name.to_owned()));
                 spec.argv = runner.argv.iter().map(filled).collect();
+                spec.resume = runner.resume.iter().map(filled).collect();
                 spec.env = runner.set.iter().map(|(key, value)| (key.clone(), filled(value))).collect();
             }
         }
@@ -202,6 +209,7 @@ impl Fleet<'_> {
             return Err(WorkerRefusal::NoInterpreter(program, missing));
         }
         spec.argv[0] = found.to_string_lossy().into_owned();
+        spec.resume.first_mut().into_iter().for_each(|program| program.clone_from(&spec.argv[0]));
         Ok(())
     }
 
@@ -269,6 +277,7 @@ impl Fleet<'_> {
         spec.env.extend(own.env);
         if spec.runner.is_some() {
             agents::fill_sandbox(&mut spec.argv, spec.sandbox.is_some());
+            agents::fill_sandbox(&mut spec.resume, spec.sandbox.is_some());
         }
         Ok(())
     }

@@ -98,9 +98,18 @@ impl Fleet<'_> {
             limits: WorkerLimits { budget: self.settings.budget.clone(), ..workers.limits.clone() },
             notify: workers.notify.clone(),
             tmux: workers.tmux.clone(),
+            session: planned.runner.as_ref().map(|_| self.session_of(&planned.id)),
             created_ms: self.now.unix_ms,
             ..planned
         })
+    }
+
+    /// Makes the id of a worker's session: a UUID, as agent CLIs want it, of which no two are the same.
+    fn session_of(&self, id: &Name) -> String {
+        let made_of =
+            format!("{} {id} {} {}", self.layout.root().display(), self.now.unix_ms, std::process::id());
+        let hex = blake3::hash(made_of.as_bytes()).to_hex();
+        format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[12..15], &hex[15..18], &hex[18..30])
     }
 
     /// Returns the variables of a planned worker: those of its kind, those of the plan, and those that it is granted.

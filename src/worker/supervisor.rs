@@ -154,7 +154,8 @@ fn start(record: &mut Record, size: Size) -> Result<(TranscriptWriter, Terminal)
     record.take_leases()?;
     let own = record.dir.clone_dir();
     git_watch::begin(&record.dir.git_watch(), record.spec.sandbox.as_ref(), Some(&own))?;
-    Ok((writer, programs::start_command(record, size)?))
+    let argv = record.spec.argv.clone();
+    Ok((writer, programs::start_command(record, &argv, size)?))
 }
 
 impl Supervisor {

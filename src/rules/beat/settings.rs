@@ -98,6 +98,9 @@ pub struct WorkerRunner {
     /// Its command; `{brief}` is replaced by the path of the brief, `{status}` by that of its status file, `{box}` by
     /// the sandbox mode that codex uses for its commands.
     pub argv: Vec<String>,
+    /// The command that continues its session, with the same places and `{session}`, the id of that session; empty: it
+    /// cannot continue one.
+    pub resume: Vec<String>,
     /// Names of environment variables that it gets besides the usual ones.
     pub env: Vec<String>,
     /// More paths that it may write.

@@ -17,11 +17,19 @@ use crate::rules::worker::{Check, WorkerExit};
 use crate::sandbox::{self, probe};
 use crate::store::{file, sandboxes};
 
-/// Starts the worker's command, and notes its process.
-pub(super) fn start_command(record: &mut Record, size: Size) -> Result<Terminal> {
+/// Starts the worker's command, or the one that continues its session, and notes its process.
+pub(super) fn start_command(record: &mut Record, argv: &[String], size: Size) -> Result<Terminal> {
     let (spec, env) = (&record.spec, environment(record));
-    let program = spec.argv.first().map_or("", String::as_str);
-    let argv = sandbox_argv(spec.sandbox.as_ref(), Path::new(&spec.cwd), &spec.argv)?;
+    let program = argv.first().map_or("", String::as_str);
+    let session = spec.session.as_deref();
+    let argv: Vec<String> = argv
+        .iter()
+        .map(|arg| match session {
+            Some(session) => arg.replace("{session}", session),
+            None => arg.clone(),
+        })
+        .collect();
+    let argv = sandbox_argv(spec.sandbox.as_ref(), Path::new(&spec.cwd), &argv)?;
     let (terminal, pid) = ProcessCommand::of_argv(&argv, env, Path::new(&spec.cwd))
         .and_then(|command| pty::spawn(command, size))
         .with_context(|| format!("could not start `{program}`"))?;

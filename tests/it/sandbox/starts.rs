@@ -166,14 +166,22 @@ fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
 }
 
 #[test]
-fn a_list_of_a_goal_that_cannot_be_read_is_a_problem_and_frees_nothing() {
+fn front_matter_that_cannot_be_read_is_a_problem_and_stops_each_start() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "---\ngoal: g\nRepos: /src/app\n---\n");
     profile.goal("h", "---\ngoal: h\nrepos: /src/*\n---\n");
-    let problems = ["goals/g.md: line 3 of its front matter", "goals/h.md: line 3 of its front matter"];
+    profile.goal("i", "---\ngoal: i\nverify : tests\n---\n");
+    profile.goal("below", "---\ngoal: fine\n---\nverify: nothing of this name\n");
+    let problems = ["g", "h", "i"].map(|goal| format!("goals/{goal}.md: line 3 of its front matter"));
+    let problems = problems.each_ref().map(String::as_str);
     profile.looop(&["status"]).exits(1).prints(&problems);
     profile.looop(&["doctor"]).prints(&problems);
     profile.looop(&["tick", "--dry-run"]).ok().prints(&problems);
+    for (goal, problem) in ["g", "h", "i"].into_iter().zip(problems) {
+        let start = ["worker", "start", "w", "--goal", goal, "--verify", "tests", "--", "true"];
+        profile.looop(&start).exits(1).warns(&[problem]);
+    }
+    profile.looop(&["worker", "start", "w", "--goal", "below", "--", "true"]).ok();
     let refused = |value: Value, why: &str| {
         profile.config_more(value);
         profile.looop(&["tick"]).exits(2).warns(&[why]);
