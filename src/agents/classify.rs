@@ -74,7 +74,7 @@ pub fn by_words(why: &str) -> Class {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     match status_in(&lower).and_then(by_status) {
         _ if has(&TOO_LONG) => Class::TooLong,
-        _ if has(&LIMIT) => Class::Limit,
+        _ if has(&LIMIT) || hit_limit(&lower) => Class::Limit,
         _ if has(&REFUSED) => Class::Refused,
         Some(class) => class,
         None if lower.contains("empty response") => Class::Empty,
@@ -82,6 +82,15 @@ pub fn by_words(why: &str) -> Class {
         None if has(&TRANSIENT) => Class::Transient,
         None => Class::Crashed,
     }
+}
+
+/// True for words such as `hit your session limit`; a rate limit passes sooner.
+fn hit_limit(text: &str) -> bool {
+    let after = text.split_once("hit your ").map(|(_, after)| after.split_whitespace().take(4));
+    after.is_some_and(|mut words| {
+        let is_rate = words.clone().any(|word| word == "rate");
+        !is_rate && words.any(|word| word.starts_with("limit"))
+    })
 }
 
 /// The class of an HTTP status that an event reports as a number.
@@ -125,6 +134,9 @@ mod tests {
             ("400 prompt is too long: 210000 tokens", Class::TooLong),
             ("the request exceeds the available context size (4096 tokens)", Class::TooLong),
             ("You have hit your usage limit", Class::Limit),
+            ("You've hit your 5-hour limit · resets 11:37am (UTC)", Class::Limit),
+            ("You've hit your weekly Opus limit · resets Sep 12, 9am", Class::Limit),
+            ("You have hit your rate limit", Class::Transient),
             ("429 You exceeded your current quota", Class::Limit),
             ("Your credit balance is too low", Class::Limit),
             ("Model is ambiguous. No matching provider is authenticated", Class::Auth),

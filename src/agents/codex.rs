@@ -43,6 +43,7 @@ pub static AGENT: Agent = Agent {
         // The last session of this folder.
         resume: "resume --last --no-daemon -s {box} -a on-request -c sandbox_workspace_write.network_access=true \
          -c allow_login_shell=false -c check_for_update_on_startup=false {task}",
+        error_sign: Some("\u{25a0} "),
         waits: "by OSC 7501, its terminal's status protocol",
         ..WorkMode::PLAIN
     }),

@@ -118,6 +118,8 @@ pub struct WorkMode {
     pub status: Option<StatusFile>,
     /// How the titles of its terminal begin, by the state that they report.
     pub titles: &'static [(&'static str, ProgramState)],
+    /// The sign at the beginning of an error on its screen, where it reports an error without words.
+    pub error_sign: Option<&'static str>,
     /// How it says that it waits for the user.
     pub waits: &'static str,
     /// True if it takes the option for the effort in a terminal too.
@@ -205,6 +207,17 @@ pub fn fill_sandbox(args: &mut [String], is_sandboxed: bool) {
     args.iter_mut().filter(|arg| *arg == "{box}").for_each(|arg| *arg = inner.to_owned());
 }
 
+/// The last error that a screen shows, in one line.
+pub fn error_on(screen: &str) -> Option<String> {
+    let signs: Vec<&str> =
+        AGENTS.into_iter().filter_map(|agent| agent.work.as_ref().ok()?.error_sign).collect();
+    let text = |line: &str| signs.iter().find_map(|sign| line.strip_prefix(sign)).map(str::to_owned);
+    let lines: Vec<&str> = screen.lines().map(str::trim_end).collect();
+    let (at, first) = lines.iter().enumerate().rev().find_map(|(at, line)| Some((at, text(line)?)))?;
+    let rest = lines[at + 1..].iter().take_while(|line| !line.is_empty()).map(|line| (*line).to_owned());
+    Some(std::iter::once(first).chain(rest).collect::<Vec<_>>().join(" "))
+}
+
 /// What an agent asks at its first start, where the screen shows that.
 pub fn first_start(screen: &str) -> Option<FirstStart> {
     let small = screen.to_lowercase();
@@ -225,6 +238,7 @@ impl WorkMode {
         set: &[],
         status: None,
         titles: &[],
+        error_sign: None,
         waits: "by its silence at a question, which is a guess",
         has_effort: true,
     };

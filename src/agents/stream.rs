@@ -250,6 +250,16 @@ impl EventStream {
         self.summary
     }
 
+    /// Why there is no answer so far.
+    pub fn failure(&self) -> Option<&ReportedFailure> {
+        self.summary.failure.as_ref()
+    }
+
+    /// When a usage limit ends that an event told of, in seconds since the epoch.
+    pub fn resets_at_s(&self) -> Option<i64> {
+        self.summary.resets_at_s
+    }
+
     /// What was used up to the end of the last turn.
     pub fn settled(&self) -> &Usage {
         &self.settled

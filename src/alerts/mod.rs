@@ -82,7 +82,7 @@ pub fn reconcile(layout: &Layout, targets: &AlertTargets, now: Now) -> Result<Ve
         all.insert(key, ShownWorker { worker, past });
     }
     windows(layout, targets, &mut all, &mut problems);
-    let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut problems);
+    let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut problems, now);
     let own = note(&mut problems, notify::due_asks(layout, &targets.notify, now)).unwrap_or_default();
     due.push((layout.notice(), own));
     // A notifier may be slow, and the windows must not wait for it.
@@ -193,11 +193,16 @@ fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
-fn due_notices(layout: &Layout, all: &mut All, problems: &mut Vec<String>) -> Vec<(PathBuf, Vec<Notice>)> {
+fn due_notices(
+    layout: &Layout,
+    all: &mut All,
+    problems: &mut Vec<String>,
+    now: Now,
+) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
         let Some(call) = Attention::notice(&seen.worker.state) else { continue };
-        let notices = notify::notices(layout, &seen.worker, &call, &seen.past.notified);
+        let notices = notify::notices(layout, &seen.worker, &call, &seen.past.notified, now);
         if notices.is_empty() {
             continue;
         }

@@ -50,7 +50,13 @@ fn notice(layout: &Layout, argv: &[String], kind: &str, text: &str, fields: Valu
 }
 
 /// Returns the notices about what a worker needs and its notifier does not know yet.
-pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &Attention) -> Vec<Notice> {
+pub fn notices(
+    layout: &Layout,
+    worker: &Worker,
+    call: &Attention,
+    notified: &Attention,
+    now: Now,
+) -> Vec<Notice> {
     let (spec, state) = (&worker.spec, &worker.state);
     if spec.notify.is_empty() {
         return Vec::new();
@@ -65,6 +71,10 @@ pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &At
         // What its flag says of work that it left is in these words.
         let next = spec.next_step(state, &layout.worker(&spec.id).clone_dir().to_string_lossy());
         return vec![notice(end.as_ref(), &state.end_words(next.as_deref()), &[], state.since_ms)];
+    }
+    if call.limit > notified.limit {
+        let words = state.limit.as_ref().map(|limit| limit.words(now)).unwrap_or_default();
+        return vec![notice("limited", &words, &[], state.since_ms)];
     }
     let flag = state.flag.as_ref().filter(|_| call.has_new_flag(notified));
     let flag = flag.map(|flag| notice("flag", &flag.text, &[], flag.at_ms));

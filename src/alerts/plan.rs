@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rules::name::Name;
-use crate::rules::worker::{WorkerEnd, WorkerState};
+use crate::rules::worker::{Phase, WorkerEnd, WorkerState};
 
 /// The most windows of single workers; further workers share one window.
 pub const WINDOWS_MAX: usize = 5;
@@ -19,19 +19,28 @@ pub struct Attention {
     /// How it ended; only a notifier is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<WorkerEnd>,
+    /// For how many usage limits it has waited, with the present one; only a notifier is told.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub limit: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Attention {
     /// Returns why a worker needs the user; `None` if it does not, or if it has ended and cannot be helped.
     pub fn of(state: &WorkerState) -> Option<Attention> {
-        Attention::notice(state).filter(|call| call.end.is_none())
+        Attention::notice(state).filter(|call| call.end.is_none() && state.needs_user())
     }
 
     /// Returns what a notifier is told: also the end of a worker, and the flag of one that left work behind.
     pub fn notice(state: &WorkerState) -> Option<Attention> {
         let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
         let end = state.phase.end();
-        (state.needs_user() || end.is_some()).then(|| Attention { flag, ask: state.ask.clone(), end })
+        let limit = if state.phase == Phase::Limited { state.waits } else { 0 };
+        let call = Attention { flag, ask: state.ask.clone(), end, limit };
+        (state.needs_user() || end.is_some() || limit > 0).then_some(call)
     }
 
     /// Returns true if its flag is newer than the one in `before`.
@@ -60,6 +69,7 @@ impl Attention {
             flag: self.flag.max(before.flag),
             ask: self.ask.clone().or_else(|| before.ask.clone()),
             end: self.end.or(before.end),
+            limit: self.limit.max(before.limit),
         }
     }
 }

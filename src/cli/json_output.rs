@@ -19,6 +19,7 @@ use crate::rules::fix::attempt::LedgerLine;
 use crate::rules::lease::Lease;
 use crate::rules::sandbox::Level;
 use crate::rules::user_side::UserSidePath;
+use crate::rules::worker::limit::UsageLimit;
 use crate::rules::worker::{CheckResult, Flag, Holding, Objects, Phase, WorkerExit};
 use crate::rules::world::example::Setting;
 use crate::rules::world::sensor::SensorHeader;
@@ -166,6 +167,8 @@ pub struct WorkerJson {
     pub flag: Option<Flag>,
     /// The question that the worker waits for.
     pub ask: Option<Name>,
+    /// The usage limit that the worker waits for.
+    pub limit: Option<UsageLimit>,
     /// The process id of the supervisor; null for an archived worker.
     pub pid: Option<u32>,
     /// When it was started, in milliseconds since the Unix epoch.

@@ -186,6 +186,7 @@ pub fn row(layout: &Layout, worker: &Worker, now: Now) -> WorkerJson {
     WorkerJson {
         flag: state.flag.clone(),
         ask: state.ask.clone(),
+        limit: state.limit.clone(),
         pid: Some(state.supervisor.pid),
         idle_s: (!state.phase.is_over()).then(|| now.elapsed_ms(worker.printed_ms) / 1000),
         stuck: fleet::is_stuck(worker, now),
@@ -215,6 +216,7 @@ fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
         since: past.ended_ms,
         flag: None,
         ask: None,
+        limit: None,
         pid: None,
         started: past.created_ms,
         idle_s: None,
@@ -304,6 +306,10 @@ fn cells(app: &App, worker: &WorkerJson, now: Now) -> Vec<String> {
         Phase::Done => style.green("done"),
         Phase::Failed | Phase::Lost | Phase::Suspended => style.red(worker.state.as_ref()),
         Phase::Running if worker.stuck => style.yellow("stuck?"),
+        Phase::Limited => match &worker.limit {
+            Some(limit) => format!("limited until {}", limit.until(now)),
+            None => style.yellow("limited"),
+        },
         phase => phase.to_string(),
     };
     let idle = worker.idle_s.map(|seconds| human_ms(seconds * 1000)).unwrap_or_default();
@@ -328,6 +334,9 @@ fn words(app: &App, worker: &WorkerJson) -> String {
         let text =
             state_files::ask(&app.layout, ask).ok().flatten().map(|ask| short(&ask.text)).unwrap_or_default();
         return app.style.yellow(&format!("{ask}: {text}"));
+    }
+    if let Some(limit) = &worker.limit {
+        return app.style.dim(&short(&limit.why));
     }
     let end = end_words(worker);
     match &worker.past {

@@ -260,7 +260,10 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     drop(store);
     leases::release(&app.layout, &Holder::Worker(id.clone()), &leases)?;
     let next = lost.spec.next_step(&state, &dir.clone_dir().to_string_lossy());
-    logs::journal(&app.layout, &entry::worker_line(&lost.spec, &state, next.as_deref(), clock::now()))?;
+    logs::journal(
+        &app.layout,
+        &entry::worker_line(&lost.spec, &state.end_words(next.as_deref()), clock::now()),
+    )?;
     for socket in [dir.attach_socket(), dir.worker_socket()] {
         // A socket without a listener does no harm; the next worker of this name replaces it.
         drop(std::fs::remove_file(socket));

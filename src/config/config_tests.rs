@@ -183,7 +183,11 @@ fn a_built_in_worker_takes_a_model_and_an_effort_and_more_variables() {
     assert_eq!(claude.argv[..5], ["claude", "--model", "m", "--effort", "low"]);
     assert!(claude.env.contains(&"A".to_owned()) && claude.env.contains(&"ANTHROPIC_API_KEY".to_owned()));
     let (_, pi) = workers.runner(Some("pi")).unwrap();
-    assert_eq!(pi.argv[..5], ["pi", "--thinking", "high", "--extension", "{status}"]);
+    assert_eq!(
+        pi.argv[..7],
+        ["pi", "--thinking", "high", "--session-id", "{session}", "--extension", "{status}"]
+    );
+    assert_eq!(pi.resume[..5], ["pi", "--thinking", "high", "--session-id", "{session}"]);
     assert!(config.warnings.is_empty());
     let config = loaded(r#"{"runners":{"qwen":{"effort":"low"},"gemini":{"effort":"low"}}}"#, &[]);
     assert!(config.warnings[0].contains("gemini has no such option") && config.warnings.len() == 2);

@@ -14,6 +14,7 @@ use crate::rules::beat::settings::PolicyRules;
 use crate::rules::sandbox::SandboxConfig;
 use crate::rules::time::parse_ms;
 use crate::rules::worker::Objects;
+use crate::rules::worker::limit::OnLimit;
 use crate::store::file::{self, Doing};
 use crate::store::lock;
 
@@ -118,6 +119,8 @@ pub(super) struct RunnerFile {
     pub(super) price: Option<PriceForm>,
     /// If true, its workers cost nothing, so that the first one needs no approval.
     pub(super) free: bool,
+    /// What its workers do at a usage limit.
+    pub(super) on_limit: Option<OnLimit>,
 }
 
 /// The price in US dollars for a million tokens.
@@ -163,6 +166,12 @@ pub(super) struct LimitsFile {
     pub(super) worker_idle: Option<DurationText>,
     /// The longest run time of a worker.
     pub(super) worker_wall: Option<DurationText>,
+    /// What a worker does when its agent hits a usage limit.
+    pub(super) on_limit: OnLimit,
+    /// How long after the end of a usage limit a worker goes on.
+    pub(super) limit_margin: Option<DurationText>,
+    /// For how many usage limits a worker waits.
+    pub(super) limit_waits: Option<u32>,
     /// How long a worker's lease stays valid without a renewal.
     pub(super) lease_ttl: Option<DurationText>,
     /// The timeout of each check of a worker's work.

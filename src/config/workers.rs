@@ -30,6 +30,9 @@ impl ConfigSource<'_> {
                 wall_ms: at_least_1(limits.worker_wall, base.wall_ms),
                 idle_ms: at_least_1(limits.worker_idle, base.idle_ms),
                 verify_ms: at_least_1(limits.verify_timeout, base.verify_ms),
+                on_limit: limits.on_limit,
+                limit_margin_ms: at_least_1(limits.limit_margin, base.limit_margin_ms),
+                limit_waits: limits.limit_waits.unwrap_or(base.limit_waits),
                 cost_micros: self.dollars(self.file.budget.worker_usd, "budget.worker_usd")?,
                 ttl_s,
                 ..base
@@ -136,6 +139,7 @@ pub(super) fn command(own: &RunnerFile, argv: &[String]) -> WorkerRunner {
         env: own.env.clone(),
         write: own.write.clone(),
         free: own.free,
+        on_limit: own.on_limit,
         has_token_cmd: own.token_cmd.is_some(),
         ..WorkerRunner::default()
     }

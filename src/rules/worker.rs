@@ -3,6 +3,7 @@
 pub mod bring_in;
 pub mod leftovers;
 pub mod lifecycle;
+pub mod limit;
 pub mod protocol;
 pub mod query;
 pub mod silence;
@@ -17,6 +18,7 @@ use super::name::Name;
 use super::sandbox::{Level, Net, Sandbox};
 use super::user_side::{self, UserSidePath};
 use super::worker::leftovers::Leftovers;
+use super::worker::limit::{OnLimit, UsageLimit};
 use crate::rules::process::Started;
 
 /// The specification of a worker; the content of `spec.json`. Written once.
@@ -167,6 +169,17 @@ pub struct WorkerLimits {
     /// The timeout of each check, in milliseconds.
     #[default(30 * 60_000)]
     pub verify_ms: i64,
+    /// What it does when its agent hits a usage limit.
+    #[serde(default)]
+    pub on_limit: OnLimit,
+    /// How long after the end of a usage limit it goes on, in milliseconds.
+    #[default(60_000)]
+    #[serde(default = "minute")]
+    pub limit_margin_ms: i64,
+    /// For how many usage limits it waits.
+    #[default(2)]
+    #[serde(default = "two")]
+    pub limit_waits: u32,
     /// How much of its output is kept, in bytes.
     #[default(256 << 20)]
     pub keep_bytes: u64,
@@ -181,6 +194,15 @@ pub struct WorkerLimits {
     /// The lifetime of its leases between two renewals, in seconds.
     #[default(60)]
     pub ttl_s: u64,
+}
+
+// The limits of a worker that an earlier version started.
+fn two() -> u32 {
+    WorkerLimits::default().limit_waits
+}
+
+fn minute() -> i64 {
+    WorkerLimits::default().limit_margin_ms
 }
 
 impl WorkerLimits {
@@ -225,6 +247,8 @@ pub enum Phase {
     Running,
     /// Its command runs and waits for the user: there is a flag or an ask.
     Waiting,
+    /// Its agent is at a usage limit, and goes on when that ends.
+    Limited,
     /// Its command succeeded, and there is no check for its work.
     Exited,
     /// Its command succeeded, and its work is being checked.
@@ -254,7 +278,12 @@ impl Phase {
             Phase::Exited | Phase::Done => Some(WorkerEnd::Done),
             Phase::Failed | Phase::Lost => Some(WorkerEnd::Failed),
             Phase::Killed => Some(WorkerEnd::Stopped),
-            Phase::Starting | Phase::Running | Phase::Waiting | Phase::Verifying | Phase::Suspended => None,
+            Phase::Starting
+            | Phase::Running
+            | Phase::Waiting
+            | Phase::Limited
+            | Phase::Verifying
+            | Phase::Suspended => None,
         }
     }
 
@@ -361,6 +390,12 @@ pub struct WorkerState {
     /// The question that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<Name>,
+    /// The usage limit that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<UsageLimit>,
+    /// For how many usage limits it has waited.
+    #[serde(default)]
+    pub waits: u32,
     /// How its command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<WorkerExit>,
@@ -409,6 +444,8 @@ impl WorkerState {
             child: None,
             flag: None,
             ask: None,
+            limit: None,
+            waits: 0,
             exit: None,
             why: None,
             verdict: None,

@@ -75,6 +75,8 @@ impl Layout {
         cost = root / "cost";
         /// Money reserved for calls in progress.
         reserved = root / "cost/reserved.json";
+        /// The usage limits of runners.
+        runner_limits = root / "cost/limits.json";
         /// Caps that the user has raised, and for how long.
         raised = root / "cost/raised.json";
         /// The directory of prompts and replies of decisions.

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod lock;
 pub mod logs;
 pub mod operations;
+pub mod runner_limits;
 pub mod sandboxes;
 pub mod state_files;
 pub mod transcript;

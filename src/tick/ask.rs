@@ -12,7 +12,8 @@ use crate::rules::beat::failing::Class;
 use crate::rules::beat::prompt::{self, Prompt};
 use crate::rules::beat::state::Failure;
 use crate::rules::cost::charge::Usage;
-use crate::store::{file, logs};
+use crate::rules::worker::limit::RunnerLimit;
+use crate::store::{file, logs, runner_limits};
 
 /// The result of a decision.
 #[derive(Debug)]
@@ -121,6 +122,15 @@ fn ask(ctx: &Ctx, notes: &BeatNotes, beat: &str, prefix: &str, files: PromptFile
     let mut asked = ctx.runner.decide(&call);
     reaper::reap_orphans(&notes.supervisors);
     redact(&mut asked, &ctx.settings.secrets);
+    if let Err(failed) = &asked
+        && failed.class == Class::Limit
+    {
+        let now = (ctx.clock)();
+        let limits = &ctx.settings.workers.limits;
+        let limit = RunnerLimit::new(ctx.runner.name(), &failed.why, failed.retry_at_ms, limits, now);
+        // If it cannot be written, the next worker of this runner finds out by itself.
+        drop(runner_limits::note(layout, limit, now));
+    }
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),

@@ -22,7 +22,7 @@ use crate::store::budget::{self, BudgetRequest};
 use crate::store::layout::{self, Layout};
 use crate::store::sandboxes::SandboxedEnv;
 use crate::store::user_files::{self, SensorFile};
-use crate::store::{file, json_file, operations, state_files};
+use crate::store::{file, json_file, operations, runner_limits, state_files};
 
 /// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;
@@ -74,6 +74,7 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
         approved,
         paused,
         capped: budget_status.capped,
+        limited: runner_limits::active(layout, ctx.runner.name(), now),
     })
 }
 

@@ -232,12 +232,14 @@ pub fn view(layout: &Layout, worker: &Worker, now: Now) -> WorkerView {
         let word = if verdict.ok { "passed" } else { "failed" };
         format!("{} {word} ({}): {}", verdict.name, verdict.status, verdict.tail)
     });
+    // The loop can do nothing about a usage limit, so it must not pay for a decision about it.
+    let shown = if state.phase == Phase::Limited { Phase::Running } else { state.phase };
     WorkerView {
         id: spec.id.clone(),
         started_ms: Some(spec.created_ms),
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
-        state: state.phase.to_string(),
+        state: shown.to_string(),
         exit: state.exit.map(|exit| exit.to_string()),
         why: state.why.clone(),
         flag: state.flag.as_ref().map(|flag| flag.text.clone()),

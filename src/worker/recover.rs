@@ -86,7 +86,7 @@ fn keep(fleet: &Fleet, seen: &Worker, change: impl FnOnce(&mut WorkerState)) -> 
         let next = worker.spec.next_step(&state, &dir.clone_dir().to_string_lossy());
         state.flag_leftovers(next.as_deref(), now.unix_ms);
         workers::save_state(&dir, &state)?;
-        is_news.then(|| worker_line(&worker.spec, &state, next.as_deref(), now))
+        is_news.then(|| worker_line(&worker.spec, &state.end_words(next.as_deref()), now))
     };
     match line {
         Some(line) => logs::journal(layout, &fleet.settings.secrets.redact(&line)),

@@ -93,9 +93,14 @@ impl Fleet<'_> {
     /// to reach the user. An approval covers the values by their digest.
     pub(super) fn complete(&self, planned: Spec, grant: &[String]) -> Result<Spec, WorkerRefusal> {
         let workers = &self.settings.workers;
+        let runner = planned.runner.as_ref().and_then(|name| workers.runners.get(name));
         Ok(Spec {
             env: self.environment(&planned, grant)?,
-            limits: WorkerLimits { budget: self.settings.budget.clone(), ..workers.limits.clone() },
+            limits: WorkerLimits {
+                budget: self.settings.budget.clone(),
+                on_limit: runner.and_then(|runner| runner.on_limit).unwrap_or(workers.limits.on_limit),
+                ..workers.limits.clone()
+            },
             notify: workers.notify.clone(),
             tmux: workers.tmux.clone(),
             session: planned.runner.as_ref().map(|_| self.session_of(&planned.id)),

@@ -8,6 +8,7 @@
 mod attention;
 mod clients;
 mod lifecycle;
+mod limited;
 mod meter;
 mod output;
 mod programs;
@@ -36,7 +37,7 @@ use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
 use crate::rules::worker::lifecycle::{EndCause, Stage, WorkerEffect, WorkerEvent, WorkerOutcome};
 use crate::rules::worker::protocol::{MAX_TEXT, ViewerState, WireRequest};
-use crate::rules::worker::query::ProgramStatus;
+use crate::rules::worker::query::{ProgramState, ProgramStatus};
 use crate::rules::worker::{Spec, WorkerExit};
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::transcript::TranscriptWriter;
@@ -64,6 +65,8 @@ struct Supervisor {
     lifecycle: Lifecycle,
     attention: UserAttention,
     meter: Meter,
+    /// The number of the next keys that tell an agent to go on after a usage limit, and when to type them.
+    typing: Option<(usize, Deadline)>,
     /// Signals to end, and ends of processes.
     term: SignalPipe,
     child: SignalPipe,
@@ -134,28 +137,39 @@ fn begin(
             return Err(error);
         }
     };
+    let is_limited = terminal.is_none();
     lifecycle.started(&record);
     let attention = UserAttention::new(record.spec.limits.idle_ms);
     let meter = Meter::of(&record.spec.argv);
     let tty = Tty::new(terminal, writer, size);
-    let supervisor = Supervisor { record, tty, clients, lifecycle, attention, meter, term, child };
+    let supervisor =
+        Supervisor { record, tty, clients, lifecycle, attention, meter, typing: None, term, child };
     let mut supervisor = Box::new(supervisor);
     // From here on the command runs, and a failed write must not end its supervisor.
-    supervisor.happen(WorkerEvent::Started);
+    match is_limited {
+        true => {
+            supervisor.wait_for_limit();
+            supervisor.happen(WorkerEvent::Limited);
+        }
+        false => supervisor.happen(WorkerEvent::Started),
+    }
     Ok((supervisor, alive))
 }
 
-/// Takes the leases and starts the command.
+/// Takes the leases and starts the command, unless its runner is at a usage limit.
 #[inline(never)]
-fn start(record: &mut Record, size: Size) -> Result<(TranscriptWriter, Terminal)> {
+fn start(record: &mut Record, size: Size) -> Result<(TranscriptWriter, Option<Terminal>)> {
     let keep_bytes = record.spec.limits.keep_bytes;
     let writer = TranscriptWriter::create(&record.dir, record.state.since_ms, size, keep_bytes)
         .context("could not create the transcript of the worker")?;
     record.take_leases()?;
     let own = record.dir.clone_dir();
     git_watch::begin(&record.dir.git_watch(), record.spec.sandbox.as_ref(), Some(&own))?;
+    if limited::holds_start(record) {
+        return Ok((writer, None));
+    }
     let argv = record.spec.argv.clone();
-    Ok((writer, programs::start_command(record, &argv, size)?))
+    Ok((writer, Some(programs::start_command(record, &argv, size)?)))
 }
 
 impl Supervisor {
@@ -212,6 +226,8 @@ impl Supervisor {
             self.record.unsaved.as_ref().map(Deadline::left),
             self.attention.due(&self.record),
             self.clients.due(),
+            limited::due(&self.record),
+            self.typing.as_ref().map(|(_, due)| due.left()),
         ];
         // Rounded up, so that the timer has really expired when poll returns for it.
         dues.into_iter().flatten().min().unwrap_or(LONGEST_WAIT) + Duration::from_millis(1)
@@ -230,10 +246,13 @@ impl Supervisor {
         if self.record.unsaved.as_ref().is_some_and(Deadline::passed) {
             self.record.save();
             if self.lifecycle.stage() == Stage::Ended {
-                self.record.journal();
+                self.record.journal_end();
             }
         }
-        self.attention.poll(&mut self.record, self.lifecycle.stage() == Stage::Running);
+        if let Some(why) = self.attention.poll(&mut self.record, self.lifecycle.stage() == Stage::Running) {
+            self.failed(&why);
+        }
+        self.look_at_limit();
         if self.lifecycle.is_late() {
             self.main_ended(WorkerExit::Signal(0));
         }
@@ -252,13 +271,22 @@ impl Supervisor {
 
     fn perform(&mut self, effect: WorkerEffect) {
         let started = match effect {
-            WorkerEffect::Enter(phase) => return self.record.enter(phase),
+            WorkerEffect::Enter(phase) => {
+                self.lifecycle.set_wall(true);
+                return self.record.enter(phase);
+            }
             WorkerEffect::Withdraw => {
                 let rest = self.meter.rest();
                 self.charge_output(rest, true);
                 return self.attention.withdraw(&mut self.record);
             }
             WorkerEffect::EndProcesses => return self.lifecycle.end_processes(),
+            WorkerEffect::StartCommand => {
+                if let Err(error) = self.start_again() {
+                    self.happen(WorkerEvent::NotStarted(format!("{error:#}")));
+                }
+                return;
+            }
             WorkerEffect::StartCheck(index) => self.lifecycle.start_check(index, &mut self.record),
             WorkerEffect::StartFetch => self.lifecycle.start_fetch(&self.record),
             WorkerEffect::StartSearch => self.lifecycle.start_search(&mut self.record),
@@ -299,7 +327,7 @@ impl Supervisor {
         let was_needed = self.record.state.needs_user();
         self.lifecycle.wait_for_last_state();
         self.record.end(outcome);
-        self.record.journal();
+        self.record.journal_end();
         if was_needed || self.record.state.needs_user() || !self.record.spec.notify.is_empty() {
             self.attention.sync_alerts(&self.record);
         }
@@ -322,6 +350,9 @@ impl Supervisor {
     }
 
     fn main_ended(&mut self, exit: WorkerExit) {
+        if self.ended_at_limit(exit) {
+            return self.happen(WorkerEvent::Limited);
+        }
         if let Some(event) = self.lifecycle.main_ended(exit, &mut self.record) {
             self.happen(event);
         }
@@ -394,8 +425,14 @@ impl Supervisor {
 
     /// Handles a status of the program. A status during its end raises no flag.
     fn heard(&mut self, status: ProgramStatus) {
-        if self.lifecycle.stage() == Stage::Running {
-            self.attention.status(&mut self.record, status);
+        if self.lifecycle.stage() != Stage::Running {
+            return;
+        }
+        if status.state == ProgramState::Working {
+            self.goes_on_by_itself();
+        }
+        if let Some(why) = self.attention.status(&mut self.record, status) {
+            self.failed(&why);
         }
     }
 
@@ -406,7 +443,10 @@ impl Supervisor {
             while let Some(event) = self.clients.conn(at).next_event() {
                 match event {
                     ClientEvent::Request(side, request) => self.open(at, side, request),
-                    ClientEvent::Keys(keys) => self.tty.press(&keys),
+                    ClientEvent::Keys(keys) => {
+                        self.record.state.limit.iter_mut().for_each(|limit| limit.touched = true);
+                        self.tty.press(&keys);
+                    }
                     ClientEvent::Resized => self.tty.resize(self.clients.size()),
                     ClientEvent::Part(bytes) => self.clients.report_part(at, &bytes, &mut self.record),
                 }

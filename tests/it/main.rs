@@ -56,5 +56,6 @@ mod tidy;
 mod trust;
 mod two_machines;
 mod upgrade;
+mod usage_limits;
 mod verbs;
 mod workers;

@@ -244,6 +244,7 @@ impl Judge {
                 must((0..=HOUR).contains(left_ms), || format!("it waits for {left_ms} ms"))
             }
             GateDecision::Hold(Hold::Halted { why }) => Err(format!("halted: {why}")),
+            GateDecision::Hold(Hold::RunnerLimited { why, .. }) => Err(format!("limited: {why}")),
             GateDecision::Hold(Hold::Paused { .. } | Hold::OutOfBudget { .. })
             | GateDecision::Approved(_) => Ok(()),
             GateDecision::Decide(reasons) if !news => must(self.quiet < QUIET, || {

@@ -7,7 +7,7 @@ use super::decision::Move;
 use crate::rules::json::clip;
 use crate::rules::text::visible;
 use crate::rules::time::{Now, human_ms};
-use crate::rules::worker::{Spec, WorkerState};
+use crate::rules::worker::Spec;
 
 /// The outcome of a move.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
@@ -107,11 +107,11 @@ pub fn outcome(line: &str, decided: &Move) -> MoveOutcome {
     }
 }
 
-/// Formats the line for a worker's end, with the commands that bring in its work. Such a line belongs to no beat: it
-/// ends with the worker's name instead of a beat id.
-pub fn worker_line(spec: &Spec, state: &WorkerState, next: Option<&str>, now: Now) -> String {
+/// Formats a line for a worker: its end, or its usage limit. Such a line belongs to no beat: it ends with the worker's
+/// name instead of a beat id.
+pub fn worker_line(spec: &Spec, words: &str, now: Now) -> String {
     let goal = spec.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
-    let words = visible(&state.end_words(next), false);
+    let words = visible(words, false);
     let text = format!("{} worker {}{goal} — {words}", now.stamp(), spec.id);
     format!("{} [worker {}]", clip(&text, MAX_LINE_CHARS), spec.id)
 }

@@ -12,6 +12,7 @@ use crate::rules::cost::budget::BudgetExceeded;
 use crate::rules::digest::Digest;
 use crate::rules::name::Name;
 use crate::rules::time::{Now, human_ms};
+use crate::rules::worker::limit::RunnerLimit;
 
 /// Why a beat decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, strum::Display)]
@@ -71,6 +72,15 @@ pub enum Hold {
         /// The remaining wait, in milliseconds.
         left_ms: i64,
     },
+    /// The runner that decides is at its usage limit.
+    RunnerLimited {
+        /// The runner.
+        runner: String,
+        /// The time until the limit ends, in milliseconds.
+        left_ms: i64,
+        /// The runner's words about it.
+        why: String,
+    },
     /// All decisions of the hour are used.
     RateLimited {
         /// The limit.
@@ -108,6 +118,9 @@ impl Hold {
             Hold::Flapping { sensors } => format!("only flapping sensors changed: {}", sensors.join(", ")),
             Hold::BackingOff { fails, left_ms } => {
                 format!("backing off for {} after {}", human_ms(*left_ms), in_a_row(*fails))
+            }
+            Hold::RunnerLimited { runner, left_ms, why } => {
+                format!("{runner} is at its usage limit for {} more: {why}", human_ms(*left_ms))
             }
             Hold::RateLimited { per_hour, left_ms } => {
                 let next = human_ms(*left_ms);
@@ -167,7 +180,10 @@ pub fn judge(
         let sensors = flapping;
         return GateDecision::Hold(if sensors.is_empty() { Hold::Idle } else { Hold::Flapping { sensors } });
     }
-    let waits = if forced.is_none() { backing_off(beat, &observed.user_files, now) } else { None };
+    let waits = match forced {
+        None => backing_off(beat, &observed.user_files, now).or_else(|| limited(observed, now)),
+        Some(_) => None,
+    };
     let capped = || observed.capped.clone().map(|exceeded| Hold::capped(exceeded, now));
     let hold = waits.or_else(|| rate(beat, limits, now)).or_else(capped);
     hold.map_or(GateDecision::Decide(reasons), GateDecision::Hold)
@@ -225,6 +241,11 @@ fn backing_off(beat: &LoopState, user_files: &Digest, now: Now) -> Option<Hold> 
     let holds = backoff.user_files == *user_files && !now.waited(backoff.at_ms, wait_ms);
     let left_ms = wait_ms.saturating_sub(now.elapsed_ms(backoff.at_ms));
     holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })
+}
+
+fn limited(observed: &Observed, now: Now) -> Option<Hold> {
+    let RunnerLimit { runner, until_ms, why } = observed.limited.clone()?;
+    Some(Hold::RunnerLimited { runner, left_ms: until_ms.saturating_sub(now.unix_ms).max(0), why })
 }
 
 fn rate(beat: &LoopState, limits: &Limits, now: Now) -> Option<Hold> {

@@ -18,6 +18,7 @@ use crate::rules::digest::{Digest, Items};
 use crate::rules::name::Name;
 use crate::rules::time::Now;
 use crate::rules::worker::WorkerView;
+use crate::rules::worker::limit::RunnerLimit;
 use crate::rules::world::{ChangeKind, LoopStatus, World};
 
 /// The pause of the loop: since when and why.
@@ -53,6 +54,8 @@ pub struct Observed {
     pub paused: Option<Paused>,
     /// The cap that leaves no room for a call.
     pub capped: Option<BudgetExceeded>,
+    /// The usage limit of the runner that decides.
+    pub limited: Option<RunnerLimit>,
 }
 
 impl Observed {

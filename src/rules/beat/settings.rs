@@ -11,6 +11,7 @@ use crate::rules::cost::budget::Budget;
 use crate::rules::fix::attempt::BreakerConfig;
 use crate::rules::sandbox::SandboxConfig;
 use crate::rules::secret::Secrets;
+use crate::rules::worker::limit::OnLimit;
 use crate::rules::worker::{Objects, WorkerLimits};
 
 /// Timeouts, rates and lifetimes. All times are in milliseconds.
@@ -111,6 +112,8 @@ pub struct WorkerRunner {
     pub status: Option<StatusFile>,
     /// True if it is free of charge, as the config says.
     pub free: bool,
+    /// What it does at a usage limit, if the config says so for this runner.
+    pub on_limit: Option<OnLimit>,
     /// True when the config names a command that prints its key. Only a runner that decides and an endpoint get that key.
     pub has_token_cmd: bool,
 }

@@ -16,6 +16,8 @@ pub enum Stage {
     Starting,
     /// Its command runs.
     Running,
+    /// Its command does not run until a usage limit ends.
+    Limited,
     /// The check with this number runs.
     Checking(usize),
     /// Its branch is being fetched.
@@ -48,6 +50,9 @@ pub enum EndCause {
     /// It may spend no more.
     #[error("{0}")]
     Spending(String),
+    /// It does not wait for a usage limit.
+    #[error("{0}")]
+    UsageLimit(String),
 }
 
 impl EndCause {
@@ -68,6 +73,10 @@ pub enum WorkerEvent {
     NotStarted(String),
     /// Its command ended; the text says why it never began.
     ProgramEnded(WorkerExit, Option<String>),
+    /// A usage limit keeps its command from starting, or ended it.
+    Limited,
+    /// That limit has ended.
+    LimitEnded,
     /// It reported that its work is done.
     DoneCalled,
     /// The check, the fetch or the search of this stage ended; the text says how it failed.
@@ -88,6 +97,8 @@ pub enum WorkerEffect {
     Withdraw,
     /// End all processes of the worker, however long that takes.
     EndProcesses,
+    /// Start the command, or the one that continues it.
+    StartCommand,
     StartCheck(usize),
     StartFetch,
     StartSearch,
@@ -126,6 +137,8 @@ pub struct WorkerLife {
     /// True if its clone needs no search, or no further one.
     searched: bool,
     fetched: bool,
+    /// True if its command waits for the end of a usage limit once its processes have ended.
+    is_limited: bool,
     /// The end that was decided before its work was finished.
     decided: Option<WorkerOutcome>,
 }
@@ -154,6 +167,10 @@ impl WorkerLife {
 
     /// Begins the next stage of the work, or closes it.
     fn advance(&mut self) -> Vec<WorkerEffect> {
+        if std::mem::take(&mut self.is_limited) && self.decided.is_none() {
+            self.stage = Stage::Limited;
+            return Vec::new();
+        }
         let is_well = self.exit == Some(WorkerExit::Code(0)) && self.failed.is_none();
         match self.decided {
             None if is_well && self.passed < self.checks => {
@@ -207,6 +224,23 @@ pub fn next(mut life: WorkerLife, event: WorkerEvent) -> (WorkerLife, Vec<Worker
             vec![WorkerEffect::Enter(Phase::Running)]
         }
         (Stage::Starting, WorkerEvent::NotStarted(why)) => life.finish(WorkerOutcome::failed(why)),
+        (Stage::Starting, WorkerEvent::Limited) => {
+            life.stage = Stage::Limited;
+            Vec::new()
+        }
+        (Stage::Running, WorkerEvent::Limited) => {
+            life.is_limited = true;
+            life.stage = Stage::Ending;
+            vec![WorkerEffect::Withdraw, WorkerEffect::EndProcesses]
+        }
+        (Stage::Limited, WorkerEvent::LimitEnded) => {
+            life.stage = Stage::Running;
+            vec![WorkerEffect::Enter(Phase::Running), WorkerEffect::StartCommand]
+        }
+        (Stage::Running, WorkerEvent::NotStarted(why)) => {
+            life.decided = Some(WorkerOutcome::failed(why));
+            life.end_processes()
+        }
         (Stage::Running, WorkerEvent::ProgramEnded(exit, not_begun)) => life.program_ended(exit, not_begun),
         // The end of the program is not a failure then.
         (Stage::Running, WorkerEvent::DoneCalled) => life.program_ended(WorkerExit::Code(0), None),

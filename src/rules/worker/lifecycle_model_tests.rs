@@ -42,6 +42,8 @@ enum LifeMutant {
     WritesTheEndFirst,
     IgnoresTheFence,
     EndsAgain,
+    GoesOnBesideItsProcesses,
+    GoesOnAfterTheRequest,
 }
 
 /// A worker with what its supervisor did for it.
@@ -80,6 +82,9 @@ enum LifeAction {
     /// The next supervisor or beat finds a worker whose supervisor is gone.
     Recover,
     Begin(bool),
+    /// A usage limit keeps the program from starting, ends it, or ends itself.
+    Limit,
+    LimitEnds,
     ProgramExits(i32),
     /// A second report of the end of the program.
     ProgramExitsAgain,
@@ -140,7 +145,13 @@ impl Lives {
             WorkerEvent::FenceRead(lost) if self.has(LifeMutant::IgnoresTheFence) => *lost = None,
             _ => {}
         }
+        let goes_on = event == WorkerEvent::LimitEnded
+            && (self.has(LifeMutant::GoesOnBesideItsProcesses) && stage == Stage::Ending
+                || self.has(LifeMutant::GoesOnAfterTheRequest) && stage == Stage::Searching);
         let (mut life, mut effects) = next(life, event);
+        if goes_on {
+            (life.stage, effects) = (Stage::Running, vec![WorkerEffect::StartCommand]);
+        }
         if self.has(LifeMutant::ChecksBesideTheProgram) && stage == Stage::Running && !is_request {
             (life.stage, effects) = (Stage::Checking(0), vec![WorkerEffect::StartCheck(0)]);
         }
@@ -176,14 +187,27 @@ impl Lives {
         self.happen(world, WorkerEvent::EndRequested(cause));
     }
 
-    /// A process is started: one at a time, and only for a worker that was not asked to end.
-    fn start(&self, world: &mut LifeWorld, starts: bool, is_work: bool) {
+    fn check_start(&self, world: &mut LifeWorld, is_work: bool) {
         if world.program || world.tool || world.left {
             world.breaks(ONE_PROCESS);
         }
         if is_work && world.requested {
             world.breaks(NO_WORK);
         }
+    }
+
+    /// The command is started after a usage limit.
+    fn start_program(&self, world: &mut LifeWorld, starts: bool) {
+        self.check_start(world, true);
+        match starts {
+            true => (world.program, world.left, world.ends) = (true, true, false),
+            false => self.happen(world, WorkerEvent::NotStarted("missing".to_owned())),
+        }
+    }
+
+    /// A process is started: one at a time, and only for a worker that was not asked to end.
+    fn start(&self, world: &mut LifeWorld, starts: bool, is_work: bool) {
+        self.check_start(world, is_work);
         match starts {
             true => (world.tool, world.left, world.ends) = (true, true, false),
             false => {
@@ -203,7 +227,10 @@ impl Lives {
         }
         let starts = matches!(
             effect,
-            WorkerEffect::StartCheck(_) | WorkerEffect::StartFetch | WorkerEffect::StartSearch
+            WorkerEffect::StartCommand
+                | WorkerEffect::StartCheck(_)
+                | WorkerEffect::StartFetch
+                | WorkerEffect::StartSearch
         );
         if !works && !starts && effect != WorkerEffect::ReadFence {
             return None;
@@ -218,6 +245,7 @@ impl Lives {
                 world.checks_begun.push(check);
                 self.start(world, works, true);
             }
+            WorkerEffect::StartCommand => self.start_program(world, works),
             WorkerEffect::StartFetch => {
                 if !world.finished || world.checks_passed < self.checks {
                     world.breaks(FETCH);
@@ -298,14 +326,15 @@ impl Model for Lives {
             return;
         }
         if world.life.stage == Stage::Starting {
-            actions.extend([LifeAction::Begin(true), LifeAction::Begin(false)]);
+            actions.extend([LifeAction::Begin(true), LifeAction::Begin(false), LifeAction::Limit]);
             return;
         }
         actions.extend([LifeAction::Kill, LifeAction::Expire, LifeAction::LoseLease]);
         if world.program {
             actions.extend([LifeAction::CallDone, LifeAction::ProgramExits(0), LifeAction::ProgramExits(1)]);
+            actions.push(LifeAction::Limit);
         } else {
-            actions.push(LifeAction::ProgramExitsAgain);
+            actions.extend([LifeAction::ProgramExitsAgain, LifeAction::LimitEnds]);
         }
         if world.tool {
             actions.extend([LifeAction::ToolEnds(true), LifeAction::ToolEnds(false)]);
@@ -336,6 +365,11 @@ impl Model for Lives {
             LifeAction::Begin(false) => {
                 self.happen(&mut world, WorkerEvent::NotStarted("missing".to_owned()));
             }
+            LifeAction::Limit => {
+                world.program = false;
+                self.happen(&mut world, WorkerEvent::Limited);
+            }
+            LifeAction::LimitEnds => self.happen(&mut world, WorkerEvent::LimitEnded),
             LifeAction::ProgramExits(code) => self.program_exits(&mut world, code),
             LifeAction::ProgramExitsAgain => {
                 let event = WorkerEvent::ProgramEnded(WorkerExit::Code(1), None);

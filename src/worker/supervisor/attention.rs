@@ -46,11 +46,18 @@ pub(super) struct UserAttention {
     quiet: Option<Deadline>,
     /// True if that check is the early one.
     first_poll: bool,
-    /// When to flag a question that the program reported without a text, and the text to use if its screen shows none.
-    unworded: Option<(Deadline, String)>,
+    /// When to read from the screen what the program reported without a text: a question, with the text to use if the
+    /// screen shows none, or an error.
+    unworded: Option<(Deadline, Unworded)>,
     /// Running helper processes of looop, which are not the worker's, and whether another one must start.
     pub(super) helpers: Vec<u32>,
     helper_due: bool,
+}
+
+/// A status without a text.
+enum Unworded {
+    Question(String),
+    Error,
 }
 
 /// What follows a question.
@@ -75,6 +82,12 @@ impl UserAttention {
             helpers: Vec::new(),
             helper_due: false,
         }
+    }
+
+    /// Begins again with the next command of the worker.
+    pub(super) fn restart(&mut self, record: &Record) {
+        self.quiet = Some(Deadline::after_ms(record.spec.limits.idle_ms));
+        (self.flag_by_status, self.first_poll, self.unworded) = (false, false, None);
     }
 
     /// Raises the flag; returns false if it is raised with the same text already.
@@ -179,9 +192,9 @@ impl UserAttention {
         self.changed(record);
     }
 
-    /// Handles a status. An agent that stops has not reported that its work is done, which `looop done` does. It may
-    /// have asked something in plain words, so it is never ended for that.
-    pub(super) fn status(&mut self, record: &mut Record, status: ProgramStatus) {
+    /// Handles a status; returns the text of an error. An agent that stops has not reported that its work is done, which
+    /// `looop done` does. It may have asked something in plain words, so it is never ended for that.
+    pub(super) fn status(&mut self, record: &mut Record, status: ProgramStatus) -> Option<String> {
         let ProgramStatus { state, kind, message } = status;
         let has_words = message.is_some();
         let stated = message.or(kind);
@@ -190,26 +203,36 @@ impl UserAttention {
             (ProgramState::Blocked, stated) => {
                 let stated = stated.unwrap_or_else(|| "it waits in its terminal".to_owned());
                 if !has_words {
-                    self.unworded = Some((Deadline::after_ms(DRAW_MS), stated));
-                    return;
+                    self.unworded = Some((Deadline::after_ms(DRAW_MS), Unworded::Question(stated)));
+                    return None;
                 }
                 stated
             }
-            (ProgramState::Error, None) => "it stopped on an error".to_owned(),
-            (ProgramState::Error, Some(stated)) => format!("it stopped on an error: {stated}"),
+            (ProgramState::Error, None) => {
+                self.unworded = Some((Deadline::after_ms(DRAW_MS), Unworded::Error));
+                return None;
+            }
+            (ProgramState::Error, stated) => return stated,
             // The open question needs the user already.
-            (ProgramState::Done, _) if record.state.ask.is_some() => return,
+            (ProgramState::Done, _) if record.state.ask.is_some() => return None,
             (ProgramState::Done, None) => "it stopped and did not say that its work is done".to_owned(),
             (ProgramState::Done, Some(stated)) => format!("it stopped: {stated}"),
             (ProgramState::Working | ProgramState::Clear, _) => {
                 if self.flag_by_status {
                     self.lower(record);
                 }
-                return;
+                return None;
             }
-            (ProgramState::Idle, _) => return,
+            (ProgramState::Idle, _) => return None,
         };
         self.call(record, &text);
+        None
+    }
+
+    /// Raises the flag for an error with this text.
+    pub(super) fn failed(&mut self, record: &mut Record, why: &str) {
+        let text = if why.is_empty() { String::new() } else { format!(": {why}") };
+        self.call(record, &format!("it stopped on an error{text}"));
     }
 
     /// Raises the flag for a status. A flag that the worker raised itself stays until the worker or the user lowers it.
@@ -233,15 +256,23 @@ impl UserAttention {
         record.state.ask.is_some() && self.poll.passed()
     }
 
-    /// Does the checks that are due: reads a drawn question, or checks the silence.
-    pub(super) fn poll(&mut self, record: &mut Record, is_running: bool) {
-        if let Some((_, stated)) = self.unworded.take_if(|(due, _)| due.passed()) {
-            let question = silence::question(&screen::whole_of(&record.dir));
-            self.call(record, &question.unwrap_or(stated));
+    /// Does the checks that are due: reads a drawn question or error, or checks the silence. Returns the text of an
+    /// error, which may be empty.
+    pub(super) fn poll(&mut self, record: &mut Record, is_running: bool) -> Option<String> {
+        let mut failed = None;
+        if let Some((_, unworded)) = self.unworded.take_if(|(due, _)| due.passed()) {
+            let screen = screen::whole_of(&record.dir);
+            match unworded {
+                Unworded::Question(stated) => {
+                    self.call(record, &silence::question(&screen).unwrap_or(stated));
+                }
+                Unworded::Error => failed = Some(agents::error_on(&screen).unwrap_or_default()),
+            }
         }
         if self.quiet.is_some_and(|quiet| quiet.passed()) {
             self.look_at_silence(record, is_running);
         }
+        failed
     }
 
     /// Handles output that ends at this offset of the transcript: ends the silence, and lowers a flag that was guessed
@@ -264,7 +295,7 @@ impl UserAttention {
         let rest_ms = record.spec.limits.idle_ms.saturating_sub(FIRST_POLL_MS);
         self.quiet = is_first.then(|| Deadline::after_ms(rest_ms.max(0)));
         let is_known = record.state.needs_user() && !is_guessed(record);
-        if is_known || !is_running {
+        if is_known || !is_running || record.state.phase == Phase::Limited {
             return;
         }
         let first = agents::first_start(&screen::whole_of(&record.dir)).map(|question| question.to_string());

@@ -95,13 +95,15 @@ pub(super) struct Lifecycle {
     ending: Option<Ending>,
     /// When the worker is ended, and after its end: when its last state is given up.
     wall: Option<Deadline>,
+    /// The time that is left of its longest life, while it waits for the end of a usage limit.
+    rest: Option<Duration>,
 }
 
 impl Lifecycle {
     pub(super) fn new(spec: &Spec) -> Lifecycle {
         let life = WorkerLife::new(spec.verify.len(), spec.repo.is_some());
         let wall = Some(Deadline::after_ms(spec.limits.wall_ms));
-        Lifecycle { life, main: None, outer: None, piped: None, ending: None, wall }
+        Lifecycle { life, main: None, outer: None, piped: None, ending: None, wall, rest: None }
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -229,6 +231,17 @@ impl Lifecycle {
     /// Returns true, once, when the worker ran for too long.
     pub(super) fn wall_passed(&mut self) -> bool {
         self.wall.take_if(|wall| wall.passed()).is_some()
+    }
+
+    /// Stops the time of the worker's longest life, or lets it go on.
+    pub(super) fn set_wall(&mut self, goes_on: bool) {
+        match (goes_on, self.rest.take()) {
+            (false, rest) => self.rest = rest.or(self.wall.take().map(|wall| wall.left())),
+            (true, Some(rest)) => {
+                self.wall = Some(Deadline::after_ms(i64::try_from(rest.as_millis()).unwrap_or(i64::MAX)));
+            }
+            (true, None) => {}
+        }
     }
 
     /// Gives the last state some time to be written.

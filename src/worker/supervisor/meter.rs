@@ -5,6 +5,7 @@ use super::record::Record;
 use super::refusal::RequestRefusal;
 use crate::agents::{self, stream::EventStream};
 use crate::os::clock;
+use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::{Charge, Usage, dollars};
 use crate::rules::json::clip;
 use crate::rules::name::Name;
@@ -26,8 +27,14 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn of(argv: &[String]) -> Meter {
-        let events = agents::events_of(argv).map(|reader| (EventStream::new(reader), Usage::nothing()));
-        Meter { events, charges: 0 }
+        let mut meter = Meter { events: None, charges: 0 };
+        meter.restart(argv);
+        meter
+    }
+
+    /// Begins to read the output of the worker's next command.
+    pub(super) fn restart(&mut self, argv: &[String]) {
+        self.events = agents::events_of(argv).map(|reader| (EventStream::new(reader), Usage::nothing()));
     }
 
     /// Takes output, and returns the usage since the last charge if a turn has ended in it.
@@ -38,6 +45,13 @@ impl Meter {
         let more = stream.settled().beyond(charged)?;
         *charged = stream.settled().clone();
         Some(more)
+    }
+
+    /// Returns the usage limit at which the events end: its words, and when it ends, in milliseconds since the Unix epoch.
+    pub(super) fn usage_limit(&self) -> Option<(String, Option<i64>)> {
+        let (stream, _) = self.events.as_ref()?;
+        let failure = stream.failure().filter(|failure| failure.class == Class::Limit)?;
+        Some((failure.why.clone(), stream.resets_at_s().map(|seconds| seconds.saturating_mul(1000))))
     }
 
     /// Returns the uncharged usage after the end of the program: its last turn may have been cut short.

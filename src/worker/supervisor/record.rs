@@ -72,6 +72,9 @@ impl Record {
 
     /// Writes a phase.
     pub(super) fn enter(&mut self, phase: Phase) {
+        if phase != Phase::Limited {
+            self.state.limit = None;
+        }
         if self.state.phase != phase {
             self.state.phase = phase;
             self.state.since_ms = clock::unix_ms();
@@ -81,7 +84,7 @@ impl Record {
 
     /// Writes how the worker ended. A flag says if work is left in its clone.
     pub(super) fn end(&mut self, outcome: WorkerOutcome) {
-        (self.state.flag, self.state.ask) = (None, None);
+        (self.state.flag, self.state.ask, self.state.limit) = (None, None, None);
         self.state.why = outcome.why.map(|why| self.clean(&why));
         (self.state.phase, self.state.since_ms) = (outcome.phase, clock::unix_ms());
         let next = self.next_step();
@@ -102,14 +105,17 @@ impl Record {
     }
 
     /// Writes one line about the worker's end to the journal, once its state is written.
-    pub(super) fn journal(&self) {
-        if self.unsaved.is_some() {
-            return;
+    pub(super) fn journal_end(&self) {
+        if self.unsaved.is_none() {
+            self.journal(&self.state.end_words(self.next_step().as_deref()));
         }
-        let next = self.next_step();
-        let line = entry::worker_line(&self.spec, &self.state, next.as_deref(), clock::now());
+    }
+
+    /// Writes a line about the worker to the journal.
+    pub(super) fn journal(&self, words: &str) {
+        let line = entry::worker_line(&self.spec, words, clock::now());
         if let Err(error) = logs::journal(&self.layout, &self.secrets.redact(&line)) {
-            self.log("end_not_journaled", &format!("{error:#}"));
+            self.log("not_journaled", &format!("{error:#}"));
         }
     }
 

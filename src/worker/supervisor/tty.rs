@@ -29,14 +29,19 @@ pub(super) struct Tty {
 }
 
 impl Tty {
-    pub(super) fn new(terminal: Terminal, writer: TranscriptWriter, size: Size) -> Tty {
+    pub(super) fn new(terminal: Option<Terminal>, writer: TranscriptWriter, size: Size) -> Tty {
         let (scanner, redraws) = (Scanner::new(agents::titles()), Deadline::after_ms(0));
-        Tty { terminal: Some(terminal), writer, scanner, keys: Vec::new(), size, redraws }
+        Tty { terminal, writer, scanner, keys: Vec::new(), size, redraws }
     }
 
     /// Returns the side of the supervisor; `None` once the terminal is closed.
     pub(super) fn file(&self) -> Option<&File> {
         self.terminal.as_ref().map(|terminal| &terminal.file)
+    }
+
+    /// Takes the terminal of the next command.
+    pub(super) fn open(&mut self, terminal: Terminal) {
+        (self.terminal, self.scanner) = (Some(terminal), Scanner::new(agents::titles()));
     }
 
     pub(super) fn close(&mut self) {
