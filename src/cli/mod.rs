@@ -348,6 +348,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         }
 
         Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, *args),
+        Verb::Worker(WorkerVerb::Resume(args)) => worker::resume(&user("resume a worker")?, &args),
         Verb::Ls(args) | Verb::Worker(WorkerVerb::List(args)) => ls::run(&watch()?, &args),
         Verb::Worker(WorkerVerb::Show(args)) => ls::show(&watch()?, &args),
         Verb::Attach(args) | Verb::Worker(WorkerVerb::Attach(args)) => attach::run(&user("attach")?, &args),

@@ -45,6 +45,8 @@ pub enum WorkerVerb {
     /// End a worker and all processes that it started.
     #[command(after_help = "Example:\n  looop worker kill fix-ci")]
     Kill(KillArgs),
+    /// Start an ended agent again where it stopped: in its clone, with its own session.
+    Resume(WorkerResumeArgs),
     /// Flag a worker, as a reminder for you.
     #[command(after_help = "Example:\n  looop worker flag fix-ci 'look at this'")]
     Flag(FlagArgs),
@@ -118,6 +120,14 @@ pub struct KillArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop worker resume fix-ci")]
+pub struct WorkerResumeArgs {
+    /// The worker, or the unique beginning of its name.
+    #[arg(add = complete::worker_ids())]
+    id: String,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop flag 'which database may I use?'")]
 pub struct FlagArgs {
     /// Outside of a worker: the worker's name, then a text. In a worker: what it needs the user for.
@@ -172,14 +182,28 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
     };
     let started =
         fleet.plan(&wanted).and_then(|plan| fleet.start(plan, "human", &wanted.brief, &wanted.grant, None));
-    let spec = started.map_err(|error| match error {
-        WorkerError::Refused(why) => anyhow!("could not start worker {}: {why}", args.id),
-        WorkerError::Failed(error) => error,
-    })?;
+    let spec = started.map_err(|error| not_started("start", &args.id, error))?;
     let is_missing = |goal: &&Name| !app.layout.file(&layout::goal_path(goal)).exists();
     if let Some(goal) = spec.goal.as_ref().filter(is_missing) {
         print::note(&format!("warning: the goal {goal} does not exist; the worker holds its lease anyway"));
     }
+    print::done(spec.id.as_str())
+}
+
+fn not_started(verb: &str, id: &str, error: WorkerError) -> anyhow::Error {
+    match error {
+        WorkerError::Refused(why) => anyhow!("could not {verb} worker {id}: {why}"),
+        WorkerError::Failed(error) => error,
+    }
+}
+
+/// Resumes an ended worker. Prints its id.
+pub fn resume(app: &App, args: &WorkerResumeArgs) -> Result<u8> {
+    let id = ls::choose(app, Some(&args.id), Chosen::Any)?.spec.id;
+    let config = app.config()?;
+    let cancel = Cancel::on_signals()?;
+    let resumed = app.fleet(&config, &cancel, false).resume(&id);
+    let spec = resumed.map_err(|error| not_started("resume", id.as_str(), error))?;
     print::done(spec.id.as_str())
 }
 

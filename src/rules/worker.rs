@@ -431,6 +431,9 @@ pub struct WorkerState {
     /// Its reports, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<Name>,
+    /// How often it was resumed after its end.
+    #[serde(default)]
+    pub resumes: u32,
 }
 
 impl WorkerState {
@@ -458,6 +461,7 @@ impl WorkerState {
             lost_bytes: 0,
             flags: 0,
             reports: Vec::new(),
+            resumes: 0,
         }
     }
 

@@ -20,6 +20,7 @@ use super::file::{self, open_own};
 use super::layout::WorkerDir;
 use crate::os::pty::Size;
 
+use parts::Part;
 pub use reader::{TranscriptEvent, TranscriptReader};
 
 /// The least time between two index lines for output, in milliseconds.
@@ -66,7 +67,8 @@ pub struct TranscriptWriter {
 }
 
 impl TranscriptWriter {
-    /// Creates the transcript of a worker that was started at `start_ms`. About `keep_bytes` of it are kept.
+    /// Creates the transcript of a worker that was started at `start_ms`, or continues the one that is there. About
+    /// `keep_bytes` of it are kept.
     pub fn create(
         dir: &WorkerDir,
         start_ms: i64,
@@ -86,6 +88,11 @@ impl TranscriptWriter {
             lost: 0,
             lost_notified: 0,
         };
+        if let Ok(Some(earlier)) = Part::open(&dir.transcript(), &dir.index(), &mut || {}) {
+            writer.header.start_ms = earlier.header.as_ref().map_or(start_ms, |header| header.start_ms);
+            writer.offset = earlier.end()?;
+            writer.put_aside()?;
+        }
         writer.begin()?;
         Ok(writer)
     }

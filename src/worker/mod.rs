@@ -6,6 +6,7 @@ pub mod orphans;
 pub mod plan;
 mod recover;
 pub mod refusal;
+mod resume;
 mod scope;
 mod secrets_pipe;
 pub mod start;

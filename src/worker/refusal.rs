@@ -54,6 +54,9 @@ pub enum WorkerRefusal {
     NoProc,
     #[error("{0} workers live and {1} is the limit (limits.workers)")]
     TooMany(usize, usize),
+    /// Why it cannot be resumed.
+    #[error("{0}")]
+    NotResumable(String),
     /// The worker of this name lives.
     #[error("worker {0} is {1}")]
     Lives(Name, Phase),

@@ -32,6 +32,10 @@ const LEAVE_MS: i64 = 10_000;
 /// The timeout for making a clone, in milliseconds.
 const CLONE_MS: i64 = 10 * 60_000;
 
+fn no_supervisor(id: &Name) -> String {
+    format!("could not start the supervisor of worker {id}")
+}
+
 impl Fleet<'_> {
     /// Starts a worker exactly as it was planned. When it returns, the worker has its leases and its command runs.
     /// `approved` is what the user approved: if any part of it differs now, the worker does not start.
@@ -50,11 +54,8 @@ impl Fleet<'_> {
             return Err(WorkerRefusal::NoProc.into());
         }
         let spec = Spec { by: by.to_owned(), ..self.complete(planned, grant)? };
-        let id = spec.id.as_str();
-        let cannot = || format!("could not start the supervisor of worker {id}");
         // It initialises while the worker's files are written.
-        let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
-        let mut supervisor = Launched::new(&["__supervise", &root, &cache, id]).with_context(cannot)?;
+        let supervisor = self.launch(&spec.id)?;
         self.discard_abandoned()?;
         let (staged, _preparing) = workers::prepare_dir(self.layout, &spec.id)?;
         let committed = self.prepare(&spec, &staged).and_then(|()| {
@@ -68,13 +69,52 @@ impl Fleet<'_> {
             drop(self.discard(&staged));
         }
         let starting = committed?;
+        let started = self.hand_over(supervisor, &spec.id);
+        drop(starting);
+        started.map(|()| spec)
+    }
+
+    /// Launches the supervisor of a worker. It waits for its start message.
+    pub(super) fn launch(&self, id: &Name) -> Result<Launched> {
+        let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
+        Launched::new(&["__supervise", &root, &cache, id.as_str()]).with_context(|| no_supervisor(id))
+    }
+
+    /// Tells a launched supervisor to start its worker, whose files are there, and waits until it has.
+    pub(super) fn hand_over(&self, mut supervisor: Launched, id: &Name) -> Result<(), WorkerError> {
+        let cannot = || no_supervisor(id);
         supervisor.tell(&secrets_pipe::notified(&self.settings.secrets)?).with_context(cannot)?;
         // Sync the name during the start, before success is reported: a power loss must not remove a reported worker.
-        let synced = file::sync_dir(self.layout.worker(&spec.id).path());
+        let synced = file::sync_dir(self.layout.worker(id).path());
         let handshake = supervisor.handshake(START_MS).with_context(cannot)?;
-        drop(starting);
         synced?;
-        if handshake == "ok" { Ok(spec) } else { Err(WorkerRefusal::Supervisor(handshake).into()) }
+        if handshake == "ok" { Ok(()) } else { Err(WorkerRefusal::Supervisor(handshake).into()) }
+    }
+
+    /// Checks that one more worker may live. The caller holds the store's lock.
+    pub(super) fn check_count(&self) -> Result<(), WorkerError> {
+        let ids = workers::ids(self.layout)?;
+        let most = self.settings.limits.workers;
+        if workers::live_at_most(self.layout, &ids) >= most {
+            let (all, problems) = workers::list(self.layout)?;
+            let live = all.iter().filter(|worker| !worker.state.phase.is_over()).count();
+            // An unreadable worker may be alive.
+            if live + problems.len() >= most {
+                return Err(WorkerRefusal::TooMany(live, most).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves what the first turn of a worker may cost, if it reports its spending. The caller holds the store's lock.
+    pub(super) fn reserve_turn(&self, spec: &Spec) -> Result<(), WorkerError> {
+        if spec.runner.is_some() || spec.kind == FIX || agents::events_of(&spec.argv).is_some() {
+            let turn = budget::BudgetRequest::turn(spec, 0);
+            let reserved = budget::reserve(self.layout, &spec.limits.budget, turn, self.now);
+            reserved
+                .map_err(|denied| denied.map(|exceeded| WorkerRefusal::Budget(exceeded.words(self.now))))?;
+        }
+        Ok(())
     }
 
     /// Removes what interrupted starts left: their directories, and the refs of their clones.
@@ -223,7 +263,7 @@ impl Fleet<'_> {
 
     /// Waits until the supervisor of an ended worker of this name has exited: its last step needs the store's lock, so
     /// the caller must not hold that lock.
-    fn wait_for_exit(&self, id: &Name) -> Result<()> {
+    pub(super) fn wait_for_exit(&self, id: &Name) -> Result<()> {
         let wait_limit = Deadline::after_ms(LEAVE_MS);
         let is_over =
             || workers::load(self.layout, id).map(|old| old.is_some_and(|old| old.state.phase.is_over()));
@@ -238,16 +278,7 @@ impl Fleet<'_> {
         self.wait_for_exit(&spec.id)?;
         // Counting and naming are one step; otherwise several starters together could exceed the limit.
         let _store = lock::store(&self.layout.store_lock())?;
-        let ids = workers::ids(self.layout)?;
-        let most = self.settings.limits.workers;
-        if workers::live_at_most(self.layout, &ids) >= most {
-            let (all, problems) = workers::list(self.layout)?;
-            let live = all.iter().filter(|worker| !worker.state.phase.is_over()).count();
-            // An unreadable worker may be alive.
-            if live + problems.len() >= most {
-                return Err(WorkerRefusal::TooMany(live, most).into());
-            }
-        }
+        self.check_count()?;
         let dir = self.layout.worker(&spec.id);
         if let Some(old) = workers::load(self.layout, &spec.id)?.filter(|old| old.spec.id == spec.id) {
             if !old.state.phase.is_over() {
@@ -261,13 +292,7 @@ impl Fleet<'_> {
             super::orphans::end_lost(self.layout, std::slice::from_ref(&old));
             workers::put_away(self.layout, &old)?;
         }
-        // Reserve what its first turn may cost, if it reports its spending.
-        if spec.runner.is_some() || spec.kind == FIX || agents::events_of(&spec.argv).is_some() {
-            let turn = budget::BudgetRequest::turn(spec, 0);
-            let reserved = budget::reserve(self.layout, &spec.limits.budget, turn, self.now);
-            reserved
-                .map_err(|denied| denied.map(|exceeded| WorkerRefusal::Budget(exceeded.words(self.now))))?;
-        }
+        self.reserve_turn(spec)?;
         let created = workers::create(self.layout, spec, brief, staged)?;
         Ok(created.ok_or_else(|| {
             let id = &spec.id;

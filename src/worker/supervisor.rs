@@ -168,7 +168,7 @@ fn start(record: &mut Record, size: Size) -> Result<(TranscriptWriter, Option<Te
     if limited::holds_start(record) {
         return Ok((writer, None));
     }
-    let argv = record.spec.argv.clone();
+    let argv = limited::next_argv(record)?;
     Ok((writer, Some(programs::start_command(record, &argv, size)?)))
 }
 

@@ -31,7 +31,11 @@ pub(super) struct Part {
 }
 
 impl Part {
-    fn open(raw: &Path, index: &Path, meanwhile: &mut dyn FnMut()) -> Result<Option<Part>, ReadError> {
+    pub(super) fn open(
+        raw: &Path,
+        index: &Path,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Option<Part>, ReadError> {
         let Some(file) = file::open(raw)? else { return Ok(None) };
         let meta = file.metadata().map_err(|error| ReadError::Unreadable(error.to_string()))?;
         let id = (meta.dev(), meta.ino());

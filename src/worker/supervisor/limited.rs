@@ -199,7 +199,7 @@ impl Supervisor {
 
 /// Returns the command to start next: the first one, the one that continues the session, or the first one again with a
 /// brief that says so.
-fn next_argv(record: &mut Record) -> Result<Vec<String>> {
+pub(super) fn next_argv(record: &mut Record) -> Result<Vec<String>> {
     let spec = &record.spec;
     match (&record.state.child, spec.resume.is_empty()) {
         (Some(_), false) => Ok(spec.resume.clone()),

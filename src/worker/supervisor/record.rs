@@ -18,7 +18,7 @@ use crate::rules::secret::Secrets;
 use crate::rules::worker::lifecycle::{EndCause, WorkerOutcome};
 use crate::rules::worker::{Phase, Spec, WorkerState};
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::{leases, logs, workers};
+use crate::store::{json_file, leases, logs, workers};
 
 /// How often a failed write is retried, in milliseconds.
 const RETRY_MS: i64 = 1_000;
@@ -46,7 +46,15 @@ impl Record {
         let ttl = Ttl::try_from(spec.limits.ttl_s).map_err(anyhow::Error::msg)?;
         let identity = leases::supervisor(&spec.id, ttl);
         let me = Started { pid: identity.pid, start: identity.pid_start, boot: tree::boot_id() };
-        let state = WorkerState::new(spec.id.clone(), clock::unix_ms(), me);
+        let fresh = WorkerState::new(spec.id.clone(), clock::unix_ms(), me);
+        // A worker that is resumed keeps what it has done and spent.
+        let state = match json_file::read_json::<WorkerState>(&dir.state())? {
+            Some(WorkerState { child, cost_micros, lost_bytes, flags, reports, resumes, .. }) => {
+                let resumes = resumes + 1;
+                WorkerState { child, cost_micros, lost_bytes, flags, reports, resumes, ..fresh }
+            }
+            None => fresh,
+        };
         workers::save_state(&dir, &state)?;
         let renew = Deadline::after_ms(ttl.ms() / 3);
         Ok(Record { layout, dir, spec, secrets, state, unsaved: None, identity, renew })

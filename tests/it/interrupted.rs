@@ -1,9 +1,10 @@
-//! Usage limits: a worker whose agent hits one waits for its end and goes on, and nothing else of that runner is called
-//! meanwhile. The agents are stand-ins that report a limit as the real ones do, and the real ones with a scripted model.
+//! Workers that are interrupted. One whose agent hits a usage limit waits for its end and goes on, and nothing else of that
+//! runner is called meanwhile. One that was lost is resumed in the same clone. The agents are stand-ins that report a limit as the real ones do, and the real ones with a scripted model.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::agents::{detach, wait_flag};
@@ -51,7 +52,7 @@ fn wait_state(profile: &Profile, id: &str, state: &str) -> Value {
 
 #[test]
 #[ignore = "slow"]
-fn an_agent_at_its_limit_waits_with_all_that_it_has_and_is_told_to_go_on() {
+fn an_agent_at_its_limit_waits_with_all_that_it_has_and_goes_on() {
     let script = r#"
         limit 3
         while read -r line; do echo "$line" >>typed; case $line in *Go*on*) break;; esac; done
@@ -80,8 +81,8 @@ fn an_agent_at_its_limit_waits_with_all_that_it_has_and_is_told_to_go_on() {
     {
         assert_eq!(journal.matches(words).count(), 1, "{journal}");
     }
-    let told = fs::read_to_string(profile.path("got")).unwrap();
-    assert_eq!(told.matches(r#""kind":"limited""#).count(), 2, "once for w1, and once for w2: {told}");
+    let notices = fs::read_to_string(profile.path("got")).unwrap();
+    assert_eq!(notices.matches(r#""kind":"limited""#).count(), 2, "once for w1, and once for w2: {notices}");
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn an_agent_that_ended_at_its_limit_is_started_again_with_its_own_session() {
 /// The events are those that `claude -p --output-format stream-json` prints at a limit.
 #[test]
 #[ignore = "slow"]
-fn an_agent_without_a_session_gets_its_brief_again_and_is_told_where_its_work_is() {
+fn an_agent_without_a_session_gets_its_brief_again_and_where_its_work_is() {
     let profile = profile("", json!({}));
     let script = r#"#!/bin/sh
         echo "$*" >>starts
@@ -166,12 +167,44 @@ fn a_pause_and_what_the_user_does_meanwhile_come_first() {
     assert_eq!(wait_state(&profile, "w2", "killed")["limit"], Value::Null);
 }
 
+#[test]
+#[ignore = "slow"]
+fn a_lost_worker_is_resumed_with_its_session_its_clone_and_its_screen() {
+    let profile = profile("", json!({}));
+    let script = format!(
+        "#!/bin/sh\n{AGENT}\necho \"$*\" | tee -a starts\n[ -e left ] && {{ looop done; sleep 600; }}\ntouch left; looop flag one; sleep 600"
+    );
+    profile.stand_in("claude", &script, "/usr/bin:/bin");
+    profile.looop(&["worker", "start", "w1", "do it", "--goal", "g1", "--runner", "claude"]).ok();
+    wait_state(&profile, "w1", "waiting");
+    profile
+        .looop(&["worker", "resume", "w1"])
+        .fails_with(1, &["could not resume worker w1: worker w1 is waiting"]);
+    kill_process(Pid::from_raw(profile.worker_pid("w1", "supervisor").cast_signed()).unwrap(), Signal::KILL)
+        .unwrap();
+    wait_state(&profile, "w1", "lost");
+    profile.looop(&["worker", "resume", "w1"]).ok().prints(&["w1"]);
+    let row = wait_state(&profile, "w1", "exited");
+    assert_eq!(row["goal"], "g1");
+    let starts = fs::read_to_string(profile.worker_file("w1", "starts")).unwrap();
+    let (first, second) = starts.trim_end().split_once('\n').unwrap();
+    let session = first.split_once("--session-id ").unwrap().1.split(' ').next().unwrap();
+    assert!(second.contains(&format!("--resume {session} ")), "{starts}");
+    profile.looop(&["logs", "w1"]).ok().prints(&["--session-id", "--resume"]);
+    assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 1, "what it did before is kept");
+    profile.looop(&["worker", "resume", "w1"]).fails_with(1, &["its work is finished (exited)"]);
+    profile.looop(&["worker", "start", "w2", "--", "false"]).ok();
+    wait_state(&profile, "w2", "failed");
+    profile.looop(&["worker", "resume", "w2"]).fails_with(1, &["it is a command and not an agent"]);
+}
+
 /// Words about a limit count only if the agent reports them as its own error.
 #[test]
 fn words_about_a_limit_that_are_merely_shown_are_none() {
     let words = "You've hit your session limit \u{b7} resets 7pm (UTC)";
-    let shown =
-        format!("echo \"+{words}\"; echo \"{words}\"; report done \"{words}\"; echo \"{words}\"; exec sleep 600");
+    let shown = format!(
+        "echo \"+{words}\"; echo \"{words}\"; report done \"{words}\"; echo \"{words}\"; exec sleep 600"
+    );
     let profile = profile(&shown, json!({}));
     profile.looop(&["worker", "start", "w1", "do it"]).ok();
     wait_flag(&profile, "it stopped: You've hit your session limit");
@@ -197,7 +230,7 @@ fn a_decision_and_the_workers_of_one_runner_share_a_limit() {
     profile
         .looop(&["tick"])
         .ok()
-        .shows(&["stand is at its usage limit for 10m", "You've hit your session limit"]);
+        .shows(&["stand is at its usage limit for ", "You've hit your session limit"]);
     assert!(!profile.path("asked").exists());
 }
 
