@@ -14,7 +14,7 @@ use crate::rules::beat::settings::PolicyRules;
 use crate::rules::sandbox::SandboxConfig;
 use crate::rules::time::parse_ms;
 use crate::rules::worker::Objects;
-use crate::rules::worker::limit::OnLimit;
+use crate::rules::worker::limit::{OnLimit, OnLost};
 use crate::store::file::{self, Doing};
 use crate::store::lock;
 
@@ -168,6 +168,8 @@ pub(super) struct LimitsFile {
     pub(super) worker_wall: Option<DurationText>,
     /// What a worker does when its agent hits a usage limit.
     pub(super) on_limit: OnLimit,
+    /// What the loop does with an agent whose supervisor is gone.
+    pub(super) on_lost: OnLost,
     /// How long after the end of a usage limit a worker goes on.
     pub(super) limit_margin: Option<DurationText>,
     /// For how many usage limits a worker waits.

@@ -26,6 +26,7 @@ impl ConfigSource<'_> {
             verify,
             objects: self.file.objects,
             notify: self.file.notify.clone(),
+            on_lost: limits.on_lost,
             limits: WorkerLimits {
                 wall_ms: at_least_1(limits.worker_wall, base.wall_ms),
                 idle_ms: at_least_1(limits.worker_idle, base.idle_ms),

@@ -168,7 +168,7 @@ fn exec(ctx: &Ctx, notes: &mut BeatNotes, state: &mut StateFile, intent: &Intent
 pub fn recover(ctx: &Ctx, notes: &mut BeatNotes) -> Result<StateFile> {
     let (mut state, lost) = StateFile::load(ctx.layout, ctx.now)?;
     notes.warnings.extend(lost);
-    ctx.fleet.end_lost()?;
+    let is_any_lost = ctx.fleet.end_lost()?;
     let taken_back = operations::settle(ctx.layout)?;
     for (path, words) in &taken_back {
         let name = path.strip_prefix(ctx.layout.root()).unwrap_or(path).display();
@@ -192,6 +192,10 @@ pub fn recover(ctx: &Ctx, notes: &mut BeatNotes) -> Result<StateFile> {
         let fields = json!({ "beat": intent.beat, "found": format!("{probe:?}") });
         notes.event(ctx, "move_settled", fields);
         carry_out(ctx, notes, &mut state, LoopEvent::Unfinished { at: ctx.now, probe })?;
+    }
+    if is_any_lost && state.halted.is_none() {
+        notes.warnings.extend(ctx.fleet.resume_lost()?);
+        notes.supervisors.extend(workers::supervisors(ctx.layout)?);
     }
     Ok(state)
 }

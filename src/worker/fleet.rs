@@ -137,16 +137,18 @@ impl Fleet<'_> {
     }
 
     /// Ends processes of workers whose supervisors died, finds out what ended workers left in their clones, and fetches
-    /// branches that could not be fetched before.
-    pub fn end_lost(&self) -> Result<()> {
+    /// branches that could not be fetched before. Returns true if a worker is lost.
+    pub fn end_lost(&self) -> Result<bool> {
         let layout = self.layout;
-        if !lost(layout)?.is_empty() {
+        let is_any_lost = !lost(layout)?.is_empty();
+        if is_any_lost {
             // Check again under the lock that a starter takes: all workers of one name have the same socket, and a
             // newly started worker must not be ended because of an earlier one.
             let _store = lock::store(&layout.store_lock())?;
             end_lost(layout, &lost(layout)?);
         }
-        recover::ended(self)
+        recover::ended(self)?;
+        Ok(is_any_lost)
     }
 
     /// Archives those of these workers that have ended, except those that `has_notice_left` names: a decision has seen them.
@@ -163,6 +165,7 @@ impl Fleet<'_> {
                 // Its branch must still be fetched, or its notice must still be sent.
                 && worker.state.unfetched.is_none()
                 && !has_notice_left(&worker)
+                && !self.is_asked_about(&worker)?
             {
                 put_away(self.layout, &worker)?;
             }

@@ -32,9 +32,11 @@ fn profile(script: &str, limits: Value) -> Profile {
     program(&note, format!("#!/bin/sh\ncat >>'{}'\n", profile.path("got").display()));
     let mut all = json!({ "limit_margin": "200ms" });
     all.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+    let mut runners = profile.config_value()["runners"].clone();
+    runners["stand"] = json!({ "worker": ["sh", agent, "{brief}"] });
     profile.config_more(json!({
         "worker": "stand",
-        "runners": { "stand": { "worker": ["sh", agent, "{brief}"] } },
+        "runners": runners,
         "notify": [note],
         "limits": all,
     }));
@@ -180,9 +182,7 @@ fn a_lost_worker_is_resumed_with_its_session_its_clone_and_its_screen() {
     profile
         .looop(&["worker", "resume", "w1"])
         .fails_with(1, &["could not resume worker w1: worker w1 is waiting"]);
-    kill_process(Pid::from_raw(profile.worker_pid("w1", "supervisor").cast_signed()).unwrap(), Signal::KILL)
-        .unwrap();
-    wait_state(&profile, "w1", "lost");
+    lose(&profile, "w1");
     profile.looop(&["worker", "resume", "w1"]).ok().prints(&["w1"]);
     let row = wait_state(&profile, "w1", "exited");
     assert_eq!(row["goal"], "g1");
@@ -196,6 +196,55 @@ fn a_lost_worker_is_resumed_with_its_session_its_clone_and_its_screen() {
     profile.looop(&["worker", "start", "w2", "--", "false"]).ok();
     wait_state(&profile, "w2", "failed");
     profile.looop(&["worker", "resume", "w2"]).fails_with(1, &["it is a command and not an agent"]);
+}
+
+#[test]
+#[ignore = "slow"]
+fn the_loop_resumes_lost_agents_as_the_config_says_or_asks_once_about_all() {
+    for on_lost in ["ask", "resume"] {
+        let profile = profile("looop flag here; sleep 600", json!({ "on_lost": on_lost }));
+        for id in ["w1", "w2", "w3"] {
+            profile.looop(&["worker", "start", id, "do it"]).ok();
+            wait_state(&profile, id, "waiting");
+        }
+        profile.looop(&["kill", "w3"]).ok();
+        lose(&profile, "w1");
+        lose(&profile, "w2");
+        profile.looop(&["pause"]).ok();
+        profile.looop(&["tick"]);
+        assert_eq!(starts(&profile, "w1"), 1, "not while the loop is paused");
+        profile.looop(&["resume"]).ok();
+        profile.looop(&["tick"]).ok();
+        if on_lost == "ask" {
+            assert_eq!(
+                (starts(&profile, "w1"), &wait_state(&profile, "w1", "lost")["past"]),
+                (1, &Value::Null)
+            );
+            profile.looop(&["tick"]).ok();
+            let asks = profile.looop(&["asks", "--json"]).ok().json();
+            let text = asks["asks"][0]["text"].as_str().unwrap();
+            assert!(
+                asks["asks"].as_array().unwrap().len() == 1 && text.contains(": w1, w2. Resume them?"),
+                "{asks}"
+            );
+            profile.looop(&["answer", "1"]).ok();
+            profile.looop(&["tick"]).ok();
+        }
+        for id in ["w1", "w2"] {
+            wait_state(&profile, id, "waiting");
+            assert_eq!(starts(&profile, id), 2, "{on_lost}");
+            let line = format!("worker {id} — resumed, because it was lost");
+            assert_eq!(profile.read("journal.md").matches(&line).count(), 1, "{on_lost}");
+        }
+        assert!(!profile.read("journal.md").contains("worker w3 — resumed"), "the user ended it");
+    }
+}
+
+/// Kills the supervisor of a worker, as a reboot does.
+fn lose(profile: &Profile, id: &str) {
+    let supervisor = profile.worker_pid(id, "supervisor").cast_signed();
+    kill_process(Pid::from_raw(supervisor).unwrap(), Signal::KILL).unwrap();
+    wait_state(profile, id, "lost");
 }
 
 /// Words about a limit count only if the agent reports them as its own error.

@@ -11,7 +11,7 @@ use crate::rules::cost::budget::Budget;
 use crate::rules::fix::attempt::BreakerConfig;
 use crate::rules::sandbox::SandboxConfig;
 use crate::rules::secret::Secrets;
-use crate::rules::worker::limit::OnLimit;
+use crate::rules::worker::limit::{OnLimit, OnLost};
 use crate::rules::worker::{Objects, WorkerLimits};
 
 /// Timeouts, rates and lifetimes. All times are in milliseconds.
@@ -156,6 +156,8 @@ pub struct Workers {
     pub objects: Option<Objects>,
     /// A command that gets each flag and ask as JSON on stdin; empty: none.
     pub notify: Vec<String>,
+    /// What the loop does with agents whose supervisor is gone.
+    pub on_lost: OnLost,
     /// The limits of each worker.
     pub limits: WorkerLimits,
     /// The user's tmux server, if there is one: the value of `TMUX`.

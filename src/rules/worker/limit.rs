@@ -20,6 +20,17 @@ pub enum OnLimit {
     Stop,
 }
 
+/// What the loop does with an agent whose supervisor is gone, after a restart of the machine for example.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLost {
+    /// It asks the user once, about all of them.
+    #[default]
+    Ask,
+    /// It resumes them.
+    Resume,
+}
+
 /// The usage limit of a runner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
