@@ -47,6 +47,54 @@ pub struct InitJson {
     pub next: String,
 }
 
+/// The config, or the value of one of its keys.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigGetJson {
+    /// The path of the config.
+    pub path: String,
+    /// The key; null for the whole config.
+    pub key: Option<String>,
+    pub value: Value,
+}
+
+/// What `looop config set` has changed.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigSetJson {
+    /// The path of the config.
+    pub path: String,
+    pub key: String,
+    /// The value before; null if there was none.
+    pub before: Option<Value>,
+    /// The value now.
+    pub value: Value,
+}
+
+/// What `looop config check` has found.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigCheckJson {
+    /// The path of the config.
+    pub path: String,
+    /// In the order of the file; empty if the config can be used.
+    pub problems: Vec<ConfigProblemJson>,
+    /// Oddities that are not errors.
+    pub warnings: Vec<String>,
+}
+
+/// One problem of the config.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigProblemJson {
+    /// The key; empty if the text is not JSON.
+    pub key: String,
+    /// What is wrong, with the key.
+    pub problem: String,
+    /// What to do.
+    pub hints: Vec<String>,
+    /// The line in the file, from 1 on; null if the key is not in the file.
+    pub line: Option<usize>,
+    /// The column in the line, from 1 on.
+    pub column: Option<usize>,
+}
+
 /// What `looop backup` has written.
 #[derive(Serialize, JsonSchema)]
 pub struct BackupJson {

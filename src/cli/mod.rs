@@ -9,6 +9,7 @@ mod backup;
 mod collect;
 mod compare;
 mod complete;
+mod config_file;
 mod cost;
 mod demo;
 mod doctor;
@@ -174,6 +175,9 @@ enum Verb {
     Map(map::Args),
     /// Create the data dir and the config.
     Init(init::Args),
+    /// Print, change and check the config.
+    #[command(subcommand)]
+    Config(config_file::ConfigVerb),
     /// Run the pulse under systemd or launchd, or beats from cron.
     #[command(subcommand)]
     Service(service::ServiceVerb),
@@ -278,6 +282,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8> {
     use asks::{ApprovalVerb, QuestionVerb};
     use attempt::AttemptVerb;
+    use config_file::ConfigVerb;
     use goal::GoalVerb;
     use leanfile::LeanfileVerb;
     use lease::LeaseVerb;
@@ -292,6 +297,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let worker = || open()?.for_worker();
     let own_state = || open()?.admit(None, App::ready_without_profile);
     let trust = || open()?.admit(Some("trust a file"), App::ready_without_profile);
+    let set_up = || open()?.admit(Some("change the config"), App::ready_without_profile);
     let Some(verb) = cli.command else { return childless(|| pulse::run(&open()?)) };
     match verb {
         Verb::Exec(args) => exec::run(&args),
@@ -308,6 +314,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Collect(args) => collect::run(&open()?, &args),
         Verb::SyncAlerts => alerts::run(&open()?),
         Verb::Init(args) => init::run(&open()?, &args),
+        Verb::Config(ConfigVerb::Get(args)) => config_file::get(&open()?, &args),
+        Verb::Config(ConfigVerb::Set(args)) => config_file::set(&set_up()?, &args),
+        Verb::Config(ConfigVerb::Edit) => config_file::edit(&set_up()?),
+        Verb::Config(ConfigVerb::Check(args)) => config_file::check_all(&open()?, &args),
         Verb::Backup(args) => backup::backup(&user("make a backup")?, &args),
         Verb::Restore(args) => backup::restore(&open()?.admit(Some("restore"), |_| Ok(()))?, &args),
         Verb::Service(verb) => service::run(&open()?, verb),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Env;
 use crate::agents::http::Protocol;
@@ -56,7 +57,7 @@ pub(super) struct ConfigFile {
 
 /// One command, or a list of commands that must all succeed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a command, as in [\"cargo\", \"test\"], or a list of commands")]
 pub(super) enum VerifyFile {
     /// One argument vector.
     One(Vec<String>),
@@ -66,13 +67,17 @@ pub(super) enum VerifyFile {
 
 /// A duration: `90s`, `15m`, `12h`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Value")]
+#[schemars(with = "String")]
 pub(super) struct DurationText(pub(super) i64);
 
-impl TryFrom<String> for DurationText {
+impl TryFrom<Value> for DurationText {
     type Error = String;
-    fn try_from(text: String) -> Result<DurationText, String> {
-        parse_ms(&text).map(DurationText)
+    fn try_from(value: Value) -> Result<DurationText, String> {
+        match value {
+            Value::String(text) => parse_ms(&text).map(DurationText),
+            other => Err(format!("is {other}; expected a duration in quotes, as in \"90s\"")),
+        }
     }
 }
 
