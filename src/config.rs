@@ -317,6 +317,10 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
 pub fn examine(env: &Env, path: PathBuf, text: Option<&str>) -> Result<(Config, Vec<Problem>)> {
     let (mut parsed, unread) = text.map(problem::read).unwrap_or_default();
     let problems = RefCell::new(Vec::new());
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    for argv in parsed.commands() {
+        *argv = with_files(env, folder, argv);
+    }
     for (name, runner) in &mut parsed.runners {
         match absolute_paths(env, &runner.write) {
             Ok(paths) => runner.write = paths,
@@ -388,6 +392,17 @@ fn config_env(env: &Env, path: &Path) -> Vec<(String, String)> {
     let config = env.get("LOOOP_CONFIG").map(named);
     let sockets = env.get("TMUX_TMPDIR").map(|dir| ("TMUX_TMPDIR".to_owned(), dir.to_owned()));
     config.into_iter().chain(sockets).collect()
+}
+
+/// A command of the config with the files of the config's folder that it names by their whole paths: it may run in
+/// another directory, and its sandbox shows these files. A program without a slash is searched on the PATH.
+fn with_files(env: &Env, folder: &Path, argv: &[String]) -> Vec<String> {
+    let whole = |(nth, arg): (usize, &String)| {
+        let path = folder.join(env.expand(arg));
+        let is_file = (nth > 0 || arg.contains('/')) && path.is_file();
+        if is_file { path.to_string_lossy().into_owned() } else { arg.clone() }
+    };
+    argv.iter().enumerate().map(whole).collect()
 }
 
 /// Makes the user's paths absolute: they must be absolute or begin with `~`.

@@ -55,6 +55,22 @@ pub(super) struct ConfigFile {
     pub(super) notify: Vec<String>,
 }
 
+impl ConfigFile {
+    /// Every argument vector of the config.
+    pub(super) fn commands(&mut self) -> impl Iterator<Item = &mut Vec<String>> {
+        let runners = self.runners.values_mut().flat_map(|runner| {
+            [&mut runner.decide, &mut runner.worker, &mut runner.fix, &mut runner.token_cmd]
+                .into_iter()
+                .flatten()
+        });
+        let checks = self.verify.values_mut().flat_map(|checks| match checks {
+            VerifyFile::One(argv) => std::slice::from_mut(argv),
+            VerifyFile::All(all) => all,
+        });
+        runners.chain(checks).chain([&mut self.notify])
+    }
+}
+
 /// One command, or a list of commands that must all succeed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a command, as in [\"cargo\", \"test\"], or a list of commands")]
