@@ -79,13 +79,15 @@ pub fn get(app: &App, args: &ConfigGetArgs) -> Result<u8> {
 
 pub fn set(app: &App, args: &ConfigSetArgs) -> Result<u8> {
     let value = serde_json::from_str(&args.value).unwrap_or_else(|_| args.value.as_str().into());
-    let before = change(app, &args.key, &value)?;
-    let path = app.env.config_path().display().to_string();
+    let change = ConfigChange::plan(app, &args.key, &value)?;
+    change.write()?;
+    let ConfigChange { path, key, value, before, .. } = change;
     if args.json.json {
-        return print::answer_whole(ConfigSetJson { path, key: args.key.clone(), before, value });
+        let path = path.display().to_string();
+        return print::answer_whole(ConfigSetJson { path, key, before, value });
     }
     let was = before.map_or("was not set".to_owned(), |before| format!("was {before}"));
-    print::done(&format!("{} is {value} now; it {was}", args.key))
+    print::done(&format!("{key} is {value} now; it {was}"))
 }
 
 pub fn edit(app: &App) -> Result<u8> {
@@ -141,18 +143,40 @@ pub fn check_all(app: &App, args: &JsonArgs) -> Result<u8> {
     Ok(exit_code)
 }
 
-/// Sets one key of the config, after a check of the whole result. Returns its value before.
-///
-/// # Errors
-/// The result would have a problem, the file was changed in the meantime, or it cannot be written.
-pub fn change(app: &App, key: &str, value: &Value) -> Result<Option<Value>> {
-    let (path, text, seen) = read(app)?;
-    let what = format!("set {key}");
-    let new = json_edit::set(&text, key, value);
-    let new = new.map_err(|why| Fault::usage(format!("could not {what} in {}: {why}", path.display())))?;
-    check(app, &new, &what)?;
-    write(&path, &new, seen.as_ref(), &what)?;
-    Ok(value_at(&text, key))
+/// A change of one key of the config that was checked and is not written yet.
+pub struct ConfigChange {
+    /// The path of the config.
+    pub path: PathBuf,
+    pub key: String,
+    pub value: Value,
+    /// Its value before.
+    before: Option<Value>,
+    text: String,
+    seen: Option<Digest>,
+}
+
+impl ConfigChange {
+    /// Sets a key in the text of the config, and checks the whole result.
+    ///
+    /// # Errors
+    /// The result would have a problem.
+    pub fn plan(app: &App, key: &str, value: &Value) -> Result<ConfigChange> {
+        let (path, text, seen) = read(app)?;
+        let new = json_edit::set(&text, key, value);
+        let refuse = |why| Fault::usage(format!("could not set {key} in {}: {why}", path.display()));
+        let new = new.map_err(refuse)?;
+        check(app, &new, &format!("set {key}"))?;
+        let before = value_at(&text, key);
+        Ok(ConfigChange { path, key: key.to_owned(), value: value.clone(), before, text: new, seen })
+    }
+
+    /// Writes the config.
+    ///
+    /// # Errors
+    /// The file was changed since the plan, or it cannot be written.
+    pub fn write(&self) -> Result<()> {
+        write(&self.path, &self.text, self.seen.as_ref(), &format!("set {}", self.key))
+    }
 }
 
 /// The path of the config, its text, which is an empty object if there is no file, and the digest of the file. A change

@@ -95,6 +95,28 @@ pub struct ConfigProblemJson {
     pub column: Option<usize>,
 }
 
+/// What policy decides about a command.
+#[derive(Serialize, JsonSchema)]
+pub struct PolicyTestJson {
+    /// The command.
+    pub argv: Vec<String>,
+    /// Where it would run.
+    pub cwd: String,
+    #[serde(flatten)]
+    pub decision: PolicyDecisionJson,
+    /// The same after untrusted text was read.
+    pub tainted: PolicyDecisionJson,
+}
+
+/// A decision of policy.
+#[derive(PartialEq, Serialize, JsonSchema)]
+pub struct PolicyDecisionJson {
+    /// `free`, `waits` (for your approval) or `refused`.
+    pub decision: &'static str,
+    /// Why.
+    pub why: String,
+}
+
 /// What `looop backup` has written.
 #[derive(Serialize, JsonSchema)]
 pub struct BackupJson {

@@ -30,6 +30,7 @@ mod map;
 mod pause;
 mod pick;
 mod playbook;
+mod policy;
 mod print;
 mod prune;
 mod pulse;
@@ -148,6 +149,9 @@ enum Verb {
     /// List, show, approve and reject moves that wait for approval.
     #[command(subcommand)]
     Approval(asks::ApprovalVerb),
+    /// Say what policy decides about a command.
+    #[command(subcommand)]
+    Policy(policy::PolicyVerb),
     /// List, show, compare, write and archive goals.
     #[command(subcommand)]
     Goal(goal::GoalVerb),
@@ -287,6 +291,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     use leanfile::LeanfileVerb;
     use lease::LeaseVerb;
     use playbook::PlaybookVerb;
+    use policy::PolicyVerb;
     use schedule::ScheduleVerb;
     use sensor::SensorVerb;
     use worker::WorkerVerb;
@@ -356,6 +361,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Reject(args) | Verb::Approval(ApprovalVerb::Reject(args)) => {
             asks::reject(&user("reject")?, &args)
         }
+
+        Verb::Policy(PolicyVerb::Test(args)) => policy::test(&watch()?, &args),
 
         Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, *args),
         Verb::Ls(args) | Verb::Worker(WorkerVerb::List(args)) => ls::run(&watch()?, &args),

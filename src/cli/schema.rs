@@ -32,7 +32,7 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 33] = [
+const FORMS: [Form; 34] = [
     ("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
     ("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
     ("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
@@ -51,6 +51,7 @@ const FORMS: [Form; 33] = [
     ("log", "looop log --json", Some("beats"), of::<Vec<JournalEntry>>),
     ("ls", "looop ls --json", Some("workers"), of::<Vec<WorkerJson>>),
     ("map", "looop map --json", None, own::<json_output::Mapped>),
+    ("policy-test", "looop policy test --json -- ARGV", None, own::<json_output::PolicyTestJson>),
     ("prune", "looop prune --json", Some("pruned"), of::<Vec<Pruned>>),
     ("question-list", "looop question list --json", Some("questions"), of::<Vec<QuestionJson>>),
     ("restore", "looop restore FILE --json", None, own::<json_output::RestoreJson>),

@@ -33,6 +33,7 @@ const CALLS: &[(&str, &str)] = &[
     ("ls", "ls --all --json"),
     ("map", "map --json --root project --query total"),
     ("map", "map --json --root project --query total --tokens 100"),
+    ("policy-test", "policy test --json -- df -h"),
     ("prune", "prune --dry-run --older 0s --json"),
     ("question-list", "question list --all --json"),
     ("run", "run rest --json"),
