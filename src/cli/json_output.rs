@@ -472,7 +472,7 @@ pub struct Today {
     /// The cost in millionths of a US dollar.
     pub today_micros: u64,
     /// The number of calls without a known price.
-    pub today_unmetered: u64,
+    pub today_unpriced: u64,
     /// The local day.
     pub day: String,
 }
@@ -589,6 +589,8 @@ pub struct Cost {
     pub rows: Vec<SpendRow>,
     /// The sum.
     pub total: SpendRow,
+    /// The day of the list prices that looop has of some models: `2025-11-30`.
+    pub price_list_day: &'static str,
 }
 
 /// What a wait has found.

@@ -241,6 +241,11 @@ impl Config {
         })
     }
 
+    /// True if the config has prices for this runner.
+    pub fn has_price(&self, name: &str) -> bool {
+        self.runners.get(name).is_some_and(|entry| entry.price.is_some())
+    }
+
     fn price(&self, name: &str, form: Option<PriceForm>) -> Result<Option<Price>, Problem> {
         let Some(form) = form else { return Ok(None) };
         let micros = |usd: f64, key: &str| match usd {
