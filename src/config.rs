@@ -5,9 +5,11 @@
 mod deciders;
 mod fixes;
 mod form;
+mod problem;
 mod sandboxes;
 mod workers;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -15,8 +17,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use form::{ConfigFile, DurationText, LimitsFile, RunnerFile};
+use form::{ConfigFile, DurationText, RunnerFile};
 pub use form::{FRESH_DAY_MICROS, FreshConfig, write_fresh};
+pub use problem::Problem;
 
 use crate::os::path;
 use crate::rules::beat::settings::{Limits, PolicyRules, RunRule, Settings};
@@ -24,7 +27,6 @@ use crate::rules::cost::budget::Budget;
 use crate::rules::fault::Fault;
 use crate::rules::name::Name;
 use crate::rules::secret::Secrets;
-use crate::rules::text::nearest;
 use crate::rules::time::parse_ms;
 use crate::rules::world::front_matter::listed_path_flaw;
 use crate::store::file;
@@ -32,7 +34,7 @@ use crate::store::layout::Layout;
 
 /// The PATH if neither the config nor the environment sets one.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-const MAX_CONFIG_BYTES: usize = 1 << 20;
+pub const MAX_CONFIG_BYTES: usize = 1 << 20;
 /// Variables that every child gets, besides PATH.
 const BASE_ENV: [&str; 15] = [
     "HOME",
@@ -269,14 +271,28 @@ pub struct Config {
 /// Reads the config file; without a file all defaults hold.
 ///
 /// # Errors
-/// A usage error with file, line, column and the nearest known key.
+/// A usage error with file, line, column and key.
 pub fn load(env: &Env) -> Result<Config> {
     let path = env.config_path();
-    let shown = path.display();
-    let text = file::read_text(&path, MAX_CONFIG_BYTES)
-        .map_err(|e| usage(format!("could not read the config `{shown}`: {e}")))?;
-    refuse_shared(&path)?;
+    let text = text(&path)?;
     parse(env, path, text.as_deref())
+}
+
+/// The text of the config file, without the byte order mark that some editors begin a file with. Links are followed.
+/// `None` if there is no file.
+///
+/// # Errors
+/// It cannot be read, or other users can write it.
+pub fn text(path: &Path) -> Result<Option<String>> {
+    let shown = path.display();
+    let unreadable = |why: String| usage(format!("could not read the config `{shown}`: {why}"));
+    let real = path::followed(path);
+    let text = file::read_text(&real, MAX_CONFIG_BYTES).map_err(|e| unreadable(e.to_string()))?;
+    if text.is_none() && path.symlink_metadata().is_ok() {
+        return Err(unreadable(format!("it is a link to `{}`, which does not exist", real.display())));
+    }
+    refuse_shared(path)?;
+    Ok(text.map(|text| text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)))
 }
 
 /// Parses the text of a config file with the given environment; none means all defaults. Errors name `path`.
@@ -284,20 +300,34 @@ pub fn load(env: &Env) -> Result<Config> {
 /// # Errors
 /// Like [`load`].
 pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
-    let shown = path.display();
-    let mut parsed = match text {
-        // serde would accept a list as the values of the keys, in order.
-        Some(text) if text.trim_start().starts_with('[') => {
-            return Err(usage(format!("could not read the config: {shown}:1:1: it is not a JSON object")));
-        }
-        Some(text) => serde_json::from_str::<ConfigFile>(text).map_err(|e| explain(&path, &e))?,
-        None => ConfigFile::default(),
-    };
-    for (name, runner) in &mut parsed.runners {
-        runner.write = absolute_paths(env, &runner.write)
-            .map_err(|why| invalid(&path, &format!("runners.{name}.write: {why}")))?;
+    let (config, problems) = examine(env, path, text)?;
+    let Some(first) = problems.first() else { return Ok(config) };
+    let fault = first.fault(&config.path);
+    Err(match problems.len() - 1 {
+        0 => fault,
+        more => fault.hint(format!("there are {more} more problems: `looop config check` names them all")),
     }
-    let source = ConfigSource { env, file: &parsed, path: &path };
+    .into())
+}
+
+/// Reads the text of a config file as far as it can be read. Returns also all its problems, in the order of the file.
+///
+/// # Errors
+/// The environment has an invalid value.
+pub fn examine(env: &Env, path: PathBuf, text: Option<&str>) -> Result<(Config, Vec<Problem>)> {
+    let (mut parsed, unread) = text.map(problem::read).unwrap_or_default();
+    let problems = RefCell::new(Vec::new());
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    for argv in parsed.commands() {
+        *argv = with_files(env, folder, argv);
+    }
+    for (name, runner) in &mut parsed.runners {
+        match absolute_paths(env, &runner.write) {
+            Ok(paths) => runner.write = paths,
+            Err(why) => problems.borrow_mut().push(Problem::about(format!("runners.{name}.write"), &why)),
+        }
+    }
+    let source = ConfigSource { env, file: &parsed, problems: &problems };
     let mut warnings = Vec::new();
     let interval_ms = source.interval(&mut warnings)?;
     warnings.extend(source.without_effort());
@@ -307,23 +337,28 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
     let mut base_env: Vec<(String, String)> = vec![("PATH".to_owned(), search.clone())];
     base_env.extend(BASE_ENV.iter().filter_map(|key| Some(((*key).to_owned(), env.get(key)?.to_owned()))));
     base_env.extend(SAFE_GIT.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    let protected = path.parent().map(|dir| vec![dir.join("looop.json"), path.clone()]).unwrap_or_default();
+    let mut protected =
+        path.parent().map(|dir| vec![dir.join("looop.json"), path.clone()]).unwrap_or_default();
+    protected.extend(Some(path::followed(&path)).filter(|real| *real != path));
     let settings = Settings {
-        limits: limits(&parsed.limits),
-        rules: source.rules()?,
-        budget: source.budget()?,
+        limits: source.limits(),
+        rules: source.rules(),
+        budget: source.budget(),
         path: search,
         base_env,
         full_env: env.all(),
         secrets: Secrets::of(&env.all(), &path::is_there),
         home: Some(env.home.clone()),
-        workers: source.workers()?,
-        fixes: source.fixes()?,
-        sandbox: source.sandbox()?,
+        workers: source.workers(),
+        fixes: source.fixes(),
+        sandbox: source.sandbox(),
         config_env: config_env(env, &path),
         protected,
     };
-    Ok(Config { path, interval_ms, decide, settings, warnings, runners: parsed.runners })
+    let config = Config { path, interval_ms, decide, settings, warnings, runners: parsed.runners.clone() };
+    let mut found = problems.into_inner();
+    found.extend(config.check_runners(&parsed));
+    Ok((config, problem::joined(unread, found, text.unwrap_or_default())))
 }
 
 /// Refuses a config file that other users can write.
@@ -338,35 +373,12 @@ fn refuse_shared(path: &Path) -> Result<()> {
     Err(fault.hint(format!("chmod go-w {shown}")).into())
 }
 
-/// The keys that 0.1 named differently.
-const RENAMED: [(&str, &str); 1] = [("nudge", "warn")];
-
-/// Turns a JSON error into a message with its place and the nearest known key.
-fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
-    let text = error.to_string();
-    let cause = text.split(" at line ").next().unwrap_or(&text);
-    let place = format!("could not read the config: {}:{}:{}", path.display(), error.line(), error.column());
-    // serde's text is: unknown field `a`, expected one of `b`, `c`
-    let quoted: Vec<&str> = cause.split('`').skip(1).step_by(2).collect();
-    let Some((key, known)) = quoted.split_first().filter(|_| cause.starts_with("unknown field")) else {
-        return usage(format!("{place}: {cause}"));
-    };
-    let fault = Fault::usage(format!("{place}: `{key}` is not a key here"));
-    let renamed = RENAMED.iter().find(|(old, new)| old == key && known.contains(new)).map(|(_, new)| new);
-    match renamed.or_else(|| nearest(key, known, 0.0)) {
-        Some(near) => {
-            fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
-        }
-        None => fault.into(),
-    }
-}
-
 /// The parsed config file with what its values depend on.
 struct ConfigSource<'a> {
     env: &'a Env,
     file: &'a ConfigFile,
-    /// The path of the config file, for errors.
-    path: &'a Path,
+    /// The problems found so far. Where a value has one, its default is used.
+    problems: &'a RefCell<Vec<Problem>>,
 }
 
 /// The JSON schema of the config file.
@@ -382,6 +394,17 @@ fn config_env(env: &Env, path: &Path) -> Vec<(String, String)> {
     config.into_iter().chain(sockets).collect()
 }
 
+/// A command of the config with the files of the config's folder that it names by their whole paths: it may run in
+/// another directory, and its sandbox shows these files. A program without a slash is searched on the PATH.
+fn with_files(env: &Env, folder: &Path, argv: &[String]) -> Vec<String> {
+    let whole = |(nth, arg): (usize, &String)| {
+        let path = folder.join(env.expand(arg));
+        let is_file = (nth > 0 || arg.contains('/')) && path.is_file();
+        if is_file { path.to_string_lossy().into_owned() } else { arg.clone() }
+    };
+    argv.iter().enumerate().map(whole).collect()
+}
+
 /// Makes the user's paths absolute: they must be absolute or begin with `~`.
 fn absolute_paths(env: &Env, from: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let absolute = |path: &PathBuf| {
@@ -392,42 +415,47 @@ fn absolute_paths(env: &Env, from: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     from.iter().map(absolute).collect()
 }
 
-/// The error about an invalid value of the config file.
-fn invalid(path: &Path, what: &str) -> anyhow::Error {
-    usage(format!("could not use the config `{}`: {what}", path.display()))
-}
-
 fn usage(what: String) -> anyhow::Error {
     Fault::usage(what).into()
 }
 
-/// A time limit in milliseconds; 0 would stop everything at once.
-fn at_least_1(span: Option<DurationText>, default: i64) -> i64 {
-    span.map_or(default, |span| span.0.max(1))
-}
-
-fn limits(from: &LimitsFile) -> Limits {
-    let (base, ms) = (Limits::default(), at_least_1);
-    Limits {
-        decides_per_hour: from.decides_per_hour.unwrap_or(base.decides_per_hour),
-        workers: from.workers.unwrap_or(base.workers),
-        sensor_timeout_ms: ms(from.sensor_timeout, base.sensor_timeout_ms),
-        decide_timeout_ms: ms(from.decide_timeout, base.decide_timeout_ms),
-        run_timeout_ms: ms(from.run_timeout, base.run_timeout_ms),
-        noop_ttl_ms: from.noop_ttl.map_or(base.noop_ttl_ms, |ttl| ttl.map(|span| span.0)),
-        approval_ttl_ms: ms(from.approval_ttl, base.approval_ttl_ms),
-    }
-}
+/// The error about a time limit of 0, which would stop everything at once.
+const NO_TIME: &str = "is 0, which leaves no time; expected a duration above 0";
 
 impl ConfigSource<'_> {
-    fn invalid(&self, what: String) -> anyhow::Error {
-        invalid(self.path, &what)
+    fn refuse(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// A time limit in milliseconds.
+    fn above_0(&self, span: Option<DurationText>, key: &str, default: i64) -> i64 {
+        if span.is_some_and(|span| span.0 == 0) {
+            self.refuse(Problem::of(key, NO_TIME));
+        }
+        span.map_or(default, |span| span.0)
+    }
+
+    fn limits(&self) -> Limits {
+        let (from, base) = (&self.file.limits, Limits::default());
+        let ms = |span, key, default| self.above_0(span, &format!("limits.{key}"), default);
+        Limits {
+            decides_per_hour: from.decides_per_hour.unwrap_or(base.decides_per_hour),
+            workers: from.workers.unwrap_or(base.workers),
+            sensor_timeout_ms: ms(from.sensor_timeout, "sensor_timeout", base.sensor_timeout_ms),
+            decide_timeout_ms: ms(from.decide_timeout, "decide_timeout", base.decide_timeout_ms),
+            run_timeout_ms: ms(from.run_timeout, "run_timeout", base.run_timeout_ms),
+            noop_ttl_ms: from.noop_ttl.map_or(base.noop_ttl_ms, |ttl| ttl.map(|span| span.0)),
+            approval_ttl_ms: ms(from.approval_ttl, "approval_ttl", base.approval_ttl_ms),
+        }
     }
 
     fn interval(&self, warnings: &mut Vec<String>) -> Result<i64> {
-        let ms = match self.env.get("LOOOP_INTERVAL") {
-            Some(text) => parse_ms(text).map_err(|e| usage(format!("could not read LOOOP_INTERVAL: {e}")))?,
-            None => self.file.interval.map_or(60_000, |span| span.0),
+        let named = self.above_0(self.file.interval, "interval", 60_000);
+        let bad = |why| usage(format!("could not read LOOOP_INTERVAL: {why}"));
+        let ms = match self.env.get("LOOOP_INTERVAL").map(parse_ms) {
+            Some(Ok(0)) => return Err(bad(format!("it {NO_TIME}"))),
+            Some(ms) => ms.map_err(bad)?,
+            None => named,
         };
         if ms < 1000 {
             warnings.push("the interval is shorter than 1s; 1s is used".to_owned());
@@ -435,31 +463,28 @@ impl ConfigSource<'_> {
         Ok(ms.max(1000))
     }
 
-    fn budget(&self) -> Result<Budget> {
+    fn budget(&self) -> Budget {
         let caps = &self.file.budget;
-        let mut runner_micros = BTreeMap::new();
-        for (name, usd) in &caps.runner_usd {
-            let micros = self.dollars(Some(*usd), &format!("budget.runner_usd.{name}"))?;
-            runner_micros.extend(micros.map(|micros| (name.clone(), micros)));
-        }
-        Ok(Budget {
-            hour_micros: self.dollars(caps.hour_usd, "budget.hour_usd")?,
-            day_micros: self.dollars(caps.day_usd, "budget.day_usd")?,
-            goal_micros: self.dollars(caps.goal_usd, "budget.goal_usd")?,
-            runner_micros,
-        })
-    }
-
-    fn dollars(&self, usd: Option<f64>, key: &str) -> Result<Option<u64>> {
-        match usd {
-            Some(usd) if !(0.0..=1e9).contains(&usd) => {
-                Err(self.invalid(format!("{key} is {usd}; expected 0 to 1000000000")))
-            }
-            other => Ok(other.map(|usd| (usd * 1e6).round() as u64)),
+        let runner = |(name, usd): (&String, &f64)| {
+            Some((name.clone(), self.dollars(Some(*usd), &format!("budget.runner_usd.{name}"))?))
+        };
+        Budget {
+            hour_micros: self.dollars(caps.hour_usd, "budget.hour_usd"),
+            day_micros: self.dollars(caps.day_usd, "budget.day_usd"),
+            goal_micros: self.dollars(caps.goal_usd, "budget.goal_usd"),
+            runner_micros: caps.runner_usd.iter().filter_map(runner).collect(),
         }
     }
 
-    fn rules(&self) -> Result<PolicyRules> {
+    fn dollars(&self, usd: Option<f64>, key: &str) -> Option<u64> {
+        let usd = usd?;
+        if !(0.0..=1e9).contains(&usd) {
+            self.refuse(Problem::of(key, &format!("is {usd}; expected 0 to 1000000000")));
+        }
+        Some((usd * 1e6).round() as u64)
+    }
+
+    fn rules(&self) -> PolicyRules {
         let resolved = |text: &str| {
             let path = self.env.absolute(text);
             std::fs::canonicalize(&path).unwrap_or(path)
@@ -467,24 +492,24 @@ impl ConfigSource<'_> {
         let mut rules = self.file.policy.clone();
         for (nth, rule) in rules.allow.iter_mut().enumerate() {
             if let Some(why) = RunRule::flaw(&rule.argv) {
-                return Err(self.invalid(format!("policy.allow[{nth}].argv: {why}")));
+                self.refuse(Problem::about(format!("policy.allow[{nth}].argv"), &why));
             }
             for dir in &mut rule.cwd {
                 let text = dir.to_string_lossy();
                 if text.contains('*') {
                     let why = format!("{dir:?} is not a directory, and patterns are not allowed here");
-                    return Err(self.invalid(format!("policy.allow[{nth}].cwd: {why}")));
+                    self.refuse(Problem::about(format!("policy.allow[{nth}].cwd"), &why));
                 }
                 *dir = resolved(&text);
             }
         }
         for (nth, repo) in self.file.repos.iter().enumerate() {
             if let Some(why) = listed_path_flaw(repo) {
-                return Err(self.invalid(format!("repos[{nth}]: {why}")));
+                self.refuse(Problem::about(format!("repos[{nth}]"), &why));
             }
         }
         rules.repos = self.file.repos.iter().map(|repo| resolved(repo)).collect();
-        Ok(rules)
+        rules
     }
 }
 

@@ -1,8 +1,8 @@
 //! `looop question`, `looop approval` and their short verbs: how the user answers the loop.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use super::{App, Fault, Name, complete, human_ms, input, json_output, pick, print, visible};
+use super::{App, Fault, Name, complete, human_ms, input, json_output, pick, policy, print, visible};
 use crate::os::{clock, tty};
 use crate::rules::beat::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
 use crate::rules::beat::card;
@@ -72,8 +72,10 @@ pub struct AnswerArgs {
     words: Vec<String>,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop approve ap-5e23\n  looop approve")]
+#[derive(Debug, Default, clap::Args)]
+#[command(
+    after_help = "Examples:\n  looop approve ap-5e23\n  looop approve\n  looop approve --always ap-5e23"
+)]
 pub struct ApproveArgs {
     /// The ask, or the unique beginning of its id; not needed if one move waits.
     #[arg(add = complete::ask_ids())]
@@ -81,6 +83,12 @@ pub struct ApproveArgs {
     /// The hash that you saw; required without a terminal.
     #[arg(long, value_name = "HASH")]
     hash: Option<String>,
+    /// Also add a rule to the config that frees exactly this command from now on. You see the rule first.
+    #[arg(long)]
+    always: bool,
+    /// With --always: add the rule without a question; required without a terminal.
+    #[arg(long, requires = "always")]
+    yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -351,7 +359,7 @@ pub fn oldest_approval(app: &App) -> Option<Name> {
 pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
     let (asks, _) = not_closed(app)?;
     if asks.iter().any(|(known, _)| known.id == *ask && known.kind == AskKind::Approval) {
-        return approve(app, &ApproveArgs { ask: Some(ask.to_string()), hash: None }).map(drop);
+        return approve(app, &ApproveArgs { ask: Some(ask.to_string()), ..ApproveArgs::default() }).map(drop);
     }
     let ask = find(app, ask.as_str(), AskKind::Question, "answer")?;
     print::raw(text(app, &ask, QuestionState::Open).as_bytes());
@@ -395,6 +403,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
     let what = format!("could not approve {}", ask.id);
     let Some(approval) = &ask.approval else { bail!("{what}: it contains no move") };
     let hash = approval.hash.clone();
+    let rule = if args.always { policy::exact_rule(app, &ask, approval)? } else { None };
     match &args.hash {
         Some(seen) if *seen == hash => {}
         Some(_) => {
@@ -414,8 +423,29 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
             return Err(fault.hint("read `looop asks`, then give the hash that you saw with --hash").into());
         }
     }
+    if let Some(rule) = &rule {
+        print::line(&policy::rule_words(rule, approval));
+        if !args.yes && !print::stdin_is_tty() {
+            let fault = Fault::usage(format!("{what} always: there is no terminal to ask you on"));
+            return Err(fault.hint("read the rule above, then repeat the command with --yes").into());
+        }
+        if !args.yes && !print::agreed("Add this rule?") {
+            print::line("nothing was approved");
+            return Ok(1);
+        }
+    }
     say(app, &ask, AskReply::Approve { hash })?;
-    print::done(&format!("approved {}; the next beat makes the move", ask.id))
+    print::line(&format!("approved {}; the next beat makes the move", ask.id));
+    match &rule {
+        None if args.always => print::line("no rule was added: one frees this command already"),
+        None => {}
+        Some(rule) => {
+            rule.write().context("could not add the rule; the move itself is approved")?;
+            let undo = format!("`looop config edit` takes it away: delete {}", rule.key);
+            print::line(&format!("added the rule {}; {undo}", rule.key));
+        }
+    }
+    Ok(0)
 }
 
 /// Rejects a move, or every open one.

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::{App, Fault, dollars, json_output, print, visible};
-use crate::rules::cost::charge::Charge;
+use crate::rules::cost::charge::{Charge, CostSource};
+use crate::rules::cost::price::TABLE_DATE;
 use crate::rules::cost::spend::{GroupBy, SpendRow, csv, report, total};
 use crate::rules::time::{Now, parse_ms};
 use crate::store::ledger;
@@ -108,14 +109,30 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         print::note(&format!("warning: {lines} could not be read and are not counted"));
     }
     if args.json {
-        print::answer_whole(json_output::Cost { rows, total })
+        print::answer_whole(json_output::Cost { rows, total, price_list_day: TABLE_DATE })
     } else if args.csv {
         print::page(csv(&rows))
     } else if rows.is_empty() {
         print::done("nothing was spent")
     } else {
-        print::page(print::table(&table(&rows, &total, print::stdout_is_tty())))
+        let table = print::table(&table(&rows, &total, print::stdout_is_tty()));
+        print::page(table + &notes(&charges, &total))
     }
+}
+
+/// Says which prices are computed, and which are not known.
+fn notes(charges: &[Charge], total: &SpendRow) -> String {
+    let mut notes = String::new();
+    let priced = charges.iter().filter(|charge| charge.usage.basis == CostSource::Priced).count();
+    if priced > 0 {
+        let from = format!("`runners.NAME.price`, else the list prices of {TABLE_DATE}");
+        notes.push_str(&format!("computed for {priced} calls from their tokens: {from}\n"));
+    }
+    if total.unpriced > 0 {
+        let why = format!("no runner, no `runners.NAME.price` and no list price of {TABLE_DATE} tells");
+        notes.push_str(&format!("unpriced: {} calls whose price {why}\n", total.unpriced));
+    }
+    notes
 }
 
 /// The rows and, if there are several, their sum.
@@ -143,8 +160,11 @@ fn cells(row: &SpendRow) -> Vec<String> {
     if row.assumed_micros > 0 {
         cost.push_str(&format!(", {} of it assumed", dollars(row.assumed_micros)));
     }
-    if row.unmetered > 0 {
-        cost.push_str(&format!(" + {} unmetered", row.unmetered));
+    match row.unpriced {
+        0 => {}
+        // No price at all is not a price of 0.
+        all if all == row.calls && row.cost_micros == 0 => cost = format!("{all} unpriced"),
+        some => cost.push_str(&format!(" + {some} unpriced")),
     }
     vec![
         visible(&row.key, false),

@@ -53,9 +53,12 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let given = args.decide.is_some() || args.worker.is_some() || args.day_usd.is_some();
     if has_config && given {
         let what = format!("could not set up the config: `{}` exists", app.env.config_path().display());
-        return Err(Fault::usage(what)
-            .hint("change it with an editor; `looop init` keeps it as it is")
-            .into());
+        let day_usd = args.day_usd.map(|micros| (micros as f64 / 1e6).to_string());
+        let given =
+            [("decide", args.decide.clone()), ("worker", args.worker.clone()), ("budget.day_usd", day_usd)];
+        let set =
+            given.into_iter().filter_map(|(key, value)| Some(format!("looop config set {key} {}", value?)));
+        return Err(set.fold(Fault::usage(what), Fault::hint).into());
     }
     let agents = agents_on_path(app);
     let asks = !has_config && !args.json && print::stdin_is_tty() && print::stderr_is_tty();

@@ -21,7 +21,7 @@ pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str) -> Res
             let what = format!("could not write {what}: `{text}` looks like a flag, not like a text");
             return Err(Fault::usage(what).hint("give the text on stdin with `-`").into());
         }
-        argument if is_edited(argument) => edited(app, what, present)?,
+        argument if is_edited(argument) => edited(app, what, &draft(app, DRAFT)?, present, None)?,
         None | Some("-") => stdin(what)?,
         Some(text) => text.to_owned(),
     };
@@ -37,11 +37,14 @@ pub fn is_edited(argument: Option<&str>) -> bool {
     argument.is_none() && print::stdin_is_tty()
 }
 
+/// The draft of a file of the data dir.
+pub const DRAFT: &str = "draft.md";
+
 /// The file in the cache that holds a new text until it has replaced the present one.
-pub fn draft(app: &App) -> Result<PathBuf> {
+pub fn draft(app: &App, name: &str) -> Result<PathBuf> {
     let dir = app.layout.cache().join("edit");
     file::make_dir(&dir)?;
-    Ok(dir.join("draft.md"))
+    Ok(dir.join(name))
 }
 
 /// Reads all of stdin as text.
@@ -78,16 +81,17 @@ pub fn file<T>(
     Ok(content.ok_or_else(|| unreadable("it does not exist".to_owned()))?)
 }
 
-/// Opens the user's editor on a draft and returns the saved text. The draft stays if it could not be used.
-fn edited(app: &App, what: &str, present: &str) -> Result<String> {
-    let draft = draft(app)?;
-    file::write(&draft, present.as_bytes(), 0o600, Durability::Atomic)?;
-    if !program::run_interactive(app.env.editor(), &draft)? {
+/// Opens the user's editor on a draft, which begins as the present text or as the one that was kept, and returns the
+/// saved text. The draft stays if it could not be used.
+pub fn edited(app: &App, what: &str, draft: &Path, present: &str, kept: Option<&str>) -> Result<String> {
+    file::write(draft, kept.unwrap_or(present).as_bytes(), 0o600, Durability::Atomic)?;
+    if !program::run_interactive(app.env.editor(), draft)? {
         let fault = Fault::failed(format!("could not edit {what}: the editor failed"));
         return Err(fault.hint("nothing was changed").into());
     }
-    let text = file::read_text(&draft, MAX_TEXT_BYTES)?.unwrap_or_default();
+    let text = file::read_text(draft, MAX_TEXT_BYTES)?.unwrap_or_default();
     if text == present {
+        file::remove(draft)?;
         return Err(Fault::failed(format!("could not write {what}: it was not changed")).into());
     }
     Ok(text)

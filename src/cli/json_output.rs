@@ -48,6 +48,76 @@ pub struct InitJson {
     pub next: String,
 }
 
+/// The config, or the value of one of its keys.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigGetJson {
+    /// The path of the config.
+    pub path: String,
+    /// The key; null for the whole config.
+    pub key: Option<String>,
+    pub value: Value,
+}
+
+/// What `looop config set` has changed.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigSetJson {
+    /// The path of the config.
+    pub path: String,
+    pub key: String,
+    /// The value before; null if there was none.
+    pub before: Option<Value>,
+    /// The value now.
+    pub value: Value,
+}
+
+/// What `looop config check` has found.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigCheckJson {
+    /// The path of the config.
+    pub path: String,
+    /// In the order of the file; empty if the config can be used.
+    pub problems: Vec<ConfigProblemJson>,
+    /// Oddities that are not errors.
+    pub warnings: Vec<String>,
+}
+
+/// One problem of the config.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigProblemJson {
+    /// The key; empty if the text is not JSON.
+    pub key: String,
+    /// What is wrong, with the key.
+    pub problem: String,
+    /// What to do.
+    pub hints: Vec<String>,
+    /// The line in the file, from 1 on; null if the key is not in the file.
+    pub line: Option<usize>,
+    /// The column in the line, from 1 on.
+    pub column: Option<usize>,
+}
+
+/// What policy decides about a command.
+#[derive(Serialize, JsonSchema)]
+pub struct PolicyTestJson {
+    /// The command.
+    pub argv: Vec<String>,
+    /// Where it would run.
+    pub cwd: String,
+    #[serde(flatten)]
+    pub decision: PolicyDecisionJson,
+    /// The same after untrusted text was read.
+    pub tainted: PolicyDecisionJson,
+}
+
+/// A decision of policy.
+#[derive(PartialEq, Serialize, JsonSchema)]
+pub struct PolicyDecisionJson {
+    /// `free`, `waits` (for your approval) or `refused`.
+    pub decision: &'static str,
+    /// Why.
+    pub why: String,
+}
+
 /// What `looop backup` has written.
 #[derive(Serialize, JsonSchema)]
 pub struct BackupJson {
@@ -405,7 +475,7 @@ pub struct Today {
     /// The cost in millionths of a US dollar.
     pub today_micros: u64,
     /// The number of calls without a known price.
-    pub today_unmetered: u64,
+    pub today_unpriced: u64,
     /// The local day.
     pub day: String,
 }
@@ -522,6 +592,8 @@ pub struct Cost {
     pub rows: Vec<SpendRow>,
     /// The sum.
     pub total: SpendRow,
+    /// The day of the list prices that looop has of some models: `2025-11-30`.
+    pub price_list_day: &'static str,
 }
 
 /// What a wait has found.

@@ -9,6 +9,7 @@ mod backup;
 mod collect;
 mod compare;
 mod complete;
+mod config_file;
 mod cost;
 mod demo;
 mod doctor;
@@ -29,6 +30,7 @@ mod map;
 mod pause;
 mod pick;
 mod playbook;
+mod policy;
 mod print;
 mod prune;
 mod pulse;
@@ -147,6 +149,9 @@ enum Verb {
     /// List, show, approve and reject moves that wait for approval.
     #[command(subcommand)]
     Approval(asks::ApprovalVerb),
+    /// Say what policy decides about a command.
+    #[command(subcommand)]
+    Policy(policy::PolicyVerb),
     /// List, show, compare, write and archive goals.
     #[command(subcommand)]
     Goal(goal::GoalVerb),
@@ -174,6 +179,9 @@ enum Verb {
     Map(map::Args),
     /// Create the data dir and the config.
     Init(init::Args),
+    /// Print, change and check the config.
+    #[command(subcommand)]
+    Config(config_file::ConfigVerb),
     /// Run the pulse under systemd or launchd, or beats from cron.
     #[command(subcommand)]
     Service(service::ServiceVerb),
@@ -278,10 +286,12 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8> {
     use asks::{ApprovalVerb, QuestionVerb};
     use attempt::AttemptVerb;
+    use config_file::ConfigVerb;
     use goal::GoalVerb;
     use leanfile::LeanfileVerb;
     use lease::LeaseVerb;
     use playbook::PlaybookVerb;
+    use policy::PolicyVerb;
     use schedule::ScheduleVerb;
     use sensor::SensorVerb;
     use worker::WorkerVerb;
@@ -292,6 +302,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let worker = || open()?.for_worker();
     let own_state = || open()?.admit(None, App::ready_without_profile);
     let trust = || open()?.admit(Some("trust a file"), App::ready_without_profile);
+    let set_up = || open()?.admit(Some("change the config"), App::ready_without_profile);
     let Some(verb) = cli.command else { return childless(|| pulse::run(&open()?)) };
     match verb {
         Verb::Exec(args) => exec::run(&args),
@@ -308,6 +319,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Collect(args) => collect::run(&open()?, &args),
         Verb::SyncAlerts => alerts::run(&open()?),
         Verb::Init(args) => init::run(&open()?, &args),
+        Verb::Config(ConfigVerb::Get(args)) => config_file::get(&open()?, &args),
+        Verb::Config(ConfigVerb::Set(args)) => config_file::set(&set_up()?, &args),
+        Verb::Config(ConfigVerb::Edit) => config_file::edit(&set_up()?),
+        Verb::Config(ConfigVerb::Check(args)) => config_file::check_all(&open()?, &args),
         Verb::Backup(args) => backup::backup(&user("make a backup")?, &args),
         Verb::Restore(args) => backup::restore(&open()?.admit(Some("restore"), |_| Ok(()))?, &args),
         Verb::Service(verb) => service::run(&open()?, verb),
@@ -346,6 +361,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Reject(args) | Verb::Approval(ApprovalVerb::Reject(args)) => {
             asks::reject(&user("reject")?, &args)
         }
+
+        Verb::Policy(PolicyVerb::Test(args)) => policy::test(&watch()?, &args),
 
         Verb::Worker(WorkerVerb::Start(args)) => worker::start(&user("start a worker")?, *args),
         Verb::Worker(WorkerVerb::Resume(args)) => worker::resume(&user("resume a worker")?, &args),

@@ -27,14 +27,14 @@ pub fn text(app: &App, what: &str, target: &Path, argument: Option<&str>, templa
     let _held = lock::store(&app.layout.store_lock())?;
     let done = exchange::write(target, new.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
     if let Exchanged::Changed { .. } = &done {
-        let draft = input::draft(app)?;
+        let draft = input::draft(app, input::DRAFT)?;
         file::write(&draft, new.as_bytes(), 0o600, Durability::Atomic)?;
         let fault = changed(&format!("write {what}"), &done);
         return Err(fault.hint(format!("your text is kept as {}", draft.display())).into());
     }
     // A draft that is kept from another call stays.
     if input::is_edited(argument) {
-        file::remove(&input::draft(app)?)?;
+        file::remove(&input::draft(app, input::DRAFT)?)?;
     }
     Ok(())
 }

@@ -32,12 +32,15 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 30] = [
+const FORMS: [Form; 34] = [
     ("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
     ("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
     ("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
     ("attempt-show", "looop attempt show GOAL --json", None, own::<json_output::Attempts>),
     ("backup", "looop backup FILE --json", None, own::<json_output::BackupJson>),
+    ("config-check", "looop config check --json", None, own::<json_output::ConfigCheckJson>),
+    ("config-get", "looop config get --json", None, own::<json_output::ConfigGetJson>),
+    ("config-set", "looop config set KEY VALUE --json", None, own::<json_output::ConfigSetJson>),
     ("cost", "looop cost --json", None, own::<json_output::Cost>),
     ("doctor", "looop doctor --json", Some("findings"), of::<Vec<json_output::Finding>>),
     ("doctor-runner", "looop doctor runner --json", Some("runner"), of::<json_output::RunnerTried>),
@@ -48,6 +51,7 @@ const FORMS: [Form; 30] = [
     ("log", "looop log --json", Some("beats"), of::<Vec<JournalEntry>>),
     ("ls", "looop ls --json", Some("workers"), of::<Vec<WorkerJson>>),
     ("map", "looop map --json", None, own::<json_output::Mapped>),
+    ("policy-test", "looop policy test --json -- ARGV", None, own::<json_output::PolicyTestJson>),
     ("prune", "looop prune --json", Some("pruned"), of::<Vec<Pruned>>),
     ("question-list", "looop question list --json", Some("questions"), of::<Vec<QuestionJson>>),
     ("restore", "looop restore FILE --json", None, own::<json_output::RestoreJson>),

@@ -86,7 +86,7 @@ fn gather(app: &App) -> Result<StatusJson> {
         schedules,
         cost: Today {
             today_micros: today.spending.day_micros,
-            today_unmetered: today.unmetered,
+            today_unpriced: today.unpriced,
             day: app.now.day(),
         },
         sandbox: sandbox(app),
@@ -156,8 +156,8 @@ fn as_text(app: &App, json: &StatusJson) -> String {
         let became = visible(&last.outcome.words(), false);
         put("last move", format!("{} — {became} ({ago} ago)", made.trim_end()));
     }
-    let unmetered = json.cost.today_unmetered;
-    let more = if unmetered > 0 { format!(" + {unmetered} unmetered calls") } else { String::new() };
+    let unpriced = json.cost.today_unpriced;
+    let more = if unpriced > 0 { format!(" + {unpriced} unpriced calls") } else { String::new() };
     put("today", format!("{}{more}", dollars(json.cost.today_micros)));
     put("goals", names(json.goals.iter().map(|goal| goal.id.as_str())));
     put("sensors", sensor_words(app, &json.sensors));

@@ -190,7 +190,7 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, args: &Args) {
     let time = clock::now().local().strftime("%H:%M:%S").to_string();
     let cost = report.usage.as_ref().map(|usage| match usage.basis.is_metered() {
         true => format!(" · {}", dollars(usage.cost_micros)),
-        false => " · unmetered".to_owned(),
+        false => " · unpriced".to_owned(),
     });
     let tail = style.dim(&format!(" ({}{})", human_ms(took_ms), cost.unwrap_or_default()));
     let text = match &report.what {

@@ -103,41 +103,90 @@ fn null_is_not_absence() {
 
 #[test]
 fn the_environment_overrides_the_file() {
-    let text = r#"{"interval":"30s","decide":"a"}"#;
+    let text = r#"{"interval":"30s","decide":"codex"}"#;
     let config = loaded(text, &[("LOOOP_INTERVAL", "5s"), ("LOOOP_DECIDE", "b")]);
     assert_eq!((config.interval_ms, config.decide.as_str()), (5_000, "b"));
     // An empty variable counts as unset.
     let config = loaded(text, &[("LOOOP_INTERVAL", ""), ("LOOOP_DECIDE", "")]);
-    assert_eq!((config.interval_ms, config.decide.as_str()), (30_000, "a"));
-    for short in ["0s", "999ms"] {
-        let config = loaded("{}", &[("LOOOP_INTERVAL", short)]);
-        assert_eq!((config.interval_ms, config.warnings.len()), (1_000, 1));
-    }
+    assert_eq!((config.interval_ms, config.decide.as_str()), (30_000, "codex"));
+    let config = loaded("{}", &[("LOOOP_INTERVAL", "999ms")]);
+    assert_eq!((config.interval_ms, config.warnings.len()), (1_000, 1));
+    assert!(error("{}", &[("LOOOP_INTERVAL", "0s")]).what.contains("LOOOP_INTERVAL: it is 0"));
     let fault = error("{}", &[("LOOOP_INTERVAL", "1 minute")]);
     let why = "could not read LOOOP_INTERVAL: `1 minute` is not a duration; write it as 90s, 15m, 12h or 2d";
     assert_eq!(fault.what, why);
 }
 
 #[test]
-fn an_error_names_the_place_and_the_nearest_key() {
+fn an_error_says_the_place_and_the_key_in_the_words_of_the_config() {
     let allow = |rules: &str| format!(r#"{{"policy":{{"allow":[{rules}]}}}}"#);
-    let rows: [(&str, &str, &str); 16] = [
-        ("{\n \"intervall\": \"1s\"}", ":2:12: `intervall` is not a key here", "did you mean `interval`?"),
-        (r#"{"limits":{"noop_tll":"1s"}}"#, "`noop_tll` is not a key here", "did you mean `noop_ttl`?"),
-        (r#"{"runners":{"a":{"bade_url":"x"}}}"#, "`bade_url` is not a key here", "did you mean `base_url`?"),
-        (r#"{"policy":{"alow":[]}}"#, "`alow` is not a key here", "did you mean `allow`?"),
-        (&allow(r#"{"argv":[],"dir":[]}"#), "`dir` is not a key here", "Keys here are: argv, cwd"),
-        (r#"{"sandbox":{"sensors":"auto"}}"#, "`sensors` is not a key here", "did you mean `sensor`?"),
-        (&allow(r#"{"cwd":[]}"#), "missing field `argv`", ""),
-        (r#"{"limits":{"workers":1.5}}"#, "1.5", ""),
-        (r#"{"interval":"1w"}"#, "`1w` is not a duration", ""),
+    let runner = |keys: &str| format!(r#"{{"runners":{{"x":{{{keys}}}}}}}"#);
+    let rows: [(&str, &str, &str); 45] = [
+        ("{\n \"intervall\": \"1s\"}", ":2:15: intervall is not a key here", "did you mean `interval`?"),
+        (r#"{"limits":{"noop_tll":"1s"}}"#, "limits.noop_tll is not a key here", "did you mean `noop_ttl`?"),
+        (&runner(r#""bade_url":"x""#), "runners.x.bade_url is not a key here", "did you mean `base_url`?"),
+        (r#"{"policy":{"alow":[]}}"#, "policy.alow is not a key here", "did you mean `allow`?"),
+        (
+            &allow(r#"{"argv":["a"],"dir":[]}"#),
+            "policy.allow[0].dir is not a key here",
+            "Keys here are: argv, cwd",
+        ),
+        (r#"{"sandbox":{"sensors":"auto"}}"#, "sandbox.sensors is not a key here", "did you mean `sensor`?"),
+        (&allow(r#"{"cwd":[]}"#), "policy.allow[0] lacks the key `argv`", ""),
+        (
+            r#"{"limits":{"workers":1.5}}"#,
+            ":1:22: limits.workers is 1.5; expected a whole number from 0 on",
+            "",
+        ),
+        (r#"{"limits":{"workers":-1}}"#, "limits.workers is -1; expected a whole number", ""),
+        (r#"{"interval":"1w"}"#, "interval: `1w` is not a duration", ""),
+        (r#"{"interval":60}"#, "interval is 60; expected a duration in quotes, as in \"90s\"", ""),
+        (r#"{"budget":{"day_usd":"5"}}"#, "budget.day_usd is \"5\"; expected a number", ""),
+        (r#"{"decide":5}"#, "decide is 5; expected a text in quotes", ""),
+        (r#"{"fix":{"map":"yes"}}"#, "fix.map is \"yes\"; expected true or false", ""),
+        (r#"{"notify":"ntfy"}"#, "notify is \"ntfy\"; expected a list", ""),
+        (r#"{"runners":[]}"#, "runners is []; expected an object", ""),
+        (r#"{"limits":5}"#, "limits is 5; expected an object", ""),
+        (r#"{"verify":{"t":"cargo test"}}"#, "verify.t is \"cargo test\"; expected a command, as in", ""),
+        (r#"{"objects":"some"}"#, "objects is \"some\"; expected", ""),
+        (r#"{"sandbox":{"worker":3}}"#, "sandbox.worker is 3; expected a text in quotes", ""),
+        (r#"{"sandbox":{"network":{"run":"x"}}}"#, "sandbox.network.run: a network is", ""),
+        (&runner(r#""price":{"input":1}"#), "runners.x.price lacks the key `output`", ""),
         (&allow(r#"{"argv":[]}"#), "policy.allow[0].argv: it names no program", ""),
         (&allow(r#"{"argv":["a"]},{"argv":["**","b"]}"#), "policy.allow[1].argv: `**` matches", ""),
         (&allow(r#"{"argv":["git","lo*"]}"#), "policy.allow[0].argv: \"lo*\" is not a pattern", ""),
         (&allow(r#"{"argv":["ls"],"cwd":["~/src/*"]}"#), "policy.allow[0].cwd: \"~/src/*\"", ""),
         (r#"{"budget":{"day_usd":1e10}}"#, "budget.day_usd is 10000000000", ""),
-        (r#"{"interval":"1s","interval":"2s"}"#, "duplicate field `interval`", ""),
+        (r#"{"interval":"1s","interval":"2s"}"#, "interval is there twice", ""),
         ("[]", ":1:1: it is not a JSON object", ""),
+        ("{\"decide\":", ":1:10: the text ends within a value", ""),
+        ("{\"decide\": x}", ":1:12: expected a value", ""),
+        (r#"{"interval":"0s"}"#, "interval is 0", ""),
+        (r#"{"limits":{"worker_wall":"0m"}}"#, "limits.worker_wall is 0", ""),
+        (r#"{"limits":{"run_timeout":"0s"}}"#, "limits.run_timeout is 0", ""),
+        (
+            &runner(r#""http":"openai","base_url":"http://h","model":"m","idle":"0s""#),
+            "runners.x.idle is 0",
+            "",
+        ),
+        (r#"{"decide":"cluade"}"#, "decide: could not find the runner `cluade`", "did you mean `claude`?"),
+        (r#"{"decide":"aider"}"#, "decide: could not use the runner `aider` to decide", "known runners: "),
+        (r#"{"worker":"cluade"}"#, "worker is \"cluade\", which is no runner", "did you mean `claude`?"),
+        (r#"{"fix":{"runner":"cluade"}}"#, "fix.runner is \"cluade\", which is no runner", "there are: "),
+        (
+            r#"{"fix":{"escalate":["pi","x"]}}"#,
+            "fix.escalate[1] is \"x\", which is no runner that can fix",
+            "",
+        ),
+        (&runner(""), "runners.x has nothing to run: set `decide`, `worker`, `fix` or `http`", ""),
+        (r#"{"runners":{"cluade":{"model":"m"}}}"#, "runners.cluade has nothing", "did you mean `claude`?"),
+        (&runner(r#""fix":[""]"#), "runners.x.fix names no program", ""),
+        (
+            &runner(r#""decide":["x"],"token_cmd":[],"key_env":"K""#),
+            "runners.x.token_cmd names no program",
+            "",
+        ),
+        (r#"{"verify":{"t":[]}}"#, "verify.t names no program", ""),
     ];
     for (text, what, hint) in rows {
         let fault = error(text, &[]);
@@ -145,6 +194,35 @@ fn an_error_names_the_place_and_the_nearest_key() {
         assert!(fault.hints.join("\n").contains(hint), "{text}: {:?}", fault.hints);
         assert_eq!(fault.kind.exit_code(), 2);
     }
+}
+
+#[test]
+fn all_problems_are_found_each_under_its_key_and_in_the_order_of_the_file() {
+    let text = r#"{"decide": "nosuch", "worker": 7,
+        "notify": ["a", 1, 2, "b", null],
+        "policy": {"allow": [{"argv": ["a"]}, {"dir": 1}]}, "repos": ["x"],
+        "runners": {"mine": {"worker": ["x"]}}, "limits": {"workers": 1.5, "run_timeout": "0s"}}"#;
+    let (_dir, env) = env_with(Some(text), &[]);
+    let (_, problems) = examine(&env, env.config_path(), Some(text)).unwrap();
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let expected = "decide worker notify[1] notify[2] notify[4] policy.allow[1].dir repos[0] \
+        runners.mine.worker limits.workers limits.run_timeout";
+    assert_eq!(keys.join(" "), expected.split_whitespace().collect::<Vec<_>>().join(" "), "{problems:?}");
+    let more = load(&env).unwrap_err().downcast::<Fault>().unwrap().hints.join(" ");
+    assert!(more.contains("there are 9 more problems"), "{more}");
+}
+
+#[test]
+fn a_config_may_be_a_link_and_begin_with_a_byte_order_mark() {
+    let (dir, env) = env_with(None, &[]);
+    let real = dir.path().join("dotfiles.json");
+    std::os::unix::fs::symlink(&real, env.config_path()).unwrap();
+    let error = load(&env).unwrap_err().to_string();
+    assert!(error.contains("it is a link to") && error.contains("dotfiles.json"), "{error}");
+    fs::write(&real, "\u{feff}{\"decide\":\"codex\"}").unwrap();
+    let config = load(&env).unwrap();
+    assert_eq!((config.decide.as_str(), &config.path), ("codex", &env.config_path()));
+    assert!(config.settings.protected.contains(&real), "moves may not change it there either");
 }
 
 #[test]
@@ -210,27 +288,26 @@ fn a_decider_is_found_or_the_error_lists_the_choices() {
     assert_eq!(program(own), "mypi", "one's own argv wins over the built-in one");
     assert_eq!(program(r#"{"runners":{"pi":{"model":"m"}}}"#), "pi");
     let rows = [
-        (r#"{"decide":"nosuch"}"#, "could not find the runner `nosuch`"),
-        (r#"{"decide":"e","runners":{"e":{"http":"openai","model":"m"}}}"#, "`http` needs a `base_url`"),
+        (r#"{"decide":"e","runners":{"e":{"http":"openai","model":"m"}}}"#, "http needs a `base_url`"),
         (
             r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"x","model":"m"}}}"#,
             "is not an address",
         ),
-        (
-            r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"http://x"}}}"#,
-            "`http` needs a `model`",
-        ),
+        (r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"http://x"}}}"#, "http needs a `model`"),
         (r#"{"decide":"pi","runners":{"pi":{"price":{"input":-1,"output":1}}}}"#, "runners.pi.price.input"),
         (r#"{"decide":"w","runners":{"w":{"worker":["x","{brief}"]}}}"#, "it has no `decide` command"),
         (r#"{"decide":"m","runners":{"m":{"decide":["x"],"transient":"("}}}"#, "runners.m.transient"),
     ];
-    let Err(error) = loaded(r#"{"decide":"cluade"}"#, &[]).decider() else { panic!("there is none") };
+    for (text, what) in rows {
+        let fault = error(text, &[]);
+        assert!(fault.what.contains(what), "{text}: {fault}");
+    }
+    // What the environment names is found out at its use.
+    let config = loaded("{}", &[("LOOOP_DECIDE", "cluade")]);
+    let Err(error) = config.decider() else { panic!("there is none") };
+    assert!(error.to_string().contains("could not find the runner `cluade`"), "{error}");
     let hints = &error.downcast_ref::<Fault>().unwrap().hints;
     assert!(hints.contains(&"did you mean `claude`?".to_owned()), "{hints:?}");
-    for (text, what) in rows {
-        let Err(error) = loaded(text, &[]).decider() else { panic!("{text}") };
-        assert!(error.to_string().contains(what), "{text}: {error}");
-    }
 }
 
 #[test]

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::form::{PriceForm, RunnerFile};
-use super::{Config, usage};
+use super::form::{ConfigFile, PriceForm, RunnerFile};
+use super::workers::names_no_program;
+use super::{Config, NO_TIME, Problem};
 use crate::agents::command::Command;
 use crate::agents::decider::AgentRunner;
 use crate::agents::http::{Http, IDLE_MS, Protocol};
 use crate::agents::token::{KeyedRunner, TokenSource};
-use crate::agents::{self, Runner};
+use crate::agents::{self, AGENTS, Runner};
+use crate::rules::beat::settings::Settings;
 use crate::rules::cost::price::Price;
 use crate::rules::fault::Fault;
 use crate::rules::text::nearest;
@@ -33,36 +35,42 @@ impl Config {
     /// # Errors
     /// Like [`Config::decider`].
     pub fn decider_named(&self, name: &str) -> Result<Box<dyn Runner>> {
+        let built = self.build(name).map_err(|problem| problem.fault(&self.path))?;
+        Ok(built.ok_or_else(|| self.no_decider(name))?)
+    }
+
+    /// Builds the runner of this name; `None` if there is no such runner that decides.
+    fn build(&self, name: &str) -> Result<Option<Box<dyn Runner>>, Problem> {
         let none = RunnerFile::default();
-        let own = self.runners.get(name);
-        let entry = own.unwrap_or(&none);
+        let entry = self.runners.get(name).unwrap_or(&none);
         if let Some(argv) = &entry.decide {
-            return self.keyed(name, entry, self.command(name, argv, entry)?);
+            return self.keyed(name, entry, self.command(name, argv, entry)?).map(Some);
         }
         if let Some(protocol) = entry.http {
-            return Ok(Box::new(self.http(name, protocol, entry)?));
+            return Ok(Some(Box::new(self.http(name, protocol, entry)?)));
         }
-        let agent = agents::find(name);
-        if let Some(agent) = agent
-            && let (Ok(mode), Some(events)) = (&agent.decide, agent.events)
-        {
-            let runner = AgentRunner {
-                agent,
-                mode,
-                events,
-                model: entry.model.clone(),
-                effort: entry.effort.clone(),
-                env: self.allowed(entry),
-                args: entry.args.clone(),
-                write: entry.write.clone(),
-                price: self.price(name, entry.price)?,
-            };
-            return self.keyed(name, entry, Box::new(runner));
-        }
-        let shown = self.path.display();
+        let price = self.price(name, entry.price)?;
+        let Some(agent) = agents::find(name) else { return Ok(None) };
+        let (Ok(mode), Some(events)) = (&agent.decide, agent.events) else { return Ok(None) };
+        let runner = AgentRunner {
+            agent,
+            mode,
+            events,
+            model: entry.model.clone(),
+            effort: entry.effort.clone(),
+            env: self.allowed(entry),
+            args: entry.args.clone(),
+            write: entry.write.clone(),
+            price,
+        };
+        self.keyed(name, entry, Box::new(runner)).map(Some)
+    }
+
+    /// Says why a runner cannot decide, and which can.
+    fn no_decider(&self, name: &str) -> Fault {
         let known = self.decider_names();
         let unfit = |why: &str| Fault::usage(format!("could not use the runner `{name}` to decide: {why}"));
-        let fault = match (agent, own) {
+        let fault = match (agents::find(name), self.runners.get(name)) {
             (Some(agent), _) => {
                 let why = agent.decide.as_ref().err().copied().unwrap_or("its events are not known");
                 unfit(why).hint(format!("`{name}` can {}", agent.modes()))
@@ -75,10 +83,57 @@ impl Config {
             None => fault,
         };
         let entry = format!("{{\"runners\":{{\"{name}\":{{\"decide\":[\"program\",\"argument\"]}}}}}}");
-        Err(fault
+        fault
             .hint(format!("known runners: {}", known.join(", ")))
-            .hint(format!("add {entry} to {shown}"))
-            .into())
+            .hint(format!("add {entry} to {}", self.path.display()))
+    }
+
+    /// Finds runners that could not be called, and names of runners that do not exist.
+    pub(super) fn check_runners(&self, file: &ConfigFile) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, entry) in &self.runners {
+            let commands = [("decide", &entry.decide), ("worker", &entry.worker), ("fix", &entry.fix)];
+            let has_command = commands.iter().any(|(_, argv)| argv.is_some()) || entry.http.is_some();
+            for (key, argv) in commands.into_iter().chain([("token_cmd", &entry.token_cmd)]) {
+                if argv.as_ref().is_some_and(|argv| names_no_program(argv)) {
+                    problems.push(Problem::of(format!("runners.{name}.{key}"), "names no program"));
+                }
+            }
+            // An entry with only an address says what a program of that name may reach.
+            if !has_command && entry.base_url.is_none() && agents::find(name).is_none() {
+                let why = "has nothing to run: set `decide`, `worker`, `fix` or `http`";
+                let known = AGENTS.iter().map(|agent| agent.name);
+                let near = nearest(name, known, 0.8).map(|near| format!("did you mean `{near}`?"));
+                let problem = Problem::of(format!("runners.{name}"), why);
+                problems.push(Problem { hints: near.into_iter().collect(), ..problem });
+            }
+            problems.extend(self.build(name).err());
+        }
+        if let Some(name) = file.decide.as_ref().filter(|name| matches!(self.build(name), Ok(None))) {
+            let Fault { what, hints, .. } = self.no_decider(name);
+            problems.push(Problem { hints, ..Problem::about("decide", &what) });
+        }
+        let mut refers = |key: &str, name: &str, to: &str, known: Vec<&String>| {
+            if !known.iter().any(|known| *known == name) {
+                let names = known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+                let problem = Problem::of(key, &format!("is {name:?}, which is no {to}"));
+                let near = nearest(name, known, 0.8).map(|near| format!("did you mean `{near}`?"));
+                let hints = near.into_iter().chain([format!("there are: {names}")]).collect();
+                problems.push(Problem { hints, ..problem });
+            }
+        };
+        let Settings { workers, fixes, .. } = &self.settings;
+        if let Some(name) = &file.worker {
+            refers("worker", name, "runner with a worker command", workers.runners.keys().collect());
+        }
+        if let Some(name) = &file.fix.runner {
+            refers("fix.runner", name, "runner that can fix", fixes.runners.keys().collect());
+        }
+        for (nth, name) in file.fix.escalate.iter().enumerate() {
+            let key = format!("fix.escalate[{nth}]");
+            refers(&key, name, "runner that can fix", fixes.runners.keys().collect());
+        }
+        problems
     }
 
     /// The names of all runners that can decide: those of the config, then the built-in ones.
@@ -90,10 +145,10 @@ impl Config {
         names
     }
 
-    fn command(&self, name: &str, argv: &[String], entry: &RunnerFile) -> Result<Box<dyn Runner>> {
+    fn command(&self, name: &str, argv: &[String], entry: &RunnerFile) -> Result<Box<dyn Runner>, Problem> {
         let transient = entry.transient.as_deref().map(regex_lite::Regex::new).transpose();
         let transient =
-            transient.map_err(|e| usage(format!("could not read runners.{name}.transient: {e}")))?;
+            transient.map_err(|e| Problem::about(format!("runners.{name}.transient"), &e.to_string()))?;
         Ok(Box::new(Command {
             name: name.to_owned(),
             argv: argv.to_vec(),
@@ -116,7 +171,12 @@ impl Config {
     }
 
     /// Adds the key of `token_cmd` to a runner's program, if that is set.
-    fn keyed(&self, name: &str, entry: &RunnerFile, runner: Box<dyn Runner>) -> Result<Box<dyn Runner>> {
+    fn keyed(
+        &self,
+        name: &str,
+        entry: &RunnerFile,
+        runner: Box<dyn Runner>,
+    ) -> Result<Box<dyn Runner>, Problem> {
         match self.token(name, entry, None)? {
             Some(source) => Ok(Box::new(KeyedRunner { runner, source })),
             None => Ok(runner),
@@ -124,16 +184,16 @@ impl Config {
     }
 
     /// The source of a runner's key, if a command prints it. `var` is the default variable.
-    fn token(&self, name: &str, entry: &RunnerFile, var: Option<&str>) -> Result<Option<TokenSource>> {
+    fn token(
+        &self,
+        name: &str,
+        entry: &RunnerFile,
+        var: Option<&str>,
+    ) -> Result<Option<TokenSource>, Problem> {
         let Some(argv) = &entry.token_cmd else { return Ok(None) };
-        let bad = |what: &str| {
-            usage(format!("could not use runners.{name}.token_cmd of {}: {what}", self.path.display()))
-        };
-        if argv.first().is_none_or(String::is_empty) {
-            return Err(bad("it does not name a program"));
-        }
         let Some(var) = entry.key_env.as_deref().or(var) else {
-            return Err(bad("set `key_env` to the variable in which the program gets the key"));
+            let why = "needs `key_env`: the variable in which the program gets the key";
+            return Err(Problem::of(format!("runners.{name}.token_cmd"), why));
         };
         Ok(Some(TokenSource { argv: argv.clone(), var: var.to_owned(), cwd: self.folder() }))
     }
@@ -147,20 +207,24 @@ impl Config {
         for (name, _) in self.settings.fixes.runners.iter().filter(|(_, runner)| runner.argv.is_empty()) {
             let runner = self.runners.get(name);
             if let Some((protocol, entry)) = runner.and_then(|entry| Some((entry.http?, entry))) {
-                all.insert(name.clone(), self.http(name, protocol, entry)?);
+                let http = self.http(name, protocol, entry).map_err(|problem| problem.fault(&self.path))?;
+                all.insert(name.clone(), http);
             }
         }
         Ok(all)
     }
 
-    fn http(&self, name: &str, protocol: Protocol, entry: &RunnerFile) -> Result<Http> {
-        let bad =
-            |what: String| usage(format!("could not use runners.{name} of {}: {what}", self.path.display()));
-        let Some(base_url) = &entry.base_url else { return Err(bad("`http` needs a `base_url`".to_owned())) };
-        check_url(base_url).map_err(|why| bad(format!("base_url {base_url:?} {why}")))?;
-        let Some(model) = &entry.model else { return Err(bad("`http` needs a `model`".to_owned())) };
+    fn http(&self, name: &str, protocol: Protocol, entry: &RunnerFile) -> Result<Http, Problem> {
+        let own = |key: &str| format!("runners.{name}.{key}");
+        let lacks = |key: &str| Problem::of(own("http"), &format!("needs a `{key}`"));
+        let base_url = entry.base_url.as_ref().ok_or_else(|| lacks("base_url"))?;
+        check_url(base_url).map_err(|why| Problem::of(own("base_url"), &format!("{base_url:?} {why}")))?;
+        let model = entry.model.as_ref().ok_or_else(|| lacks("model"))?;
         if let Some(health) = entry.health.as_ref().filter(|health| !health.starts_with('/')) {
-            check_url(health).map_err(|why| bad(format!("health {health:?} {why}")))?;
+            check_url(health).map_err(|why| Problem::of(own("health"), &format!("{health:?} {why}")))?;
+        }
+        if entry.idle.is_some_and(|span| span.0 == 0) {
+            return Err(Problem::of(own("idle"), NO_TIME));
         }
         Ok(Http {
             name: name.to_owned(),
@@ -177,13 +241,18 @@ impl Config {
         })
     }
 
-    fn price(&self, name: &str, form: Option<PriceForm>) -> Result<Option<Price>> {
+    /// True if the config has prices for this runner.
+    pub fn has_price(&self, name: &str) -> bool {
+        self.runners.get(name).is_some_and(|entry| entry.price.is_some())
+    }
+
+    fn price(&self, name: &str, form: Option<PriceForm>) -> Result<Option<Price>, Problem> {
         let Some(form) = form else { return Ok(None) };
         let micros = |usd: f64, key: &str| match usd {
             _ if (0.0..=1e6).contains(&usd) => Ok((usd * 1e6).round() as u64),
             _ => {
-                let why = format!("{usd} is not a price in US dollars");
-                Err(usage(format!("could not use runners.{name}.price.{key}: {why}")))
+                let why = format!("is {usd}; expected a price in US dollars from 0 to 1000000");
+                Err(Problem::of(format!("runners.{name}.price.{key}"), &why))
             }
         };
         Ok(Some(Price {

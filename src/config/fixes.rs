@@ -2,56 +2,47 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-
-use super::ConfigSource;
 use super::workers::command;
+use super::{ConfigSource, Problem};
 use crate::agents::{AGENTS, FIX_TASK};
 use crate::rules::beat::settings::{Fixes, WorkerRunner};
 use crate::rules::fix::attempt::BreakerConfig;
 
 impl ConfigSource<'_> {
     /// The part of the settings that is about fixes.
-    pub(super) fn fixes(&self) -> Result<Fixes> {
+    pub(super) fn fixes(&self) -> Fixes {
         let file = &self.file.fix;
-        let runners = self.fix_runners()?;
-        if let Some(name) = file.escalate.iter().chain(&file.runner).find(|name| !runners.contains_key(*name))
-        {
-            let known = runners.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let what = format!("fix names {name:?}, which is not a runner that can fix; available: {known}");
-            return Err(self.invalid(what));
-        }
         let base = BreakerConfig::default();
-        let share = |value: Option<f64>, key: &str, default: f64| match value {
-            Some(value) if !(0.0..=1.0).contains(&value) => {
-                Err(self.invalid(format!("fix.{key} is {value}; expected 0 to 1")))
+        let share = |value: Option<f64>, key: &str, default: f64| {
+            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+                self.refuse(Problem::of(format!("fix.{key}"), &format!("is {value}; expected 0 to 1")));
             }
-            value => Ok(value.unwrap_or(default)),
+            value.unwrap_or(default)
         };
         let thresholds = BreakerConfig {
-            same_ratio: share(file.same_ratio, "same_ratio", base.same_ratio)?,
-            rework_share: share(file.rework_share, "rework_share", base.rework_share)?,
+            same_ratio: share(file.same_ratio, "same_ratio", base.same_ratio),
+            rework_share: share(file.rework_share, "rework_share", base.rework_share),
             novel_tokens: file.novel_tokens.unwrap_or(base.novel_tokens),
-            novel_share: share(file.novel_share, "novel_share", base.novel_share)?,
+            novel_share: share(file.novel_share, "novel_share", base.novel_share),
             halt: file.halt.unwrap_or(base.halt).max(1),
             rollback: file.rollback.unwrap_or(base.rollback).max(1),
             same_failure: file.same_failure.unwrap_or(base.same_failure).max(1),
             replans: file.replans.unwrap_or(base.replans).max(1),
         };
         let base = Fixes::default();
-        Ok(Fixes {
+        Fixes {
             runner: file.runner.clone().or_else(|| file.escalate.first().cloned()),
             escalate: file.escalate.clone(),
             thresholds,
             map: file.map.unwrap_or(base.map),
             warn: file.warn.unwrap_or(base.warn),
             stop: file.stop.unwrap_or(base.stop),
-            runners,
-        })
+            runners: self.fix_runners(),
+        }
     }
 
     /// The built-in runners with their settings, and the runners of the config, by `fix` or else by `worker`.
-    fn fix_runners(&self) -> Result<BTreeMap<String, WorkerRunner>> {
+    fn fix_runners(&self) -> BTreeMap<String, WorkerRunner> {
         let mut runners = BTreeMap::new();
         for agent in AGENTS {
             let Ok(mode) = &agent.fix else { continue };
@@ -69,11 +60,8 @@ impl ConfigSource<'_> {
                 continue;
             }
             let Some(argv) = own.fix.as_ref().or(own.worker.as_ref().filter(|_| !is_known)) else { continue };
-            if argv.first().is_none_or(String::is_empty) {
-                return Err(self.invalid(format!("runners.{name}.fix is empty")));
-            }
             runners.insert(name.clone(), command(own, argv));
         }
-        Ok(runners)
+        runners
     }
 }

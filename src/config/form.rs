@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Env;
 use crate::agents::http::Protocol;
@@ -55,9 +56,25 @@ pub(super) struct ConfigFile {
     pub(super) notify: Vec<String>,
 }
 
+impl ConfigFile {
+    /// Every argument vector of the config.
+    pub(super) fn commands(&mut self) -> impl Iterator<Item = &mut Vec<String>> {
+        let runners = self.runners.values_mut().flat_map(|runner| {
+            [&mut runner.decide, &mut runner.worker, &mut runner.fix, &mut runner.token_cmd]
+                .into_iter()
+                .flatten()
+        });
+        let checks = self.verify.values_mut().flat_map(|checks| match checks {
+            VerifyFile::One(argv) => std::slice::from_mut(argv),
+            VerifyFile::All(all) => all,
+        });
+        runners.chain(checks).chain([&mut self.notify])
+    }
+}
+
 /// One command, or a list of commands that must all succeed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a command, as in [\"cargo\", \"test\"], or a list of commands")]
 pub(super) enum VerifyFile {
     /// One argument vector.
     One(Vec<String>),
@@ -67,13 +84,17 @@ pub(super) enum VerifyFile {
 
 /// A duration: `90s`, `15m`, `12h`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Value")]
+#[schemars(with = "String")]
 pub(super) struct DurationText(pub(super) i64);
 
-impl TryFrom<String> for DurationText {
+impl TryFrom<Value> for DurationText {
     type Error = String;
-    fn try_from(text: String) -> Result<DurationText, String> {
-        parse_ms(&text).map(DurationText)
+    fn try_from(value: Value) -> Result<DurationText, String> {
+        match value {
+            Value::String(text) => parse_ms(&text).map(DurationText),
+            other => Err(format!("is {other}; expected a duration in quotes, as in \"90s\"")),
+        }
     }
 }
 

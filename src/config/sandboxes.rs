@@ -2,38 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use strum::IntoEnumIterator;
 
-use super::{ConfigSource, absolute_paths};
+use super::{ConfigSource, Problem, absolute_paths};
 use crate::agents::AGENTS;
 use crate::rules::sandbox::{Endpoint, NetworkAccess, SandboxConfig, SandboxMode, SandboxSubject};
 
 impl ConfigSource<'_> {
     /// Builds the sandbox settings.
-    pub(super) fn sandbox(&self) -> Result<SandboxConfig> {
+    pub(super) fn sandbox(&self) -> SandboxConfig {
         let from = &self.file.sandbox;
         for kind in SandboxSubject::iter() {
             let request = from.request(kind);
             let is_open = matches!(request.net, NetworkAccess::On | NetworkAccess::Auto);
             if request.mode == SandboxMode::None && !is_open {
-                let what = format!("sandbox.network.{kind} needs a sandbox, and sandbox.{kind} is \"none\"");
-                return Err(self.invalid(what));
+                let why = format!("needs a sandbox, and sandbox.{kind} is \"none\"");
+                self.refuse(Problem::of(format!("sandbox.network.{kind}"), &why));
             }
         }
         let paths = |from, key| {
-            absolute_paths(self.env, from).map_err(|why| self.invalid(format!("sandbox.{key}: {why}")))
+            absolute_paths(self.env, from).unwrap_or_else(|why| {
+                self.refuse(Problem::about(format!("sandbox.{key}"), &why));
+                Vec::new()
+            })
         };
-        Ok(SandboxConfig {
-            read: paths(&from.read, "read")?,
-            write: paths(&from.write, "write")?,
-            endpoints: self.endpoints()?,
+        SandboxConfig {
+            read: paths(&from.read, "read"),
+            write: paths(&from.write, "write"),
+            endpoints: self.endpoints(),
             ..from.clone()
-        })
+        }
     }
 
     /// The endpoint of each runner: its `base_url`, what a variable says, or the usual one of a built-in runner.
-    fn endpoints(&self) -> Result<BTreeMap<String, Endpoint>> {
+    fn endpoints(&self) -> BTreeMap<String, Endpoint> {
         let mut all = BTreeMap::new();
         for agent in AGENTS {
             let Some((var, usual)) = agent.endpoint else { continue };
@@ -47,10 +49,14 @@ impl ConfigSource<'_> {
             let stated = vars.find_map(|var| self.env.get(var)).and_then(Endpoint::of_url);
             all.extend(stated.map(|endpoint| (name.clone(), endpoint)));
             let Some(url) = runner.base_url.as_ref().filter(|_| runner.http.is_none()) else { continue };
-            let endpoint = Endpoint::of_url(url)
-                .ok_or_else(|| self.invalid(format!("runners.{name}.base_url {url:?} is not an address")))?;
-            all.insert(name.clone(), endpoint);
+            match Endpoint::of_url(url) {
+                Some(endpoint) => drop(all.insert(name.clone(), endpoint)),
+                None => {
+                    let why = format!("is {url:?}; expected an address, as in \"http://127.0.0.1:8080/v1\"");
+                    self.refuse(Problem::of(format!("runners.{name}.base_url"), &why));
+                }
+            }
         }
-        Ok(all)
+        all
     }
 }

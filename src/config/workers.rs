@@ -2,47 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-
 use super::form::{RunnerFile, VerifyFile};
-use super::{ConfigSource, at_least_1};
+use super::{ConfigSource, Problem};
 use crate::agents::{AGENTS, Agent, RESUME_TASK, WORK_TASK};
 use crate::rules::beat::settings::{WorkerRunner, Workers};
-use crate::rules::fault::Fault;
 use crate::rules::lease::Ttl;
 use crate::rules::worker::WorkerLimits;
 
 impl ConfigSource<'_> {
     /// The part of the settings that is about workers.
-    pub(super) fn workers(&self) -> Result<Workers> {
-        let verify = self.checks()?;
+    pub(super) fn workers(&self) -> Workers {
         let base = WorkerLimits::default();
         let limits = &self.file.limits;
         let ttl_s = limits.lease_ttl.map_or(base.ttl_s, |span| u64::try_from(span.0 / 1000).unwrap_or(0));
-        Ttl::try_from(ttl_s).map_err(|why| self.invalid(format!("limits.lease_ttl: {why}")))?;
-        Ok(Workers {
+        if let Err(why) = Ttl::try_from(ttl_s) {
+            self.refuse(Problem::about("limits.lease_ttl", &why.to_string()));
+        }
+        let ms = |span, key, default| self.above_0(span, &format!("limits.{key}"), default);
+        Workers {
             runner: self.env.get("LOOOP_WORKER").map(str::to_owned).or_else(|| self.file.worker.clone()),
-            runners: self.worker_runners()?,
-            verify,
+            runners: self.worker_runners(),
+            verify: self.checks(),
             objects: self.file.objects,
             notify: self.file.notify.clone(),
             on_lost: limits.on_lost,
             limits: WorkerLimits {
-                wall_ms: at_least_1(limits.worker_wall, base.wall_ms),
-                idle_ms: at_least_1(limits.worker_idle, base.idle_ms),
-                verify_ms: at_least_1(limits.verify_timeout, base.verify_ms),
+                wall_ms: ms(limits.worker_wall, "worker_wall", base.wall_ms),
+                idle_ms: ms(limits.worker_idle, "worker_idle", base.idle_ms),
+                verify_ms: ms(limits.verify_timeout, "verify_timeout", base.verify_ms),
                 on_limit: limits.on_limit,
-                limit_margin_ms: at_least_1(limits.limit_margin, base.limit_margin_ms),
+                limit_margin_ms: ms(limits.limit_margin, "limit_margin", base.limit_margin_ms),
                 limit_waits: limits.limit_waits.unwrap_or(base.limit_waits),
-                cost_micros: self.dollars(self.file.budget.worker_usd, "budget.worker_usd")?,
+                cost_micros: self.dollars(self.file.budget.worker_usd, "budget.worker_usd"),
                 ttl_s,
                 ..base
             },
             tmux: self.env.get("TMUX").map(str::to_owned),
-        })
+        }
     }
 
-    fn worker_runners(&self) -> Result<BTreeMap<String, WorkerRunner>> {
+    fn worker_runners(&self) -> BTreeMap<String, WorkerRunner> {
         let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
         for agent in AGENTS {
             let Ok(mode) = &agent.work else { continue };
@@ -60,23 +59,16 @@ impl ConfigSource<'_> {
         }
         for (name, own) in &self.file.runners {
             let Some(argv) = &own.worker else { continue };
-            if argv.is_empty() {
-                return Err(self.invalid(format!("runners.{name}.worker is empty")));
-            }
-            if !argv.iter().any(|arg| arg.contains("{brief}")) {
+            if !argv.is_empty() && !argv.iter().any(|arg| arg.contains("{brief}")) {
                 let why = "has no `{brief}`, so the worker would not get its brief";
-                let what = format!(
-                    "could not use the config `{}`: runners.{name}.worker {why}",
-                    self.path.display()
-                );
                 let hint = "put \"{brief}\" where the command expects the path of its brief";
-                return Err(Fault::usage(what).hint(hint).into());
+                self.refuse(Problem::of(format!("runners.{name}.worker"), why).hint(hint));
             }
             // A command of the user's own for a known program may load its status file.
             let status = runners.get(name).and_then(|known| known.status);
             runners.insert(name.clone(), WorkerRunner { status, ..command(own, argv) });
         }
-        Ok(runners)
+        runners
     }
 
     /// An agent CLI as the config has it, without its arguments.
@@ -117,20 +109,23 @@ impl ConfigSource<'_> {
     }
 
     /// The checks of `verify`, each with its commands.
-    fn checks(&self) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
-        let mut verify = BTreeMap::new();
-        for (name, entry) in &self.file.verify {
+    fn checks(&self) -> BTreeMap<String, Vec<Vec<String>>> {
+        let all = self.file.verify.iter().map(|(name, entry)| {
             let checks = match entry {
                 VerifyFile::One(argv) => vec![argv.clone()],
                 VerifyFile::All(all) => all.clone(),
             };
-            if checks.is_empty() || checks.iter().any(|argv| argv.first().is_none_or(String::is_empty)) {
-                return Err(self.invalid(format!("verify.{name} is an empty command")));
+            if checks.is_empty() || checks.iter().any(|argv| names_no_program(argv)) {
+                self.refuse(Problem::of(format!("verify.{name}"), "names no program"));
             }
-            verify.insert(name.clone(), checks);
-        }
-        Ok(verify)
+            (name.clone(), checks)
+        });
+        all.collect()
     }
+}
+
+pub(super) fn names_no_program(argv: &[String]) -> bool {
+    argv.first().is_none_or(String::is_empty)
 }
 
 /// A command of the config.

@@ -22,7 +22,7 @@ use crate::rules::worker::Objects;
 use crate::store::file::{self, Durability};
 use crate::store::json_file;
 use crate::store::layout::{FixDir, PrivateDirs};
-use crate::store::sandboxes::{AgentSandbox, SandboxBuilder, SandboxedEnv};
+use crate::store::sandboxes::{AgentSandbox, SandboxBuilder, SandboxedEnv, named_files};
 use crate::vcs::clone::{self, Git, Grown, Source, Trees};
 use crate::{agents, sandbox};
 
@@ -232,7 +232,13 @@ impl FixContext<'_> {
         let names = [start.name, program];
         let agent = agents::home_of(&names);
         let mut read = vec![start.program.to_owned()];
-        let programs = [start.program.to_owned()];
+        let Settings { workers, fixes, .. } = self.deps.settings;
+        let argvs: Vec<&Vec<String>> = match worker {
+            SandboxSubject::Verify => workers.verify.values().flatten().collect(),
+            _ => fixes.runners.get(start.name).map(|runner| &runner.argv).into_iter().collect(),
+        };
+        let scripts = argvs.into_iter().flat_map(|argv| named_files(argv));
+        let programs: Vec<PathBuf> = std::iter::once(start.program.to_owned()).chain(scripts).collect();
         read.extend(self.objects.iter().chain(start.read).cloned());
         let agent_sandbox = AgentSandbox {
             dirs: &dirs,

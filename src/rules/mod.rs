@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod fault;
 pub mod fix;
 pub mod json;
+pub mod json_edit;
 pub mod lease;
 pub mod name;
 pub mod process;

@@ -38,7 +38,7 @@ pub struct Totals {
     /// Spending of the current hour and day.
     pub spending: Spending,
     /// The number of calls of the day without a reported cost.
-    pub unmetered: u64,
+    pub unpriced: u64,
     /// The price of each runner's most expensive decision of the month.
     max_call_costs: BTreeMap<String, u64>,
     ledger_bytes: u64,
@@ -61,7 +61,7 @@ impl Totals {
         if charge.day == self.day {
             let this_hour = budget::hour_of(now.at(charge.at_ms)) == self.hour;
             self.spending.add(usage.cost_micros, charge.goal.as_deref(), &charge.runner, this_hour);
-            self.unmetered += u64::from(!usage.basis.is_metered());
+            self.unpriced += u64::from(!usage.basis.is_metered());
         }
     }
 }
@@ -187,7 +187,7 @@ mod tests {
             let totals = totals(&layout, NOV_30).unwrap();
             let max_call = ["a", "b", "c"].map(|runner| totals.max_call_cost(runner));
             assert_eq!(max_call, [Some(30), None, None], "assumed prices and workers' words measure nothing");
-            assert_eq!((totals.spending.day_micros, totals.unmetered), (1940, 2));
+            assert_eq!((totals.spending.day_micros, totals.unpriced), (1940, 2));
             save_totals(&layout, &totals).unwrap();
         }
     }

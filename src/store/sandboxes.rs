@@ -524,6 +524,11 @@ impl<'a> SandboxBuilder<'a> {
     }
 }
 
+/// The files that a command of the config names, as its scripts: its sandbox shows them.
+pub fn named_files(argv: &[String]) -> impl Iterator<Item = PathBuf> {
+    argv.iter().map(PathBuf::from).filter(|path| path.is_absolute() && path.is_file())
+}
+
 /// Lists the directory itself, or, if it holds files of looop, every entry beside them: new files can then be made only
 /// inside those entries.
 fn around(dir: &Path, own: &[PathBuf]) -> Vec<PathBuf> {

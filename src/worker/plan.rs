@@ -18,7 +18,7 @@ use crate::rules::worker::{Check, Objects, Spec, WorkerLimits};
 use crate::rules::world::front_matter::FrontMatter;
 use crate::store::file;
 use crate::store::layout::{self, WorkerDir};
-use crate::store::sandboxes::{AgentSandbox, SandboxedEnv};
+use crate::store::sandboxes::{AgentSandbox, SandboxedEnv, named_files};
 use crate::store::user_files::MAX_TEXT_BYTES;
 use crate::vcs::clone;
 
@@ -248,9 +248,13 @@ impl Fleet<'_> {
         let program = spec.argv.first().map(PathBuf::from).unwrap_or_default();
         let checks = spec.verify.iter().filter_map(|check| check.argv.first());
         let found = checks.filter_map(|name| program::find_program(name, &self.settings.path, cwd));
-        let programs: Vec<PathBuf> = std::iter::once(program.clone()).chain(found).collect();
+        let runner = spec.runner.as_ref().and_then(|name| self.settings.workers.runners.get(name));
+        let argvs = runner.iter().map(|runner| &runner.argv);
+        let scripts =
+            argvs.chain(spec.verify.iter().map(|check| &check.argv)).flat_map(|argv| named_files(argv));
+        let programs: Vec<PathBuf> = std::iter::once(program.clone()).chain(found).chain(scripts).collect();
         let (mut read, mut write) = (vec![dir.brief(), program], vec![dir.worker_socket()]);
-        if let Some(runner) = spec.runner.as_ref().and_then(|name| self.settings.workers.runners.get(name)) {
+        if let Some(runner) = runner {
             write.extend(runner.write.clone());
             read.extend(runner.status.map(|file| dir.status(file)));
         }

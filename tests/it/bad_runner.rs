@@ -90,7 +90,7 @@ fn a_call_that_ends_badly_is_one_failure() {
 #[test]
 #[ignore = "slow"]
 fn a_runner_that_is_not_there_is_missing() {
-    for argv in [&["nosuchprogram"][..], &["/nowhere/x"], &[], &["./plain.txt"], &["./bad"]] {
+    for argv in [&["nosuchprogram"][..], &["/nowhere/x"], &["./plain.txt"], &["./bad"]] {
         let profile = Profile::scripted(&[NOOP]);
         fs::write(profile.path("plain.txt"), "not executable").unwrap();
         program(profile.path("bad"), "#!/nowhere/sh\n");

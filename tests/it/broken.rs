@@ -20,7 +20,7 @@ fn what_is_broken_comes_first_and_makes_the_exit_code_1() {
         (|profile| fs::write(profile.config_file(), "{").unwrap(), "config", "could not read the config"),
         (
             |profile| profile.config_more(json!({ "decide": "clade" })),
-            "runner",
+            "config",
             "could not find the runner `clade`",
         ),
         (

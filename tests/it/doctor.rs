@@ -104,7 +104,7 @@ fn a_fix_mends_what_needs_no_question() {
 
 #[test]
 fn a_fault_is_found_with_its_cure() {
-    finds("config", "`intervall` is not a key here", "did you mean `interval`?", |profile| {
+    finds("config", "intervall is not a key here", "did you mean `interval`?", |profile| {
         profile.config_more(json!({ "intervall": "60s" }));
     });
     finds("config", "others can write", "chmod", |profile| chmod(profile, "looop.json", 0o666));

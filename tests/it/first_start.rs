@@ -149,7 +149,8 @@ fn init_takes_options_and_says_the_next_command() {
     );
     assert_eq!((&made["decide"], &made["next"]), (&json!("claude"), &json!("looop doctor runner claude")));
     // What exists is kept, and an option that would change it is refused.
-    profile.looop(&["init", "--decide", "pi"]).fails_with(2, &["looop.json` exists"]);
+    let hints = ["looop.json` exists", "looop config set decide pi", "looop config set budget.day_usd 2.5"];
+    profile.looop(&["init", "--decide", "pi", "--day-usd", "2.5"]).fails_with(2, &hints);
     assert_eq!(home_config(&profile), json!(["claude", "claude", 20.0]));
     let other = home_with_agents(&["pi", "claude"]);
     other.looop(&["init", "--decide", "clade"]).fails_with(2, &["there are: pi, claude, codex"]);

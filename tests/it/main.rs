@@ -14,6 +14,7 @@ mod beat;
 mod broken;
 mod clones;
 mod complete;
+mod config_verbs;
 mod crash;
 mod descendants;
 mod doctor;

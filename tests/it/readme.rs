@@ -306,7 +306,7 @@ fn shape(line: &str) -> String {
             || word.starts_with('[')
             || word.starts_with("ap-")
     };
-    let words = line.split_whitespace().filter(|word| *word != "·" && !word.starts_with("unmetered"));
+    let words = line.split_whitespace().filter(|word| *word != "·" && !word.starts_with("unpriced"));
     words.map(|word| if varies(word) { "#" } else { word }).collect::<Vec<_>>().join(" ")
 }
 

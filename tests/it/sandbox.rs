@@ -16,7 +16,7 @@ pub use kept::pretend;
 use crate::support::rows::kill;
 
 use crate::support::pi::skipped;
-use crate::support::profile::{NOOP, Profile, has_bwrap, wait_until};
+use crate::support::profile::{NOOP, Profile, git_in, has_bwrap, wait_until};
 
 /// Returns a profile whose decider does nothing; `None` if bubblewrap is missing, and the test is skipped.
 fn profile() -> Option<Profile> {
@@ -136,5 +136,44 @@ fn only_full_sandboxes_free_a_worker_and_its_checks_from_an_approval() {
         let is_free = (worker, verify) == ("full", "full");
         assert_eq!(profile.asks().len(), usize::from(!is_free), "{worker} {verify}");
         assert_eq!(profile.data().join("workers/w1").exists(), is_free, "{worker} {verify}");
+    }
+}
+
+/// Each command of the config is `sh` with a script beside the config; the worker's is a link to another folder.
+#[test]
+fn scripts_beside_the_config_are_found_and_shown_in_each_kind_of_box() {
+    for level in ["full", "partial", "none"].into_iter().filter(|level| has(level)) {
+        let profile = Profile::scripted(&[NOOP]);
+        let script = |name: &str, body: &str| std::fs::write(profile.path(name), body).unwrap();
+        std::fs::create_dir(profile.path("dotfiles")).unwrap();
+        script("dotfiles/work.sh", "cat \"$1\" >brief.txt; echo ended");
+        std::os::unix::fs::symlink("dotfiles/work.sh", profile.path("work.sh")).unwrap();
+        script("check.sh", "grep -q 'THE WORK' brief.txt");
+        script("fix.sh", "cat >/dev/null; echo fixed >state.txt; echo ended");
+        script("notify.sh", &format!("cat >>{}", profile.path("told").display()));
+        profile.config_more(json!({
+            "runners": { "mine": { "worker": ["sh", "work.sh", "{brief}"], "fix": ["sh", "fix.sh"] } },
+            "worker": "mine",
+            "verify": { "ok": ["sh", "check.sh"] },
+            "notify": ["sh", "notify.sh"],
+            "sandbox": { "worker": level, "verify": level, "fix": level },
+        }));
+        profile.looop(&["worker", "start", "w1", "THE WORK", "--verify", "ok"]).ok();
+        wait_until("its end", || {
+            ["done", "failed"].contains(&profile.worker("w1")["state"].as_str().unwrap())
+        });
+        let worker = profile.worker("w1");
+        assert_eq!((&worker["sandbox"], &worker["state"]), (&json!(level), &json!("done")), "{worker}");
+        wait_until("the notifier", || profile.path("told").exists());
+
+        let repo = profile.path("repo");
+        std::fs::create_dir(&repo).unwrap();
+        git_in(&repo, &["init", "-q"]);
+        git_in(&repo, &["commit", "-qm", "one", "--allow-empty"]);
+        let test = "grep -q fixed state.txt";
+        let words =
+            ["fix", "--repo", repo.to_str().unwrap(), "--issue", "x", "--test", test, "--runner", "mine"];
+        profile.looop(&words).ok();
+        assert_eq!(std::fs::read_to_string(repo.join("state.txt")).unwrap(), "fixed\n");
     }
 }

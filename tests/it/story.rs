@@ -212,7 +212,7 @@ fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
     let until = |name: &str| format!("while [ ! -e {} ]; do sleep 0.02; done", file(name).display());
     let decide = format!("{}; echo '{}'", until("decided"), noop());
     let runners = json!({ "mine": { "decide": ["sh", "-c", decide] } });
-    fixture.profile.config_more(json!({ "runners": runners, "decide": "mine" }));
+    fixture.profile.config_more(json!({ "runners": runners, "decide": "mine", "worker": null }));
     let mut pulse = fixture.profile.spawn(&[]);
     wait_for_a_decider(&fixture);
     let [begun, ended] = ["begun", "told"].map(|name| file(name).display().to_string());
@@ -246,10 +246,12 @@ fn the_doctor_knows_what_workers_need() {
     fixture.profile.config_more(
         json!({ "runners": { "mine": { "worker": ["gone", "{brief}"], "decide": ["sh"] } }, "decide": "mine" }),
     );
-    for (worker, bad) in [("mine", "`gone` is not on the"), ("nobody", "\"nobody\" is no runner")] {
+    for (worker, bad) in
+        [("mine", "worker runner: `gone` is not on the"), ("nobody", "config: could not use the config: ")]
+    {
         fixture.profile.config_more(json!({ "worker": worker }));
         let ill = fixture.profile.looop(&["doctor"]);
-        assert!(ill.code == 1 && ill.stdout.contains(&format!("BAD  worker runner: {bad}")), "{ill:?}");
+        assert!(ill.code == 1 && ill.stdout.contains(&format!("BAD  {bad}")), "{ill:?}");
     }
     fixture.profile.config_more(json!({ "worker": null, "path": "/nowhere" }));
     let bare = fixture.profile.looop(&["doctor"]).stdout;

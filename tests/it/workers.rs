@@ -321,12 +321,14 @@ fn what_a_worker_starts_cannot_use_the_humans_verbs() {
         looop backup x.tar 2>d; echo $? >>d
         LOOOP_DATA_DIR="$PWD/other" looop restore x.tar 2>e; echo $? >>e
         looop doctor --fix 2>f >&2; echo $? >>f
+        looop config set decide pi 2>g; echo $? >>g
+        EDITOR=true looop config edit 2>h; echo $? >>h
         (setsid sh -c '(looop worker start w2 -- true 2>c; echo $? >>c; touch done) &' &)
         sleep 600"#;
     start(&profile, "w1", &[], script);
     let file = |name: &str| profile.worker_file("w1", name);
     wait_until("all were tried", || file("done").exists() && file("b").exists());
-    for name in ["a", "b", "c", "d", "e", "f"] {
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
         let printed = fs::read_to_string(file(name)).unwrap();
         // Who forgets its own name finds no data dir in a full sandbox.
         let is_lost = name == "b" && printed.contains("there is no profile");

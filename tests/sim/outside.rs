@@ -118,7 +118,7 @@ impl World {
             approval_ttl_ms: *rng.choice(&[2 * HOUR, 24 * HOUR]).unwrap(),
             ..Limits::default()
         };
-        let rule = |argv: &[&str]| RunRule { argv: strings(argv), cwd: Vec::new() };
+        let rule = |argv: &[&str]| RunRule { argv: strings(argv), cwd: Vec::new(), note: None };
         let rules =
             PolicyRules { allow: vec![rule(&["status"]), rule(&["show", "*"])], ..PolicyRules::default() };
         let day_micros = *rng.choice(&[None, Some(200_000), Some(1_000_000)]).unwrap();

@@ -13,7 +13,7 @@ use crate::os::clock::Deadline;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
 use crate::rules::beat::decision;
 use crate::rules::beat::failing::Class;
-use crate::rules::cost::charge::Charge;
+use crate::rules::cost::charge::{Charge, CostSource};
 use crate::rules::cost::price::TABLE_DATE;
 use crate::store::sandboxes::SandboxBuilder;
 use crate::store::{file, ledger, logs};
@@ -82,9 +82,13 @@ pub(super) fn ask(
     let took = human_ms(took_ms);
     let cached = usage.tokens_cached + usage.tokens_written;
     let tokens = format!("{} tokens in, {cached} cached, {} out", usage.tokens_in, usage.tokens_out);
-    let price = match usage.basis.is_metered() {
-        true => dollars(usage.cost_micros),
-        false => format!("unmetered (no price is known; the table of {TABLE_DATE} has exact names only)"),
+    let price = match usage.basis {
+        CostSource::Reported => dollars(usage.cost_micros),
+        CostSource::Priced if config.has_price(runner.name()) => {
+            format!("{} by runners.{}.price", dollars(usage.cost_micros), runner.name())
+        }
+        CostSource::Priced => format!("{} by the list prices of {TABLE_DATE}", dollars(usage.cost_micros)),
+        _ => format!("unpriced (no price is known; the table of {TABLE_DATE} has exact names only)"),
     };
     let why = verdict.as_ref().err().map(|why| shown(why)).unwrap_or_default();
     let words = match class {

@@ -14,6 +14,7 @@ fn rules(allow: &[(&[&str], &[&str])]) -> PolicyRules {
     let rule = |(argv, cwd): &(&[&str], &[&str])| RunRule {
         argv: argv.iter().map(|s| (*s).to_owned()).collect(),
         cwd: cwd.iter().map(PathBuf::from).collect(),
+        note: None,
     };
     PolicyRules { allow: allow.iter().map(rule).collect(), ..PolicyRules::default() }
 }

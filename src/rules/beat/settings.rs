@@ -49,6 +49,9 @@ pub struct RunRule {
     /// The directories in which the rule applies. Default: the data dir.
     #[serde(default)]
     pub cwd: Vec<PathBuf>,
+    /// For you: why the rule is there. looop writes it and does not read it.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// A move that needs an approval unless the config frees it.

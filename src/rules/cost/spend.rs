@@ -46,7 +46,7 @@ pub struct SpendRow {
     /// How many of them were assumed, because the call was interrupted.
     pub assumed_micros: u64,
     /// Number of calls with an unknown price.
-    pub unmetered: u64,
+    pub unpriced: u64,
 }
 
 impl SpendRow {
@@ -66,7 +66,7 @@ impl SpendRow {
         if usage.basis == CostSource::Assumed {
             add(&mut self.assumed_micros, usage.cost_micros);
         }
-        self.unmetered += u64::from(!usage.basis.is_metered());
+        self.unpriced += u64::from(!usage.basis.is_metered());
     }
 
     /// The percentage of the input that came from a cache; `None` without input.
@@ -114,7 +114,7 @@ fn keys(charge: &Charge, by: GroupBy) -> Vec<String> {
 
 /// The columns of a report in CSV format, in this order.
 const COLUMNS: &str = "key,calls,tokens_in,tokens_cached,tokens_written,tokens_out,tokens_reasoning,\
-                       tokens_background,cost_micros,assumed_micros,unmetered\n";
+                       tokens_background,cost_micros,assumed_micros,unpriced\n";
 
 /// Formats a report as CSV with a heading, as in RFC 4180 except for the line ends.
 pub fn csv(rows: &[SpendRow]) -> String {
@@ -135,7 +135,7 @@ pub fn csv(rows: &[SpendRow]) -> String {
             row.tokens_background,
             row.cost_micros,
             row.assumed_micros,
-            row.unmetered,
+            row.unpriced,
         ];
         let figures: String = figures.iter().map(|figure| format!(",{figure}")).collect();
         text.push_str(&format!("{key}{figures}\n"));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_sum_and_report_unmetered_calls() {
+    fn rows_sum_and_report_unpriced_calls() {
         let all = [
             charge("d1", &["git", "ci"], 100, CostSource::Reported),
             charge("d1", &["git"], 0, CostSource::Estimated),
@@ -165,9 +165,9 @@ mod tests {
             charge("d3", &[], 7, CostSource::Assumed),
         ];
         let days = report(&all, GroupBy::Day);
-        let row = |row: &SpendRow| (row.key.clone(), row.calls, row.cost_micros, row.unmetered);
+        let row = |row: &SpendRow| (row.key.clone(), row.calls, row.cost_micros, row.unpriced);
         assert_eq!(row(&days[0]), ("d1".to_owned(), 2, 100, 1));
-        assert_eq!((days[1].unmetered, days[2].unmetered, days[2].assumed_micros), (0, 1, 7));
+        assert_eq!((days[1].unpriced, days[2].unpriced, days[2].assumed_micros), (0, 1, 7));
         let sensors = report(&all, GroupBy::Sensor);
         let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
         assert_eq!(calls, [("(none)", 2), ("ci", 1), ("git", 2)]);

@@ -358,3 +358,68 @@ fn a_beat_that_reads_what_a_command_names_can_be_interrupted() {
     profile.looop(&["tick"]).ok();
     assert_eq!(sunk(&profile), 1);
 }
+
+#[test]
+fn an_approval_for_always_adds_exactly_its_rule_after_it_was_shown() {
+    let profile = profile(&["RUN"]);
+    profile.looop(&["tick"]).ok();
+    let approve = |more: &[&str]| {
+        let ask = &profile.asks()[0];
+        let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+        profile.looop(&[&["approve", id, "--hash", hash, "--always"], more].concat())
+    };
+    let allowed = || profile.config_value()["policy"]["allow"].clone();
+    let shown = ["This rule in ", "frees `./sink.sh input.txt`", "policy.allow[0]: {\"argv\":"];
+    approve(&[]).exits(2).prints(&shown).warns(&["repeat the command with --yes"]);
+    assert_eq!((allowed(), profile.asks().len()), (json!(null), 1), "nothing was done");
+    let done = ["approved ap-", "added the rule policy.allow[0]", "`looop config edit` takes it away"];
+    approve(&["--yes"]).ok().prints(&shown).prints(&done);
+    let rule = allowed()[0].clone();
+    let work = fs::canonicalize(profile.path("work")).unwrap();
+    assert_eq!((&rule["argv"], &rule["cwd"]), (&json!(["./sink.sh", "input.txt"]), &json!([work])));
+    let note = rule["note"].as_str().unwrap();
+    assert!(note.contains(": approved always as ap-") && note.ends_with(": it is wanted"), "{note}");
+    profile.looop(&["tick"]).ok().prints(&["run ./sink.sh input.txt — exit 0"]);
+    decide(&profile, &run(&profile, &["./sink.sh", "input.txt"]))
+        .prints(&["run ./sink.sh input.txt — exit 0"]);
+    assert_eq!(sunk(&profile), 2);
+    // What no exact rule can be about is refused, and stays open.
+    for (decided, why) in [
+        (json!({ "move": "run", "sh": "true", "why": "x" }).to_string(), "this move is not such a command"),
+        (run(&profile, &["./sink.sh", "*"]), "\"*\" would be a wildcard"),
+        (
+            json!({ "move": "write_playbook", "body": "Be kind.\n", "why": "x" }).to_string(),
+            "is not such a command",
+        ),
+    ] {
+        decide(&profile, &decided);
+        approve(&["--yes"]).exits(2).warns(&["could not approve ap-", why]);
+        profile.looop(&["reject", "--all", "--yes"]).ok();
+    }
+    assert_eq!(allowed().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_command_can_be_tested_against_policy_without_running_it() {
+    let profile = profile(&[]);
+    let work = profile.path("work");
+    let rules =
+        json!([{ "argv": ["./sink.sh", "a"], "cwd": [work] }, { "argv": ["./sink.sh", "*"], "cwd": [work] }]);
+    profile.config_more(json!({ "policy": { "allow": rules } }));
+    let tainted = "\nafter untrusted text was read: needs your approval: untrusted text was read";
+    for (cwd, argv, printed) in [
+        ("work", &["./sink.sh", "a"][..], "free: policy.allow[0] allows it\n"),
+        ("work", &["./sink.sh", "b"], &format!("free: policy.allow[1] allows it{tainted}")),
+        ("work", &["./sink.sh", "/etc/x"], "needs your approval: \"/etc/x\" reaches further"),
+        ("work", &["./sink.sh"], "needs your approval: no rule allows it"),
+        ("work", &["cat", ".git/config"], "refused: \".git/config\" names a `.git` directory"),
+        ("work", &["./nosuch"], "refused: `./nosuch` is not an executable"),
+        ("nosuch", &["true"], "refused: its cwd is not a directory"),
+        ("data", &["cat", "PLAYBOOK.md"], "refused: \"PLAYBOOK.md\" names a file that is looop's own"),
+    ] {
+        let dir = profile.path(cwd).display().to_string();
+        let ran = profile.looop(&[&["policy", "test", "--cwd", &dir, "--"], argv].concat()).ok();
+        assert!(ran.stdout.starts_with(printed), "{ran:?}");
+    }
+    assert_eq!(sunk(&profile), 0);
+}

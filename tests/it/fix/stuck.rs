@@ -60,8 +60,8 @@ fn the_figures_of_the_rule_are_the_config_s() {
     assert!(kinds(&fixture).join(" ").starts_with("begin attempt attempt plan"), "{:?}", kinds(&fixture));
     for (fix, word) in [
         (json!({ "same_ratio": 2.0 }), "fix.same_ratio is 2"),
-        (json!({ "runner": "nobody" }), "not a runner that can fix"),
-        (json!({ "escalate": ["claude", "nobody"] }), "not a runner that can fix"),
+        (json!({ "runner": "nobody" }), "no runner that can fix"),
+        (json!({ "escalate": ["claude", "nobody"] }), "no runner that can fix"),
         (json!({ "hlt": 2 }), "halt"),
     ] {
         fixture.profile.config(json!({ "fix": fix }));

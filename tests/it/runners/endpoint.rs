@@ -321,16 +321,39 @@ fn an_untrusted_certificate_is_refused_before_any_byte_of_the_prompt() {
 
 #[test]
 fn a_price_comes_from_the_table_by_the_exact_name_only() {
-    for (model, basis, micros) in
-        [("claude-sonnet-4-5-20250929", "priced", 928), ("claude-sonnet-9", "tokens", 0)]
-    {
-        let server = ModelServer::start(vec![Reply::text(NOOP).usage(111, 22, 333, 44)]);
+    let own = json!({ "input": 1, "output": 2 });
+    let table = "the list prices of 2025-11-30";
+    let unpriced = "1 unpriced\nunpriced: 1 calls whose price no runner, no `runners.NAME.price` and no list price of 2025";
+    for (model, price, basis, micros, shown, doctor) in [
+        (
+            "claude-sonnet-4-5-20250929",
+            Value::Null,
+            "priced",
+            928,
+            table,
+            "$0.0009 by the list prices of 2025-11-30",
+        ),
+        ("claude-sonnet-9", Value::Null, "tokens", 0, unpriced, "unpriced (no price is known"),
+        (
+            "claude-sonnet-9",
+            own,
+            "priced",
+            532,
+            "computed for 1 calls from their tokens: `runners.NAME.price`",
+            ".price",
+        ),
+    ] {
+        let reply = || Reply::text(NOOP).usage(111, 22, 333, 44);
+        let server = ModelServer::start(vec![reply(), reply()]);
         let Some(profile) = profile(Decider::Anthropic, &server.url()) else { return };
-        with(&profile, "price", Value::Null);
+        with(&profile, "price", price);
         with(&profile, "model", json!(model));
         profile.looop(&["tick"]).ok();
         let usage = &profile.charges()[0]["usage"];
         assert_eq!((&usage["basis"], &usage["cost_micros"]), (&json!(basis), &json!(micros)), "{usage}");
+        profile.looop(&["cost"]).ok().prints(&[shown]);
+        assert_eq!(profile.looop(&["cost", "--json"]).ok().json()["price_list_day"], "2025-11-30");
+        profile.looop(&["doctor", "runner"]).ok().prints(&[doctor]);
     }
 }
 

@@ -64,7 +64,7 @@ fn real_beats_over_a_real_repository() {
     assert_eq!(kinds, ["move", "world", "human", "init"]);
     // The prices of the test's model: 111 in, 22 out, 334 read from and 44 written to the cache.
     let row = profile.looop(&["cost", "--json"]).ok().json()["rows"][0].clone();
-    assert_eq!(["calls", "cost_micros", "unmetered"].map(|key| &row[key]), [1, 1006, 0], "{row}");
+    assert_eq!(["calls", "cost_micros", "unpriced"].map(|key| &row[key]), [1, 1006, 0], "{row}");
 
     profile.looop(&["tick"]).ok().prints(&["noop — done"]);
     assert_eq!(server.requests().len(), 2, "its own edit is seen, with one request");

@@ -213,7 +213,11 @@ impl Profile {
     pub fn config_more(&self, more: Value) {
         let mut value = self.config_value();
         for (key, item) in more.as_object().unwrap() {
-            value[key] = item.clone();
+            match (value[key].as_object_mut(), item.as_object()) {
+                // The runner that decides stays, so that the config stays valid.
+                (Some(known), Some(more)) if key == "runners" => known.extend(more.clone()),
+                _ => value[key] = item.clone(),
+            }
         }
         self.config(value);
     }

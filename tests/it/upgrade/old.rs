@@ -59,6 +59,7 @@ fn renamed(word: &str) -> &str {
         "again" => "rechecked",
         "human" => "user_files",
         "problems" => "findings",
+        "unmetered" => "unpriced",
         other => other,
     }
 }

@@ -213,9 +213,9 @@ fn costs_are_summed_by_every_key() {
             let rows = rows(&[span, "--by", by]);
             let calls: u64 = rows.as_array().unwrap().iter().map(|row| row["calls"].as_u64().unwrap()).sum();
             assert_eq!(calls, 3, "{span} by {by}: {rows}");
-            let unmetered: u64 =
-                rows.as_array().unwrap().iter().map(|row| row["unmetered"].as_u64().unwrap()).sum();
-            assert_eq!(unmetered, 3, "a runner that says no price is not free: {rows}");
+            let unpriced: u64 =
+                rows.as_array().unwrap().iter().map(|row| row["unpriced"].as_u64().unwrap()).sum();
+            assert_eq!(unpriced, 3, "a runner that says no price is not free: {rows}");
         }
     }
     let goals = rows(&["--by", "goal"]);
@@ -226,7 +226,7 @@ fn costs_are_summed_by_every_key() {
     assert_eq!(rows(&["--by", "runner"])[0]["key"], "scripted");
     assert_eq!(rows(&["--by", "sensor"])[1]["key"], "s");
     assert!(rows(&[])[0]["tokens_in"].as_u64().unwrap() > 1000);
-    profile.looop(&["cost"]).shows(&["$0 + 3 unmetered"]);
+    profile.looop(&["cost"]).shows(&["  3 unpriced\n", "unpriced: 3 calls whose price no runner"]);
     let ledger = fs::read_dir(profile.data().join("cost")).unwrap().map(|entry| entry.unwrap().path());
     let ledger = ledger.into_iter().find(|path| path.extension().is_some_and(|end| end == "jsonl")).unwrap();
     let old = fs::read_to_string(&ledger).unwrap();
