@@ -171,8 +171,8 @@ pub fn row(ask: &QuestionFile, state: QuestionState) -> json_output::QuestionJso
         scope: approval.map(|approval| approval.scope.clone()),
         diff: approval.map(|approval| approval.diff.clone()),
         hash: approval.map(|approval| approval.hash.clone()),
-        created: ask.created_ms,
-        expires: ask.expires_ms,
+        created_ms: ask.created_ms,
+        expires_ms: ask.expires_ms,
         state,
     }
 }

@@ -249,7 +249,7 @@ pub fn restore(app: &App, args: &RestoreArgs) -> Result<u8> {
         config: config.display().to_string(),
         config_made,
         files,
-        made: manifest.at_ms,
+        made_ms: manifest.at_ms,
     };
     if args.json {
         return print::answer_whole(made);

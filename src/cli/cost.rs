@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{App, Fault, dollars, json_output, print, visible};
 use crate::rules::cost::charge::Charge;
 use crate::rules::cost::spend::{GroupBy, SpendRow, csv, report, total};
-use crate::rules::time::{Now, parse_ms};
+use crate::rules::time::{Now, parse_since};
 use crate::store::ledger;
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Args {
     #[arg(value_enum, default_value_t)]
     span: CostSpan,
     /// Count from this local day (2026-11-21) or from this long ago (7d, 12h).
-    #[arg(long, value_name = "DAY|AGE", conflicts_with = "span")]
+    #[arg(long, value_name = "WHEN", conflicts_with = "span")]
     since: Option<String>,
     /// The grouping of the rows.
     #[arg(long, value_enum, default_value_t)]
@@ -77,7 +77,7 @@ impl Key {
 /// lowest number, excludes nothing.
 ///
 /// # Errors
-/// `--since` is neither a day nor an age.
+/// `--since` has no form that is known.
 fn start(args: &Args, now: Now) -> Result<(String, String, i64)> {
     let from_day = |day: String| (day[..7].to_owned(), day, i64::MIN);
     let Some(text) = &args.since else {
@@ -89,11 +89,7 @@ fn start(args: &Args, now: Now) -> Result<(String, String, i64)> {
     if chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() && text.len() == 10 {
         return Ok(from_day(text.clone()));
     }
-    let age = parse_ms(text).map_err(|_| {
-        let expected = "expected a day (2026-11-21) or an age (7d, 12h)";
-        Fault::usage(format!("could not read --since {text:?}: {expected}"))
-    })?;
-    let at_ms = now.unix_ms.saturating_sub(age);
+    let at_ms = parse_since(text, now).map_err(Fault::usage)?;
     Ok((now.at(at_ms).month(), String::new(), at_ms))
 }
 

@@ -70,7 +70,7 @@ pub struct RestoreJson {
     /// The number of files.
     pub files: u64,
     /// When the backup was made, in milliseconds since the Unix epoch.
-    pub made: i64,
+    pub made_ms: i64,
 }
 
 /// An agent CLI on the PATH.
@@ -140,9 +140,9 @@ pub struct QuestionJson {
     /// The hash to which the approval is bound.
     pub hash: Option<String>,
     /// When it was asked, in milliseconds since the Unix epoch.
-    pub created: i64,
+    pub created_ms: i64,
     /// When it expires, in milliseconds since the Unix epoch.
-    pub expires: Option<i64>,
+    pub expires_ms: Option<i64>,
     /// The state of the ask.
     pub state: AskState,
 }
@@ -161,7 +161,7 @@ pub struct WorkerJson {
     /// The phase of the worker.
     pub state: Phase,
     /// Since when it is in this phase, in milliseconds since the Unix epoch.
-    pub since: i64,
+    pub since_ms: i64,
     /// The flag, if the worker called the user.
     pub flag: Option<Flag>,
     /// The question that the worker waits for.
@@ -169,7 +169,7 @@ pub struct WorkerJson {
     /// The process id of the supervisor; null for an archived worker.
     pub pid: Option<u32>,
     /// When it was started, in milliseconds since the Unix epoch.
-    pub started: i64,
+    pub started_ms: i64,
     /// For how long it has printed nothing, in seconds; null if it has ended.
     pub idle_s: Option<i64>,
     /// How the command ended.
@@ -214,7 +214,7 @@ pub struct TrustedFile {
     /// The blake3 digest of the trusted bytes.
     pub digest: String,
     /// When the file was trusted, in milliseconds since the Unix epoch.
-    pub at: i64,
+    pub at_ms: i64,
     /// Whether the permission is still valid.
     pub state: PermissionState,
 }
@@ -348,7 +348,7 @@ pub struct RunningFix {
     /// The root directory of the project.
     pub project: String,
     /// When it began, in milliseconds since the Unix epoch.
-    pub began: i64,
+    pub began_ms: i64,
     /// The task that it works on; null between two tasks.
     pub goal: Option<Name>,
     /// The number of the running attempt.
@@ -504,8 +504,8 @@ pub struct Why {
 pub struct Woken {
     /// The beat's id.
     pub beat: String,
-    /// The local time of the decision.
-    pub at: String,
+    /// When it decided, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
     /// The reasons in words.
     pub woke: Vec<String>,
     /// The changes that the decision saw.

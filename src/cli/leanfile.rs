@@ -68,7 +68,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
             Ok(None) => PermissionState::Gone,
             _ => PermissionState::Changed,
         };
-        found.push(TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
+        found.push(TrustedFile { path, digest: entry.digest, at_ms: entry.at_ms, state });
     }
     if args.json {
         return print::answer("trusted", found);

@@ -53,7 +53,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
             LeaseState::Free => format!("free: {}", why.unwrap_or_default()),
             LeaseState::Elsewhere => format!("on {}; only you can release it", lease.host),
         };
-        let since = format!("since {}", human_ms(app.now.elapsed_ms(lease.acquired)));
+        let since = format!("since {}", human_ms(app.now.elapsed_ms(lease.acquired_ms)));
         vec![lease.resource.to_string(), lease.holder.words(), format!("epoch {}", lease.epoch), since, state]
     };
     print::list(args.json, "leases", rows, cells, "no leases", &problems)

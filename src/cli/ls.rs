@@ -212,11 +212,11 @@ fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
         kind: past.kind.clone(),
         runner: past.runner.clone(),
         state: past.phase,
-        since: past.ended_ms,
+        since_ms: past.ended_ms,
         flag: None,
         ask: None,
         pid: None,
-        started: past.created_ms,
+        started_ms: past.created_ms,
         idle_s: None,
         stuck: false,
         exit: past.exit,
@@ -252,10 +252,10 @@ pub fn show(app: &App, args: &WorkerShowArgs) -> Result<u8> {
         |check: CheckResult| format!("{} {} in {}", check.name, check.status, human_ms(check.took_ms));
     let rows = [
         ("worker", Some(worker.id.to_string())),
-        ("state", Some(format!("{} for {}", worker.state, since(worker.since)))),
+        ("state", Some(format!("{} for {}", worker.state, since(worker.since_ms)))),
         ("goal", worker.goal.map(|goal| goal.to_string())),
         ("runner", worker.runner.or(Some(worker.kind))),
-        ("started", Some(format!("{} ago", since(worker.started)))),
+        ("started", Some(format!("{} ago", since(worker.started_ms)))),
         ("silent", worker.idle_s.map(|seconds| format!("for {}{stuck}", human_ms(seconds * 1000)))),
         ("flag", worker.flag.map(flag)),
         ("question", worker.ask.map(|ask| ask.to_string())),
@@ -310,7 +310,7 @@ fn cells(app: &App, worker: &WorkerJson, now: Now) -> Vec<String> {
     let micros = (worker.cost_usd * 1e6).round() as u64;
     let spent = if micros == 0 { String::new() } else { dollars(micros) };
     let goal = worker.goal.as_ref().map(Name::to_string).unwrap_or_default();
-    let age = human_ms(now.elapsed_ms(worker.started));
+    let age = human_ms(now.elapsed_ms(worker.started_ms));
     vec![format!("{flag}{}", worker.id), word, goal, age, idle, spent, words(app, worker)]
 }
 

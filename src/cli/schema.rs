@@ -9,7 +9,7 @@ use super::json_output::{self, Pruned, QuestionJson, WorkerJson};
 use super::{pick, print};
 use crate::config;
 use crate::rules::beat::decision;
-use crate::rules::beat::entry::JournalEntry;
+use crate::rules::beat::entry::JournalLine;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop schema\n  looop schema status > status.schema.json")]
@@ -45,7 +45,7 @@ const FORMS: [Form; 30] = [
     ("init", "looop init --json", None, own::<json_output::InitJson>),
     ("leanfile-list", "looop leanfile list --json", Some("trusted"), of::<Vec<json_output::TrustedFile>>),
     ("lease-list", "looop lease list --json", Some("leases"), of::<Vec<json_output::LeaseJson>>),
-    ("log", "looop log --json", Some("beats"), of::<Vec<JournalEntry>>),
+    ("log", "looop log --json", Some("lines"), of::<Vec<JournalLine>>),
     ("ls", "looop ls --json", Some("workers"), of::<Vec<WorkerJson>>),
     ("map", "looop map --json", None, own::<json_output::Mapped>),
     ("prune", "looop prune --json", Some("pruned"), of::<Vec<Pruned>>),

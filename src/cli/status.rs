@@ -107,7 +107,7 @@ fn gather(app: &App) -> Result<StatusJson> {
 
 fn running_fix((pid, session): (u32, FixSession)) -> RunningFix {
     let (goal, attempt) = session.under_way.map(|attempt| (attempt.goal, attempt.n)).unzip();
-    RunningFix { pid, project: session.project, began: session.began_ms, goal, attempt }
+    RunningFix { pid, project: session.project, began_ms: session.began_ms, goal, attempt }
 }
 
 fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: bool) -> String {

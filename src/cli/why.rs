@@ -21,7 +21,7 @@ pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     let words = gate.words();
     if args.json {
         let last = last.map(|c| json_output::Woken {
-            at: c.at.stamp(),
+            at_ms: c.at.unix_ms,
             beat: c.beat,
             woke: c.woke,
             changes: c.changes,

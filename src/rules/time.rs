@@ -1,6 +1,6 @@
 //! Pure. Time as a value: one reading of the clock, and computations with it.
 
-use chrono::{DateTime, FixedOffset, Offset, TimeZone, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The end of the year 9999: a correct clock never shows a later time, and ids of beats could not continue from there.
@@ -114,6 +114,27 @@ pub fn parse_ms(text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("`{text}` is over 366 days"))
 }
 
+/// Parses a time with a zone, such as [`Now::stamp`] makes or RFC 3339 describes, into milliseconds since the Unix epoch.
+pub fn stamped_ms(text: &str) -> Option<i64> {
+    Some(text.parse::<DateTime<FixedOffset>>().ok()?.timestamp_millis())
+}
+
+/// Parses the start of a period: an age like `2h`, a local day, a local time, or a time with its zone.
+///
+/// # Errors
+/// Says which forms are known.
+pub fn parse_since(text: &str, now: Now) -> Result<i64, String> {
+    let zone = now.local().timezone();
+    let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M");
+    let midnight =
+        || NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(chrono::NaiveTime::MIN));
+    let local = local.or_else(|_| midnight()).ok().and_then(|time| zone.from_local_datetime(&time).single());
+    let age = || parse_ms(text).ok().map(|age_ms| now.unix_ms.saturating_sub(age_ms));
+    let known = "an age (7d, 12h), a day (2026-11-21), or a time (\"2026-11-21 09:15\")";
+    let start = local.map(|time| time.timestamp_millis()).or_else(|| stamped_ms(text)).or_else(age);
+    start.ok_or_else(|| format!("could not read the start {text:?}: expected {known}"))
+}
+
 /// Returns the id of a beat: its start in milliseconds, in base 36. Ids sort by time and are never reused, because a
 /// beat starts at `max(now, last + 1)`.
 pub fn beat_id(ms: i64) -> String {
@@ -142,6 +163,23 @@ mod tests {
         }
         assert_eq!(human_ms(200_000), "3m 20s");
         assert_eq!(human_ms(7_500_000), "2h 5m");
+    }
+
+    #[test]
+    fn the_start_of_a_period_is_an_age_a_day_or_a_time() {
+        let now = Now { unix_ms: 1_795_218_410_413, offset_s: 3600 };
+        for (text, ago_ms) in [
+            ("90m", 5_400_000),
+            ("2026-11-21", 2_810_413),
+            ("2026-11-20 23:46", 3_650_413),
+            ("2026-11-21 00:46:50 +01:00", 413),
+            ("2026-11-20T23:46:50Z", 413),
+        ] {
+            assert_eq!(parse_since(text, now), Ok(now.unix_ms - ago_ms), "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-01", "2026-11-21 25:00", "-1d"] {
+            assert!(parse_since(bad, now).unwrap_err().contains("expected an age"), "{bad}");
+        }
     }
 
     #[test]

@@ -78,6 +78,72 @@ fn faults(schema: &Value, answer: &Value) -> Vec<String> {
 fn check(profile: &Profile, name: &str, call: &str, ran: &Ran) {
     let faults = faults(&closed(schema(profile, name)), &ran.json());
     assert!(faults.is_empty(), "looop {call}: {faults:#?}\n{}", ran.stdout);
+    let mut odd = Vec::new();
+    odd_moments("", &ran.json(), &mut odd);
+    assert!(odd.is_empty(), "looop {call}: moments are milliseconds under a key in `_ms`: {odd:#?}");
+}
+
+/// The moments of an answer that are not a number under a key that ends in `_ms`.
+fn odd_moments(path: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| odd_moments(&format!("{path}.{key}"), value, found));
+        }
+        Value::Array(all) => all.iter().for_each(|value| odd_moments(path, value, found)),
+        // From the year 2001 to 2128 in seconds, in milliseconds and in nanoseconds.
+        Value::Number(number) => {
+            let is_moment = |unit: f64| (1e9..5e9).contains(&(number.as_f64().unwrap() / unit));
+            let is_odd = is_moment(1.0) || is_moment(1e9) || (is_moment(1e3) && !path.ends_with("_ms"));
+            // The number of a process namespace is as large as a moment in seconds.
+            found.extend((is_odd && !path.ends_with(".pid_ns")).then(|| format!("{path}: {number}")));
+        }
+        Value::String(text) => {
+            let is_stamp = text.len() < 40 && text.get(10..11).is_some_and(|c| c == " " || c == "T");
+            let is_odd = is_stamp && text.starts_with("20") && text.as_bytes()[4] == b'-';
+            found.extend(is_odd.then(|| format!("{path}: {text}")));
+        }
+        _ => {}
+    }
+}
+
+/// Each property that a schema describes as a moment has a name that ends in `_ms` and holds a whole number.
+fn odd_properties(schema: &Value, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) => {
+            for (name, form) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                let text = form.to_string().to_lowercase();
+                let is_moment = ["unix epoch", "rfc 3339", "date-time"].iter().any(|of| text.contains(of));
+                let is_number =
+                    form["type"].as_str() == Some("integer") || form["type"] == json!(["integer", "null"]);
+                let is_odd =
+                    is_moment && !text.contains("properties") && !(name.ends_with("_ms") && is_number);
+                found.extend(is_odd.then(|| format!("{name}: {form}")));
+            }
+            map.values().for_each(|value| odd_properties(value, found));
+        }
+        Value::Array(all) => all.iter().for_each(|value| odd_properties(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_moment_has_one_form_in_every_schema() {
+    let profile = Profile::empty();
+    for line in profile.looop(&["schema"]).ok().stdout.lines() {
+        let (name, mut found) = (line.split(' ').next().unwrap(), Vec::new());
+        odd_properties(&schema(&profile, name), &mut found);
+        assert!(name == "config" || found.is_empty(), "{name}: {found:#?}");
+    }
+    let odd =
+        json!({ "properties": { "at": { "type": "integer", "description": "Since the Unix epoch." } } });
+    let (mut property, mut value) = (Vec::new(), Vec::new());
+    odd_properties(&odd, &mut property);
+    odd_moments(
+        "",
+        &json!({ "at": 1_795_218_410_413_i64, "b": [{ "on": "2026-11-21 00:46:50 +01:00" }] }),
+        &mut value,
+    );
+    assert_eq!((property.len(), value.len()), (1, 2), "{property:?} {value:?}");
 }
 
 #[test]
