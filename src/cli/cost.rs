@@ -22,9 +22,6 @@ pub struct Args {
     /// The grouping of the rows.
     #[arg(long, value_enum, default_value_t)]
     by: Key,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     /// Print comma-separated values.
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -103,7 +100,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         let lines = format!("{} lines of the ledger", ledger.bad_lines);
         print::note(&format!("warning: {lines} could not be read and are not counted"));
     }
-    if args.json {
+    if app.json {
         print::answer_whole(json_output::Cost { rows, total })
     } else if args.csv {
         print::page(csv(&rows))

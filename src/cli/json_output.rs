@@ -15,6 +15,7 @@ use crate::rules::beat::scope::ApprovalScope;
 use crate::rules::beat::state::{Backoff, Convergence, Failure, LastResult};
 use crate::rules::cost::charge::Usage;
 use crate::rules::cost::spend::SpendRow;
+use crate::rules::fix::TaskState;
 use crate::rules::fix::attempt::LedgerLine;
 use crate::rules::lease::Lease;
 use crate::rules::sandbox::Level;
@@ -45,6 +46,19 @@ pub struct InitJson {
     pub day_usd: Option<f64>,
     /// The command to run next.
     pub next: String,
+}
+
+/// What a verb without a form of its own did or shows.
+#[derive(Serialize, JsonSchema)]
+pub struct DoneJson {
+    /// The verb: `goal archive`.
+    pub verb: String,
+    /// What it worked on; null if that is the whole data dir, or nothing.
+    pub object: Option<String>,
+    /// True if it changed something.
+    pub changed: bool,
+    /// What it prints without `--json`, without the last line end.
+    pub text: String,
 }
 
 /// What `looop backup` has written.
@@ -307,6 +321,15 @@ pub struct Sensor {
     pub reading: Option<SensorReading>,
 }
 
+/// A sensor's reading in a test.
+#[derive(Serialize, JsonSchema)]
+pub struct SensorTest {
+    /// The reading.
+    pub reading: SensorReading,
+    /// The sensor.
+    pub sensor: Name,
+}
+
 /// The state of the whole loop.
 #[derive(Serialize, JsonSchema)]
 pub struct StatusJson {
@@ -338,6 +361,17 @@ pub struct StatusJson {
     pub fixes: Vec<RunningFix>,
     /// The data dir.
     pub data_dir: String,
+}
+
+/// A fix that has ended.
+#[derive(Serialize, JsonSchema)]
+pub struct FixJson {
+    /// The id of the fix.
+    pub fix: Name,
+    /// The tasks with their results.
+    pub tasks: Vec<TaskState>,
+    /// Where the result is, in words.
+    pub applied: String,
 }
 
 /// A fix that runs.

@@ -39,14 +39,11 @@ pub struct Args {
     /// Then print new lines as they come, until you interrupt it.
     #[arg(short, long, conflicts_with = "beat")]
     follow: bool,
-    /// Print JSON; with -f, one object for each group of new lines.
-    #[arg(long)]
-    json: bool,
     /// Print the prompt of the beat, rebuilt from git alone.
-    #[arg(long, requires = "beat")]
+    #[arg(long, requires = "beat", conflicts_with = "json")]
     prompt: bool,
     /// Print the runner's reply in the beat, if it is still kept.
-    #[arg(long, requires = "beat", conflicts_with = "prompt")]
+    #[arg(long, requires = "beat", conflicts_with_all = ["prompt", "json"])]
     reply: bool,
 }
 
@@ -79,12 +76,12 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(beat) = args.beat.as_deref().filter(|_| shown.is_empty()) {
         bail!("could not find the beat {beat}: the journal does not contain it");
     }
-    if shown.is_empty() && !args.follow && !args.json {
+    if shown.is_empty() && !args.follow && !app.json {
         print::note(if seen.is_empty() { "the journal is empty" } else { "no line of the journal fits" });
     }
-    show(&shown, args.json)?;
+    show(&shown, app.json)?;
     if let Some(output) =
-        args.beat.as_deref().filter(|_| !args.json).and_then(|beat| kept(beat, apply::OUTPUT))
+        args.beat.as_deref().filter(|_| !app.json).and_then(|beat| kept(beat, apply::OUTPUT))
     {
         let text = String::from_utf8_lossy(&output);
         text.lines().for_each(|line| print::line(&format!("  {}", visible(line, false))));
@@ -96,7 +93,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         let new: Vec<String> =
             added(&seen, &journal).lines().filter(|line| filter.fits(line)).map(str::to_owned).collect();
         if !new.is_empty() {
-            show(&new, args.json)?;
+            show(&new, app.json)?;
         }
         seen = journal;
     }
@@ -125,6 +122,7 @@ fn added<'a>(seen: &str, journal: &'a str) -> &'a str {
 /// Which lines are shown, and how many.
 struct Filter<'a> {
     args: &'a Args,
+    json: bool,
     since_ms: Option<i64>,
     text: Option<String>,
     most: usize,
@@ -135,15 +133,14 @@ impl<'a> Filter<'a> {
         let since = args.since.as_deref().map(|text| parse_since(text, app.now));
         let most = args.lines.unwrap_or(if args.since.is_some() { usize::MAX } else { LINES });
         let text = args.grep.as_ref().map(|text| text.to_lowercase());
-        Ok(Filter { args, since_ms: since.transpose().map_err(Fault::usage)?, text, most })
+        Ok(Filter { args, json: app.json, since_ms: since.transpose().map_err(Fault::usage)?, text, most })
     }
 
     /// A line of the user in another format has no parts: it fits if only a text is looked for.
     fn fits(&self, line: &str) -> bool {
         let Args { beat, goal, failed, .. } = self.args;
         let has_text = self.text.as_ref().is_none_or(|text| line.to_lowercase().contains(text));
-        let needs_parts =
-            beat.is_some() || goal.is_some() || *failed || self.args.json || self.since_ms.is_some();
+        let needs_parts = beat.is_some() || goal.is_some() || *failed || self.json || self.since_ms.is_some();
         let fits = |read: JournalLine| {
             (beat.is_none() || read.beat == *beat)
                 && goal.as_ref().is_none_or(|goal| read.is_about(goal))

@@ -26,9 +26,6 @@ pub struct Args {
     /// Refresh the list every second until interrupted.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,9 +33,6 @@ pub struct WorkerShowArgs {
     /// The worker, or the unique beginning of its name; archived workers too.
     #[arg(add = complete::worker_ids())]
     id: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,9 +48,6 @@ pub struct WaitArgs {
     /// The timeout.
     #[arg(long, value_name = "TIME", value_parser = parse_ms)]
     timeout: Option<i64>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// The longest remark about a worker, in characters; a narrower terminal shows less.
@@ -142,7 +133,7 @@ pub fn find(app: &App, wanted: Option<&str>) -> Result<KnownWorker> {
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if !args.watch {
         let (rows, problems) = rows(app, args, app.now)?;
-        if args.json {
+        if app.json {
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
             return print::answer("workers", rows);
         }
@@ -240,7 +231,7 @@ fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
 /// Shows one worker with all that the list knows of it.
 pub fn show(app: &App, args: &WorkerShowArgs) -> Result<u8> {
     let worker = find(app, Some(&args.id))?.row(app, app.now);
-    if args.json {
+    if app.json {
         return print::answer("worker", worker);
     }
     let since = |ms| human_ms(app.now.elapsed_ms(ms));
@@ -406,7 +397,7 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
             deadline.as_ref().map_or(POLL_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(POLL_MS));
         wait_readable(&[&cancel.fd()], left.clamp(1, POLL_MS));
     };
-    if args.json {
+    if app.json {
         return print::answer_whole(found).map(|_| exit_code);
     }
     match &found.worker {
