@@ -63,7 +63,7 @@ pub fn notices(
     }
     let notice = |kind, text: &str, options: &[String], at_ms: i64| {
         let fields = json!({
-            "worker": spec.id, "goal": spec.goal, "ask": state.ask, "options": options, "at": at_ms,
+            "worker": spec.id, "goal": spec.goal, "ask": state.ask, "options": options, "at_ms": at_ms,
         });
         notice(layout, &spec.notify, kind, text, fields)
     };
@@ -138,7 +138,7 @@ fn notice_of_ask(layout: &Layout, argv: &[String], ask: &QuestionFile) -> Notice
         None => ("ask", &ask.text),
     };
     let mut fields = json!({
-        "worker": null, "goal": ask.goal, "ask": ask.id, "options": ask.options, "at": ask.created_ms,
+        "worker": null, "goal": ask.goal, "ask": ask.id, "options": ask.options, "at_ms": ask.created_ms,
     });
     if let Some(approval) = &ask.approval {
         // What `looop approve --hash` asks for, so that the user can decide from afar.

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 
+use super::json_output::DoneJson;
 use super::{Cancel, Fault, print};
 use crate::agents::Runner;
 use crate::agents::command::Command;
@@ -24,6 +25,10 @@ use print::{ColorWhen, Style};
 
 /// The context of every command.
 pub(super) struct App {
+    /// The words of the command.
+    pub verb: String,
+    /// True if the answer is JSON: nothing else goes to stdout.
+    pub json: bool,
     pub env: Env,
     pub layout: Layout,
     pub style: Style,
@@ -32,10 +37,11 @@ pub(super) struct App {
 
 impl App {
     /// Reads the environment.
-    pub(super) fn open(color: ColorWhen) -> Result<App> {
+    pub(super) fn open(verb: &str, json: bool, color: ColorWhen) -> Result<App> {
         let env = Env::read()?;
+        let color = if json { ColorWhen::Never } else { color };
         let style = Style::new(color, env.get("NO_COLOR").is_some());
-        let app = App { layout: env.layout(), env, style, now: clock::now() };
+        let app = App { verb: verb.to_owned(), json, layout: env.layout(), env, style, now: clock::now() };
         if app.env.is_dir_gone {
             program::work_in(std::path::Path::new("/"))
                 .context("could not leave the current directory, which was deleted")?;
@@ -97,6 +103,34 @@ impl App {
     pub(super) fn enter_data_dir(&self) -> Result<()> {
         let root = self.layout.root();
         program::work_in(root).with_context(|| format!("could not enter the data dir `{}`", root.display()))
+    }
+
+    /// Prints a line before the answer; with `--json` to stderr.
+    pub(super) fn line(&self, text: &str) {
+        if self.json { print::note(text) } else { print::line(text) }
+    }
+
+    /// Prints what a verb did to an object: its last lines, or JSON. An empty text prints no line.
+    pub(super) fn done(&self, object: impl ToString, text: &str) -> Result<u8> {
+        self.outcome(Some(object.to_string()), true, text)
+    }
+
+    /// Prints what a verb shows, or that it changed nothing.
+    pub(super) fn shown(&self, object: Option<&str>, text: &str) -> Result<u8> {
+        self.outcome(object.map(str::to_owned), false, text)
+    }
+
+    /// Prints what a verb did to an object, or to the whole data dir.
+    pub(super) fn outcome(&self, object: Option<String>, changed: bool, text: &str) -> Result<u8> {
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        if self.json {
+            let (verb, text) = (self.verb.clone(), text.to_owned());
+            return print::answer_whole(DoneJson { verb, object, changed, text });
+        }
+        if !text.is_empty() {
+            print::line(text);
+        }
+        Ok(0)
     }
 
     pub(super) fn config(&self) -> Result<Config> {

@@ -45,9 +45,6 @@ pub enum ApprovalVerb {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop asks\n  looop asks --all --json")]
 pub struct AsksArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     /// Show also closed asks that no beat has archived yet.
     #[arg(long)]
     all: bool,
@@ -116,7 +113,7 @@ pub fn list(app: &App, args: &AsksArgs, kind: Option<AskKind>) -> Result<u8> {
     let (asks, problems) = not_closed(app)?;
     let of_kind = asks.iter().filter(|(ask, _)| kind.is_none_or(|kind| ask.kind == kind));
     let shown = of_kind.filter(|(_, state)| args.all || *state == QuestionState::Open);
-    if args.json {
+    if app.json {
         let key = kind.map_or("ask".to_owned(), |kind| kind.to_string());
         let rows: Vec<_> = shown.map(|(ask, state)| row(ask, *state)).collect();
         return print::answer(&format!("{key}s"), rows);
@@ -135,6 +132,9 @@ pub fn show(app: &App, args: &AsksShowArgs, kind: AskKind) -> Result<u8> {
     let (asks, _) = not_closed(app)?;
     let fits = asks.into_iter().filter(|(ask, _)| ask.kind == kind);
     let (ask, state) = pick("ask", &args.ask, fits, |(ask, _)| ask.id.as_str())?;
+    if app.json {
+        return print::answer(&kind.to_string(), row(&ask, state));
+    }
     print::page(text(app, &ask, state))
 }
 
@@ -179,8 +179,8 @@ pub fn row(ask: &QuestionFile, state: QuestionState) -> json_output::QuestionJso
         scope: approval.map(|approval| approval.scope.clone()),
         diff: approval.map(|approval| approval.diff.clone()),
         hash: approval.map(|approval| approval.hash.clone()),
-        created: ask.created_ms,
-        expires: ask.expires_ms,
+        created_ms: ask.created_ms,
+        expires_ms: ask.expires_ms,
         state,
     }
 }
@@ -339,7 +339,7 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     let text_of = (!rest.is_empty()).then(|| rest.join(" "));
     let given = match text_of.as_deref() {
         None if print::stdin_is_tty() => {
-            print::raw(text(app, &ask, QuestionState::Open).as_bytes());
+            app.line(text(app, &ask, QuestionState::Open).trim_end());
             print::prompt("answer: ").unwrap_or_default()
         }
         None | Some("-") => input::stdin("the answer")?.trim_end().to_owned(),
@@ -347,7 +347,7 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     };
     let chosen = chosen(&ask, given)?;
     say(app, &ask, AskReply::Answer { text: chosen.clone() })?;
-    print::done(&format!("answered {}: {}", ask.id, visible(&chosen, false)))
+    app.done(&ask.id, &format!("answered {}: {}", ask.id, visible(&chosen, false)))
 }
 
 /// The approval that has waited longest.
@@ -411,10 +411,10 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
             return Err(fault.hint("look again with `looop asks`").into());
         }
         None if print::stdin_is_tty() => {
-            print::raw(text(app, &ask, QuestionState::Open).as_bytes());
-            print::raw(recap(app, &ask).as_bytes());
+            app.line(text(app, &ask, QuestionState::Open).trim_end());
+            app.line(&recap(app, &ask));
             if !print::agreed("Make this move?") {
-                print::line("nothing was approved");
+                app.shown(Some(ask.id.as_str()), "nothing was approved")?;
                 return Ok(1);
             }
         }
@@ -435,17 +435,17 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
         }
     }
     say(app, &ask, AskReply::Approve { hash })?;
-    print::line(&format!("approved {}; the next beat makes the move", ask.id));
+    let mut lines = vec![format!("approved {}; the next beat makes the move", ask.id)];
     match &rule {
-        None if args.always => print::line("no rule was added: one frees this command already"),
+        None if args.always => lines.push("no rule was added: one frees this command already".to_owned()),
         None => {}
         Some(rule) => {
             rule.write().context("could not add the rule; the move itself is approved")?;
             let undo = format!("`looop config edit` takes it away: delete {}", rule.key);
-            print::line(&format!("added the rule {}; {undo}", rule.key));
+            lines.push(format!("added the rule {}; {undo}", rule.key));
         }
     }
-    Ok(0)
+    app.done(&ask.id, &lines.join("\n"))
 }
 
 /// Rejects a move, or every open one.
@@ -455,7 +455,7 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
     }
     let (ask, why) = named(app, &args.words, AskKind::Approval, "reject")?;
     say(app, &ask, AskReply::Reject { text: why.join(" ") })?;
-    print::done(&format!("rejected {}; the same move is refused for a day", ask.id))
+    app.done(&ask.id, &format!("rejected {}; the same move is refused for a day", ask.id))
 }
 
 /// Rejects every open approval. A failure for one of them does not stop the others.
@@ -463,24 +463,26 @@ fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     let why = args.words.join(" ");
     let open = open_approvals(app)?;
     if open.is_empty() {
-        return print::done("no move waits for an approval");
+        return app.shown(None, "no move waits for an approval");
     }
     if !args.yes && print::stdin_is_tty() {
-        open.iter().for_each(|ask| print::raw(text(app, ask, QuestionState::Open).as_bytes()));
+        open.iter().for_each(|ask| app.line(text(app, ask, QuestionState::Open).trim_end()));
         if !print::agreed(&format!("Reject these {} moves?", open.len())) {
-            print::line("nothing was rejected");
+            app.shown(None, "nothing was rejected")?;
             return Ok(1);
         }
     }
-    let mut failed = 0;
+    let (mut done, mut failed) = (Vec::new(), 0);
     for ask in &open {
         match say(app, ask, AskReply::Reject { text: why.clone() }) {
-            Ok(()) => print::line(&format!("rejected {}; the same move is refused for a day", ask.id)),
+            Ok(()) => done.push(format!("rejected {}; the same move is refused for a day", ask.id)),
             Err(error) => {
                 failed += 1;
                 print::note(&format!("error: {error:#}"));
             }
         }
     }
+    let ids: Vec<&str> = open.iter().map(|ask| ask.id.as_str()).collect();
+    app.done(ids.join(" "), &done.join("\n"))?;
     Ok(u8::from(failed > 0))
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::pick::{ambiguous, pick};
-use super::{App, Cancel, Fault, JsonArgs, Name, human_ms, json_output, print, visible};
+use super::{App, Cancel, Fault, Name, human_ms, json_output, print, visible};
 use crate::fix::attempt_line;
 use crate::rules::fix::attempt::{LedgerLine, NextAction, episode_state, rule};
 use crate::store::fixes;
@@ -17,7 +17,7 @@ const GIT_MS: i64 = 120_000;
 pub enum AttemptVerb {
     /// List the goals with attempts.
     #[command(after_help = "Example:\n  looop attempt list")]
-    List(JsonArgs),
+    List,
     /// Show what was tried for a goal, and what follows.
     Show(AttemptShowArgs),
     /// Show the difference between the results of two attempts.
@@ -29,9 +29,6 @@ pub enum AttemptVerb {
 pub struct AttemptShowArgs {
     /// The goal, or the unique beginning of its name. Write FIX/GOAL if two fixes have a goal of this name.
     goal: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,9 +66,9 @@ fn find(app: &App, wanted: &str) -> Result<FixGoal> {
     }
 }
 
-pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn list(app: &App) -> Result<u8> {
     let goals: Vec<String> = goals(app)?.into_iter().map(|(name, ..)| name).collect();
-    print::list(args.json, "goals", goals, |goal| vec![goal], "no attempts; `looop fix` makes them", &[])
+    print::list(app.json, "goals", goals, |goal| vec![goal], "no attempts; `looop fix` makes them", &[])
 }
 
 pub fn show(app: &App, args: &AttemptShowArgs) -> Result<u8> {
@@ -83,7 +80,7 @@ pub fn show(app: &App, args: &AttemptShowArgs) -> Result<u8> {
         Some(last) if last.outcome.is_good() => "nothing: the last attempt was good",
         _ => word(&rule(&lines, &limits)),
     };
-    if args.json {
+    if app.json {
         let (row, next) = (now.row, next.to_owned());
         return print::answer_whole(json_output::Attempts { goal, lines, row, next });
     }
@@ -141,6 +138,9 @@ pub fn diff(app: &App, args: &AttemptDiffArgs) -> Result<u8> {
     let git = Git::find(&config.settings.path, GIT_MS, &cancel)?;
     let trees = Trees::open(&git, &dir.attempts(), None)?;
     let text = trees.diff(&git, &from, &to, 3)?;
+    if app.json {
+        return app.shown(Some(goal.as_str()), &text);
+    }
     print::patch(app.style, &text);
     Ok(0)
 }

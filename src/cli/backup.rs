@@ -25,9 +25,6 @@ use crate::store::{json_file, layout, lock};
 pub struct BackupArgs {
     /// The file to write, which must not exist, or `-` for stdout.
     file: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,9 +32,6 @@ pub struct BackupArgs {
 pub struct RestoreArgs {
     /// The file that `looop backup` wrote, or `-` for stdin.
     file: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// The manifest and the count, as files in the archive.
@@ -80,7 +74,7 @@ pub fn backup(app: &App, args: &BackupArgs) -> Result<u8> {
     let to_stdout = args.file == Path::new("-");
     let shown = args.file.display();
     if to_stdout {
-        if args.json || print::stdout_is_tty() {
+        if app.json || print::stdout_is_tty() {
             let fault =
                 Fault::usage("could not write a backup to stdout: it is a terminal, or --json prints there");
             return Err(fault.hint("name a file").into());
@@ -109,7 +103,7 @@ pub fn backup(app: &App, args: &BackupArgs) -> Result<u8> {
     }
     file::sync_dir(&path)?;
     let made = BackupJson { file: path.display().to_string(), files, bytes };
-    match args.json {
+    match app.json {
         true => print::answer_whole(made),
         false => print::done(&format!("{} files, {} MiB in {}", files, bytes >> 20, made.file)),
     }
@@ -249,9 +243,9 @@ pub fn restore(app: &App, args: &RestoreArgs) -> Result<u8> {
         config: config.display().to_string(),
         config_made,
         files,
-        made: manifest.at_ms,
+        made_ms: manifest.at_ms,
     };
-    if args.json {
+    if app.json {
         return print::answer_whole(made);
     }
     print::line(&format!("{files} files in {}, {}", made.data_dir, paused.why));

@@ -71,17 +71,20 @@ pub fn run(app: &App, of: Of, args: &DiffArgs) -> Result<u8> {
         Some(name) => vec![pick(kind, name, named, |(name, _)| name)?],
         None => named,
     };
-    let mut same = true;
+    let mut differences = String::new();
     for (_, path) in &chosen {
         let old = commit.as_ref().map_or(Ok(None), |commit| history.read(commit, path, MAX_BYTES))?;
         let new = file::read(&app.layout.file(path), MAX_BYTES)
             .map_err(|why| Fault::failed(format!("could not read `{path}`: {why}")))?;
         if old != new {
-            same = false;
-            show(app, path, old.as_deref(), new.as_deref());
+            differences += &difference(path, old.as_deref(), new.as_deref());
         }
     }
-    if same {
+    if app.json {
+        return app.shown(args.name.as_deref(), &differences);
+    }
+    print::patch(app.style, &differences);
+    if differences.is_empty() {
         let than = args.since.since.as_ref();
         let than = than.map_or("the last commit".to_owned(), |beat| format!("beat {beat}"));
         print::note(&format!("nothing differs from {than}"));
@@ -89,9 +92,9 @@ pub fn run(app: &App, of: Of, args: &DiffArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn show(app: &App, path: &str, old: Option<&[u8]>, new: Option<&[u8]>) {
+fn difference(path: &str, old: Option<&[u8]>, new: Option<&[u8]>) -> String {
     let name =
         |side: &str, file: Option<&[u8]>| file.map_or("/dev/null".to_owned(), |_| format!("{side}/{path}"));
     let [before, after] = [old, new].map(|file| String::from_utf8_lossy(file.unwrap_or_default()));
-    print::patch(app.style, &diff::unified(&name("a", old), &name("b", new), &before, &after));
+    diff::unified(&name("a", old), &name("b", new), &before, &after)
 }

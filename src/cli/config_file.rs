@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::json_output::{ConfigCheckJson, ConfigGetJson, ConfigProblemJson, ConfigSetJson};
-use super::{App, Fault, JsonArgs, input, print, save};
+use super::{App, Fault, input, print, save};
 use crate::config::{self, Problem};
 use crate::os::path;
 use crate::rules::digest::Digest;
@@ -30,15 +30,13 @@ pub enum ConfigVerb {
     Edit,
     /// Name every problem of the config.
     #[command(after_help = "Example:\n  looop config check")]
-    Check(JsonArgs),
+    Check,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct ConfigGetArgs {
     /// The key with dots between its parts, as in `limits.workers` or `policy.allow[0].argv`.
     key: Option<String>,
-    #[command(flatten)]
-    json: JsonArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,8 +46,6 @@ pub struct ConfigSetArgs {
     /// The new value as JSON. What is not JSON is a text.
     #[arg(allow_hyphen_values = true)]
     value: String,
-    #[command(flatten)]
-    json: JsonArgs,
 }
 
 pub fn get(app: &App, args: &ConfigGetArgs) -> Result<u8> {
@@ -67,7 +63,7 @@ pub fn get(app: &App, args: &ConfigGetArgs) -> Result<u8> {
         return Err(fault.into());
     };
     match &value {
-        _ if args.json.json => {
+        _ if app.json => {
             let path = path.display().to_string();
             print::answer_whole(ConfigGetJson { path, key: args.key.clone(), value })
         }
@@ -82,7 +78,7 @@ pub fn set(app: &App, args: &ConfigSetArgs) -> Result<u8> {
     let change = ConfigChange::plan(app, &args.key, &value)?;
     change.write()?;
     let ConfigChange { path, key, value, before, .. } = change;
-    if args.json.json {
+    if app.json {
         let path = path.display().to_string();
         return print::answer_whole(ConfigSetJson { path, key, before, value });
     }
@@ -109,15 +105,15 @@ pub fn edit(app: &App) -> Result<u8> {
         });
     }
     file::remove(&draft)?;
-    print::done(&format!("wrote {}; the next beat uses it", path.display()))
+    app.done(path.display(), &format!("wrote {}; the next beat uses it", path.display()))
 }
 
-pub fn check_all(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn check_all(app: &App) -> Result<u8> {
     let path = app.env.config_path();
     let text = config::text(&path)?;
     let (read, problems) = config::examine(&app.env, path.clone(), text.as_deref())?;
     let exit_code = u8::from(!problems.is_empty());
-    if args.json {
+    if app.json {
         let problems = problems.into_iter().map(|Problem { key, text, hints, place }| ConfigProblemJson {
             key,
             problem: text,

@@ -6,7 +6,7 @@ use super::{App, Fault, dollars, json_output, print, visible};
 use crate::rules::cost::charge::{Charge, CostSource};
 use crate::rules::cost::price::TABLE_DATE;
 use crate::rules::cost::spend::{GroupBy, SpendRow, csv, report, total};
-use crate::rules::time::{Now, parse_ms};
+use crate::rules::time::{Now, parse_since};
 use crate::store::ledger;
 
 #[derive(Debug, clap::Args)]
@@ -18,14 +18,11 @@ pub struct Args {
     #[arg(value_enum, default_value_t)]
     span: CostSpan,
     /// Count from this local day (2026-11-21) or from this long ago (7d, 12h).
-    #[arg(long, value_name = "DAY|AGE", conflicts_with = "span")]
+    #[arg(long, value_name = "WHEN", conflicts_with = "span")]
     since: Option<String>,
     /// The grouping of the rows.
     #[arg(long, value_enum, default_value_t)]
     by: Key,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     /// Print comma-separated values.
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -78,7 +75,7 @@ impl Key {
 /// lowest number, excludes nothing.
 ///
 /// # Errors
-/// `--since` is neither a day nor an age.
+/// `--since` has no form that is known.
 fn start(args: &Args, now: Now) -> Result<(String, String, i64)> {
     let from_day = |day: String| (day[..7].to_owned(), day, i64::MIN);
     let Some(text) = &args.since else {
@@ -90,11 +87,7 @@ fn start(args: &Args, now: Now) -> Result<(String, String, i64)> {
     if text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok() {
         return Ok(from_day(text.clone()));
     }
-    let age = parse_ms(text).map_err(|_| {
-        let expected = "expected a day (2026-11-21) or an age (7d, 12h)";
-        Fault::usage(format!("could not read --since {text:?}: {expected}"))
-    })?;
-    let at_ms = now.unix_ms.saturating_sub(age);
+    let at_ms = parse_since(text, now).map_err(Fault::usage)?;
     Ok((now.at(at_ms).month(), String::new(), at_ms))
 }
 
@@ -108,7 +101,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         let lines = format!("{} lines of the ledger", ledger.bad_lines);
         print::note(&format!("warning: {lines} could not be read and are not counted"));
     }
-    if args.json {
+    if app.json {
         print::answer_whole(json_output::Cost { rows, total, price_list_day: TABLE_DATE })
     } else if args.csv {
         print::page(csv(&rows))

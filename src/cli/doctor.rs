@@ -27,9 +27,6 @@ pub struct Args {
     /// First mend what needs no question: modes of files, stale git locks, a commit that a crash broke, an older format.
     #[arg(long)]
     fix: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     /// Ask the runner one real question, which may cost money.
     #[arg(long)]
     ask: bool,
@@ -71,7 +68,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     tools(app, &mut found);
     let found: Vec<Finding> = mended.into_iter().chain(found.0).collect();
-    if args.json {
+    if app.json {
         print::answer("findings", &found)?;
     } else {
         let style = app.style;

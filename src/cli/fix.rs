@@ -133,7 +133,7 @@ fn init(app: &App, path: &Path) -> Result<u8> {
     }
     let shown = path.display();
     let next = format!("allow it with `looop trust {shown}`, then run it with `looop fix -c {shown}`");
-    print::done(&format!("wrote {shown}; edit it, {next}"))
+    app.done(&shown, &format!("wrote {shown}; edit it, {next}"))
 }
 
 fn chosen(app: &App) -> Result<Option<String>> {
@@ -165,7 +165,7 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
         };
         rows.push(vec![name.clone(), mark.to_owned(), command]);
     }
-    print::page(print::table(&rows))
+    app.shown(None, &print::table(&rows))
 }
 
 fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
@@ -178,7 +178,7 @@ fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
     file::make_dir(&app.layout.fixes())?;
     let path = app.layout.fixes().join("leaner");
     file::write(&path, format!("{name}\n").as_bytes(), 0o600, Durability::Durable)?;
-    print::done(&format!("{name} is called if no leanfile names another"))
+    app.done(name, &format!("{name} is called if no leanfile names another"))
 }
 
 /// The request that the arguments and leanfiles make.

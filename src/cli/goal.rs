@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::compare::DiffArgs;
 use super::json_output::GoalJson;
-use super::{App, JsonArgs, Name, clip, pick, print, save, visible};
+use super::{App, Name, clip, pick, print, save, visible};
 use crate::rules::time::beat_id;
 use crate::rules::world::Goal;
 use crate::rules::world::front_matter::FrontMatter;
@@ -14,7 +14,7 @@ use crate::store::{layout, user_files};
 pub enum GoalVerb {
     /// List the goals.
     #[command(after_help = "Example:\n  looop goal list")]
-    List(JsonArgs),
+    List,
     /// Print a goal's text.
     #[command(after_help = "Example:\n  looop goal show release")]
     Show(GoalArgs),
@@ -46,9 +46,9 @@ pub struct GoalWriteArgs {
     text: Option<String>,
 }
 
-pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn list(app: &App) -> Result<u8> {
     let (goals, problems) = user_files::goals(&app.layout)?;
-    if goals.is_empty() && !args.json {
+    if goals.is_empty() && !app.json {
         print::note("no goals; `looop goal write NAME` makes one");
         print::warn(&problems);
         return Ok(0);
@@ -58,11 +58,12 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
         let summary = row.goal.map(|goal| clip(&visible(&goal, false), 100));
         vec![row.id.to_string(), summary.or(row.error.map(unreadable)).unwrap_or_default()]
     };
-    print::list(args.json, "goals", goals.iter().map(row).collect(), cells, "", &problems)
+    print::list(app.json, "goals", goals.iter().map(row).collect(), cells, "", &problems)
 }
 
 pub fn show(app: &App, args: &GoalArgs) -> Result<u8> {
     match find(app, args)? {
+        (id, Goal::Text(text)) if app.json => app.shown(Some(id.as_str()), &text),
         (_, Goal::Text(text)) => print::page(text),
         (id, Goal::Unreadable(why)) => bail!("could not read the goal {id}: {why}"),
     }
@@ -73,13 +74,13 @@ pub fn write(app: &App, args: &GoalWriteArgs) -> Result<u8> {
     let (what, template) = (format!("the goal {id}"), format!("---\ngoal: {id}\n---\n"));
     let target = app.layout.file(&layout::goal_path(id));
     save::text(app, &what, &target, args.text.as_deref(), &template)?;
-    print::done(&format!("wrote goals/{id}.md; the next beat sees it"))
+    app.done(id, &format!("wrote goals/{id}.md; the next beat sees it"))
 }
 
 pub fn archive(app: &App, args: &GoalArgs) -> Result<u8> {
     let (id, _) = find(app, args)?;
     let name = format!("{id}-{}.md", beat_id(app.now.unix_ms));
-    save::archive(app, &format!("goal {id}"), &app.layout.file(&layout::goal_path(&id)), &name)
+    save::archive(app, "goal", &id, &app.layout.file(&layout::goal_path(&id)), &name)
 }
 
 fn find(app: &App, args: &GoalArgs) -> Result<(Name, Goal)> {

@@ -24,9 +24,6 @@ pub struct Args {
     /// What may be spent a day, in US dollars.
     #[arg(long, value_name = "USD", value_parser = parse_usd)]
     day_usd: Option<u64>,
-    /// Print JSON, and ask nothing.
-    #[arg(long)]
-    json: bool,
 }
 
 /// A new config defines no runner of its own, so only an agent CLI can be named.
@@ -61,7 +58,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         return Err(set.fold(Fault::usage(what), Fault::hint).into());
     }
     let agents = agents_on_path(app);
-    let asks = !has_config && !args.json && print::stdin_is_tty() && print::stderr_is_tty();
+    let asks = !has_config && !app.json && print::stdin_is_tty() && print::stderr_is_tty();
     let chosen = choose(args, &agents, asks)?;
     let (data_dir_made, config_made) = set_up(app, &chosen)?;
     app.say_migrated(migrate::between_beats(&app.layout, app.now)?);
@@ -78,7 +75,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         day_usd: config.settings.budget.day_micros.map(|micros| micros as f64 / 1e6),
         next,
     };
-    match args.json {
+    match app.json {
         true => print::answer_whole(made),
         false => print::page(as_text(app, &made, why)),
     }

@@ -15,6 +15,7 @@ use crate::rules::beat::scope::ApprovalScope;
 use crate::rules::beat::state::{Backoff, Convergence, Failure, LastResult};
 use crate::rules::cost::charge::Usage;
 use crate::rules::cost::spend::SpendRow;
+use crate::rules::fix::TaskState;
 use crate::rules::fix::attempt::LedgerLine;
 use crate::rules::lease::Lease;
 use crate::rules::sandbox::Level;
@@ -118,6 +119,19 @@ pub struct PolicyDecisionJson {
     pub why: String,
 }
 
+/// What a verb without a form of its own did or shows.
+#[derive(Serialize, JsonSchema)]
+pub struct DoneJson {
+    /// The verb: `goal archive`.
+    pub verb: String,
+    /// What it worked on; null if that is the whole data dir, or nothing.
+    pub object: Option<String>,
+    /// True if it changed something.
+    pub changed: bool,
+    /// What it prints without `--json`, without the last line end.
+    pub text: String,
+}
+
 /// What `looop backup` has written.
 #[derive(Serialize, JsonSchema)]
 pub struct BackupJson {
@@ -141,7 +155,7 @@ pub struct RestoreJson {
     /// The number of files.
     pub files: u64,
     /// When the backup was made, in milliseconds since the Unix epoch.
-    pub made: i64,
+    pub made_ms: i64,
 }
 
 /// An agent CLI on the PATH.
@@ -211,9 +225,9 @@ pub struct QuestionJson {
     /// The hash to which the approval is bound.
     pub hash: Option<String>,
     /// When it was asked, in milliseconds since the Unix epoch.
-    pub created: i64,
+    pub created_ms: i64,
     /// When it expires, in milliseconds since the Unix epoch.
-    pub expires: Option<i64>,
+    pub expires_ms: Option<i64>,
     /// The state of the ask.
     pub state: AskState,
 }
@@ -232,7 +246,7 @@ pub struct WorkerJson {
     /// The phase of the worker.
     pub state: Phase,
     /// Since when it is in this phase, in milliseconds since the Unix epoch.
-    pub since: i64,
+    pub since_ms: i64,
     /// The flag, if the worker called the user.
     pub flag: Option<Flag>,
     /// The question that the worker waits for.
@@ -242,7 +256,7 @@ pub struct WorkerJson {
     /// The process id of the supervisor; null for an archived worker.
     pub pid: Option<u32>,
     /// When it was started, in milliseconds since the Unix epoch.
-    pub started: i64,
+    pub started_ms: i64,
     /// For how long it has printed nothing, in seconds; null if it has ended.
     pub idle_s: Option<i64>,
     /// How the command ended.
@@ -287,7 +301,7 @@ pub struct TrustedFile {
     /// The blake3 digest of the trusted bytes.
     pub digest: String,
     /// When the file was trusted, in milliseconds since the Unix epoch.
-    pub at: i64,
+    pub at_ms: i64,
     /// Whether the permission is still valid.
     pub state: PermissionState,
 }
@@ -380,6 +394,15 @@ pub struct Sensor {
     pub reading: Option<SensorReading>,
 }
 
+/// A sensor's reading in a test.
+#[derive(Serialize, JsonSchema)]
+pub struct SensorTest {
+    /// The reading.
+    pub reading: SensorReading,
+    /// The sensor.
+    pub sensor: Name,
+}
+
 /// The state of the whole loop.
 #[derive(Serialize, JsonSchema)]
 pub struct StatusJson {
@@ -413,6 +436,17 @@ pub struct StatusJson {
     pub data_dir: String,
 }
 
+/// A fix that has ended.
+#[derive(Serialize, JsonSchema)]
+pub struct FixJson {
+    /// The id of the fix.
+    pub fix: Name,
+    /// The tasks with their results.
+    pub tasks: Vec<TaskState>,
+    /// Where the result is, in words.
+    pub applied: String,
+}
+
 /// A fix that runs.
 #[derive(Serialize, JsonSchema)]
 pub struct RunningFix {
@@ -421,7 +455,7 @@ pub struct RunningFix {
     /// The root directory of the project.
     pub project: String,
     /// When it began, in milliseconds since the Unix epoch.
-    pub began: i64,
+    pub began_ms: i64,
     /// The task that it works on; null between two tasks.
     pub goal: Option<Name>,
     /// The number of the running attempt.
@@ -577,8 +611,8 @@ pub struct Why {
 pub struct Woken {
     /// The beat's id.
     pub beat: String,
-    /// The local time of the decision.
-    pub at: String,
+    /// When it decided, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
     /// The reasons in words.
     pub woke: Vec<String>,
     /// The changes that the decision saw.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::json_output::{PermissionState, TrustedFile};
-use super::{App, Fault, JsonArgs, clip, print};
+use super::{App, Fault, clip, print};
 use crate::fix::leanfile::source::{LeanfileOrigin, LeanfileSource, open, place_of, trust_command};
 use crate::store::exchange::digest_of;
 use crate::store::file;
@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 1 << 20;
 pub enum LeanfileVerb {
     /// List the trusted files.
     #[command(after_help = "Example:\n  looop leanfile list")]
-    List(JsonArgs),
+    List,
     /// Trust a leanfile with its present content.
     #[command(after_help = "Example:\n  looop leanfile trust leanfile.toml")]
     Trust(FileArgs),
@@ -42,11 +42,11 @@ pub fn trust(app: &App, args: &FileArgs) -> Result<u8> {
     let asks = source.requests()?;
     let shown = source.place.display();
     let what = if asks.is_empty() { " nothing that needs trust" } else { ":" };
-    print::line(&format!("{shown} asks for{what}"));
-    asks.iter().for_each(|(key, value)| print::line(&format!("  {key} = {value}")));
+    app.line(&format!("{shown} asks for{what}"));
+    asks.iter().for_each(|(key, value)| app.line(&format!("  {key} = {value}")));
     app.note_own_state(&app.layout.fixes());
     trust::allow(&app.layout, &source.place, &source.text, app.now)?;
-    print::done(&format!("trusted: {shown}, until one byte of it changes"))
+    app.done(&shown, &format!("trusted: {shown}, until one byte of it changes"))
 }
 
 pub fn distrust(app: &App, args: &FileArgs) -> Result<u8> {
@@ -57,10 +57,10 @@ pub fn distrust(app: &App, args: &FileArgs) -> Result<u8> {
         let fault = Fault::usage(format!("could not revoke `{}`: it is not trusted", place.display()));
         return Err(fault.hint("`looop leanfile list` shows the trusted files").into());
     }
-    print::done(&format!("not trusted any more: {}", place.display()))
+    app.done(place.display(), &format!("not trusted any more: {}", place.display()))
 }
 
-pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn list(app: &App) -> Result<u8> {
     let mut found = Vec::new();
     for (path, entry) in trust::all(&app.layout)? {
         let state = match file::read_text(Path::new(&path), MAX_BYTES) {
@@ -68,9 +68,9 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
             Ok(None) => PermissionState::Gone,
             _ => PermissionState::Changed,
         };
-        found.push(TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
+        found.push(TrustedFile { path, digest: entry.digest, at_ms: entry.at_ms, state });
     }
-    if args.json {
+    if app.json {
         return print::answer("trusted", found);
     }
     if found.is_empty() {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::json_output::{LeaseJson, LeaseState};
-use super::{App, Fault, JsonArgs, Name, human_ms, print};
+use super::{App, Fault, Name, human_ms, print};
 use crate::rules::lease::{Holder, Lease, LeaseStatus, Ttl};
 use crate::rules::time::parse_ms;
 use crate::rules::worker::protocol::WireRequest;
@@ -14,7 +14,7 @@ use crate::worker::client;
 pub enum LeaseVerb {
     /// List the leases: who may work on what, and for how long.
     #[command(after_help = "Example:\n  looop lease list")]
-    List(JsonArgs),
+    List,
     /// Take or renew a lease: only its holder works on the resource.
     #[command(after_help = "Example:\n  looop lease claim deploy --ttl 30m")]
     Claim(ClaimArgs),
@@ -44,7 +44,7 @@ pub struct ReleaseArgs {
 }
 
 /// Lists the leases.
-pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn list(app: &App) -> Result<u8> {
     let (rows, problems) = rows(app)?;
     let cells = |row: LeaseJson| {
         let LeaseJson { lease, state, why, free_in_ms, .. } = row;
@@ -53,10 +53,10 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
             LeaseState::Free => format!("free: {}", why.unwrap_or_default()),
             LeaseState::Elsewhere => format!("on {}; only you can release it", lease.host),
         };
-        let since = format!("since {}", human_ms(app.now.elapsed_ms(lease.acquired)));
+        let since = format!("since {}", human_ms(app.now.elapsed_ms(lease.acquired_ms)));
         vec![lease.resource.to_string(), lease.holder.words(), format!("epoch {}", lease.epoch), since, state]
     };
-    print::list(args.json, "leases", rows, cells, "no leases", &problems)
+    print::list(app.json, "leases", rows, cells, "no leases", &problems)
 }
 
 /// The public forms of the leases, with their states, and files that cannot be read.
@@ -81,7 +81,7 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
         let ttl_s = parse_ms(&args.ttl).map_err(Fault::usage)?.unsigned_abs() / 1000;
         let request = WireRequest::Claim { resource: args.resource.to_string(), ttl_s: Some(ttl_s) };
         let epoch = client::call(&socket, request)?;
-        return print::done(&format!("claimed {} (epoch {epoch})", args.resource));
+        return app.done(&args.resource, &format!("claimed {} (epoch {epoch})", args.resource));
     }
     let what = format!("claim {}", args.resource);
     let user = by_hand(app, &what)?;
@@ -92,7 +92,10 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
         Ok(acquired) => {
             acquired.note.iter().for_each(|note| print::note(&format!("note: {note}")));
             let epoch = acquired.holding.epoch;
-            print::done(&format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())))
+            app.done(
+                &args.resource,
+                &format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())),
+            )
         }
         Err(denied) => Err(taken(&args.resource, format!("could not {what}: {}", denied.refusal()?))),
     }
@@ -102,18 +105,19 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
 pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         let request = WireRequest::Release { resource: args.resource.to_string() };
-        return client::call(&socket, request).map(|_| 0);
+        client::call(&socket, request)?;
+        return app.done(&args.resource, "");
     }
     let what = format!("release {}", args.resource);
     let user = by_hand(app, &what)?;
     let resource = &args.resource;
-    print::done(&match leases::release_for_user(&app.layout, resource, &user, args.force)? {
+    let text = match leases::release_for_user(&app.layout, resource, &user, args.force)? {
         Released::Lease(lease) => {
             let is_own = lease.holder == user;
             let from = if is_own { String::new() } else { format!(" from {}", lease.holder.words()) };
             format!("released {resource}{from} (epoch {})", lease.epoch)
         }
-        Released::Nobody => format!("{resource} was free"),
+        Released::Nobody => return app.shown(Some(resource.as_str()), &format!("{resource} was free")),
         Released::Corrupt(kept) => {
             format!("released {resource}: its file was no lease and is kept as `{}`", kept.display())
         }
@@ -121,7 +125,8 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
             let (who, epoch) = (lease.holder.words(), lease.epoch);
             return Err(taken(resource, format!("could not {what}: {who} has it (epoch {epoch})")));
         }
-    })
+    };
+    app.done(resource, &text)
 }
 
 /// The error for a lease that somebody else holds.

@@ -22,13 +22,13 @@ pub struct LogsArgs {
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
     /// Follow the output until the worker ends.
-    #[arg(short, long, conflicts_with = "cast")]
+    #[arg(short, long, conflicts_with_all = ["cast", "json"])]
     follow: bool,
     /// Print every byte unchanged, except secrets. Escape sequences in it reach your terminal.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     raw: bool,
     /// Print a recording in asciicast v2 format.
-    #[arg(long, conflicts_with = "raw")]
+    #[arg(long, conflicts_with_all = ["raw", "json"])]
     cast: bool,
     /// Print text without colours and cursor movement; this is the default.
     #[arg(long, conflicts_with_all = ["raw", "cast"])]
@@ -75,12 +75,15 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
     if args.follow || args.raw {
         return follow(&dir, reader, args, &secrets);
     }
-    let mut stream = RedactStream::new(&secrets);
+    let (mut stream, mut whole) = (RedactStream::new(&secrets), String::new());
     export::plain(&mut reader, &mut |text| {
-        print::raw(stream.feed(text).as_bytes());
+        match app.json {
+            true => whole += &stream.feed(text),
+            false => print::raw(stream.feed(text).as_bytes()),
+        }
         Ok(())
     })?;
-    print::page(stream.end())
+    if app.json { app.shown(Some(id.as_str()), &(whole + &stream.end())) } else { print::page(stream.end()) }
 }
 
 /// Prints output as it arrives: raw, or its text.
@@ -116,8 +119,8 @@ fn follow(dir: &WorkerDir, mut reader: TranscriptReader, args: &LogsArgs, secret
 
 /// Prints the current screen of a worker.
 pub fn screen(app: &App, args: &ScreenArgs) -> Result<u8> {
-    let (dir, _) = find(app, args.id.as_deref())?;
+    let (dir, id) = find(app, args.id.as_deref())?;
     let text = Screen::replay(&dir, REPLAY_BYTES)?.text();
-    print::raw(secrets(&dir).redact(text.trim_end()).as_bytes());
-    print::done("")
+    let text = secrets(&dir).redact(text.trim_end());
+    if app.json { app.shown(Some(id.as_str()), &text) } else { print::done(&text) }
 }

@@ -26,9 +26,6 @@ pub struct Args {
     /// Refresh the list every second until interrupted.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,9 +33,6 @@ pub struct WorkerShowArgs {
     /// The worker, or the unique beginning of its name; archived workers too.
     #[arg(add = complete::worker_ids())]
     id: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,9 +48,6 @@ pub struct WaitArgs {
     /// The timeout.
     #[arg(long, value_name = "TIME", value_parser = parse_ms)]
     timeout: Option<i64>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// The longest remark about a worker, in characters; a narrower terminal shows less.
@@ -142,7 +133,7 @@ pub fn find(app: &App, wanted: Option<&str>) -> Result<KnownWorker> {
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if !args.watch {
         let (rows, problems) = rows(app, args, app.now)?;
-        if args.json {
+        if app.json {
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
             return print::answer("workers", rows);
         }
@@ -213,12 +204,12 @@ fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
         kind: past.kind.clone(),
         runner: past.runner.clone(),
         state: past.phase,
-        since: past.ended_ms,
+        since_ms: past.ended_ms,
         flag: None,
         ask: None,
         limit: None,
         pid: None,
-        started: past.created_ms,
+        started_ms: past.created_ms,
         idle_s: None,
         stuck: false,
         exit: past.exit,
@@ -242,7 +233,7 @@ fn past_row(layout: &Layout, past: &Past) -> WorkerJson {
 /// Shows one worker with all that the list knows of it.
 pub fn show(app: &App, args: &WorkerShowArgs) -> Result<u8> {
     let worker = find(app, Some(&args.id))?.row(app, app.now);
-    if args.json {
+    if app.json {
         return print::answer("worker", worker);
     }
     let since = |ms| human_ms(app.now.elapsed_ms(ms));
@@ -254,10 +245,10 @@ pub fn show(app: &App, args: &WorkerShowArgs) -> Result<u8> {
         |check: CheckResult| format!("{} {} in {}", check.name, check.status, human_ms(check.took_ms));
     let rows = [
         ("worker", Some(worker.id.to_string())),
-        ("state", Some(format!("{} for {}", worker.state, since(worker.since)))),
+        ("state", Some(format!("{} for {}", worker.state, since(worker.since_ms)))),
         ("goal", worker.goal.map(|goal| goal.to_string())),
         ("runner", worker.runner.or(Some(worker.kind))),
-        ("started", Some(format!("{} ago", since(worker.started)))),
+        ("started", Some(format!("{} ago", since(worker.started_ms)))),
         ("silent", worker.idle_s.map(|seconds| format!("for {}{stuck}", human_ms(seconds * 1000)))),
         ("flag", worker.flag.map(flag)),
         ("question", worker.ask.map(|ask| ask.to_string())),
@@ -316,7 +307,7 @@ fn cells(app: &App, worker: &WorkerJson, now: Now) -> Vec<String> {
     let micros = (worker.cost_usd * 1e6).round() as u64;
     let spent = if micros == 0 { String::new() } else { dollars(micros) };
     let goal = worker.goal.as_ref().map(Name::to_string).unwrap_or_default();
-    let age = human_ms(now.elapsed_ms(worker.started));
+    let age = human_ms(now.elapsed_ms(worker.started_ms));
     vec![format!("{flag}{}", worker.id), word, goal, age, idle, spent, words(app, worker)]
 }
 
@@ -415,7 +406,7 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
             deadline.as_ref().map_or(POLL_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(POLL_MS));
         wait_readable(&[&cancel.fd()], left.clamp(1, POLL_MS));
     };
-    if args.json {
+    if app.json {
         return print::answer_whole(found).map(|_| exit_code);
     }
     match &found.worker {

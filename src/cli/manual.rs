@@ -5,6 +5,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
+use super::json_output::DoneJson;
 use super::{Cli, print, unknown};
 
 #[derive(Debug, clap::Args)]
@@ -58,7 +59,14 @@ pub fn tree() -> clap::Command {
 
 /// Parses the arguments of this process. If they are wrong or ask for the help, prints that and returns the exit code.
 pub fn parse() -> Result<Cli, u8> {
-    let parsed = tree().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = tree().try_get_matches().and_then(|matches| {
+        let (mut verb, mut at) = (Vec::new(), &matches);
+        while let Some((name, below)) = at.subcommand() {
+            verb.push(name.to_owned());
+            at = below;
+        }
+        Ok(Cli { verb: verb.join(" "), ..Cli::from_arg_matches(&matches)? })
+    });
     parsed.map_err(unread)
 }
 
@@ -159,8 +167,10 @@ fn unread(mut error: clap::Error) -> u8 {
     u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
-pub fn version() -> Result<u8> {
-    print::done(&format!("looop {}", env!("CARGO_PKG_VERSION")))
+pub fn version(json: bool) -> Result<u8> {
+    let text = format!("looop {}", env!("CARGO_PKG_VERSION"));
+    let printed = DoneJson { verb: "version".to_owned(), object: None, changed: false, text };
+    if json { print::answer_whole(printed) } else { print::done(&printed.text) }
 }
 
 #[cfg(test)]

@@ -36,9 +36,6 @@ pub struct Args {
     /// The timeout for reading changed files, in seconds.
     #[arg(long, value_name = "S", default_value_t = 20)]
     timeout: u32,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8> {
@@ -64,7 +61,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let shown = &answer.files[..answer.files.len().min(args.files)];
     let mut read = |path: &str| file::read_text(&root.join(path), limits.file_bytes).ok().flatten();
     let text = args.tokens.map(|tokens| map::render(shown, tokens, &mut read));
-    if args.json {
+    if app.json {
         return print::answer_whole(json_output::Mapped {
             root: root.to_string_lossy().into_owned(),
             aimed: answer.aimed,

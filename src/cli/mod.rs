@@ -88,7 +88,25 @@ struct Cli {
     #[arg(long, value_enum, global = true, default_value_t, value_name = "WHEN")]
     #[arg(hide_possible_values = true)]
     color: ColorWhen,
+    /// Print JSON; `looop schema` has its form.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The words of the command: `goal write`; empty for the pulse.
+    #[arg(skip)]
+    verb: String,
 }
+
+/// The commands that have no JSON, and why.
+const WITHOUT_JSON: [(&str, &str); 8] = [
+    ("", "the pulse runs until you stop it"),
+    ("attach", "it draws a worker's screen"),
+    ("worker attach", "it draws a worker's screen"),
+    ("completions", "it prints a shell script"),
+    ("demo", "it is a text for readers"),
+    ("help", "it prints the manual"),
+    ("man", "it prints the manual"),
+    ("schema", "its schemas are JSON without a flag"),
+];
 
 /// The top-level verbs, in the order of the help. [`manual::GROUPS`] says with which verb a group begins.
 #[derive(Debug, Subcommand)]
@@ -125,10 +143,10 @@ enum Verb {
     Run(tick::RunArgs),
     /// Show the state of the loop, its goals, sensors and workers.
     #[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
-    Status(JsonArgs),
+    Status,
     /// Show what woke the loop last and what would wake it now.
     #[command(after_help = "Example:\n  looop why")]
-    Why(JsonArgs),
+    Why,
     /// Show the journal, or the prompt and the reply of one beat.
     Log(log::Args),
     /// Show what was spent.
@@ -250,14 +268,6 @@ enum Verb {
     SyncAlerts,
 }
 
-// No doc comment: clap would print it as the help of each such verb.
-#[derive(Debug, clap::Args)]
-struct JsonArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 pub fn main() -> ExitCode {
     print::print_panics();
     if let Err(error) = signal::reset_inherited() {
@@ -296,7 +306,12 @@ fn dispatch(cli: Cli) -> Result<u8> {
     use sensor::SensorVerb;
     use worker::WorkerVerb;
 
-    let open = || App::open(cli.color);
+    if let Some((verb, why)) = WITHOUT_JSON.iter().find(|(verb, _)| cli.json && *verb == cli.verb) {
+        let call = format!("looop {verb}");
+        let fault = Fault::usage(format!("could not print JSON of `{}`: {why}", call.trim_end()));
+        return Err(fault.hint("leave --json out").into());
+    }
+    let open = || App::open(&cli.verb, cli.json, cli.color);
     let watch = || open()?.admit(None, App::ready);
     let user = |what| open()?.admit(Some(what), App::ready);
     let worker = || open()?.for_worker();
@@ -312,7 +327,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Completions(args) => complete::run(&args),
         Verb::Man(args) => complete::man(&args),
         Verb::Schema(args) => schema::run(&args),
-        Verb::Version => manual::version(),
+        Verb::Version => manual::version(cli.json),
         Verb::Help(args) => manual::run(&args),
 
         Verb::Again(args) => pulse::again(&open()?, &args),
@@ -322,7 +337,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Config(ConfigVerb::Get(args)) => config_file::get(&open()?, &args),
         Verb::Config(ConfigVerb::Set(args)) => config_file::set(&set_up()?, &args),
         Verb::Config(ConfigVerb::Edit) => config_file::edit(&set_up()?),
-        Verb::Config(ConfigVerb::Check(args)) => config_file::check_all(&open()?, &args),
+        Verb::Config(ConfigVerb::Check) => config_file::check_all(&open()?),
         Verb::Backup(args) => backup::backup(&user("make a backup")?, &args),
         Verb::Restore(args) => backup::restore(&open()?.admit(Some("restore"), |_| Ok(()))?, &args),
         Verb::Service(verb) => service::run(&open()?, verb),
@@ -333,15 +348,15 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Run(args) => childless(|| tick::run_goal(&open()?, &args)),
 
         Verb::Fix(args) => childless(|| fix::run(&own_state()?, &args)),
-        Verb::Attempt(AttemptVerb::List(args)) => attempt::list(&own_state()?, &args),
+        Verb::Attempt(AttemptVerb::List) => attempt::list(&own_state()?),
         Verb::Attempt(AttemptVerb::Show(args)) => attempt::show(&own_state()?, &args),
         Verb::Attempt(AttemptVerb::Diff(args)) => attempt::diff(&own_state()?, &args),
-        Verb::Leanfile(LeanfileVerb::List(args)) => leanfile::list(&own_state()?, &args),
+        Verb::Leanfile(LeanfileVerb::List) => leanfile::list(&own_state()?),
         Verb::Trust(args) | Verb::Leanfile(LeanfileVerb::Trust(args)) => leanfile::trust(&trust()?, &args),
         Verb::Leanfile(LeanfileVerb::Distrust(args)) => leanfile::distrust(&trust()?, &args),
 
-        Verb::Status(args) => status::run(&watch()?, &args),
-        Verb::Why(args) => why::run(&watch()?, &args),
+        Verb::Status => status::run(&watch()?),
+        Verb::Why => why::run(&watch()?),
         Verb::Log(args) => log::run(&watch()?, &args),
         Verb::Cost(args) => cost::run(&watch()?, &args),
         Verb::Pause(args) => pause::pause(&user("pause")?, &args),
@@ -382,7 +397,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Flag(args) | Verb::Worker(WorkerVerb::Flag(args)) => worker::flag(&worker()?, &args),
         Verb::Unflag(args) | Verb::Worker(WorkerVerb::Unflag(args)) => worker::unflag(&worker()?, &args),
 
-        Verb::Lease(LeaseVerb::List(args)) => lease::list(&watch()?, &args),
+        Verb::Lease(LeaseVerb::List) => lease::list(&watch()?),
         Verb::Claim(args) | Verb::Lease(LeaseVerb::Claim(args)) => lease::claim(&worker()?, &args),
         Verb::Release(args) | Verb::Lease(LeaseVerb::Release(args)) => lease::release(&worker()?, &args),
 
@@ -393,12 +408,12 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Done => worker_api::done(&worker()?),
         Verb::HookStatus(args) => worker_api::hook_status(&worker()?, &args),
 
-        Verb::Goal(GoalVerb::List(args)) => goal::list(&watch()?, &args),
+        Verb::Goal(GoalVerb::List) => goal::list(&watch()?),
         Verb::Goal(GoalVerb::Show(args)) => goal::show(&watch()?, &args),
         Verb::Goal(GoalVerb::Diff(args)) => compare::run(&watch()?, Of::Goals, &args),
         Verb::Goal(GoalVerb::Write(args)) => goal::write(&user("change a goal")?, &args),
         Verb::Goal(GoalVerb::Archive(args)) => goal::archive(&user("change a goal")?, &args),
-        Verb::Sensor(SensorVerb::List(args)) => sensor::list(&watch()?, &args),
+        Verb::Sensor(SensorVerb::List) => sensor::list(&watch()?),
         Verb::Sensor(SensorVerb::Show(args)) => sensor::show(&watch()?, &args),
         Verb::Sensor(SensorVerb::Diff(args)) => compare::run(&watch()?, Of::Sensors, &args),
         Verb::Sensor(SensorVerb::Examples(args)) => sensor::examples(&watch()?, &args),
@@ -410,7 +425,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             compare::run(&watch()?, Of::Playbook, &DiffArgs { name: None, since })
         }
         Verb::Playbook(PlaybookVerb::Write(args)) => playbook::write(&user("change the playbook")?, &args),
-        Verb::Schedule(ScheduleVerb::List(args)) => schedule::list(&watch()?, &args),
+        Verb::Schedule(ScheduleVerb::List) => schedule::list(&watch()?),
         Verb::Schedule(ScheduleVerb::Set(args)) => schedule::set(&user("change a schedule")?, &args),
         Verb::Schedule(ScheduleVerb::Remove(args)) => schedule::remove(&user("change a schedule")?, &args),
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{App, Cancel, Name, dollars, print};
+use super::{App, Cancel, Name, dollars};
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::step::LoopEvent;
 use crate::store::file::{self, Durability};
@@ -45,7 +45,7 @@ pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };
     json_file::write_json(&app.layout.paused(), &paused, Durability::Durable)?;
-    print::done("paused; `looop resume` continues")
+    app.outcome(None, true, "paused; `looop resume` continues")
 }
 
 /// Decides again: ends a pause, and a halt after a lost memory. Raises a budget if asked to.
@@ -54,24 +54,22 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
         return raise(app, limit);
     }
     let beat = state_files::peek_beat(&app.layout)?;
-    let mut ended = false;
+    let mut ended = Vec::new();
     if beat.halted.is_some() {
         // The memory belongs to the tick; its lock keeps a running beat from overwriting this change.
         let _tick = lock::tick_patiently(&app.layout.tick_lock(), WAIT_LIMIT_MS, &Cancel::on_signals()?)?;
         StateFile::load(&app.layout, app.now)?.0.apply(LoopEvent::Resumed)?;
-        print::line("the halt is over; the next beat decides from scratch");
-        ended = true;
+        ended.push("the halt is over; the next beat decides from scratch");
     }
     if state_files::paused(&app.layout)?.is_some() {
         let _held = lock::store(&app.layout.store_lock())?;
         file::remove(&app.layout.paused())?;
-        print::line("the pause is over");
-        ended = true;
+        ended.push("the pause is over");
     }
-    if !ended {
-        print::line("nothing was paused");
+    match ended.is_empty() {
+        true => app.shown(None, "nothing was paused"),
+        false => app.outcome(None, true, &ended.join("\n")),
     }
-    Ok(0)
 }
 
 /// Raises each used-up budget by its own amount, or to a limit in millionths of a US dollar.
@@ -97,7 +95,7 @@ fn raise(app: &App, limit: Option<u64>) -> Result<u8> {
         }
     }
     match parts.is_empty() {
-        true => print::done("no budget is used up"),
-        false => print::done(&parts.join("; ")),
+        true => app.shown(None, "no budget is used up"),
+        false => app.outcome(None, true, &parts.join("; ")),
     }
 }

@@ -27,10 +27,11 @@ pub struct PlaybookWriteArgs {
 }
 
 pub fn show(app: &App) -> Result<u8> {
-    print::page(user_files::playbook(&app.layout)?)
+    let text = user_files::playbook(&app.layout)?;
+    if app.json { app.shown(None, &text) } else { print::page(text) }
 }
 
 pub fn write(app: &App, args: &PlaybookWriteArgs) -> Result<u8> {
     save::text(app, "the playbook", &app.layout.playbook(), args.text.as_deref(), "")?;
-    print::done("wrote PLAYBOOK.md; the next beat sees it")
+    app.done("PLAYBOOK.md", "wrote PLAYBOOK.md; the next beat sees it")
 }

@@ -33,9 +33,6 @@ pub struct PolicyTestArgs {
     /// Where the command would run. Default: the data dir.
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     argv: Vec<String>,
@@ -63,7 +60,7 @@ pub fn test(app: &App, args: &PolicyTestArgs) -> Result<u8> {
         PolicyDecisionJson { decision, why }
     };
     let (decision, tainted) = (decided(false), decided(true));
-    if args.json {
+    if app.json {
         let cwd = dir.display().to_string();
         return print::answer_whole(PolicyTestJson { argv: args.argv.clone(), cwd, decision, tainted });
     }

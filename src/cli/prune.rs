@@ -29,9 +29,6 @@ pub struct Args {
     /// Only print what would be deleted and what would be kept.
     #[arg(long)]
     dry_run: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// The timeout of git for one clone, in milliseconds.
@@ -67,7 +64,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         }
     }
     workers::forget(&app.layout, &gone)?;
-    if args.json {
+    if app.json {
         return print::answer("pruned", rows);
     }
     say(app, args, &rows, all.len());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{App, Fault, input, print};
+use super::{App, Fault, Name, input, print};
 use crate::rules::beat::step::CHANGED;
 use crate::rules::digest::Digest;
 use crate::store::exchange::{self, Exchanged, Fallback};
@@ -45,12 +45,12 @@ pub fn replace(what: &str, path: &Path, bytes: &[u8], mode: u32, seen: Option<&D
 }
 
 /// Moves a file of the user to a name in `archive/` beside it.
-pub fn archive(app: &App, what: &str, path: &Path, name: &str) -> Result<u8> {
+pub fn archive(app: &App, kind: &str, id: &Name, path: &Path, name: &str) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let archive = path.with_file_name("archive");
     file::make_dir(&archive)?;
-    made(&format!("archive the {what}"), &exchange::put_away(path, &archive.join(name))?)?;
-    print::done(&format!("archived the {what}; it is kept in `{}`", archive.display()))
+    made(&format!("archive the {kind} {id}"), &exchange::put_away(path, &archive.join(name))?)?;
+    app.done(id, &format!("archived the {kind} {id}; it is kept in `{}`", archive.display()))
 }
 
 /// The digest of the file that the user's text is about to replace; none if the file is missing. A link, a pipe

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::json_output::ScheduleJson;
-use super::{App, Fault, JsonArgs, Name, human_ms, pick, print, save};
+use super::{App, Fault, Name, human_ms, pick, print, save};
 use crate::rules::beat::schedule::{FireTime, Schedule};
 use crate::rules::time::parse_ms;
 use crate::store::{exchange, file, json_file, layout, lock, state_files};
@@ -14,7 +14,7 @@ use crate::store::{exchange, file, json_file, layout, lock, state_files};
 pub enum ScheduleVerb {
     /// List the timers and their due times.
     #[command(after_help = "Example:\n  looop schedule list")]
-    List(JsonArgs),
+    List,
     /// Set a timer; it replaces a timer of the same name.
     Set(SetArgs),
     /// Remove a timer.
@@ -62,11 +62,11 @@ pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<ScheduleJson>
     Ok((schedules.into_iter().map(row).collect(), problems))
 }
 
-pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn list(app: &App) -> Result<u8> {
     let (rows, problems) = rows(app, &state_files::peek_beat(&app.layout)?.fired)?;
     let cells = |row: ScheduleJson| vec![row.name.to_string(), due_words(row.due_ms, app), row.note];
     let none = "no timers; `looop schedule set` makes one";
-    print::list(args.json, "schedules", rows, cells, none, &problems)
+    print::list(app.json, "schedules", rows, cells, none, &problems)
 }
 
 pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
@@ -77,7 +77,7 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     if let Some(seen) = file::digest(&path)? {
         save::made(&format!("remove the schedule {name}"), &exchange::remove(&path, &seen)?)?;
     }
-    print::done(&format!("removed {name}"))
+    app.done(&name, &format!("removed {name}"))
 }
 
 fn due_words(next: Option<i64>, app: &App) -> String {
@@ -103,5 +103,5 @@ pub fn set(app: &App, args: &SetArgs) -> Result<u8> {
     let (text, seen) = (json_file::json_text(&schedule)?, save::digest(&path)?);
     save::replace(&what, &path, text.as_bytes(), 0o600, seen.as_ref())?;
     let due = schedule.next_ms(None, app.now);
-    print::done(&format!("set {}: {}", args.name, due_words(due, app)))
+    app.done(&args.name, &format!("set {}: {}", args.name, due_words(due, app)))
 }

@@ -9,7 +9,7 @@ use super::json_output::{self, Pruned, QuestionJson, WorkerJson};
 use super::{pick, print};
 use crate::config;
 use crate::rules::beat::decision;
-use crate::rules::beat::entry::JournalEntry;
+use crate::rules::beat::entry::JournalLine;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop schema\n  looop schema status > status.schema.json")]
@@ -32,8 +32,9 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 34] = [
+const FORMS: [Form; 39] = [
     ("approval-list", "looop approval list --json", Some("approvals"), of::<Vec<QuestionJson>>),
+    ("approval-show", "looop approval show ID --json", Some("approval"), of::<QuestionJson>),
     ("asks", "looop asks --json", Some("asks"), of::<Vec<QuestionJson>>),
     ("attempt-list", "looop attempt list --json", Some("goals"), of::<Vec<String>>),
     ("attempt-show", "looop attempt show GOAL --json", None, own::<json_output::Attempts>),
@@ -44,23 +45,27 @@ const FORMS: [Form; 34] = [
     ("cost", "looop cost --json", None, own::<json_output::Cost>),
     ("doctor", "looop doctor --json", Some("findings"), of::<Vec<json_output::Finding>>),
     ("doctor-runner", "looop doctor runner --json", Some("runner"), of::<json_output::RunnerTried>),
+    ("fix", "looop fix --json", Some("fix"), of::<json_output::FixJson>),
     ("goal-list", "looop goal list --json", Some("goals"), of::<Vec<json_output::GoalJson>>),
     ("init", "looop init --json", None, own::<json_output::InitJson>),
     ("leanfile-list", "looop leanfile list --json", Some("trusted"), of::<Vec<json_output::TrustedFile>>),
     ("lease-list", "looop lease list --json", Some("leases"), of::<Vec<json_output::LeaseJson>>),
-    ("log", "looop log --json", Some("beats"), of::<Vec<JournalEntry>>),
+    ("log", "looop log --json", Some("lines"), of::<Vec<JournalLine>>),
     ("ls", "looop ls --json", Some("workers"), of::<Vec<WorkerJson>>),
     ("map", "looop map --json", None, own::<json_output::Mapped>),
     ("policy-test", "looop policy test --json -- ARGV", None, own::<json_output::PolicyTestJson>),
     ("prune", "looop prune --json", Some("pruned"), of::<Vec<Pruned>>),
     ("question-list", "looop question list --json", Some("questions"), of::<Vec<QuestionJson>>),
+    ("question-show", "looop question show ID --json", Some("question"), of::<QuestionJson>),
     ("restore", "looop restore FILE --json", None, own::<json_output::RestoreJson>),
     ("run", "looop run GOAL --json", Some("beat"), of::<json_output::BeatJson>),
     ("schedule-list", "looop schedule list --json", Some("schedules"), of::<Vec<json_output::ScheduleJson>>),
     ("sensor-examples", "looop sensor examples --json", Some("examples"), of::<Vec<json_output::Example>>),
     ("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<json_output::Sensor>>),
+    ("sensor-test", "looop sensor test --json", Some("readings"), of::<Vec<json_output::SensorTest>>),
     ("status", "looop status --json", None, own::<json_output::StatusJson>),
     ("tick", "looop tick --json", Some("beat"), of::<json_output::BeatJson>),
+    ("verb", "looop VERB --json, of each other verb", None, own::<json_output::DoneJson>),
     ("wait", "looop wait --json", None, own::<json_output::WaitJson>),
     ("why", "looop why --json", Some("why"), of::<json_output::Why>),
     ("worker-list", "looop worker list --json", Some("workers"), of::<Vec<WorkerJson>>),

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::compare::DiffArgs;
-use super::json_output::{Example, Sensor};
-use super::{App, Fault, JsonArgs, Name, clip, complete, human_ms, input, pick, print, save, visible};
+use super::json_output::{Example, Sensor, SensorTest};
+use super::{App, Fault, Name, clip, complete, human_ms, input, pick, print, save, visible};
 use crate::rules::digest::Digest;
 use crate::rules::time::beat_id;
 use crate::rules::world::example::{self, Setting};
@@ -24,7 +24,7 @@ use crate::tick::observe;
 pub enum SensorVerb {
     /// List the sensors with their last readings.
     #[command(after_help = "Example:\n  looop sensor list")]
-    List(JsonArgs),
+    List,
     /// Print a sensor's program.
     #[command(after_help = "Example:\n  looop sensor show disk")]
     Show(SensorArgs),
@@ -83,11 +83,8 @@ pub struct AddArgs {
 #[command(after_help = "Examples:\n  looop sensor examples\n  looop sensor examples disk")]
 pub struct ExamplesArgs {
     /// Print the script of this sensor.
-    #[arg(add = complete::example_names())]
+    #[arg(conflicts_with = "json", add = complete::example_names())]
     name: Option<String>,
-    /// Print JSON.
-    #[arg(long, conflicts_with = "name")]
-    json: bool,
 }
 
 /// How often the user is asked again after an invalid value.
@@ -100,17 +97,22 @@ fn find(app: &App, wanted: &str) -> Result<SensorFile> {
 }
 
 pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
-    let path = find(app, &args.name)?.path;
+    let SensorFile { name, path, .. } = find(app, &args.name)?;
     let script = file::read(&path, 16 << 20);
     let script = script.with_context(|| format!("could not read `{}`", path.display()))?;
-    print::page(script.unwrap_or_default())
+    let script = script.unwrap_or_default();
+    if app.json {
+        app.shown(Some(name.as_str()), &String::from_utf8_lossy(&script))
+    } else {
+        print::page(script)
+    }
 }
 
 pub fn archive(app: &App, args: &SensorArgs) -> Result<u8> {
     let SensorFile { name, path, .. } = find(app, &args.name)?;
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let id = beat_id(app.now.unix_ms);
-    save::archive(app, &format!("sensor {name}"), &path, &format!("{file_name}-{id}"))
+    save::archive(app, "sensor", &name, &path, &format!("{file_name}-{id}"))
 }
 
 /// The reading of a sensor that the last decision saw.
@@ -118,7 +120,7 @@ pub fn last_reading(app: &App, name: &Name) -> Option<SensorReading> {
     json_file::read_json(&app.layout.snapshots().join(format!("{name}.json"))).ok().flatten()
 }
 
-pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn list(app: &App) -> Result<u8> {
     let (sensors, problems) = user_files::sensors(&app.layout)?;
     let row = |SensorFile { name, path, header, .. }: SensorFile| {
         let known = header.as_ref().ok();
@@ -141,7 +143,7 @@ pub fn list(app: &App, args: &JsonArgs) -> Result<u8> {
     };
     let rows = sensors.into_iter().map(row).collect();
     let none = "no sensors; `looop sensor add` makes one";
-    print::list(args.json, "sensors", rows, cells, none, &problems)
+    print::list(app.json, "sensors", rows, cells, none, &problems)
 }
 
 /// How often a sensor runs.
@@ -158,10 +160,13 @@ pub fn test(app: &App, args: &TestArgs) -> Result<u8> {
         None => user_files::sensors(&app.layout)?.0,
     };
     let readings = app.dry(&config, runner.as_ref(), |ctx| observe::fresh_readings(ctx, sensors))?;
-    for (name, reading) in &readings {
-        print::json(&json!({ "sensor": name, "reading": reading }));
+    let failed = readings.values().any(|reading| !reading.ok);
+    let tests = readings.into_iter().map(|(sensor, reading)| SensorTest { sensor, reading });
+    match app.json {
+        true => drop(print::answer("readings", tests.collect::<Vec<_>>())?),
+        false => tests.for_each(|test| print::json(&json!(test))),
     }
-    Ok(u8::from(readings.values().any(|reading| !reading.ok)))
+    Ok(u8::from(failed))
 }
 
 pub fn add(app: &App, args: &AddArgs) -> Result<u8> {
@@ -200,7 +205,7 @@ fn from_script(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     no_twin(app, name)?;
     write(app, name, &script, save::digest(&target(app, name))?)?;
-    print::done(&format!("added {name}; try it with `looop sensor test {name}`"))
+    app.done(name, &format!("added {name}; try it with `looop sensor test {name}`"))
 }
 
 /// Writes a sensor's script. `seen` is the digest of the file that it replaces.
@@ -259,9 +264,9 @@ fn from_example(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     let reading = trial(app, &name, &script)?;
     if reading.ok {
         let text = |value: &Value| visible(&clip(&value.to_string(), SHOWN_BYTES), false);
-        print::line(&format!("{name} {}", app.style.green("reads")));
-        print::line(&format!("  signal {}", text(&reading.signal)));
-        print::line(&format!("  detail {}", app.style.dim(&text(&reading.detail))));
+        app.line(&format!("{name} {}", app.style.green("reads")));
+        app.line(&format!("  signal {}", text(&reading.signal)));
+        app.line(&format!("  detail {}", app.style.dim(&text(&reading.detail))));
     } else {
         all_the_same(&name, &failure(&reading), asks)?;
     }
@@ -272,7 +277,7 @@ fn from_example(app: &App, args: &AddArgs, script: &str) -> Result<u8> {
     }
     write(app, &name, &script, seen)?;
     let trust = if header.trust == Trust::Untrusted { "untrusted" } else { "trusted" };
-    print::done(&format!("added {name}; it runs {}, {trust}", every(header.interval_ms)))
+    app.done(&name, &format!("added {name}; it runs {}, {trust}", every(header.interval_ms)))
 }
 
 /// Adds a sensor whose test run failed only if the user confirms it.
@@ -372,7 +377,7 @@ pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
         header: SensorHeader::parse(script.as_bytes()).unwrap_or_default(),
         settings: example::settings(script),
     });
-    if args.json {
+    if app.json {
         return print::answer("examples", rows.collect::<Vec<_>>());
     }
     for row in rows {

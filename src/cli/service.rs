@@ -128,7 +128,8 @@ pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
         ServiceVerb::Print(which) => {
             app.ready_without_profile()?;
             let (kind, service) = service(app, &which)?;
-            print::page(kind.setup(app, &service).text)
+            let text = kind.setup(app, &service).text;
+            if app.json { app.shown(Some(&service.name), &text) } else { print::page(text) }
         }
         ServiceVerb::Install { which, now, force } => {
             app.user_only("install a service")?;
@@ -205,8 +206,9 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
     };
     let shown = path.to_string_lossy();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
+    let mut lines = Vec::new();
     match &present {
-        Some(present) if *present == text => print::line(&format!("{shown} exists already")),
+        Some(present) if *present == text => lines.push(format!("{shown} exists already")),
         Some(present) if !force => {
             print::patch(app.style, &diff::unified(&shown, "new", present, &text));
             let fault = Fault::failed(format!("could not install the service: `{shown}` has other content"));
@@ -219,19 +221,19 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
             }
             let seen = present.as_ref().map(|present| exchange::digest_of(present.as_bytes()));
             save::replace("install the service", &path, text.as_bytes(), 0o644, seen.as_ref())?;
-            print::line(&format!("wrote {shown}"));
+            lines.push(format!("wrote {shown}"));
         }
     }
     if now {
-        return run_all(&starts);
+        lines.extend(run_all(&starts)?);
+        return app.done(&service.name, &lines.join("\n"));
     }
-    print::line("start it, now and at each login:");
-    starts.iter().for_each(|argv| print::line(&format!("  {}", argv.join(" "))));
+    lines.push("start it, now and at each login:".to_owned());
+    lines.extend(starts.iter().map(|argv| format!("  {}", argv.join(" "))));
     if kind == ServiceManager::Systemd {
-        print::line("to keep it running after you log out:");
-        print::line("  loginctl enable-linger");
+        lines.push("to keep it running after you log out:\n  loginctl enable-linger".to_owned());
     }
-    Ok(0)
+    app.done(&service.name, &lines.join("\n"))
 }
 
 fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
@@ -243,14 +245,14 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     };
     let shown = path.to_string_lossy();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
-    let Some(text) = present else { return print::done(&format!("{shown} does not exist")) };
+    let Some(text) = present else {
+        return app.shown(Some(&service.name), &format!("{shown} does not exist"));
+    };
     if !text.contains(MARK) {
         let fault = Fault::failed(format!("could not remove `{shown}`: looop did not write it"));
         return Err(fault.hint("remove it by hand").into());
     }
-    if now {
-        run_all(&stops)?;
-    }
+    let mut lines = if now { run_all(&stops)? } else { Vec::new() };
     let seen = exchange::digest_of(text.as_bytes());
     save::made("remove the service", &exchange::remove(&path, &seen)?)?;
     if kind == ServiceManager::Systemd {
@@ -260,23 +262,23 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
             file::remove(&wants)?;
         }
     }
-    print::line(&format!("removed {shown}"));
+    lines.push(format!("removed {shown}"));
     if !now && kind == ServiceManager::Systemd {
-        print::line("if it still runs, stop it with:");
-        print::line(&format!("  systemctl --user stop {}", service.name));
+        lines.push(format!("if it still runs, stop it with:\n  systemctl --user stop {}", service.name));
     }
-    Ok(0)
+    app.done(&service.name, &lines.join("\n"))
 }
 
-fn run_all(commands: &[Vec<String>]) -> Result<u8> {
-    for argv in commands {
+/// Runs commands one after the other. Returns a line for each.
+fn run_all(commands: &[Vec<String>]) -> Result<Vec<String>> {
+    let run = |argv: &Vec<String>| {
         let shown = argv.join(" ");
         let done = program::run_here(argv).with_context(|| format!("could not run `{shown}`"))?;
         if !done {
             let fault = Fault::failed(format!("could not finish: `{shown}` failed"));
             return Err(fault.hint("its own message is above").into());
         }
-        print::line(&format!("ran {shown}"));
-    }
-    Ok(0)
+        Ok(format!("ran {shown}"))
+    };
+    commands.iter().map(run).collect()
 }

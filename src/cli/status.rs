@@ -8,9 +8,7 @@ use super::json_output::{
     CheckStatus, Finding, Gate, GoalJson, InForce, LastBeat, Pulse, RunningFix, SandboxesJson, SensorStatus,
     StatusJson, Today, WorkerJson,
 };
-use super::{
-    App, JsonArgs, asks, clip, dollars, goal, human_ms, lease, ls, print, schedule, sensor, visible,
-};
+use super::{App, asks, clip, dollars, goal, human_ms, lease, ls, print, schedule, sensor, visible};
 use crate::rules::beat::ask::QuestionState;
 use crate::rules::beat::observed::Paused;
 use crate::rules::beat::state::{Convergence, LoopState};
@@ -24,10 +22,10 @@ use crate::vcs::history::locks;
 
 /// Prints the status, and first what is broken: then the exit status is 1. It only reads files: it runs no sensor and
 /// writes nothing.
-pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn run(app: &App) -> Result<u8> {
     let status = gather(app)?;
     let exit_code = u8::from(status.findings.iter().any(|found| found.health == CheckStatus::Bad));
-    match args.json {
+    match app.json {
         true => print::answer_whole(status)?,
         false => print::page(as_text(app, &status))?,
     };
@@ -107,7 +105,7 @@ fn gather(app: &App) -> Result<StatusJson> {
 
 fn running_fix((pid, session): (u32, FixSession)) -> RunningFix {
     let (goal, attempt) = session.under_way.map(|attempt| (attempt.goal, attempt.n)).unzip();
-    RunningFix { pid, project: session.project, began: session.began_ms, goal, attempt }
+    RunningFix { pid, project: session.project, began_ms: session.began_ms, goal, attempt }
 }
 
 fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: bool) -> String {
@@ -269,7 +267,8 @@ mod tests {
         for (seconds, flaw) in [(-1, "before 1970"), (i64::MAX, "after the year 9999")] {
             let now = Now::from_clock(seconds, 0, Zone::Fixed(0));
             let style = Style::new(ColorWhen::Never, true);
-            let app = App { env: Env::default(), layout: layout.clone(), style, now };
+            let (verb, env) = (String::new(), Env::default());
+            let app = App { verb, json: false, env, layout: layout.clone(), style, now };
             let status = gather(&app).unwrap();
             let found = status.findings.iter().find(|found| found.what == "clock").unwrap();
             assert!(found.health == CheckStatus::Bad && found.found.contains(flaw), "{}", found.found);

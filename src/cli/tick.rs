@@ -25,11 +25,8 @@ use crate::vcs::migrate;
 )]
 pub struct Args {
     /// Print the gate's decision and the prompt that a model would get. Spends and writes nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
-    /// Print the outcome as JSON.
-    #[arg(long)]
-    json: bool,
     /// Print nothing if the beat decides nothing; for cron.
     #[arg(short, long)]
     quiet: bool,
@@ -43,9 +40,6 @@ pub struct Args {
 pub struct RunArgs {
     /// The goal.
     goal: Name,
-    /// Print the outcome as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// How long `looop run` waits for the current beat to end, in milliseconds.
@@ -75,7 +69,7 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     app.user_only("run a goal")?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick_patiently(&app.layout.tick_lock(), WAIT_LIMIT_MS, &cancel)?;
-    let output = Args { json: args.json, ..Args::default() };
+    let output = Args::default();
     beat(app, &cancel, Some(args.goal.clone()), &output, held)
 }
 
@@ -95,7 +89,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
         print::ring(&format!("flag: {lost}"));
         logs::journal(&app.layout, &format!("{} sandbox: {lost}", app.now.stamp()))?;
     }
-    ctx.on_wait = (!args.json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
+    ctx.on_wait = (!app.json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
     ctx.forced = goal.clone();
     let started = Deadline::after_ms(0);
     let outcome = tick::tick(&ctx);
@@ -115,7 +109,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, args: &Args, held: lock:
         BeatResult::Failed(_) | BeatResult::Cancelled | BeatResult::Held(Hold::Halted { .. }) => 1,
         BeatResult::Held(_) | BeatResult::Moved(_) | BeatResult::Waits(_) => 0,
     };
-    if args.json {
+    if app.json {
         print::answer("beat", as_json(report))?;
     } else if undecided.is_none() || !matches!(report.what, BeatResult::Held(_)) {
         // The error message is enough for a beat that decided nothing for the goal.

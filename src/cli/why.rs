@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{App, JsonArgs, dollars, human_ms, json_output, print, visible};
+use super::{App, dollars, human_ms, json_output, print, visible};
 use crate::rules::cost::spend::{GroupBy, SpendRow, report};
 use crate::rules::world::Context;
 use crate::store::{json_file, ledger};
@@ -10,7 +10,7 @@ use crate::store::{json_file, ledger};
 const WEEK_MS: i64 = 7 * 86_400_000;
 
 /// Explains the last and the next decision. Runs the sensors once; spends and writes nothing.
-pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
+pub fn run(app: &App) -> Result<u8> {
     let last: Option<Context> = json_file::read_json(&app.layout.world())?;
     let config = app.config()?;
     let (gate, _) = app.preview(&config)?;
@@ -19,9 +19,9 @@ pub fn run(app: &App, args: &JsonArgs) -> Result<u8> {
     let week: Vec<_> = charges.into_iter().filter(|charge| charge.at_ms >= since.unix_ms).collect();
     let sensors = report(&week, GroupBy::Sensor);
     let words = gate.words();
-    if args.json {
+    if app.json {
         let last = last.map(|c| json_output::Woken {
-            at: c.at.stamp(),
+            at_ms: c.at.unix_ms,
             beat: c.beat,
             woke: c.woke,
             changes: c.changes,

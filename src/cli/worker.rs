@@ -187,7 +187,7 @@ pub fn start(app: &App, args: StartArgs) -> Result<u8> {
     if let Some(goal) = spec.goal.as_ref().filter(is_missing) {
         print::note(&format!("warning: the goal {goal} does not exist; the worker holds its lease anyway"));
     }
-    print::done(spec.id.as_str())
+    app.done(&spec.id, spec.id.as_str())
 }
 
 fn not_started(verb: &str, id: &str, error: WorkerError) -> anyhow::Error {
@@ -204,7 +204,7 @@ pub fn resume(app: &App, args: &WorkerResumeArgs) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     let resumed = app.fleet(&config, &cancel, false).resume(&id);
     let spec = resumed.map_err(|error| not_started("resume", id.as_str(), error))?;
-    print::done(spec.id.as_str())
+    app.done(&spec.id, spec.id.as_str())
 }
 
 /// Ends a worker and waits until it has ended.
@@ -249,7 +249,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         pause_ms(10);
     }
     let phase = workers::load(&app.layout, &id)?.map(|worker| worker.state.phase);
-    print::done(&format!("{id}: {}", phase.as_ref().map_or("archived", Phase::as_ref)))
+    app.done(&id, &format!("{id}: {}", phase.as_ref().map_or("archived", Phase::as_ref)))
 }
 
 /// Kills a supervisor and all processes that the worker started, and does the rest of the supervisor's work: it
@@ -269,7 +269,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     let store = lock::store(&app.layout.store_lock())?;
     let lost = workers::load(&app.layout, id)?.filter(|now| now.spec.created_ms == worker.spec.created_ms);
     let Some(lost) = lost.filter(|now| now.state.phase == Phase::Lost) else {
-        return print::done(&format!("{id}: ended"));
+        return app.done(id, &format!("{id}: ended"));
     };
     orphans::end_lost(&app.layout, std::slice::from_ref(&lost));
     let leases = lost.state.leases.clone();
@@ -292,26 +292,28 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         // A socket without a listener does no harm; the next worker of this name replaces it.
         drop(std::fs::remove_file(socket));
     }
-    print::done(&format!("{id}: {}", state.phase))
+    app.done(id, &format!("{id}: {}", state.phase))
 }
 
 /// In a worker: calls the user. Outside: flags a worker as a reminder.
 pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        return client::call(&socket, WireRequest::Flag { text: args.words.join(" ") }).map(|_| 0);
+        client::call(&socket, WireRequest::Flag { text: args.words.join(" ") })?;
+        return app.outcome(None, true, "");
     }
     app.user_only("flag a worker")?;
     let id = ls::choose(app, args.words.first().map(String::as_str), Chosen::Live)?.spec.id;
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
     client::call(&app.layout.worker(&id).attach_socket(), WireRequest::Flag { text })?;
-    print::done(&format!("{id}: flagged"))
+    app.done(&id, &format!("{id}: flagged"))
 }
 
 /// Clears a flag.
 pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        return client::call(&socket, WireRequest::Unflag).map(|_| 0);
+        client::call(&socket, WireRequest::Unflag)?;
+        return app.outcome(None, true, "");
     }
     app.user_only("unflag a worker")?;
     let any = ls::choose(app, args.id.as_deref(), Chosen::Any).ok();
@@ -330,7 +332,7 @@ pub fn unflag(app: &App, args: &UnflagArgs) -> Result<u8> {
         client::call(&app.layout.worker(&id).attach_socket(), WireRequest::Unflag)?;
         id
     };
-    print::done(&format!("{id}: unflagged"))
+    app.done(&id, &format!("{id}: unflagged"))
 }
 
 pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
@@ -345,7 +347,6 @@ pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
     let notified = inbox::InboxMessage { by: "human".to_owned(), at_ms: clock::now().unix_ms, text };
     let _store = lock::store(&app.layout.store_lock())?;
     inbox::tell(&app.layout.worker(&worker.spec.id), &notified)?;
-    print::line(&format!("told {}; it reads it with `looop inbox`", worker.spec.id));
     ls::note_if_stopped(&worker);
-    Ok(0)
+    app.done(&worker.spec.id, &format!("told {}; it reads it with `looop inbox`", worker.spec.id))
 }

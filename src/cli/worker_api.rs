@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{App, Fault, print};
+use super::{App, Fault};
 use crate::rules::worker::protocol::{ReportedSpend, WireRequest, WorkerQuestion};
 use crate::worker::client;
 
@@ -93,22 +93,19 @@ pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
     let socket = socket(app, "ask")?;
     let (text, options) = (args.text.clone(), args.options.clone());
     let question = WorkerQuestion { text, options, reference: args.reference.clone() };
-    print::done(&client::ask(&socket, question)?)
+    app.shown(None, &client::ask(&socket, question)?)
 }
 
 /// Prints the messages that arrived since the last call.
 pub fn inbox(app: &App) -> Result<u8> {
     let text = client::call(&socket(app, "read the messages")?, WireRequest::Inbox)?;
-    if !text.is_empty() {
-        print::line(&text);
-    }
-    Ok(0)
+    app.shown(None, &text)
 }
 
 /// Hands in a file from stdin and prints its path in the data dir.
 pub fn report(app: &App, args: &ReportArgs) -> Result<u8> {
     let socket = socket(app, "report")?;
-    print::done(&client::report(&socket, &args.name, &mut std::io::stdin().lock())?)
+    app.done(&args.name, &client::report(&socket, &args.name, &mut std::io::stdin().lock())?)
 }
 
 /// Reports what the worker has spent.
@@ -126,11 +123,13 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
         model: args.model.clone(),
         basis: None,
     });
-    client::call(&socket(app, "report the cost")?, request).map(|_| 0)
+    client::call(&socket(app, "report the cost")?, request)?;
+    app.outcome(None, true, "")
 }
 
 /// Declares the work done: the supervisor ends the worker's program, and this process with it, and then runs
 /// the checks.
 pub fn done(app: &App) -> Result<u8> {
-    client::call(&socket(app, "end the work")?, WireRequest::Done).map(|_| 0)
+    client::call(&socket(app, "end the work")?, WireRequest::Done)?;
+    app.outcome(None, true, "")
 }

@@ -5,6 +5,7 @@ pub mod signature;
 pub mod tokens;
 pub mod transcript;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fix::signature::TestReport;
@@ -40,7 +41,7 @@ pub struct FixSession {
     pub end: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskState {
     /// The task as a goal: the name of its ledger and of its refs.
@@ -65,7 +66,7 @@ pub struct TaskState {
 }
 
 /// The test counts of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// The test framework.
@@ -85,7 +86,7 @@ impl Counts {
 }
 
 /// The status of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum TaskStatus {

@@ -132,7 +132,8 @@ pub struct Lease {
     /// Increases with each change of holder and never decreases.
     pub epoch: u64,
     /// When it was granted, in milliseconds since the Unix epoch.
-    pub acquired: i64,
+    #[serde(alias = "acquired")]
+    pub acquired_ms: i64,
     /// When it was last renewed, on the monotonic clock of that boot.
     pub renewed_mono_ms: i64,
     /// The lifetime after each renewal.
@@ -340,7 +341,7 @@ pub fn acquire(
             host: here.host.clone(),
             boot: here.boot.clone(),
             epoch: last_epoch.saturating_add(1),
-            acquired: here.unix_ms,
+            acquired_ms: here.unix_ms,
             renewed_mono_ms: here.mono_ms,
             ttl_s: identity.ttl,
         };

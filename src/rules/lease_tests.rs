@@ -32,9 +32,11 @@ fn first() -> Lease {
 #[test]
 fn a_lease_keeps_its_format() {
     let text = serde_json::to_string(&first()).unwrap();
-    let form = r#"{"resource":"door","holder":"fix","pid":7,"pid_start":70,"pid_ns":1,"host":"box","boot":"b","epoch":1,"acquired":1795218410413,"renewed_mono_ms":0,"ttl_s":60}"#;
+    let form = r#"{"resource":"door","holder":"fix","pid":7,"pid_start":70,"pid_ns":1,"host":"box","boot":"b","epoch":1,"acquired_ms":1795218410413,"renewed_mono_ms":0,"ttl_s":60}"#;
     assert_eq!(text, form);
-    assert_eq!(serde_json::from_str::<Lease>(&text).unwrap(), first());
+    for text in [&text, &text.replace("acquired_ms", "acquired")] {
+        assert_eq!(serde_json::from_str::<Lease>(text).unwrap(), first(), "0.1 wrote the second form");
+    }
     for (from, to) in [
         ("\"fix\"", "\"human:\""),
         ("\"fix\"", "\"human:a\\u001b[2J\""),

@@ -180,6 +180,24 @@ pub fn parse_ms(text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("`{text}` is over 366 days"))
 }
 
+/// Parses a time with a zone, such as [`Now::stamp`] makes or RFC 3339 describes, into milliseconds since the Unix epoch.
+pub fn stamped_ms(text: &str) -> Option<i64> {
+    let stamp = text.parse().or_else(|_| Timestamp::strptime("%Y-%m-%d %H:%M:%S %:z", text));
+    Some(stamp.ok()?.as_millisecond())
+}
+
+/// Parses the start of a period: an age like `2h`, a local day, a local time, or a time with its zone.
+///
+/// # Errors
+/// Says which forms are known.
+pub fn parse_since(text: &str, now: Now) -> Result<i64, String> {
+    let local = || now.zone.rules().to_timestamp(text.parse::<DateTime>().ok()?).ok();
+    let age = || parse_ms(text).ok().map(|age_ms| now.unix_ms.saturating_sub(age_ms));
+    let known = "an age (7d, 12h), a day (2026-11-21), or a time (\"2026-11-21 09:15\")";
+    let start = stamped_ms(text).or_else(|| Some(local()?.as_millisecond())).or_else(age);
+    start.ok_or_else(|| format!("could not read the start {text:?}: expected {known}"))
+}
+
 /// Returns the id of a beat: its start in milliseconds, in base 36. Ids sort by time and are never reused, because a
 /// beat starts at `max(now, last + 1)`.
 pub fn beat_id(ms: i64) -> String {
@@ -208,6 +226,23 @@ mod tests {
         }
         assert_eq!(human_ms(200_000), "3m 20s");
         assert_eq!(human_ms(7_500_000), "2h 5m");
+    }
+
+    #[test]
+    fn the_start_of_a_period_is_an_age_a_day_or_a_time() {
+        let now = Now::fixed(1_795_218_410_413, 3600);
+        for (text, ago_ms) in [
+            ("90m", 5_400_000),
+            ("2026-11-21", 2_810_413),
+            ("2026-11-20 23:46", 3_650_413),
+            ("2026-11-21 00:46:50 +01:00", 413),
+            ("2026-11-20T23:46:50Z", 413),
+        ] {
+            assert_eq!(parse_since(text, now), Ok(now.unix_ms - ago_ms), "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-01", "2026-11-21 25:00", "-1d"] {
+            assert!(parse_since(bad, now).unwrap_err().contains("expected an age"), "{bad}");
+        }
     }
 
     #[test]

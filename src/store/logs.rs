@@ -13,6 +13,8 @@ use crate::rules::time::Now;
 
 /// The journal is rotated from this size on, in bytes.
 const JOURNAL_BYTES: u64 = 256 * 1024;
+/// The length of the day that the name of an older part begins with.
+const DAY_CHARS: usize = 10;
 /// How much of its end a rotation keeps in place, in bytes: more than a prompt shows.
 const JOURNAL_KEPT_BYTES: usize = 32 * 1024;
 /// The machine log is rotated from this size on, in bytes; one older part is kept.
@@ -38,6 +40,19 @@ pub fn journal(layout: &Layout, line: &str) -> Result<()> {
 pub fn journal_tail(layout: &Layout, cap: usize) -> Result<String> {
     let path = layout.journal();
     file::read_tail(&path, cap).doing("read", &path)
+}
+
+/// The files of the journal, from the present one to the oldest part.
+pub fn journal_parts(layout: &Layout) -> Result<Vec<PathBuf>> {
+    let mut past = file::names(&layout.journal_past())?;
+    // `2026-11-21.md` is older than `2026-11-21-1.md`, and that is older than `2026-11-21-10.md`.
+    past.sort_by_cached_key(|name| {
+        let name = name.trim_end_matches(".md");
+        let (day, count) = name.split_at_checked(DAY_CHARS).unwrap_or((name, ""));
+        (day.to_owned(), count.trim_start_matches('-').parse().unwrap_or(0_u32))
+    });
+    let past = past.iter().rev().map(|name| layout.journal_past().join(name));
+    Ok(std::iter::once(layout.journal()).chain(past).collect())
 }
 
 /// Moves the older part of a long journal to `journal/`, in whole lines. Crash-safe: the older part is written first,
@@ -174,6 +189,16 @@ mod tests {
         fs::write(layout.journal(), lines.join("\n")).unwrap();
         rotate_journal(&layout, NOW).unwrap();
         assert_eq!(parts(&layout), 2, "an older part is never written over");
+        for name in ["2026-11-20-10.md", "2026-11-20-2.md", "2026-11-19.md"] {
+            fs::write(layout.journal_past().join(name), "").unwrap();
+        }
+        let all = journal_parts(&layout).unwrap();
+        let names: Vec<_> = all.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        let past = ["-20-10", "-20-2", "-20-1", "-20", "-19"].map(|end| format!("2026-11{end}.md"));
+        assert_eq!(
+            (names[0], names[1..].to_vec()),
+            ("journal.md", past.iter().map(String::as_str).collect())
+        );
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn a_run_waits_for_exactly_its_approval_and_is_made_once() {
     assert_eq!(ask["cwd"], json!(work));
     assert_eq!(ask["move"]["why"], "it is wanted");
     assert_eq!((hash.len(), ask["text"].as_str()), (64, Some("it is wanted")));
-    for key in ["worker", "goal", "options", "ref", "diff", "created", "expires"] {
+    for key in ["worker", "goal", "options", "ref", "diff", "created_ms", "expires_ms"] {
         assert!(ask.get(key).is_some(), "{key} is a part of the form");
     }
     let program = format!("program  {}", work.join("./sink.sh").display());

@@ -183,7 +183,8 @@ fn a_lost_worker_is_resumed_with_its_session_its_clone_and_its_screen() {
         .looop(&["worker", "resume", "w1"])
         .fails_with(1, &["could not resume worker w1: worker w1 is waiting"]);
     lose(&profile, "w1");
-    profile.looop(&["worker", "resume", "w1"]).ok().prints(&["w1"]);
+    let resumed = profile.looop(&["worker", "resume", "w1", "--json"]).ok().json();
+    assert_eq!((&resumed["verb"], &resumed["object"]), (&json!("worker resume"), &json!("w1")));
     let row = wait_state(&profile, "w1", "exited");
     assert_eq!(row["goal"], "g1");
     let starts = fs::read_to_string(profile.worker_file("w1", "starts")).unwrap();

@@ -227,7 +227,7 @@ fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
     // A second beat ends after the pulse has looked for what the first one left behind.
     fixture.profile.goal("g", "goal: g\n");
     wait_until("another beat", || {
-        fixture.profile.looop(&["log", "--json"]).ok().json()["beats"][1].is_object()
+        fixture.profile.looop(&["log", "--json"]).ok().json()["lines"][1].is_object()
     });
     fs::write(file("go"), "").unwrap();
     wait_until("the notifier's end", || file("told").exists());

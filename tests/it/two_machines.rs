@@ -59,7 +59,7 @@ fn a_pull_merges_the_journals_and_touches_no_state() {
             assert_eq!(one.git(&["status", "--porcelain"]), "");
             one.looop(&["status"]).ok();
             let log = one.looop(&["log", "-n", "100", "--json"]).ok().json();
-            let beats = log["beats"].as_array().unwrap().len();
+            let beats = log["lines"].as_array().unwrap().len();
             assert_eq!(beats, one.read("journal.md").lines().count(), "each line is whole");
             one.looop(&["tick"]).ok();
             one.git(&["fsck", "--strict"]);

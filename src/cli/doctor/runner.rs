@@ -23,9 +23,6 @@ use crate::store::{file, ledger, logs};
 pub(super) struct Args {
     /// The runner's name. Default: the one that decides.
     name: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// How long the runner may take to answer, in milliseconds.
@@ -150,7 +147,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
             lines.extend(fault.hints.into_iter().map(|hint| ("fix", hint)));
         }
     }
-    if args.json {
+    if app.json {
         let stated = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         print::answer("runner", RunnerTried { stated, tried })?;
     } else {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::json_output::FixJson;
 use crate::cli::{App, clip, human_ms, print, visible};
 use crate::fix::{Finished, Progress, Severity};
 use crate::os::clock::Deadline;
@@ -65,7 +66,7 @@ impl ProgressView<'_> {
         let width = if is_watched() { width().saturating_sub(INDENT) } else { usize::MAX };
         for (nth, line) in wrapped(&text, width).iter().enumerate() {
             let lead = if nth == 0 { elapsed.as_str() } else { "" };
-            print::line(&format!("{lead:>7}  {}", paint(line)));
+            self.app.line(&format!("{lead:>7}  {}", paint(line)));
         }
         self.goes_on_with(&text);
     }
@@ -110,6 +111,11 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<()> {
     let style = app.style;
     let tasks = &finished.run.tasks;
+    if app.json {
+        let applied = finished.applied.words();
+        let finished = FixJson { fix: finished.id.clone(), tasks: tasks.clone(), applied };
+        return print::answer("fix", finished).map(drop);
+    }
     let mut rows: Vec<Vec<String>> =
         vec![["TASK", "RESULT", "TRIES", "TIME", "TOKENS", ""].map(str::to_owned).into()];
     for task in tasks {

@@ -30,7 +30,7 @@ pub struct AgainArgs {
 /// Continues as the pulse; the file descriptor of its lock is stdin.
 pub fn again(app: &App, args: &AgainArgs) -> Result<u8> {
     if args.ready {
-        return super::super::manual::version();
+        return super::super::manual::version(false);
     }
     // Before anything that may take time: an interrupt must work from now on.
     let cancel = Cancel::on_signals()?;

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::decision::Move;
 use crate::rules::json::clip;
+use crate::rules::name::Name;
 use crate::rules::text::visible;
-use crate::rules::time::{Now, human_ms};
+use crate::rules::time::{Now, human_ms, stamped_ms};
 use crate::rules::worker::Spec;
 
 /// The outcome of a move.
@@ -21,7 +22,7 @@ pub enum MoveOutcome {
     },
     /// A command ended.
     Ran {
-        /// Its exit status as text: `exit 0`, `signal 9`, `timeout after 10m`.
+        /// Its exit status as text: `exit 0`, `ended by signal 9`.
         status: String,
         /// The end of its output.
         tail: String,
@@ -116,13 +117,12 @@ pub fn worker_line(spec: &Spec, words: &str, now: Now) -> String {
     format!("{} [worker {}]", clip(&text, MAX_LINE_CHARS), spec.id)
 }
 
-/// A parsed line of the journal.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+/// A parsed line of a move.
+#[derive(Clone, Debug, PartialEq)]
 pub struct JournalEntry {
     /// Local time with zone.
     pub at: String,
     /// The move's tag.
-    #[serde(rename = "move")]
     pub tag: String,
     /// The text between the tag and the beat id.
     pub text: String,
@@ -133,7 +133,7 @@ pub struct JournalEntry {
 /// The length of a time stamp, `2026-11-21 09:15:03 +01:00`.
 const STAMP_CHARS: usize = 26;
 
-/// Parses a line of the journal; returns `None` for a line of the user in another format.
+/// Parses a line of a move; returns `None` for a line of a worker, or of the user in another format.
 pub fn parse(line: &str) -> Option<JournalEntry> {
     let (rest, beat) = line.strip_suffix(']')?.rsplit_once(" [")?;
     let (at, rest) = rest.split_at_checked(STAMP_CHARS)?;
@@ -142,6 +142,84 @@ pub fn parse(line: &str) -> Option<JournalEntry> {
     let is_id = !beat.is_empty() && beat.chars().all(|c| c.is_ascii_alphanumeric());
     let [at, tag, text, beat] = [at, tag, text, beat].map(str::to_owned);
     is_id.then_some(JournalEntry { at, tag, text, beat })
+}
+
+/// The parts of a line, for programs. The line is text for readers: where the object, the outcome or the reason contain
+/// its separators, the parts are cut at the first outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct JournalLine {
+    /// When the move or the worker ended, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// The move's tag; `worker` for the end of a worker.
+    pub kind: String,
+    /// The goal that it served.
+    pub goal: Option<Name>,
+    /// What it was about: a name, a command line, a question; empty if there is nothing to name.
+    pub object: String,
+    /// The outcome in words.
+    pub outcome: String,
+    /// True if a move was refused or not made, has an unknown outcome, or ran a command that failed; or if a worker failed
+    /// or was lost.
+    pub failed: bool,
+    /// The reason, in the words of the decider or of the worker's end; may be empty.
+    pub why: String,
+    /// The beat's id; null for a worker.
+    pub beat: Option<String>,
+}
+
+impl JournalLine {
+    /// Reads the parts of a line; returns `None` for a line of the user in another format.
+    pub fn parse(line: &str) -> Option<JournalLine> {
+        let (text, end) = line.strip_suffix(']')?.rsplit_once(" [")?;
+        let (at, text) = text.split_at_checked(STAMP_CHARS)?;
+        let parts: Vec<&str> = text.strip_prefix(' ')?.split(" — ").collect();
+        let (is_worker, beat) = (end.starts_with("worker "), parse(line).map(|entry| entry.beat));
+        let from = parts.iter().skip(1).position(|part| is_worker || is_outcome(part)).map_or(1, |at| at + 1);
+        let (head, rest) = parts.split_at(from.min(parts.len()));
+        let (outcome, why) = rest.split_first()?;
+        let head = head.join(" — ");
+        let (kind, object) = head.split_once(' ').unwrap_or((&head, ""));
+        let goal = |object: &str| Name::parse(object.rsplit_once("for ")?.1).ok();
+        let goal = goal(object);
+        let object = match &goal {
+            Some(goal) => object.strip_suffix(&format!("for {goal}")).unwrap_or(object).trim_end(),
+            None => object,
+        };
+        (is_worker || beat.is_some()).then_some(JournalLine {
+            at_ms: stamped_ms(at)?,
+            kind: kind.to_owned(),
+            object: object.to_owned(),
+            goal,
+            failed: has_failed(outcome, is_worker),
+            outcome: (*outcome).to_owned(),
+            why: why.join(" — "),
+            beat,
+        })
+    }
+
+    /// True if the line is about this goal: it served it, or it wrote or archived it.
+    pub fn is_about(&self, goal: &Name) -> bool {
+        self.goal.as_ref() == Some(goal)
+            || (self.object == goal.as_str() && self.kind.split('_').nth(1) == Some("goal"))
+    }
+}
+
+/// True for the words of a [`MoveOutcome`].
+fn is_outcome(words: &str) -> bool {
+    let begins = |all: &[&str]| all.iter().any(|begin| words.starts_with(begin));
+    words == "done"
+        || begins(&["done: ", "refused: ", "not done: ", "unknown: "])
+        || (begins(&["waits for "]) && words.contains(": "))
+        || (begins(&["exit ", "ended ", "interrupted"]) && words.contains(" in "))
+}
+
+/// True for the words of an outcome, or of a worker's end, that is a failure.
+fn has_failed(words: &str, is_worker: bool) -> bool {
+    let begins = |all: &[&str]| all.iter().any(|begin| words.starts_with(begin));
+    match is_worker {
+        true => begins(&["failed", "lost"]),
+        false => !begins(&["done", "waits for ", "exit 0"]),
+    }
 }
 
 /// Formats a line for a prompt. The text of these beats' lines, and of lines without a beat, is withheld; `None`
@@ -164,7 +242,6 @@ pub fn find<'a>(journal: &'a str, beat: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::rules::beat::decision::Action;
-    use crate::rules::name::Name;
     use proptest::prelude::*;
 
     const NOW: Now = Now::fixed(1_795_218_410_413, 3600);
@@ -230,6 +307,49 @@ mod tests {
             }
         }
         assert_eq!(super::outcome("a line of the user [b1]", &ask("x", "y")), verbatim(""));
+    }
+
+    #[test]
+    fn the_parts_of_a_line_are_read_and_cut_at_the_first_outcome() {
+        let run =
+            MoveOutcome::Ran { status: "ended by signal 9".to_owned(), tail: String::new(), took_ms: 5 };
+        let waits = MoveOutcome::Waits { ask: "ap-1".to_owned(), because: "policy".to_owned() };
+        let rows = [
+            ("Which?", "g", MoveOutcome::Done { note: String::new() }, "done", false),
+            ("a — b for all", "", MoveOutcome::Done { note: "n".to_owned() }, "done: n", false),
+            ("", "g", MoveOutcome::Unknown { why: "gone".to_owned() }, "unknown: gone", true),
+            ("for g", "", run, "ended by signal 9 in 5ms", true),
+            ("x", "", waits, "waits for ap-1: policy", false),
+        ];
+        for (object, goal, outcome, words, failed) in rows {
+            let decided = Move { goal: Name::parse(goal).ok(), ..ask(object, "x — done — y") };
+            let text = line(NOW, "b1", &decided, &outcome);
+            let read = JournalLine::parse(&text).unwrap();
+            // A text that ends like a goal is taken for one.
+            let (object, goal) = object.rsplit_once("for ").unwrap_or((object, goal));
+            let expected = JournalLine {
+                at_ms: NOW.unix_ms / 1000 * 1000,
+                kind: "ask".to_owned(),
+                goal: Name::parse(goal).ok(),
+                object: object.trim_end().to_owned(),
+                outcome: words.to_owned(),
+                failed,
+                why: "x — done — y".to_owned(),
+                beat: Some("b1".to_owned()),
+            };
+            assert_eq!(read, expected, "{text}");
+        }
+        let worker = "2026-11-21 00:46:50 +01:00 worker w1 for g — failed — exit code 3; next: x [worker w1]";
+        let read = JournalLine::parse(worker).unwrap();
+        assert_eq!((&*read.kind, &*read.object, &*read.outcome), ("worker", "w1", "failed"));
+        assert!(read.failed && read.beat.is_none() && read.is_about(&Name::parse("g").unwrap()));
+        for other in [
+            "a line of the user",
+            "2026-11-21 00:46:50 +01:00 sandbox: weak",
+            "yesterday, I said — done [b1]",
+        ] {
+            assert_eq!(JournalLine::parse(other), None, "{other}");
+        }
     }
 
     proptest! {

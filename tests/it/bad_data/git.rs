@@ -11,7 +11,7 @@ fn write(id: &str) -> String {
 
 fn beats(profile: &Profile) -> Vec<String> {
     let log = profile.looop(&["log", "--json", "-n", "100"]).ok().json();
-    log["beats"].as_array().unwrap().iter().map(|beat| beat["beat"].as_str().unwrap().to_owned()).collect()
+    log["lines"].as_array().unwrap().iter().map(|beat| beat["beat"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Checks that two beats work while commits are blocked, that they say why, and that the first beat after the

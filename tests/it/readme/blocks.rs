@@ -78,7 +78,7 @@ pub(super) fn home(page: &str) -> Profile {
 fn shell(profile: &Profile, text: &str) -> Ran {
     let journal = profile.looop(&["log", "-n", "1", "--json"]);
     let newest = match journal.code {
-        0 => journal.json()["beats"][0]["beat"].as_str().unwrap_or("BEAT").to_owned(),
+        0 => journal.json()["lines"][0]["beat"].as_str().unwrap_or("BEAT").to_owned(),
         _ => "BEAT".to_owned(),
     };
     let text = text.replace(" BEAT", &format!(" {newest}"));

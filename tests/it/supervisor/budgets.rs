@@ -65,7 +65,7 @@ fn workers_side_by_side_end_at_the_days_cap_and_a_user_raises_it() {
         );
     }
     let ask = profile.asks();
-    assert!(ask.len() == 1 && ask[0]["ref"] == "budget.day_usd" && ask[0]["expires"].is_i64(), "{ask:?}");
+    assert!(ask.len() == 1 && ask[0]["ref"] == "budget.day_usd" && ask[0]["expires_ms"].is_i64(), "{ask:?}");
     let id = ask[0]["id"].as_str().unwrap();
     let raised = profile.looop(&["resume", "--budget"]).ok().stdout;
     assert!(raised.contains("the budget of day 20") && raised.contains("is $2.00 until"), "{raised}");

@@ -54,7 +54,7 @@ fn each_flag_and_each_ask_is_notified_once() {
     terminal.surface().ok();
     let flag = json!({
         "schema_version": 1, "worker": "a", "goal": null, "kind": "flag", "text": barred(EVIL), "ask": null, "options": [],
-        "at": 1_795_218_420_000_i64, "data_dir": terminal.data(),
+        "at_ms": 1_795_218_420_000_i64, "data_dir": terminal.data(),
     });
     assert_eq!(got(&terminal.profile), [flag]);
     ask(&terminal, "q-1", "Which branch?");
@@ -63,7 +63,7 @@ fn each_flag_and_each_ask_is_notified_once() {
     terminal.surface().ok();
     let all = got(&terminal.profile);
     assert_eq!(all.len(), 2);
-    let last = json!(["kind", "text", "ask", "options", "at"].map(|key| &all[1][key]));
+    let last = json!(["kind", "text", "ask", "options", "at_ms"].map(|key| &all[1][key]));
     assert_eq!(last, json!(["ask", "Which branch?", "q-1", ["main", "next"], 1_795_218_430_000_i64]));
     terminal.worker("a").unflag();
     terminal.surface().ok();

@@ -13,7 +13,7 @@ fn edits_are_shown_against_the_last_commit_or_an_earlier_beat() {
     profile.goal("two", "goal: two\n");
     profile.sensor("s.sh", "echo '{}'");
     profile.looop(&["tick"]).ok();
-    let beat = profile.looop(&["log", "--json"]).ok().json()["beats"][0]["beat"].as_str().unwrap().to_owned();
+    let beat = profile.looop(&["log", "--json"]).ok().json()["lines"][0]["beat"].as_str().unwrap().to_owned();
     for verb in ["goal", "sensor", "playbook"] {
         let ran = profile.looop(&[verb, "diff"]).ok();
         assert_eq!((&*ran.stdout, &*ran.stderr), ("", "nothing differs from the last commit\n"));

@@ -1,7 +1,11 @@
 //! The verbs that only look: their forms are kept, what they say is true, and they write nothing.
 
 use super::NOOP;
-use crate::{beat::listing, support::profile::Profile};
+use crate::races::send;
+use crate::{
+    beat::listing,
+    support::profile::{Profile, wait_until},
+};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -167,8 +171,7 @@ fn json_answers_keep_their_forms() {
     assert_eq!(status["goals"], json!([{ "id": "g", "goal": "be well" }]));
     assert_eq!(status["last_beat"]["last"]["move"], "noop");
     let asks = json(&["asks", "--json"]);
-    let form =
-        "argv because created cwd diff expires goal hash id kind move options ref scope state text worker";
+    let form = "argv because created_ms cwd diff expires_ms goal hash id kind move options ref scope state text worker";
     assert_eq!(asks["asks"].as_array().unwrap().len(), 2);
     for ask in asks["asks"].as_array().unwrap() {
         assert_eq!(keys(ask), form);
@@ -179,8 +182,9 @@ fn json_answers_keep_their_forms() {
     assert_eq!(why["last"]["changes"][0]["paths"][0], json!({ "path": ".n", "old": "1", "new": "2" }));
     assert_eq!(why["week_by_sensor"][1]["key"], "s");
     profile.looop(&["why"]).shows(&["sensor/s .n: 1 -> 2", "now: no decision: nothing changed"]);
-    let beats = json(&["log", "--json"])["beats"].clone();
-    assert_eq!((beats.as_array().unwrap().len(), keys(&beats[0])), (3, "at beat move text".to_owned()));
+    let lines = json(&["log", "--json"])["lines"].clone();
+    let form = "at_ms beat failed goal kind object outcome why";
+    assert_eq!((lines.as_array().unwrap().len(), keys(&lines[0])), (3, form.to_owned()));
     let sensors = json(&["sensor", "list", "--json"])["sensors"].clone();
     assert_eq!(keys(&sensors[0]), "error interval_ms name path reading timeout_ms trust");
     assert_eq!(sensors[1]["interval_ms"], 3_600_000);
@@ -194,13 +198,74 @@ fn the_log_shows_the_journal_and_one_beat() {
     let all = profile.looop(&["log"]).ok().stdout;
     assert_eq!(all, profile.read("journal.md"));
     assert_eq!(profile.looop(&["log", "-n", "1"]).ok().stdout.lines().count(), 1);
-    let beat = profile.looop(&["log", "--json"]).ok().json()["beats"][1]["beat"].as_str().unwrap().to_owned();
+    let beat = profile.looop(&["log", "--json"]).ok().json()["lines"][1]["beat"].as_str().unwrap().to_owned();
     let one = profile.looop(&["log", &beat]).ok().stdout;
     assert!(one.lines().count() == 1 && one.contains("run true for g — waits for ap-"), "{one}");
     profile.looop(&["log", &beat, "--reply"]).shows(&[r#""argv":["true"]"#]);
     for args in [&["log", "nosuch"][..], &["log", "nosuch", "--json"], &["log", "nosuch", "--reply"]] {
         profile.looop(args).fails_with(1, &["nosuch"]);
     }
+}
+
+#[test]
+fn the_log_is_filtered_and_reaches_into_its_older_parts() {
+    let profile = Profile::scripted(&[NOOP]);
+    let line = |day: u32, text: &str| format!("2026-11-{day:02} 09:15:00 +00:00 {text}\n");
+    let old = line(1, "run make for docs — exit 2 in 5s — old [b1]") + &line(2, "noop — done — Calm [b2]");
+    let new = line(20, "write_goal docs — refused: policy — new [b3]")
+        + "A line of the user.\n"
+        + &line(21, "worker w1 for docs — lost — gone [worker w1]")
+        + &line(21, "run make for site — exit 0 in 5s — built [b4]");
+    fs::create_dir_all(profile.data().join("journal")).unwrap();
+    fs::write(profile.data().join("journal/2026-11-10.md"), old).unwrap();
+    fs::write(profile.data().join("journal.md"), new).unwrap();
+    let without_user = |ids: &str| ids.replace("user", "").replace("  ", " ").trim().to_owned();
+    for (args, ids) in [
+        ("", "b1 b2 b3 user w1 b4"),
+        ("-n 2", "w1 b4"),
+        ("--since 2026-11-02", "b2 b3 w1 b4"),
+        ("--since 2026-11-20 -n 1", "b4"),
+        ("--goal docs", "b1 b3 w1"),
+        ("--failed", "b1 b3 w1"),
+        ("--failed --goal docs --since 2026-11-20", "b3 w1"),
+        ("--grep calm", "b2"),
+        ("--grep USER", "user"),
+        ("b1", "b1"),
+        ("--goal none", ""),
+    ] {
+        let args: Vec<&str> = std::iter::once("log").chain(args.split_terminator(' ')).collect();
+        let printed = profile.looop(&args).ok().stdout;
+        let id = |line: &str| line.trim_end_matches(['.', ']']).rsplit([' ', '[']).next().unwrap().to_owned();
+        assert_eq!(printed.lines().map(id).collect::<Vec<_>>().join(" "), ids, "{args:?}: {printed}");
+        let json = profile.looop(&[&args[..], &["--json"]].concat()).ok().json()["lines"].clone();
+        let known = json.as_array().unwrap().iter().map(|line| line["beat"].as_str().unwrap_or("w1"));
+        assert_eq!(known.collect::<Vec<_>>().join(" "), without_user(ids), "{args:?}");
+    }
+    profile.looop(&["log", "--since", "some day"]).fails_with(2, &["expected an age"]);
+}
+
+#[test]
+fn a_followed_log_prints_what_comes_until_it_is_interrupted() {
+    let profile = Profile::scripted(&[NOOP, r#"{"move":"run","argv":["true"],"why":"again"}"#]);
+    profile.looop(&["tick"]).ok();
+    let follow = |name: &str, args: &[&str]| {
+        let out = fs::File::create(profile.path(name)).unwrap();
+        profile.command(&[&["log", "-f"], args].concat()).stdout(out).spawn().unwrap()
+    };
+    let read = |name: &str| fs::read_to_string(profile.path(name)).unwrap();
+    let mut running = [follow("text", &[]), follow("json", &["--json", "--grep", "AGAIN"])];
+    wait_until("the first lines", || read("text").contains("noop") && read("json").contains("lines"));
+    profile.goal("g", "goal: g\n");
+    profile.looop(&["tick"]).ok();
+    wait_until("the new line", || read("text").contains("again") && read("json").contains("again"));
+    for child in &mut running {
+        send(child, rustix::process::Signal::INT);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    assert_eq!(read("text"), profile.read("journal.md"), "each line once");
+    let batches: Vec<Value> = read("json").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds = batches.iter().flat_map(|batch| batch["lines"].as_array().unwrap()).map(|line| &line["kind"]);
+    assert_eq!(kinds.collect::<Vec<_>>(), ["run"]);
 }
 
 #[test]
