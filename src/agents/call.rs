@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Agent, stream};
+use super::{Agent, classify, stream};
 use crate::os::process::{self, ChildResult, Job, OutputLimit, ProcessCommand, ProcessExit, Sink};
 use crate::os::program;
 use crate::os::signal::Cancel;
@@ -212,9 +212,19 @@ pub fn redact(result: &mut Result<Completion, Box<Failed>>, secrets: &Secrets) {
     secrets.redact_bytes(stderr);
 }
 
-/// The last line of a runner's stderr, for error messages.
-pub fn last_words(stderr: &[u8]) -> String {
+/// What stderr says about a failure, for error messages: the line by which its class is known, else the last one. A stack
+/// or a hint often follows the cause. A passing fault is the cause only if no line names another one.
+pub fn failure_words(stderr: &[u8]) -> (Class, String) {
     let text = String::from_utf8_lossy(stderr);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
-    clip(&visible(&line, false), 300)
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let class_of = |line: &&str| match classify::by_words(line) {
+        Class::Crashed | Class::Transient if super::lacks_login(line) => Class::Auth,
+        class => class,
+    };
+    let last_of = |wanted: fn(Class) -> bool| lines.iter().rev().find(|line| wanted(class_of(line)));
+    let line = last_of(|class| !matches!(class, Class::Crashed | Class::Transient))
+        .or_else(|| last_of(|class| class == Class::Transient))
+        .or(lines.last());
+    let class = line.map_or(Class::Crashed, class_of);
+    (class, clip(&visible(line.copied().unwrap_or_default(), false), 300))
 }

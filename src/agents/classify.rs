@@ -120,6 +120,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_line_that_names_the_cause_is_found_in_all_of_stderr() {
+        for (stderr, class, line) in [
+            (
+                "Not logged in \u{b7} Please run /login\n    at run (cli.js:1)\n\n",
+                Class::Auth,
+                "Not logged in",
+            ),
+            ("retry: connection refused\nNo auth found\nsee the docs", Class::Auth, "No auth found"),
+            ("connection refused\nfatal: gave up\n", Class::Transient, "connection refused"),
+            ("quota exceeded\ngiving up", Class::Limit, "quota exceeded"),
+            ("first\nboom\n", Class::Crashed, "boom"),
+            ("", Class::Crashed, ""),
+        ] {
+            let (found, words) = crate::agents::failure_words(stderr.as_bytes());
+            assert!(found == class && words.starts_with(line), "{stderr:?}: {found} {words:?}");
+        }
+    }
+
+    #[test]
     fn errors_have_their_class() {
         let rows = [
             ("429 {\"type\":\"rate_limit_error\"}", Class::Transient),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
+use super::{Completion, Failed, ModelCall, Program, Runner, call_process, failure_words};
 use crate::os::process::ProcessExit;
 use crate::rules::beat::failing::Class;
 use crate::rules::cost::charge::Usage;
@@ -51,7 +51,10 @@ impl Runner for Command {
                 return Ok(Completion { text, truncated: false, usage, raw: ended.stdout, stderr });
             }
             ProcessExit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
-            other => (Class::Crashed, format!("it ended with {other}: {}", last_words(&stderr))),
+            other => {
+                let (class, words) = failure_words(&stderr);
+                (class, format!("it ended with {other}: {words}"))
+            }
         };
         let class = if transient { Class::Transient } else { class };
         Err(Box::new(Failed { usage, raw: ended.stdout, stderr, ..*Failed::before_asking(class, why) }))

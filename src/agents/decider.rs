@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::stream::{EventReader, EventStream, StreamSummary};
 use super::{
-    Agent, Completion, DecideMode, Failed, ModelCall, Program, Runner, call_process, classify, last_words,
+    Agent, Completion, DecideMode, Failed, ModelCall, Program, Runner, call_process, failure_words,
+    lacks_login,
 };
 use crate::os::process::{ChildResult, ProcessExit};
 use crate::rules::beat::failing::Class;
@@ -139,7 +140,7 @@ impl AgentRunner {
     ) -> Result<Completion, Box<Failed>> {
         let name = self.agent.name;
         let (raw, stderr) = (ended.stdout, ended.stderr);
-        let words = last_words(&stderr);
+        let (of_words, words) = failure_words(&stderr);
         let (class, why) = match (ended.exit, summary.failure.take()) {
             (ProcessExit::Signal(signal), _) => {
                 (Class::Crashed, format!("`{name}` was ended by signal {signal}"))
@@ -174,7 +175,7 @@ impl AgentRunner {
                     true => format!("; looop needs {name} {major}.{minor}.{patch} or later"),
                     false => String::new(),
                 };
-                (classify::by_words(&words), format!("`{name}` ended with {exit}: {words}{old}"))
+                (of_words, format!("`{name}` ended with {exit}: {words}{old}"))
             }
         };
         let notified = summary.resets_at_s.filter(|_| matches!(class, Class::Limit | Class::Transient));
@@ -183,11 +184,9 @@ impl AgentRunner {
             None if class == Class::Limit => reset_at_ms(&why, call.now),
             None => None,
         };
-        let lower = why.to_lowercase();
-        let lacks_login = self.agent.login_errors.iter().any(|words| lower.contains(words));
         let class = match class {
             _ if notified.is_some() => Class::Limit,
-            Class::Crashed | Class::Transient if lacks_login => Class::Auth,
+            Class::Crashed | Class::Transient if lacks_login(&why) => Class::Auth,
             class => class,
         };
         Err(Box::new(Failed { class, why, retry_at_ms, usage, raw, stderr }))

@@ -29,7 +29,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-pub use call::{Completion, Failed, ModelCall, Program, PromptFiles, Runner, call_process, last_words};
+pub use call::{Completion, Failed, ModelCall, Program, PromptFiles, Runner, call_process, failure_words};
 use stream::EventReader;
 
 use crate::rules::beat::settings::StatusFile;
@@ -205,6 +205,12 @@ fn reader_of(event: &Value) -> Option<EventReader> {
 pub fn fill_sandbox(args: &mut [String], is_sandboxed: bool) {
     let inner = if is_sandboxed { "danger-full-access" } else { "workspace-write" };
     args.iter_mut().filter(|arg| *arg == "{box}").for_each(|arg| *arg = inner.to_owned());
+}
+
+/// True if a text says in the words of an agent CLI that a login is missing.
+pub fn lacks_login(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    AGENTS.into_iter().flat_map(|agent| agent.login_errors).any(|words| lower.contains(words))
 }
 
 /// The last error that a screen shows, in one line.

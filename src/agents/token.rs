@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::call::redact;
-use super::{Completion, Failed, ModelCall, Runner, last_words};
+use super::{Completion, Failed, ModelCall, Runner, failure_words};
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand, ProcessExit};
 use crate::os::program;
 use crate::rules::beat::failing::Class;
@@ -73,7 +73,7 @@ impl TokenSource {
                 return Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned()));
             }
             ProcessExit::Timeout => format!("it was still running after {}", human_ms(TIMEOUT_MS)),
-            exit => format!("{exit}: {}", last_words(&ended.stderr)),
+            exit => format!("{exit}: {}", failure_words(&ended.stderr).1),
         };
         Err(failed(why))
     }

@@ -230,7 +230,7 @@ impl Fixer {
             (ProcessExit::Code(0), text) => text,
             (ProcessExit::Timeout, _) => Err(format!("it was still running after {}s", timeout_ms / 1000)),
             (exit, _) => {
-                let words = agents::last_words(&ended.stderr);
+                let (_, words) = agents::failure_words(&ended.stderr);
                 Err(format!("it ended with {exit}: {words}"))
             }
         };

@@ -71,6 +71,8 @@ pub enum Hold {
         fails: u32,
         /// The remaining wait, in milliseconds.
         left_ms: i64,
+        /// The cause of the last one.
+        why: String,
     },
     /// The runner that decides is at its usage limit.
     RunnerLimited {
@@ -116,8 +118,9 @@ impl Hold {
             Hold::Paused { why } if why.is_empty() => "paused".to_owned(),
             Hold::Paused { why } => format!("paused: {why}"),
             Hold::Flapping { sensors } => format!("only flapping sensors changed: {}", sensors.join(", ")),
-            Hold::BackingOff { fails, left_ms } => {
-                format!("backing off for {} after {}", human_ms(*left_ms), in_a_row(*fails))
+            Hold::BackingOff { fails, left_ms, why } => {
+                let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+                format!("backing off for {} after {}{why}", human_ms(*left_ms), in_a_row(*fails))
             }
             Hold::RunnerLimited { runner, left_ms, why } => {
                 format!("{runner} is at its usage limit for {} more: {why}", human_ms(*left_ms))
@@ -236,11 +239,12 @@ fn is_resting(beat: &LoopState, sensor: &str, now: Now) -> bool {
 fn backing_off(beat: &LoopState, user_files: &Digest, now: Now) -> Option<Hold> {
     let backoff = beat.backoff.as_ref()?;
     let class = beat.failure.as_ref().map_or(Class::Crashed, |failure| failure.class);
+    let why = beat.failure.as_ref().map(|failure| format!("{class}: {}", failure.why)).unwrap_or_default();
     let until = beat.failure.as_ref().and_then(|failure| failure.retry_at_ms);
     let wait_ms = class.wait_ms(backoff.fails, until.map(|at| at.saturating_sub(backoff.at_ms)));
     let holds = backoff.user_files == *user_files && !now.waited(backoff.at_ms, wait_ms);
     let left_ms = wait_ms.saturating_sub(now.elapsed_ms(backoff.at_ms));
-    holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })
+    holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms, why })
 }
 
 fn limited(observed: &Observed, now: Now) -> Option<Hold> {

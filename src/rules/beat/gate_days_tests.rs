@@ -167,7 +167,8 @@ fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
         assert!(waits, "a change of a sensor is not an edit of the user");
         edit(&mut looped, "two");
         assert!(matches!(looped.tick(), GateDecision::Decide(_)), "an edit of the goal {goal} ends the wait");
-        assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S });
+        let why = "crashed: why".to_owned();
+        assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S, why });
         looped.observed.world.playbook.push_str("Hurry.\n");
         looped.look();
         looped.reply = ScriptedReply::Noop(None);

@@ -142,7 +142,7 @@ impl Loop {
             ScriptedReply::Cancelled => return self.drive(LoopEvent::Cancelled { charge }),
             ScriptedReply::Fails => {
                 let (at_ms, user_files) = (self.now.unix_ms, seen.user_files);
-                let (class, why) = (Class::Crashed, String::new());
+                let (class, why) = (Class::Crashed, "why".to_owned());
                 let failure = Failure { beat: id, at_ms, class, retry_at_ms: None, clean: true, why };
                 return self.drive(LoopEvent::Failed { failure, charge: Some(charge), user_files });
             }
@@ -290,11 +290,20 @@ fn holds_are_checked_in_order() {
     looped.forced = None;
     assert_eq!(with(&looped, &["approved", "changed"]), GateDecision::Approved(name("ap-1")));
     assert_eq!(with(&looped, &[]), IDLE, "no reason to hold");
-    assert_eq!(hold(&with(&looped, &["changed"])), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
+    assert_eq!(
+        hold(&with(&looped, &["changed"])),
+        &Hold::BackingOff { fails: 3, left_ms: 60 * S, why: String::new() }
+    );
+    looped.observed.limited =
+        Some(RunnerLimit { runner: "pi".to_owned(), until_ms: looped.now.unix_ms + 9, why: "w".to_owned() });
+    let limited = Hold::RunnerLimited { runner: "pi".to_owned(), left_ms: 9, why: "w".to_owned() };
+    let backoff = looped.beat.backoff.take();
+    assert_eq!(hold(&with(&looped, &["changed"])), &limited);
+    looped.beat.backoff = backoff;
     looped.forced = Some(name("g"));
     let rate = GateDecision::Hold(Hold::RateLimited { per_hour: 1, left_ms: HOUR });
     assert_eq!(with(&looped, &[]), rate, "a forced move overrides idle and backoff, but not the rate");
-    (looped.beat.backoff, looped.forced) = (None, None);
+    (looped.beat.backoff, looped.forced, looped.observed.limited) = (None, None, None);
     assert_eq!(with(&looped, &["changed"]), rate);
     looped.limits.decides_per_hour = 2;
     let out = GateDecision::Hold(Hold::capped(exceeded, looped.now));
@@ -319,7 +328,11 @@ fn a_backoff_doubles_up_to_five_minutes_for_any_count() {
         });
         let wait = wait.min(300 * S);
         looped.now.unix_ms = T0 + wait - 1;
-        assert_eq!(hold(&looped.judge()), &Hold::BackingOff { fails, left_ms: 1 }, "after {fails} failures");
+        assert_eq!(
+            hold(&looped.judge()),
+            &Hold::BackingOff { fails, left_ms: 1, why: String::new() },
+            "after {fails} failures"
+        );
         looped.now.unix_ms = T0 + wait;
         assert!(matches!(looped.judge(), GateDecision::Decide(_)), "after {fails} failures");
     }
