@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::{App, Fault, print};
 use crate::os::program;
+use crate::store::exchange;
 use crate::store::file::{self, Durability, ReadError};
 use crate::store::user_files::MAX_TEXT_BYTES;
 
@@ -47,6 +48,11 @@ pub fn draft(app: &App, name: &str) -> Result<PathBuf> {
     Ok(dir.join(name))
 }
 
+/// The hint that names the place of a text that was not saved.
+pub fn kept_hint(draft: &Path) -> String {
+    format!("your text is kept as {}", draft.display())
+}
+
 /// Reads all of stdin as text.
 ///
 /// # Errors
@@ -82,12 +88,16 @@ pub fn file<T>(
 }
 
 /// Opens the user's editor on a draft, which begins as the present text or as the one that was kept, and returns the
-/// saved text. The draft stays if it could not be used.
+/// saved text. The draft stays if it could not be used; a draft that is there and is not continued is kept beside it.
 pub fn edited(app: &App, what: &str, draft: &Path, present: &str, kept: Option<&str>) -> Result<String> {
+    if kept.is_none() && draft.exists() {
+        let kept = exchange::set_aside(draft)?;
+        print::note(&format!("an earlier text that could not be saved is kept as {}", kept.display()));
+    }
     file::write(draft, kept.unwrap_or(present).as_bytes(), 0o600, Durability::Atomic)?;
     if !program::run_interactive(app.env.editor(), draft)? {
         let fault = Fault::failed(format!("could not edit {what}: the editor failed"));
-        return Err(fault.hint("nothing was changed").into());
+        return Err(fault.hint("nothing was changed").hint(kept_hint(draft)).into());
     }
     let text = file::read_text(draft, MAX_TEXT_BYTES)?.unwrap_or_default();
     if text == present {

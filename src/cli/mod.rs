@@ -170,16 +170,16 @@ enum Verb {
     /// Say what policy decides about a command.
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
-    /// List, show, compare, write and archive goals.
+    /// List, show, write, edit, rename, archive and restore goals.
     #[command(subcommand)]
     Goal(goal::GoalVerb),
-    /// List, show, compare, add, test and archive sensors.
+    /// List, show, add, edit, test, archive and restore sensors.
     #[command(subcommand)]
     Sensor(sensor::SensorVerb),
     /// Show, compare and write the playbook.
     #[command(subcommand)]
     Playbook(playbook::PlaybookVerb),
-    /// List, set and remove timers.
+    /// List, set, remove and restore timers.
     #[command(subcommand)]
     Schedule(schedule::ScheduleVerb),
     /// Let an agent work in a private clone until the tests pass.
@@ -412,6 +412,9 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Goal(GoalVerb::Show(args)) => goal::show(&watch()?, &args),
         Verb::Goal(GoalVerb::Diff(args)) => compare::run(&watch()?, Of::Goals, &args),
         Verb::Goal(GoalVerb::Write(args)) => goal::write(&user("change a goal")?, &args),
+        Verb::Goal(GoalVerb::Edit(args)) => goal::edit(&user("change a goal")?, &args),
+        Verb::Goal(GoalVerb::Rename(args)) => goal::rename(&user("change a goal")?, &args),
+        Verb::Goal(GoalVerb::Restore(args)) => goal::restore(&user("change a goal")?, &args),
         Verb::Goal(GoalVerb::Archive(args)) => goal::archive(&user("change a goal")?, &args),
         Verb::Sensor(SensorVerb::List) => sensor::list(&watch()?),
         Verb::Sensor(SensorVerb::Show(args)) => sensor::show(&watch()?, &args),
@@ -419,6 +422,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Sensor(SensorVerb::Examples(args)) => sensor::examples(&watch()?, &args),
         Verb::Sensor(SensorVerb::Test(args)) => sensor::test(&watch()?, &args),
         Verb::Sensor(SensorVerb::Add(args)) => sensor::add(&user("change a sensor")?, &args),
+        Verb::Sensor(SensorVerb::Edit(args)) => sensor::edit(&user("change a sensor")?, &args),
+        Verb::Sensor(SensorVerb::Restore(args)) => sensor::restore(&user("change a sensor")?, &args),
         Verb::Sensor(SensorVerb::Archive(args)) => sensor::archive(&user("change a sensor")?, &args),
         Verb::Playbook(PlaybookVerb::Show) => playbook::show(&watch()?),
         Verb::Playbook(PlaybookVerb::Diff(since)) => {
@@ -428,6 +433,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Schedule(ScheduleVerb::List) => schedule::list(&watch()?),
         Verb::Schedule(ScheduleVerb::Set(args)) => schedule::set(&user("change a schedule")?, &args),
         Verb::Schedule(ScheduleVerb::Remove(args)) => schedule::remove(&user("change a schedule")?, &args),
+        Verb::Schedule(ScheduleVerb::Restore(args)) => schedule::restore(&user("change a schedule")?, &args),
     }
 }
 

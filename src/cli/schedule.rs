@@ -19,6 +19,8 @@ pub enum ScheduleVerb {
     Set(SetArgs),
     /// Remove a timer.
     Remove(RemoveArgs),
+    /// Bring back the last committed state of a timer that was removed or replaced.
+    Restore(ScheduleRestoreArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,6 +52,13 @@ pub struct RemoveArgs {
     name: String,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop schedule restore standup")]
+pub struct ScheduleRestoreArgs {
+    /// The timer, by its full name.
+    name: Name,
+}
+
 /// The timers with their next due times, and files that cannot be read.
 pub fn rows(app: &App, fired: &BTreeMap<Name, i64>) -> Result<(Vec<ScheduleJson>, Vec<String>)> {
     let (schedules, problems) = state_files::schedules(&app.layout)?;
@@ -78,6 +87,10 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
         save::made(&format!("remove the schedule {name}"), &exchange::remove(&path, &seen)?)?;
     }
     app.done(&name, &format!("removed {name}"))
+}
+
+pub fn restore(app: &App, args: &ScheduleRestoreArgs) -> Result<u8> {
+    save::restore(app, "schedule", &args.name, &[layout::schedule_path(&args.name)], 0o600)
 }
 
 fn due_words(next: Option<i64>, app: &App) -> String {

@@ -37,6 +37,11 @@ pub enum SensorVerb {
     /// Show the changes since the last commit.
     #[command(after_help = "Example:\n  looop sensor diff disk")]
     Diff(DiffArgs),
+    /// Change a sensor in your editor. A script that cannot run is kept, and the sensor stays as it is.
+    #[command(after_help = "Example:\n  looop sensor edit disk")]
+    Edit(SensorArgs),
+    /// Bring back the last committed state of a sensor that was removed or spoiled.
+    Restore(SensorRestoreArgs),
     /// Run one sensor, or all, and print the readings.
     Test(TestArgs),
     /// Move a sensor to sensors/archive/.
@@ -48,6 +53,13 @@ pub enum SensorVerb {
 pub struct SensorArgs {
     /// The sensor, or the unique beginning of its name.
     name: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop sensor restore disk")]
+pub struct SensorRestoreArgs {
+    /// The sensor, by its full name.
+    name: Name,
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,6 +118,21 @@ pub fn show(app: &App, args: &SensorArgs) -> Result<u8> {
     } else {
         print::page(script)
     }
+}
+
+pub fn edit(app: &App, args: &SensorArgs) -> Result<u8> {
+    let SensorFile { name, path, .. } = find(app, &args.name)?;
+    save::edit(app, &format!("the sensor {name}"), &path, 0o700, |script| match script.starts_with("#!") {
+        true => SensorHeader::parse(script.as_bytes()).map(drop),
+        false => Err("the script does not begin with `#!`".to_owned()),
+    })?;
+    app.done(&name, &format!("wrote {name}; try it with `looop sensor test {name}`"))
+}
+
+pub fn restore(app: &App, args: &SensorRestoreArgs) -> Result<u8> {
+    let name = &args.name;
+    let paths = [format!("sensors/{name}"), format!("sensors/{name}.sh")];
+    save::restore(app, "sensor", name, &paths, 0o700)
 }
 
 pub fn archive(app: &App, args: &SensorArgs) -> Result<u8> {

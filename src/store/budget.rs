@@ -216,6 +216,21 @@ fn next_raise(exceeded: &BudgetExceeded, before: Option<Raise>, amount: Option<u
     }
 }
 
+/// Counts what a goal has spent, and the raises of its cap, for its new name. The caller holds the store's lock.
+pub fn rename_goal(layout: &Layout, from: &Name, to: &Name, now: Now) -> Result<()> {
+    let before = raised(layout)?;
+    let window = |goal: &Name| format!("goal {goal} ");
+    let moved = |(name, raise): (&String, &Raise)| match name.strip_prefix(&window(from)) {
+        Some(period) => (window(to) + period, *raise),
+        None => (name.clone(), *raise),
+    };
+    let after: Raised = before.iter().map(moved).collect();
+    if after != before {
+        json_file::write_json(&layout.raised(), &after, Durability::Durable)?;
+    }
+    ledger::rename_goal(layout, from, to, now)
+}
+
 fn raised(layout: &Layout) -> Result<Raised> {
     Ok(json_file::read_json(&layout.raised())?.unwrap_or_default())
 }

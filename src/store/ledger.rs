@@ -9,10 +9,11 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, Doing, Durability};
-use super::json_file::{json_line, parse_lines, read_json};
+use super::json_file::{json_line, parse_lines, read_json, write_json};
 use super::layout::Layout;
 use crate::rules::cost::budget::{self, Spending};
 use crate::rules::cost::charge::Charge;
+use crate::rules::name::Name;
 use crate::rules::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
@@ -27,6 +28,48 @@ pub struct Month {
     pub charges: Vec<Charge>,
     /// Lines that are not charges: torn by a power loss, or edited.
     pub bad_lines: usize,
+}
+
+/// A goal got another name: earlier charges of the old name count for the new one. The ledger is only appended to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GoalRename {
+    at_ms: i64,
+    from: String,
+    to: String,
+}
+
+/// The form of `cost/renamed.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GoalRenames {
+    /// Oldest first.
+    goals: Vec<GoalRename>,
+}
+
+const RENAMED: &str = "renamed.json";
+
+fn renames(layout: &Layout) -> Result<GoalRenames> {
+    Ok(read_json(&layout.cost().join(RENAMED))?.unwrap_or_default())
+}
+
+/// The charge under the present name of its goal.
+fn renamed(mut charge: Charge, renames: &GoalRenames) -> Charge {
+    for rename in renames.goals.iter().filter(|rename| charge.at_ms <= rename.at_ms) {
+        if charge.goal.as_ref() == Some(&rename.from) {
+            charge.goal = Some(rename.to.clone());
+        }
+    }
+    charge
+}
+
+/// Counts what was charged to a goal so far for its new name.
+pub fn rename_goal(layout: &Layout, from: &Name, to: &Name, now: Now) -> Result<()> {
+    let mut all = renames(layout)?;
+    all.goals.push(GoalRename { at_ms: now.unix_ms, from: from.to_string(), to: to.to_string() });
+    write_json(&layout.cost().join(RENAMED), &all, Durability::Durable)?;
+    // The sums hold the old name; without them the ledger is summed up again.
+    file::remove(&layout.cost().join("totals.json"))
 }
 
 /// The form of `cost/totals.json`: sums over the first bytes of the ledger, updated from the bytes behind them.
@@ -76,13 +119,13 @@ pub fn append(layout: &Layout, charge: &Charge) -> Result<()> {
 pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
     let mut months = file::names(&layout.cost()).context("could not list the spend ledger")?;
     months.retain(|name| name.ends_with(".jsonl") && name.as_str() >= first);
-    let mut all = Month::default();
+    let (mut all, renames) = (Month::default(), renames(layout)?);
     for name in months {
         let path = layout.cost().join(name);
         let bytes = file::read(&path, MAX_LEDGER_BYTES).doing("read", &path)?.unwrap_or_default();
         for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.is_empty()) {
             match serde_json::from_str(line) {
-                Ok(charge) => all.charges.push(charge),
+                Ok(charge) => all.charges.push(renamed(charge, &renames)),
                 Err(_) => all.bad_lines += 1,
             }
         }
@@ -111,9 +154,9 @@ pub fn totals(layout: &Layout, now: Now) -> Result<Totals> {
     if totals.hour != hour {
         (totals.hour, totals.spending.hour_micros) = (hour, 0);
     }
-    let bytes = tail.unwrap_or_default();
+    let (bytes, renames) = (tail.unwrap_or_default(), renames(layout)?);
     for charge in parse_lines(&String::from_utf8_lossy(&bytes)) {
-        totals.add(&charge, now);
+        totals.add(&renamed(charge, &renames), now);
     }
     totals.ledger_bytes += bytes.len() as u64;
     Ok(totals)

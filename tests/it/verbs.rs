@@ -133,6 +133,127 @@ fn the_editor_of_the_user_is_used_on_a_terminal() {
 }
 
 #[test]
+fn an_edit_that_breaks_a_file_changes_nothing_and_loses_no_text() {
+    let mut profile = Profile::scripted(&[NOOP]);
+    profile.goal("g", "old\n");
+    profile.sensor("s.sh", "echo '{}'");
+    for (verb, text, why) in [
+        ("goal edit g", "---\\nrepos: [a\\n---\\n", "line 2 of its front matter"),
+        ("goal edit g", " \\n", "the text is empty"),
+        ("sensor edit s", "echo\\n", "does not begin with `#!`"),
+        ("sensor edit s", "#!/bin/sh\\n# looop: colour=red\\n", "colour"),
+    ] {
+        profile.var("EDITOR", &format!("printf -- '{text}' >"));
+        let before = listing(&profile.data());
+        let args: Vec<&str> = verb.split(' ').collect();
+        let ran = profile.looop(&args).fails_with(1, &[why, "hint: your text is kept as "]);
+        let kept = ran.stderr.rsplit("kept as ").next().unwrap().trim();
+        assert_eq!(fs::read_to_string(kept).unwrap(), text.replace("\\n", "\n"), "{verb}");
+        let after = listing(&profile.data());
+        assert!(before.iter().all(|(path, stat)| !path.is_file() || after.get(path) == Some(stat)), "{verb}");
+        // The next edit does not write over it.
+        let next =
+            profile.looop(&args).fails_with(1, &["an earlier text that could not be saved is kept as "]);
+        let kept = next.stderr.split("saved is kept as ").nth(1).unwrap().lines().next().unwrap();
+        assert_eq!(fs::read_to_string(kept).unwrap(), text.replace("\\n", "\n"), "{verb}");
+    }
+    profile.var("EDITOR", "printf '#!/bin/sh\\necho 2\\n' >");
+    profile.looop(&["sensor", "edit", "s"]).ok();
+    assert_eq!(profile.read("sensors/s.sh"), "#!/bin/sh\necho 2\n");
+    let mode = fs::metadata(profile.data().join("sensors/s.sh")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    profile.looop(&["goal", "edit", "none"]).fails_with(2, &["could not find goal"]);
+}
+
+#[test]
+fn a_renamed_goal_keeps_what_is_kept_under_its_name_and_wakes_nothing() {
+    let reply = r#"{"move":"noop","why":"x","goal":"old"}"#;
+    let profile = Profile::scripted(&[reply]);
+    profile.goal("old", "goal: one\n");
+    profile.goal("taken", "goal: two\n");
+    profile.looop(&["tick"]).ok();
+    profile.looop(&["claim", "goal.old", "--ttl", "1h"]).ok();
+    let served = profile.read_json("beat.json")["served"]["old"].clone();
+    let spent =
+        |profile: &Profile| profile.looop(&["cost", "--by", "goal", "--json"]).ok().json()["rows"][0].clone();
+    let before = spent(&profile);
+    assert_eq!(before["key"], "old");
+    profile.looop(&["goal", "rename", "old", "taken"]).fails_with(2, &["goals/taken.md exists"]);
+    profile.looop(&["goal", "rename", "old", "archive"]).fails_with(2, &["the word is reserved"]);
+    profile.looop(&["goal", "rename", "ol", "new"]).ok();
+    assert_eq!(profile.read("goals/new.md"), "goal: one\n");
+    assert!(!profile.data().join("goals/old.md").exists());
+    let after = spent(&profile);
+    assert_eq!((&after["key"], &after["calls"]), (&json!("new"), &before["calls"]));
+    let beat = profile.read_json("beat.json");
+    assert_eq!((&beat["served"]["new"], &beat["served"]["old"]), (&served, &Value::Null));
+    let leases = profile.looop(&["lease", "list", "--json"]).ok().json()["leases"].clone();
+    let held = leases.as_array().unwrap().iter().filter(|lease| lease["state"] == "held");
+    assert_eq!(held.map(|lease| &lease["resource"]).collect::<Vec<_>>(), ["goal.new"]);
+    profile.looop(&["tick"]).ok().prints(&["idle"]);
+    assert_eq!(profile.asked(), 1, "the text is the same");
+    // A later goal of the old name has a ledger of its own.
+    profile.goal("old", "goal: three\n");
+    profile.looop(&["tick"]).ok();
+    let keys = profile.looop(&["cost", "--by", "goal", "--json"]).ok().json()["rows"].clone();
+    let keys: Vec<&str> = keys.as_array().unwrap().iter().map(|row| row["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["new", "old"]);
+    profile.without_sandbox(&["worker"]);
+    profile.looop(&["worker", "start", "w1", "--goal", "taken", "--", "sleep", "600"]).ok();
+    profile
+        .looop(&["goal", "rename", "taken", "given"])
+        .fails_with(2, &["the worker w1 works on it", "looop kill w1"]);
+}
+
+#[test]
+fn the_last_committed_state_of_a_file_comes_back() {
+    let profile = Profile::scripted(&[NOOP]);
+    // A decision commits what the user did.
+    let commit = |text: &str| {
+        profile.goal("other", text);
+        profile.looop(&["tick"]).ok();
+    };
+    profile.goal("g", "goal: one\n");
+    profile.sensor("s.sh", "echo '{}'");
+    profile.sensor("bare", "echo '{}'");
+    profile.looop(&["schedule", "set", "t", "--in", "1h", "look"]).ok();
+    commit("begin");
+    for (kind, id, path) in [
+        ("goal", "g", "goals/g.md"),
+        ("sensor", "s", "sensors/s.sh"),
+        ("sensor", "bare", "sensors/bare"),
+        ("schedule", "t", "schedules/t.json"),
+    ] {
+        let (good, file) = (profile.read(path), profile.data().join(path));
+        let restore = || {
+            let head = profile.git(&["rev-list", "-1", "HEAD", "--", path]);
+            let ran = profile.looop(&["--json", kind, "restore", id]).ok();
+            assert_eq!(
+                (profile.read(path), ran.json()["object"].clone()),
+                (good.clone(), json!(id)),
+                "{ran:?}"
+            );
+            (ran.json()["text"].as_str().unwrap().to_owned(), head)
+        };
+        fs::write(&file, "spoiled").unwrap();
+        let (text, head) = restore();
+        assert!(text.starts_with(&format!("restored {path} of commit {}", &head[..10])), "{text} {head}");
+        let kept = text.split('`').nth(1).unwrap();
+        assert_eq!(fs::read_to_string(kept).unwrap(), "spoiled", "{text}");
+        fs::remove_file(&file).unwrap();
+        restore();
+        // Also if the loss is committed by now.
+        fs::remove_file(&file).unwrap();
+        commit(&format!("without {path}"));
+        assert!(!profile.git(&["ls-files"]).lines().any(|line| line == path));
+        restore();
+        commit(&format!("with {path}"));
+        assert!(profile.git(&["ls-files"]).lines().any(|line| line == path), "{path}");
+    }
+    profile.looop(&["goal", "restore", "never"]).fails_with(1, &["git has no state of it"]);
+}
+
+#[test]
 fn a_unique_beginning_is_enough_and_a_doubt_is_reported() {
     let profile = Profile::scripted(&[NOOP]);
     for id in ["alpha", "alps", "al", "beta"] {

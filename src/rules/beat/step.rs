@@ -205,6 +205,8 @@ pub enum LoopEvent {
     },
     /// The user ends a halt.
     Resumed,
+    /// The user gave a goal another name. Its text is the same, so this wakes no decision.
+    GoalRenamed { from: Name, to: Name },
 }
 
 /// Computes the effects of an event on a memory. Total: an event that does not fit the memory has no effect.
@@ -233,7 +235,19 @@ pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
         (LoopEvent::TimerSpent { path }, _) => timer_spent(beat, path),
         (LoopEvent::Resumed, _) if beat.halted.is_none() => Vec::new(),
         (LoopEvent::Resumed, _) => save(LoopState { halted: None, ..beat.clone() }),
+        (LoopEvent::GoalRenamed { from, to }, _) => goal_renamed(beat, &from, to),
     }
+}
+
+fn goal_renamed(beat: &LoopState, from: &Name, to: Name) -> Vec<Effect> {
+    let mut renamed = beat.clone();
+    if let Some(digest) = renamed.baseline.remove(&format!("goal/{from}")) {
+        renamed.baseline.insert(format!("goal/{to}"), digest);
+    }
+    if let Some(decisions) = renamed.served.remove(from) {
+        renamed.served.insert(to, decisions);
+    }
+    if renamed == *beat { Vec::new() } else { save(renamed) }
 }
 
 fn save(next: LoopState) -> Vec<Effect> {
