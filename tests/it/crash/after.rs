@@ -40,10 +40,12 @@ impl After<'_> {
         (lines != usize::from(made)).then(|| format!("made: {made}, lines in the journal: {lines}"))
     }
 
-    /// The journal's lines about moves of a kind that were not put before the user.
+    /// The journal's lines about moves of a kind that were not put before the user. A power loss can leave a part of one.
     pub fn lines(&self, tag: &str) -> Vec<&String> {
         let tag = format!(" {tag} ");
-        self.journal.iter().filter(|line| line.contains(&tag) && !line.contains("— waits for ")).collect()
+        let counts =
+            |line: &&String| line.contains(&tag) && !line.contains("— waits for ") && line.ends_with(']');
+        self.journal.iter().filter(counts).collect()
     }
 
     /// What must hold after any kill.

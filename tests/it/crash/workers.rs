@@ -76,8 +76,7 @@ fn dirs(after: &After) -> Vec<std::path::PathBuf> {
 fn started_once(after: &After) -> Option<String> {
     let ran = fs::read_to_string(after.profile.path("sink")).unwrap_or_default().lines().count();
     let messages = after.lines("start_worker");
-    let text = |path: std::path::PathBuf| fs::read_to_string(path).unwrap_or_default();
-    let lost = dirs(after).iter().any(|dir| text(dir.join("state.json")).contains("\"lost\""));
+    let lost = after.profile.looop(&["ls", "--all", "--json"]).ok().stdout.contains("\"state\":\"lost\"");
     let sure = |words: &str| messages.iter().any(|line| line.contains(words));
     // Started and never run is said by the worker, which stands as lost.
     let right = match (ran, messages.len(), dirs(after).len()) {
