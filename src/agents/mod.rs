@@ -153,7 +153,7 @@ pub const WORK_TASK: &str =
     "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
 
 /// What a worker is told whose session continues.
-pub const RESUME_TASK: &str = "You were interrupted. Go on with the file {brief}. When all of it is done, run `looop done`, which ends you.";
+pub const RESUME_TASK: &str = "You were interrupted. Continue with the file {brief}. When all of it is done, run `looop done`, which ends you.";
 
 /// The same for a fix whose prompt does not come on stdin.
 pub const FIX_TASK: &str = "Read the file {brief} and do what it says.";
@@ -256,11 +256,15 @@ impl Agent {
         self.env.split_whitespace()
     }
 
+    /// The names of its environment variables that hold a key.
+    pub fn key_names(&self) -> impl Iterator<Item = &'static str> {
+        self.env_names().filter(|name| name.ends_with("_KEY") || name.ends_with("_TOKEN"))
+    }
+
     /// Where its login comes from, as far as that can be seen without asking it; `None` if nothing is there.
     pub fn login(&self, home: &Path, env: &[(String, String)]) -> Option<String> {
-        let is_key = |name: &&str| name.ends_with("_KEY") || name.ends_with("_TOKEN");
         let is_set = |name: &&str| env.iter().any(|(key, value)| key == name && !value.is_empty());
-        let key = self.env_names().filter(is_key).find(is_set).map(str::to_owned);
+        let key = self.key_names().find(is_set).map(str::to_owned);
         key.or_else(|| Some(self.home.login_file(home, env)?.display().to_string()))
     }
 

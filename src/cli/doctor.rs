@@ -2,6 +2,7 @@
 
 mod runner;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use strum::IntoEnumIterator;
 use super::findings::{self, Findings, program_of};
 use super::json_output::{CheckStatus, Finding};
 use super::{App, print, visible};
+use crate::agents;
 use crate::config::Config;
 use crate::os::program;
 use crate::rules::sandbox::{Level, NetworkAccess, SandboxMode, SandboxSubject};
@@ -54,6 +56,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let mut found = findings::look(app);
     if let Ok(config) = app.config() {
         worker(&config, &mut found);
+        logins(app, &config, &mut found);
         commands(&config, &mut found);
         keys(&config, &mut found);
         if args.ask {
@@ -196,6 +199,32 @@ fn worker(config: &Config, found: &mut Findings) {
             let health = if workers.runner.is_some() { CheckStatus::Bad } else { CheckStatus::Odd };
             let fix = "install it, or name another runner with \"worker\" in the config";
             found.add(health, "worker runner", why, &[fix]);
+        }
+    }
+}
+
+/// Looks for the login of each agent CLI that decides, works or fixes, without starting it. A CLI can have a login where
+/// looop does not look, such as a keychain, so a missing one is odd and not bad.
+fn logins(app: &App, config: &Config, found: &mut Findings) {
+    let settings = &config.settings;
+    let decides = config.decider().ok().map(|runner| runner.name().to_owned());
+    let works = settings.workers.runner(None).ok().map(|(name, _)| name.to_owned());
+    let used: BTreeSet<String> =
+        decides.into_iter().chain(works).chain(settings.fixes.runner.clone()).collect();
+    let env = app.env.all();
+    for agent in used.iter().filter_map(|name| agents::find(name)) {
+        if program_of(config, agent.name).is_err() {
+            continue;
+        }
+        let what = format!("login of {}", agent.name);
+        match agent.login(app.env.home(), &env) {
+            Some(login) => found.good(&what, format!("by {login}")),
+            None => {
+                let keys: Vec<&str> = agent.key_names().collect();
+                let log_in = format!("run `{}` and log in, or set one of: {}", agent.name, keys.join(", "));
+                let test = format!("`looop doctor runner {}` then tries it", agent.name);
+                found.odd(&what, "no key and no login file was found".to_owned(), &[&log_in, &test]);
+            }
         }
     }
 }

@@ -100,12 +100,14 @@ fn as_text(app: &App, made: &InitJson, why: &str) -> String {
     put("decides", made.decide.clone());
     put("works", made.worker.clone().unwrap_or_else(|| "the default; see docs/workers.md".to_owned()));
     put("a day", made.day_usd.map_or("no limit".to_owned(), |usd| format!("at most ${usd:.2}")));
-    out + &format!(
-        "\nNext:\n  {:<21} {why}\nThen:\n  looop goal write ID   say what you want (the text on stdin or in $EDITOR)\n  \
-         looop tick --dry-run  read the prompt that a decision would get\n  \
-         looop                 start the loop; Ctrl-C ends it\n",
-        made.next
-    )
+    let then = [
+        ("looop goal write ID", "say what you want (the text on stdin or in $EDITOR)"),
+        ("looop tick --dry-run", "read the prompt that a decision would get"),
+        ("looop", "start the loop; Ctrl-C ends it"),
+    ];
+    let step = |command: &str, why: &str| format!("  {command:<28}  {why}\n");
+    let then: String = then.iter().map(|(command, why)| step(command, why)).collect();
+    out + &format!("\nNext:\n{}Then:\n{then}", step(&made.next, why))
 }
 
 fn agent_words(agent: &FoundAgent) -> String {

@@ -24,7 +24,7 @@ impl Fleet<'_> {
     /// started before, with the same sandbox and variables.
     ///
     /// # Errors
-    /// When it has not ended or its work is done, when it is no agent, or when it cannot be started.
+    /// When the worker still lives, its work is done, it is no agent, or it cannot be started.
     pub fn resume(&self, id: &Name) -> Result<Spec, WorkerError> {
         self.wait_for_exit(id)?;
         let supervisor = self.launch(id)?;

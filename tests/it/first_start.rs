@@ -84,6 +84,25 @@ fn home_with_agents(names: &[&str]) -> Profile {
     profile
 }
 
+#[test]
+fn the_doctor_names_a_missing_login_of_each_agent_without_starting_it() {
+    for name in ["pi", "claude", "codex", "gemini", "opencode", "qwen"] {
+        let mut profile = home_with_agents(&[name]);
+        fs::remove_file(profile.path("home/.claude/.credentials.json")).unwrap();
+        program(profile.path("bin").join(name), "#!/bin/sh\ntouch started\nexit 1\n");
+        profile.looop(&["init"]).ok();
+        profile.looop(&["doctor"]).prints(&[
+            &format!("odd  login of {name}: no key and no login file was found"),
+            &format!("fix: run `{name}` and log in, or set one of: "),
+        ]);
+        assert!(!profile.path("started").exists());
+        let key = if name == "claude" { "CLAUDE_CODE_OAUTH_TOKEN" } else { "OPENAI_API_KEY" };
+        let key = if name == "gemini" { "GEMINI_API_KEY" } else { key };
+        profile.var(key, "sk-test");
+        profile.looop(&["doctor"]).prints(&[&format!("ok   login of {name}: by {key}")]);
+    }
+}
+
 fn home_config(profile: &Profile) -> Value {
     let text = fs::read_to_string(profile.path("home/.config/looop.json")).unwrap();
     let config: Value = serde_json::from_str(&text).unwrap();

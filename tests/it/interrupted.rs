@@ -57,7 +57,7 @@ fn wait_state(profile: &Profile, id: &str, state: &str) -> Value {
 fn an_agent_at_its_limit_waits_with_all_that_it_has_and_goes_on() {
     let script = r#"
         limit 3
-        while read -r line; do echo "$line" >>typed; case $line in *Go*on*) break;; esac; done
+        while read -r line; do echo "$line" >>typed; case $line in *Continue*) break;; esac; done
         report working; sleep 2; looop done; sleep 600"#;
     // Its life is shorter than the time from its start to its end.
     let profile = profile(script, json!({ "worker_wall": "4s", "worker_idle": "100ms" }));
@@ -76,10 +76,10 @@ fn an_agent_at_its_limit_waits_with_all_that_it_has_and_goes_on() {
     wait_state(&profile, "w1", "exited");
     wait_state(&profile, "w2", "exited");
     let typed = fs::read_to_string(profile.worker_file("w1", "typed")).unwrap();
-    assert!(typed.contains("The usage limit has ended. Go on with your work."), "{typed:?}");
+    assert!(typed.contains("The usage limit has ended. Continue your work."), "{typed:?}");
     assert_eq!(starts(&profile, "w1"), 1);
     let journal = profile.read("journal.md");
-    for words in ["worker w1 for g1 — limited until ", "worker w1 for g1 — goes on after its usage limit"]
+    for words in ["worker w1 for g1 — limited until ", "worker w1 for g1 — continues after its usage limit"]
     {
         assert_eq!(journal.matches(words).count(), 1, "{journal}");
     }

@@ -24,13 +24,12 @@ use crate::store::{runner_limits, state_files, workers};
 /// The longest time between two looks at the clock, in milliseconds: it can be set, and the machine can sleep.
 const POLL_MS: i64 = 30_000;
 /// What is typed to an agent that still lives: Enter for a dialog that it may show, a text, and Enter to send it.
-const GO_ON: [&[u8]; 3] =
-    [b"\r", b"\x1b[200~The usage limit has ended. Go on with your work.\x1b[201~", b"\r"];
+const GO_ON: [&[u8]; 3] = [b"\r", b"\x1b[200~The usage limit has ended. Continue your work.\x1b[201~", b"\r"];
 /// How long the agent takes to read each of them, in milliseconds.
 const READ_MS: i64 = 500;
 /// What the brief says to an agent that cannot continue its session.
 const AGAIN: &str = "\n\nYou were interrupted while you worked on this. Your work so far is in this folder: read `git log`, \
-                     `git status` and `git diff` first, and go on from there.\n";
+                     `git status` and `git diff` first, and continue from there.\n";
 
 /// Returns true if the runner of a starting worker is at its usage limit. Its state says so then.
 pub(super) fn holds_start(record: &mut Record) -> bool {
@@ -134,7 +133,7 @@ impl Supervisor {
 
     fn leave_limit(&mut self) {
         self.lifecycle.set_wall(true);
-        self.record.journal("goes on after its usage limit");
+        self.record.journal("continues after its usage limit");
         self.record.enter(Phase::Running);
     }
 
@@ -158,7 +157,7 @@ impl Supervisor {
         }
         let touched = limit.touched;
         if stage == Stage::Limited {
-            self.record.journal("goes on after its usage limit");
+            self.record.journal("continues after its usage limit");
             return self.happen(WorkerEvent::LimitEnded);
         }
         self.leave_limit();
