@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{App, Cancel, Fault, clip, input, print, unknown, visible};
 use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanfileOrigin, LeanfileSource};
-use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
+use crate::fix::leanfile::{self, Leanfile, Task, Tests};
 use crate::fix::{self, FixDeps, FixRequest};
 use crate::os::process::reaper;
 use crate::os::program::find_program;
@@ -27,6 +27,8 @@ use show::ProgressView;
 const LEANFILE: &str = "leanfile.toml";
 /// The longest text of an issue, in bytes.
 const MAX_ISSUE_BYTES: usize = 1 << 20;
+/// The longest file of a project that says how it is tested, in bytes.
+const MAX_PROJECT_BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -69,7 +71,7 @@ pub struct Args {
     /// Start over instead of resuming an interrupted run.
     #[arg(long)]
     fresh: bool,
-    /// Write a sample leanfile and exit.
+    /// Write a leanfile that fits the project in its folder, and exit; `-` prints it.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = LEANFILE)]
     init: Option<PathBuf>,
     /// List the agents that can be called, and exit.
@@ -83,7 +85,7 @@ pub struct Args {
 /// Runs the tasks. Exit status: 0 all are done, 1 one failed, 2 wrong usage, 3 it waits for the user.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(path) = &args.init {
-        return init(app, &app.env.here(path));
+        return init(app, path);
     }
     let config = app.config()?;
     if args.list_leaners {
@@ -121,15 +123,22 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     })
 }
 
-fn init(app: &App, path: &Path) -> Result<u8> {
-    if !file::create(path, SAMPLE.as_bytes(), 0o644)? {
+fn init(app: &App, file: &Path) -> Result<u8> {
+    let path = &app.env.here(file);
+    let is_printed = file == Path::new("-");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let text = leanfile::sample_for(|name| file::read_text(&folder.join(name), MAX_PROJECT_BYTES).ok()?);
+    if is_printed {
+        return print::page(text);
+    }
+    if !file::create(path, text.as_bytes(), 0o644)? {
         let what = format!("could not write `{}`: it exists already", path.display());
         return Err(Fault::failed(what).hint("name another file with --init FILE").into());
     }
     if app.user_only("trust a file").is_ok() {
         app.note_own_state(&app.layout.fixes());
         // The user asked for this text, and looop itself is its author.
-        trust::allow(&app.layout, &source::place_of(path)?, SAMPLE, app.now)?;
+        trust::allow(&app.layout, &source::place_of(path)?, &text, app.now)?;
     }
     let shown = path.display();
     let next = format!("allow it with `looop trust {shown}`, then run it with `looop fix -c {shown}`");

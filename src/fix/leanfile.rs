@@ -23,6 +23,40 @@ const MIN_SIMILARITY: f64 = 0.7;
 /// The text that `--init` writes.
 pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
 
+/// The lines of [`SAMPLE`] that name the tests, and those of its task.
+const SAMPLE_TESTS: &str = "command = \"pytest\"\nargs = [\"-q\"]\n";
+const SAMPLE_TASK: &str = "[[tasks]]\n";
+
+/// The text that `--init` writes for a project, of which `read` returns a file at its top. The tests are those of the first
+/// kind of project that fits; then the sample task, which names files that are not there, is a comment.
+pub fn sample_for(read: impl Fn(&str) -> Option<String>) -> String {
+    let has = |name: &str| read(name).is_some();
+    let script = || read("package.json").is_some_and(|text| text.contains("\"test\":"));
+    let target = || read("Makefile").is_some_and(|text| text.lines().any(|line| line.starts_with("test:")));
+    let python = ["pyproject.toml", "pytest.ini", "setup.cfg", "tox.ini", "setup.py"];
+    let (command, args): (&str, &[&str]) = if has("Cargo.toml") {
+        ("cargo", &["test"])
+    } else if has("go.mod") {
+        ("go", &["test", "./..."])
+    } else if script() && has("pnpm-lock.yaml") {
+        ("pnpm", &["test"])
+    } else if script() && has("yarn.lock") {
+        ("yarn", &["test"])
+    } else if script() {
+        ("npm", &["test"])
+    } else if python.into_iter().any(has) {
+        ("pytest", &["-q"])
+    } else if target() {
+        ("make", &["test"])
+    } else {
+        return SAMPLE.to_owned();
+    };
+    let tests = format!("command = {command:?}\nargs = {args:?}\n");
+    let (head, task) = SAMPLE.split_once(SAMPLE_TASK).unwrap_or((SAMPLE, ""));
+    let task: String = format!("{SAMPLE_TASK}{task}").lines().map(|line| format!("# {line}\n")).collect();
+    head.replace(SAMPLE_TESTS, &tests) + &task
+}
+
 /// The merged leanfile of a run.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]

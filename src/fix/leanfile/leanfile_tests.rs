@@ -222,3 +222,32 @@ fn a_file_belongs_to_a_project_by_its_place_and_its_origin() {
     source::claim(&mut sources, None, &top.join("plain"));
     assert_eq!(sources[0].project, Some(top.join("plain")), "it lies in what is worked on");
 }
+
+#[test]
+fn a_fresh_leanfile_names_the_tests_of_the_project() {
+    let npm = ("package.json", r#"{"scripts":{"test":"vitest run"}}"#);
+    for (files, command, args) in [
+        (&[("Cargo.toml", "")][..], "cargo", &["test"][..]),
+        (&[("go.mod", "")], "go", &["test", "./..."]),
+        (&[npm], "npm", &["test"]),
+        (&[npm, ("pnpm-lock.yaml", "")], "pnpm", &["test"]),
+        (&[npm, ("yarn.lock", "")], "yarn", &["test"]),
+        (&[("package.json", "{}"), ("setup.cfg", "")], "pytest", &["-q"]),
+        (&[("pyproject.toml", ""), ("Makefile", "test:\n")], "pytest", &["-q"]),
+        (&[("Makefile", "all: x\ntest: all\n\tprove\n")], "make", &["test"]),
+    ] {
+        let read =
+            |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned());
+        let text = sample_for(read);
+        let Read { leanfile, warnings, .. } = merged("", &[&text]).unwrap();
+        assert_eq!(
+            (leanfile.runner.command.as_str(), leanfile.runner.args),
+            (command, args.iter().map(|arg| (*arg).to_owned()).collect()),
+            "{files:?}"
+        );
+        assert!(leanfile.tasks.is_empty() && warnings.is_empty() && text.contains("# [[tasks]]"), "{text}");
+    }
+    for none in ["Makefile", "README.md"] {
+        assert_eq!(sample_for(|name| (name == none).then(|| "all:\n".to_owned())), SAMPLE);
+    }
+}

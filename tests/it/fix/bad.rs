@@ -52,6 +52,8 @@ fn unknown_keys_are_warned_of_and_a_fresh_leanfile_is_right() {
     fixture.fix(&[]).ok().warns(&["`max_iters_per_task`?", "`prompt`?", "`timeout`?"]);
     fixture.profile.looop(&["fix", "--init", "new.toml"]).ok();
     fixture.profile.looop(&["fix", "--init", "new.toml"]).exits(1);
+    let printed = fixture.profile.looop(&["fix", "--init", "-"]).ok().stdout;
+    assert_eq!(printed, fs::read_to_string(fixture.profile.path("new.toml")).unwrap());
     let ran =
         fixture.profile.looop(&["fix", "-c", "new.toml", "--runner", "nobody"]).exits(2).warns(&["nobody"]);
     assert!(!ran.stderr.contains("unknown key"), "{}", ran.stderr);
