@@ -10,7 +10,7 @@ mod sandboxes;
 mod workers;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use form::{ConfigFile, DurationText, RunnerFile};
 pub use form::{FRESH_DAY_MICROS, FreshConfig, write_fresh};
 pub use problem::Problem;
 
+use crate::agents::AGENTS;
 use crate::os::path;
 use crate::rules::beat::settings::{Limits, PolicyRules, RunRule, Settings};
 use crate::rules::cost::budget::Budget;
@@ -266,6 +267,14 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// The runners of the config file, with absolute paths.
     runners: BTreeMap<String, RunnerFile>,
+}
+
+impl Config {
+    /// The names of all runners: the built-in ones and those of the config.
+    pub fn runner_names(&self) -> Vec<String> {
+        let known = AGENTS.into_iter().map(|agent| agent.name.to_owned());
+        known.chain(self.runners.keys().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 /// Reads the config file; without a file all defaults hold.

@@ -11,10 +11,13 @@ use clap_complete::env::Shells;
 use clap_mangen::Man;
 
 use super::{Cli, Name, manual, print, unknown};
-use crate::config::Env;
+use crate::config::{self, Env};
+use crate::rules::beat::entry;
 use crate::store::layout::Layout;
-use crate::store::{examples, file, state_files, workers};
+use crate::store::{examples, file, logs, state_files, user_files, workers};
 
+/// How much of the end of the journal is searched for beats, in bytes.
+const JOURNAL_BYTES: usize = 64 * 1024;
 /// The environment variable by which a shell's script asks for completions.
 const VARIABLE: &str = "LOOOP_COMPLETE";
 
@@ -114,10 +117,62 @@ pub fn example_names() -> ArgValueCompleter {
     completer(|_| Some(examples::ALL.iter().map(|(name, _)| (*name).to_owned()).collect()))
 }
 
-fn completer(list: fn(&Layout) -> Option<Vec<String>>) -> ArgValueCompleter {
+/// Completes the name of a goal.
+pub fn goal_ids() -> ArgValueCompleter {
+    completer(|layout| {
+        let files = file::names(&layout.goals()).ok()?.into_iter();
+        Some(files.filter_map(|name| name.strip_suffix(".md").map(str::to_owned)).collect())
+    })
+}
+
+/// Completes the name of a sensor.
+pub fn sensor_names() -> ArgValueCompleter {
+    completer(|layout| {
+        let (sensors, _) = user_files::sensors(layout).ok()?;
+        Some(sensors.into_iter().map(|sensor| sensor.name.to_string()).collect())
+    })
+}
+
+/// Completes the name of a timer.
+pub fn schedule_names() -> ArgValueCompleter {
+    completer(|layout| Some(state_files::schedules(layout).ok()?.0.keys().map(Name::to_string).collect()))
+}
+
+/// Completes what is leased.
+pub fn lease_names() -> ArgValueCompleter {
+    completer(|layout| {
+        let files = file::names(&layout.claims()).ok()?.into_iter();
+        Some(files.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect())
+    })
+}
+
+/// Completes the id of a beat of which the end of the journal tells.
+pub fn beat_ids() -> ArgValueCompleter {
+    completer(|layout| {
+        let journal = logs::journal_tail(layout, JOURNAL_BYTES).ok()?;
+        Some(journal.lines().filter_map(|line| Some(entry::parse(line)?.beat)).collect())
+    })
+}
+
+/// Completes the name of a runner.
+pub fn runner_names() -> ArgValueCompleter {
+    completer_of(|env| Some(config::load(env).ok()?.runner_names()))
+}
+
+/// Completes the name of an entry of `verify` in the config.
+pub fn check_names() -> ArgValueCompleter {
+    completer_of(|env| Some(config::load(env).ok()?.settings.workers.verify.into_keys().collect()))
+}
+
+/// Completes one of the names that `list` returns for the data dir.
+pub fn completer(list: fn(&Layout) -> Option<Vec<String>>) -> ArgValueCompleter {
+    completer_of(move |env| list(&env.layout()))
+}
+
+fn completer_of(list: impl Fn(&Env) -> Option<Vec<String>> + Send + Sync + 'static) -> ArgValueCompleter {
     ArgValueCompleter::new(move |typed: &OsStr| {
         let Some(typed) = typed.to_str() else { return Vec::new() };
-        let all = Env::read().ok().and_then(|env| list(&env.layout())).unwrap_or_default();
+        let all = Env::read().ok().and_then(|env| list(&env)).unwrap_or_default();
         all.into_iter().filter(|name| name.starts_with(typed)).map(CompletionCandidate::new).collect()
     })
 }

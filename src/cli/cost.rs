@@ -122,8 +122,8 @@ fn notes(charges: &[Charge], total: &SpendRow) -> String {
         notes.push_str(&format!("computed for {priced} calls from their tokens: {from}\n"));
     }
     if total.unpriced > 0 {
-        let why = format!("no runner, no `runners.NAME.price` and no list price of {TABLE_DATE} tells");
-        notes.push_str(&format!("unpriced: {} calls whose price {why}\n", total.unpriced));
+        let what = format!("unpriced: {} calls, also by the price list of {TABLE_DATE}", total.unpriced);
+        notes.push_str(&format!("{what};\n  set `runners.NAME.price`\n"));
     }
     notes
 }

@@ -124,9 +124,9 @@ fn profile(app: &App, found: &mut Findings) {
 fn failing(app: &App, beat: &LoopState, found: &mut Findings) {
     let (Some(backoff), Some(failure)) = (&beat.backoff, &beat.failure) else { return };
     let since_ms = backoff.since_ms.unwrap_or(backoff.at_ms);
-    let what = format!("failing since {}: {}: {}", app.now.at(since_ms).stamp(), failure.class, failure.why);
+    let what = format!("failing since {}: {}", app.now.at(since_ms).stamp(), failure.words());
     let remedy = Some(failure.class.remedy()).filter(|remedy| !remedy.is_empty());
-    found.bad("decisions", visible(&what, false), remedy.as_slice());
+    found.bad("decisions", what, remedy.as_slice());
 }
 
 /// Reports a pulse that died. One that was never started, or that ended when it was told to, is not missed.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{App, Cancel, Fault, clip, input, print, unknown, visible};
+use super::{App, Cancel, Fault, clip, complete, input, print, unknown, visible};
 use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanfileOrigin, LeanfileSource};
 use crate::fix::leanfile::{self, Leanfile, Task, Tests};
@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "CMD")]
     test: Option<String>,
     /// The agent for this run: a runner of the config that can fix.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::runner_names())]
     runner: Option<String>,
     /// Leave the result on a branch, and your files unchanged.
     #[arg(long)]

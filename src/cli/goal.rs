@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::compare::DiffArgs;
 use super::json_output::GoalJson;
-use super::{App, Cancel, Fault, Name, clip, pick, print, save, visible};
+use super::{App, Cancel, Fault, Name, clip, complete, pick, print, save, visible};
 use crate::rules::beat::step::LoopEvent;
 use crate::rules::lease::{self, Holder, LeaseStatus};
 use crate::rules::time::beat_id;
@@ -41,6 +41,7 @@ pub enum GoalVerb {
 #[derive(Debug, clap::Args)]
 pub struct GoalArgs {
     /// The goal, or the unique beginning of its name.
+    #[arg(add = complete::goal_ids())]
     id: String,
 }
 
@@ -48,6 +49,7 @@ pub struct GoalArgs {
 #[command(after_help = "Example:\n  looop goal rename release release-2.0")]
 pub struct GoalRenameArgs {
     /// The goal, or the unique beginning of its name.
+    #[arg(add = complete::goal_ids())]
     id: String,
     /// Its new name.
     to: Name,
@@ -66,6 +68,7 @@ pub struct GoalRestoreArgs {
 )]
 pub struct GoalWriteArgs {
     /// The goal.
+    #[arg(add = complete::goal_ids())]
     id: Name,
     /// The text; `-` for stdin.
     #[arg(allow_hyphen_values = true)]

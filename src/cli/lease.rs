@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::json_output::{LeaseJson, LeaseState};
-use super::{App, Fault, Name, human_ms, print};
+use super::{App, Fault, Name, complete, human_ms, print};
 use crate::rules::lease::{Holder, Lease, LeaseStatus, Ttl};
 use crate::rules::time::parse_ms;
 use crate::rules::worker::protocol::WireRequest;
@@ -37,6 +37,7 @@ pub struct ClaimArgs {
 #[command(after_help = "Example:\n  looop release deploy")]
 pub struct ReleaseArgs {
     /// The resource to release.
+    #[arg(add = complete::lease_names())]
     resource: Name,
     /// Release the lease of any holder; later writes of that holder under the lease are refused.
     #[arg(long)]

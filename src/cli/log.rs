@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{App, Cancel, Fault, Name, print, visible};
+use super::{App, Cancel, Fault, Name, complete, print, visible};
 use crate::os::process::wait::wait_readable;
 use crate::rules::beat::entry::JournalLine;
 use crate::rules::beat::prompt;
@@ -20,6 +20,7 @@ use crate::vcs::history::{History, LogEntry};
 )]
 pub struct Args {
     /// Show this beat only.
+    #[arg(add = complete::beat_ids())]
     beat: Option<String>,
     /// The number of lines. Default: 20; with --since, all.
     #[arg(short = 'n', long, value_name = "LINES")]
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
     /// Only lines about this goal.
-    #[arg(long)]
+    #[arg(long, add = complete::goal_ids())]
     goal: Option<Name>,
     /// Only moves that were refused, not made or failed, and workers that failed or were lost.
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::json_output::ScheduleJson;
-use super::{App, Fault, Name, human_ms, pick, print, save};
+use super::{App, Fault, Name, complete, human_ms, pick, print, save};
 use crate::rules::beat::schedule::{FireTime, Schedule};
 use crate::rules::time::parse_ms;
 use crate::store::{exchange, file, json_file, layout, lock, state_files};
@@ -49,6 +49,7 @@ pub struct SetArgs {
 #[command(after_help = "Example:\n  looop schedule remove standup")]
 pub struct RemoveArgs {
     /// The timer, or the unique beginning of its name.
+    #[arg(add = complete::schedule_names())]
     name: String,
 }
 

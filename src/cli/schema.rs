@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::json_output::{self, Pruned, QuestionJson, WorkerJson};
-use super::{pick, print};
+use super::{complete, pick, print};
 use crate::config;
 use crate::rules::beat::decision;
 use crate::rules::beat::entry::JournalLine;
@@ -15,6 +15,7 @@ use crate::rules::beat::entry::JournalLine;
 #[command(after_help = "Examples:\n  looop schema\n  looop schema status > status.schema.json")]
 pub struct Args {
     /// The name of the schema. Default: list all names.
+    #[arg(add = complete::completer(|_| Some(FORMS.iter().map(|form| form.0.to_owned()).collect())))]
     name: Option<String>,
 }
 

@@ -52,6 +52,7 @@ pub enum SensorVerb {
 #[derive(Debug, clap::Args)]
 pub struct SensorArgs {
     /// The sensor, or the unique beginning of its name.
+    #[arg(add = complete::sensor_names())]
     name: String,
 }
 
@@ -66,6 +67,7 @@ pub struct SensorRestoreArgs {
 #[command(after_help = "Examples:\n  looop sensor test\n  looop sensor test disk")]
 pub struct TestArgs {
     /// The sensor, or the unique beginning of its name. Default: all.
+    #[arg(add = complete::sensor_names())]
     name: Option<String>,
 }
 

@@ -121,7 +121,7 @@ fn gate_words(app: &App, beat: &LoopState, paused: Option<&Paused>, is_ticking: 
     match (&beat.backoff, &beat.converged) {
         (Some(backoff), _) => {
             let ago = human_ms(app.now.elapsed_ms(backoff.at_ms));
-            let why = beat.failure.as_ref().map(|failure| format!(": {}: {}", failure.class, failure.why));
+            let why = beat.failure.as_ref().map(|failure| format!(": {}", failure.words()));
             format!("{}, the last one {ago} ago{}", gate::in_a_row(backoff.fails), why.unwrap_or_default())
         }
         (None, _) if beat.decisions == 0 => "no decision yet".to_owned(),

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::app::check_clock;
 use super::json_output::{BeatJson, BeatStatus};
-use super::{App, Cancel, Fault, Name, clip, dollars, human_ms, print, visible};
+use super::{App, Cancel, Fault, Name, clip, complete, dollars, human_ms, print, visible};
 use crate::alerts;
 use crate::config::Config;
 use crate::os::clock::{self, Deadline};
@@ -39,6 +39,7 @@ pub struct Args {
 #[command(after_help = "Example:\n  looop run release")]
 pub struct RunArgs {
     /// The goal.
+    #[arg(add = complete::goal_ids())]
     goal: Name,
 }
 

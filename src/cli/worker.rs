@@ -71,19 +71,19 @@ pub struct StartArgs {
     /// The brief; `-` for stdin.
     brief: Option<String>,
     /// The goal that the worker serves; the worker holds its lease, so that no other worker can serve it.
-    #[arg(long, value_name = "GOAL")]
+    #[arg(long, value_name = "GOAL", add = complete::goal_ids())]
     goal: Option<Name>,
     /// The kind of the worker: `fix` works on its brief as `looop fix` does.
     #[arg(long, value_name = "KIND", conflicts_with = "argv")]
     kind: Option<String>,
     /// The runner. Default: the one in the config.
-    #[arg(long, value_name = "NAME", conflicts_with = "argv")]
+    #[arg(long, value_name = "NAME", conflicts_with = "argv", add = complete::runner_names())]
     runner: Option<String>,
     /// A git repository. The worker gets a private clone; its commits come back as branch `looop/<id>`.
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
     /// An entry of `verify` in the config; its checks decide whether the work is done.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::check_names())]
     verify: Vec<String>,
     /// A resource that only this worker may work on.
     #[arg(long, value_name = "NAME")]

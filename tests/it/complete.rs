@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::support::profile::Profile;
 
 /// What bash would be offered for these words, the last one being typed.
@@ -27,6 +29,59 @@ fn worker_and_ask_ids_complete_in_the_shell() {
     }
     assert!(offered(&profile, &["looop", "att"]).contains(&"attach".to_owned()));
     assert!(!offered(&profile, &["looop", ""]).iter().any(|word| word.starts_with("__")));
+}
+
+#[test]
+#[ignore = "slow"]
+fn every_name_completes_in_each_shell() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    profile.config_more(
+        json!({ "verify": { "tests": ["true"] }, "runners": { "mine": { "decide": ["cat"] } } }),
+    );
+    profile.goal("release", "goal: r\n");
+    profile.sensor("disk", "echo '{}'");
+    profile.looop(&["schedule", "set", "standup", "--in", "1h", "look"]).ok();
+    profile.looop(&["claim", "deploy"]).ok();
+    profile.looop(&["tick"]).ok();
+    let beat = profile.looop(&["log", "--json"]).ok().json()["lines"][0]["beat"].as_str().unwrap().to_owned();
+    let rows: [(&[&str], &str); 12] = [
+        (&["goal", "show"], "release"),
+        (&["goal", "rename"], "release"),
+        (&["run"], "release"),
+        (&["worker", "start", "w", "--goal"], "release"),
+        (&["worker", "start", "w", "--verify"], "tests"),
+        (&["worker", "start", "w", "--runner"], "mine"),
+        (&["doctor", "runner"], "mine"),
+        (&["sensor", "show"], "disk"),
+        (&["schedule", "remove"], "standup"),
+        (&["release"], "deploy"),
+        (&["log"], &beat),
+        (&["schema"], "worker-show"),
+    ];
+    for (verb, name) in rows {
+        let typed = &name[..name.len() - 1];
+        let words = [&["looop"][..], verb, &[typed]].concat();
+        assert_eq!(offered(&profile, &words), [name], "bash: {words:?}");
+        // These two have a command that lists what they offer.
+        let line = words.join(" ");
+        let fish = format!("looop completions fish | source; complete -C '{line}'");
+        assert_eq!(listed(&profile, "fish", &fish), [name], "fish: {words:?}");
+        let zsh = format!(
+            "compdef() {{ :; }}; _describe() {{ print -l -- ${{(P)${{@[-1]}}}}; }}; source <(looop completions zsh); \
+             words=({line}); CURRENT=$#words; _clap_dynamic_completer_looop"
+        );
+        assert_eq!(listed(&profile, "zsh", &zsh), [name], "zsh: {words:?}");
+    }
+}
+
+/// The names that a script of a shell prints, without their explanations.
+fn listed(profile: &Profile, shell: &str, script: &str) -> Vec<String> {
+    let path = std::path::Path::new(env!("CARGO_BIN_EXE_looop")).parent().unwrap();
+    let mut command: Command = profile.other_command(shell, &["-c", script]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split(['\t', ':']).next().unwrap().to_owned()).collect()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::agents::{self, Agent, DecideMode, ModelCall, PromptFiles, Runner};
 use crate::cli::findings::program_of;
 use crate::cli::json_output::{RunnerTrial, RunnerTried};
-use crate::cli::{App, Cancel, Fault, dollars, human_ms, print, visible};
+use crate::cli::{App, Cancel, Fault, complete, dollars, human_ms, print, visible};
 use crate::config::Config;
 use crate::os::clock::Deadline;
 use crate::os::process::{self, Job, OutputLimit, ProcessCommand};
@@ -22,6 +22,7 @@ use crate::store::{file, ledger, logs};
 #[command(after_help = "Example:\n  looop doctor runner claude")]
 pub(super) struct Args {
     /// The runner's name. Default: the one that decides.
+    #[arg(add = complete::runner_names())]
     name: Option<String>,
 }
 

@@ -11,6 +11,7 @@ use crate::rules::beat::step::recent;
 use crate::rules::cost::budget::BudgetExceeded;
 use crate::rules::digest::Digest;
 use crate::rules::name::Name;
+use crate::rules::text::visible;
 use crate::rules::time::{Now, human_ms};
 use crate::rules::worker::limit::RunnerLimit;
 
@@ -239,7 +240,7 @@ fn is_resting(beat: &LoopState, sensor: &str, now: Now) -> bool {
 fn backing_off(beat: &LoopState, user_files: &Digest, now: Now) -> Option<Hold> {
     let backoff = beat.backoff.as_ref()?;
     let class = beat.failure.as_ref().map_or(Class::Crashed, |failure| failure.class);
-    let why = beat.failure.as_ref().map(|failure| format!("{class}: {}", failure.why)).unwrap_or_default();
+    let why = beat.failure.as_ref().map(|failure| failure.words()).unwrap_or_default();
     let until = beat.failure.as_ref().and_then(|failure| failure.retry_at_ms);
     let wait_ms = class.wait_ms(backoff.fails, until.map(|at| at.saturating_sub(backoff.at_ms)));
     let holds = backoff.user_files == *user_files && !now.waited(backoff.at_ms, wait_ms);
@@ -249,6 +250,7 @@ fn backing_off(beat: &LoopState, user_files: &Digest, now: Now) -> Option<Hold> 
 
 fn limited(observed: &Observed, now: Now) -> Option<Hold> {
     let RunnerLimit { runner, until_ms, why } = observed.limited.clone()?;
+    let why = visible(&why, false);
     Some(Hold::RunnerLimited { runner, left_ms: until_ms.saturating_sub(now.unix_ms).max(0), why })
 }
 

@@ -12,6 +12,7 @@ use super::scope::{ApprovalScope, FolderScope};
 use crate::rules::digest::{Digest, Items};
 use crate::rules::name::Name;
 use crate::rules::process::Started;
+use crate::rules::text::visible;
 use crate::rules::time::{LAST_MS, Now};
 use crate::rules::worker::Spec;
 
@@ -354,6 +355,13 @@ pub struct Failure {
     /// True if the decider had read no untrusted text. If the key is missing, it may have read some.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
+}
+
+impl Failure {
+    /// Its class and cause, as a terminal may show them.
+    pub fn words(&self) -> String {
+        format!("{}: {}", self.class, visible(&self.why, false))
+    }
 }
 
 /// How long a flap takes to decay by one, in milliseconds.

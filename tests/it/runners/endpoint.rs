@@ -323,7 +323,7 @@ fn an_untrusted_certificate_is_refused_before_any_byte_of_the_prompt() {
 fn a_price_comes_from_the_table_by_the_exact_name_only() {
     let own = json!({ "input": 1, "output": 2 });
     let table = "the list prices of 2025-11-30";
-    let unpriced = "1 unpriced\nunpriced: 1 calls whose price no runner, no `runners.NAME.price` and no list price of 2025";
+    let unpriced = "1 unpriced\nunpriced: 1 calls, also by the price list of 2025";
     for (model, price, basis, micros, shown, doctor) in [
         (
             "claude-sonnet-4-5-20250929",

@@ -291,7 +291,7 @@ fn costs_are_summed_by_every_key() {
     assert_eq!(rows(&["--by", "runner"])[0]["key"], "scripted");
     assert_eq!(rows(&["--by", "sensor"])[1]["key"], "s");
     assert!(rows(&[])[0]["tokens_in"].as_u64().unwrap() > 1000);
-    profile.looop(&["cost"]).shows(&["  3 unpriced\n", "unpriced: 3 calls whose price no runner"]);
+    profile.looop(&["cost"]).shows(&["  3 unpriced\n", "unpriced: 3 calls, also by the price list of 20"]);
     let ledger = fs::read_dir(profile.data().join("cost")).unwrap().map(|entry| entry.unwrap().path());
     let ledger = ledger.into_iter().find(|path| path.extension().is_some_and(|end| end == "jsonl")).unwrap();
     let old = fs::read_to_string(&ledger).unwrap();
