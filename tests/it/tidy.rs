@@ -18,7 +18,7 @@ const LAYERS: [&str; 14] = [
 ];
 
 /// What a file marked `Pure.` cannot name: with none of these, the same input gives the same result.
-const IMPURE: [&str; 10] = [
+const IMPURE: [&str; 11] = [
     "std::fs",
     "std::env",
     "std::process",
@@ -27,13 +27,24 @@ const IMPURE: [&str; 10] = [
     "SystemTime",
     "Instant::now",
     "rustix",
-    "Local::now",
-    "Utc::now",
+    "Timestamp::now",
+    "Zoned::now",
+    "TimeZone::system",
 ];
 
 /// Names, and the one place of the source (a file, or a folder with a slash) whose code has them.
 const DOORS: [(&[&str], &[&str]); 5] = [
-    (&["SystemTime::now", "Instant::now", "Local::now", "Utc::now", "clock_gettime"], &["src/os/clock.rs"]),
+    (
+        &[
+            "SystemTime::now",
+            "Instant::now",
+            "Timestamp::now",
+            "Zoned::now",
+            "TimeZone::system",
+            "clock_gettime",
+        ],
+        &["src/os/clock.rs"],
+    ),
     (&["env::var", "env::set_var", "env::remove_var"], &["src/config.rs"]),
     (&["Command::new"], &["src/os/process/command.rs"]),
     (

@@ -102,7 +102,7 @@ fn pure_files_touch_nothing() {
         );
         assert_eq!(broken("src/rules/beat/state.rs", &format!("//! Not so.\n\n{code}")), NONE, "{code}");
     }
-    for clock in ["Instant::now()", "Local::now()", "chrono::Utc::now()"] {
+    for clock in ["Instant::now()", "Timestamp::now()", "jiff::Zoned::now()"] {
         let code = format!("//! Pure.\n\nfn f() {{ {clock} }}\n");
         assert_eq!(broken("src/rules/beat/state.rs", &code), ["doors", "pure"], "{clock}");
     }
@@ -115,8 +115,8 @@ fn each_door_has_one_owner() {
     for (call, owner) in [
         ("SystemTime::now()", "src/os/clock.rs"),
         ("std::time::Instant::now()", "src/os/clock.rs"),
-        ("chrono::Local::now()", "src/os/clock.rs"),
-        ("Utc::now()", "src/os/clock.rs"),
+        ("jiff::Timestamp::now()", "src/os/clock.rs"),
+        ("TimeZone::system()", "src/os/clock.rs"),
         ("clock_gettime(ClockId::Monotonic)", "src/os/clock.rs"),
         ("std::env::var(name)", "src/config.rs"),
         ("env::vars_os()", "src/config.rs"),
