@@ -157,7 +157,9 @@ fn a_pause_and_what_the_user_does_meanwhile_come_first() {
     user.type_in(b"mine\r");
     wait_until("the line", || profile.worker_file("w1", "typed").exists());
     detach(user);
-    wait_state(&profile, "w1", "limited");
+    let until_s = profile.worker("w1")["limit"]["until_ms"].as_u64().unwrap() / 1000;
+    wait_until("the end of the limit", || epoch(0).parse::<u64>().unwrap() > until_s + 2);
+    assert_eq!(profile.worker("w1")["state"], "limited", "the loop is paused");
     profile.looop(&["resume"]).ok();
     wait_flag(&profile, "its usage limit has ended; you typed to it meanwhile");
     assert_eq!(fs::read_to_string(profile.worker_file("w1", "typed")).unwrap(), "mine\n");

@@ -22,7 +22,7 @@ use crate::store::user_files::MAX_TEXT_BYTES;
 use crate::store::{runner_limits, state_files, workers};
 
 /// The longest time between two looks at the clock, in milliseconds: it can be set, and the machine can sleep.
-const POLL_MS: i64 = 30_000;
+const POLL_MS: i64 = 10_000;
 /// What is typed to an agent that still lives: Enter for a dialog that it may show, a text, and Enter to send it.
 const GO_ON: [&[u8]; 3] = [b"\r", b"\x1b[200~The usage limit has ended. Continue your work.\x1b[201~", b"\r"];
 /// How long the agent takes to read each of them, in milliseconds.
