@@ -28,9 +28,9 @@ pub fn note(layout: &Layout, limit: RunnerLimit, now: Now) -> Result<()> {
 }
 
 /// The limit that a runner has now.
-pub fn active(layout: &Layout, runner: &str, now: Now) -> Option<RunnerLimit> {
+pub fn active(layout: &Layout, runner: &str, now_ms: i64) -> Option<RunnerLimit> {
     let mut all: All = json_file::read_json(&layout.runner_limits()).ok()??;
-    all.remove(runner).filter(|limit| limit.until_ms > now.unix_ms)
+    all.remove(runner).filter(|limit| limit.until_ms > now_ms)
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
         let hour = |hours: i64| now.unix_ms + hours * 3_600_000;
         let limits = WorkerLimits { limit_margin_ms: 0, ..WorkerLimits::default() };
         let limit = |runner, ends_ms| RunnerLimit::new(runner, "w", Some(ends_ms), &limits, now);
-        let until = |runner, at_ms| active(&layout, runner, now.at(at_ms)).map(|limit| limit.until_ms);
+        let until = |runner, at_ms| active(&layout, runner, at_ms).map(|limit| limit.until_ms);
         assert_eq!(until("pi", hour(0)), None);
         for (runner, ends) in [("pi", 5), ("claude", 1), ("pi", 2)] {
             note(&layout, limit(runner, hour(ends)), now).unwrap();

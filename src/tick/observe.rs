@@ -74,7 +74,7 @@ pub fn world(ctx: &Ctx, beat: &LoopState, notes: &mut BeatNotes) -> Result<Obser
         approved,
         paused,
         capped: budget_status.capped,
-        limited: runner_limits::active(layout, ctx.runner.name(), now),
+        limited: runner_limits::active(layout, ctx.runner.name(), now.unix_ms),
     })
 }
 

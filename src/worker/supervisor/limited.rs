@@ -33,9 +33,8 @@ const AGAIN: &str = "\n\nYou were interrupted while you worked on this. Your wor
 
 /// Returns true if the runner of a starting worker is at its usage limit. Its state says so then.
 pub(super) fn holds_start(record: &mut Record) -> bool {
-    let now = clock::now();
     let limit = record.spec.runner.as_ref().and_then(|runner| {
-        let limit = runner_limits::active(&record.layout, runner, now)?;
+        let limit = runner_limits::active(&record.layout, runner, clock::unix_ms())?;
         Some(UsageLimit::new(limit, waiting(record, runner), &record.spec.limits))
     });
     record.state.limit = limit;
@@ -141,13 +140,14 @@ impl Supervisor {
     pub(super) fn look_at_limit(&mut self) {
         self.type_next();
         let stage = self.lifecycle.stage();
-        let now = clock::now();
         let Some(limit) = &mut self.record.state.limit else { return };
-        if limit.until_ms > now.unix_ms || !matches!(stage, Stage::Running | Stage::Limited) {
+        // Without the time zone, which an idle supervisor does not load.
+        let now_ms = clock::unix_ms();
+        if limit.until_ms > now_ms || !matches!(stage, Stage::Running | Stage::Limited) {
             return;
         }
         // Another call of the runner may have found that the limit moved.
-        if let Some(moved) = runner_limits::active(&self.record.layout, &limit.runner, now) {
+        if let Some(moved) = runner_limits::active(&self.record.layout, &limit.runner, now_ms) {
             limit.until_ms = moved.until_ms;
             return self.record.save();
         }
